@@ -1,0 +1,12 @@
+"""fastbp: multi-layer perceptrons trained by backpropagation on CPU cores, the scikit-learn way.
+
+This file lists the public names and nothing else.  Importing it loads neither Numba nor matplotlib,
+and chooses no engine: that happens at the first fit.
+"""
+
+from fastbp.estimators import BackpropClassifier, BackpropRegressor
+from fastbp.versions import show_versions
+
+__version__ = "0.1.0"
+
+__all__ = ["BackpropClassifier", "BackpropRegressor", "__version__", "show_versions"]
