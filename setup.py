@@ -100,14 +100,14 @@ engine = Extension(
     libraries=["m"] if os.name == "posix" else [],
     extra_compile_args=COMPILE_FLAGS,
     extra_link_args=LINK_FLAGS,
-    optional=not REQUIRED,
 )
 
-setup(
-    ext_modules=cythonize(
-        [engine],
-        compiler_directives=CYTHON_DIRECTIVES,
-        force=True,  # a change of directives is not seen in the age of a file
-    ),
-    cmdclass={"build_ext": BuildNative},
+modules = cythonize(
+    [engine],
+    compiler_directives=CYTHON_DIRECTIVES,
+    force=True,  # a change of directives is not seen in the age of a file
 )
+for module in modules:
+    module.optional = not REQUIRED  # cythonize forgets it when it copies the extension
+
+setup(ext_modules=modules, cmdclass={"build_ext": BuildNative})
