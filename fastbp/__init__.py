@@ -5,8 +5,6 @@ and chooses no engine: that happens at the first fit.
 """
 
 from fastbp.estimators import BackpropClassifier, BackpropRegressor
-from fastbp.versions import show_versions
-
-__version__ = "0.1.0"
+from fastbp.versions import __version__, show_versions
 
 __all__ = ["BackpropClassifier", "BackpropRegressor", "__version__", "show_versions"]
