@@ -1,0 +1,120 @@
+"""``python -m bench``: measure, print the table, write it to bench/results/ as markdown and JSON.
+
+Examples
+--------
+python -m bench                                  the whole table (about an hour)
+python -m bench --workloads a c --no-extras      two rows of it
+python -m bench --quick                          a few seconds per cell: does everything run?
+"""
+
+import argparse
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bench import cold, measure, report
+from bench.bench_search import search_table
+from bench.cell import CONTENDERS
+from bench.workloads import WORKLOADS
+
+RESULTS = Path(__file__).parent / "results"
+USUAL = [name for name in CONTENDERS if name != "fastbp, numba"]
+COLD_CONTENDERS = ["fastbp", "scikit-learn", "torch eager", "torch in place", "jax epoch"]
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.split("\n")[0])
+    add = parser.add_argument
+    add("--workloads", nargs="+", default=list(WORKLOADS), choices=list(WORKLOADS))
+    add("--contenders", nargs="+", default=USUAL, choices=list(CONTENDERS), metavar="NAME")
+    add("--threads", nargs="+", type=int, default=[1, 2])
+    add("--dtypes", nargs="+", default=["float32"], choices=["float32", "float64"])
+    add("--activations", nargs="+", default=["relu"], help="each workload once per activation")
+    add("--rounds", type=int, default=5, help="rounds kept per cell")
+    add("--no-cells", action="store_true", help="leave out the steady-state table")
+    add("--no-extras", action="store_true", help="leave out cold fits, defaults, search, import")
+    add("--quick", action="store_true", help="tiny jobs, one round: a test of the bench itself")
+    add("--output", type=Path, default=None, help="file name without ending")
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.rounds = 1
+    return arguments
+
+
+def measure_cells(arguments):
+    """One child process per (workload, activation, dtype, threads)."""
+    cells, best_peak = [], dict.fromkeys(arguments.dtypes, 0.0)
+    jobs = [
+        (workload, activation, dtype, threads)
+        for dtype in arguments.dtypes
+        for threads in arguments.threads
+        for activation in arguments.activations
+        for workload in arguments.workloads
+    ]
+    for workload, activation, dtype, threads in jobs:
+        print(f"\n{workload}, {activation}, {dtype}, threads {threads}", flush=True)
+        cores, peak = measure.fastest_cores(threads, dtype)
+        best_peak[dtype] = max(best_peak[dtype], peak)
+        names = [n for n in arguments.contenders if threads > 1 or n != "fastbp, 1 thread"]
+        cell = measure.run_child(
+            cores, "bench.cell", "--workload", workload, "--activation", activation,
+            "--dtype", dtype, "--threads", threads, "--rounds", arguments.rounds,
+            "--best-peak", best_peak[dtype], *(["--quick"] if arguments.quick else []),
+            "--contenders", *names,
+        )  # fmt: skip
+        if cell is not None:
+            best_peak[dtype] = max(best_peak[dtype], cell["best_peak_gflops"])
+            cells.append(cell)
+            print(report.steps([cell]), report.ratios([cell]), sep="\n\n", flush=True)
+    return cells
+
+
+def measure_extras(arguments):
+    """Cold fits, default estimators, search and import: what one-off users wait for."""
+    rounds, quick = arguments.rounds, ["--quick"] if arguments.quick else []
+    names = [n for n in arguments.contenders if n in COLD_CONTENDERS]
+    names = [n for n in names if not CONTENDERS[n].missing()]
+    cold_fits = []
+    for threads in arguments.threads:
+        for workload in arguments.workloads:
+            print(f"cold fit, {workload}, threads {threads}", flush=True)
+            cores, _ = measure.fastest_cores(threads, "float32")
+            cold_fits.append(
+                cold.cold_fits(workload, names, "float32", cores, rounds, arguments.quick)
+            )
+    print("default estimators, search, import", flush=True)
+    cores = measure.usable_cores()
+    return {
+        "cold": cold_fits,
+        "defaults": measure.run_child(cores, "bench.defaults", "--rounds", rounds, *quick),
+        "search": search_table(rounds, arguments.quick),
+        "import": cold.import_cost(rounds),
+    }
+
+
+def main():
+    arguments = parse_arguments()
+    now = datetime.now(UTC)
+    results = {
+        "date": now.strftime("%Y-%m-%d %H:%M UTC"),
+        "command": " ".join(["python -m bench", *sys.argv[1:]]),
+        "quick": arguments.quick,
+        "machine": measure.machine(),
+        "versions": measure.versions(),
+        "cells": [] if arguments.no_cells else measure_cells(arguments),
+        "cold": [],
+    }
+    if not arguments.no_extras:
+        results |= measure_extras(arguments)
+    text = report.markdown(results)
+    print("\n" + text)
+    stem = arguments.output or RESULTS / ("quick" if arguments.quick else f"{now:%Y-%m-%d-%H%M}")
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    stem.with_suffix(".md").write_text(text)
+    stem.with_suffix(".json").write_text(json.dumps(results, indent=1))
+    print(f"written: {stem}.md and .json")
+
+
+if __name__ == "__main__":
+    main()

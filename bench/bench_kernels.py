@@ -1,0 +1,134 @@
+"""Each kernel of the native engine against the multiply-add peak of the same moment.
+
+``python -m bench.bench_kernels`` prints the table; ``pytest bench/bench_kernels.py`` keeps single
+rows under pytest-benchmark.  Needs the engine's ``kernel_bench(name, dtype, M, N, K, repeats)``,
+which returns the seconds of one call on the calling thread, in cache where the buffers fit.
+
+Products are called with the sizes of the forward product ``(M, K) @ (K, N)``: M rows of the
+minibatch, N outputs, K inputs; the gradients of that layer have the same number of operations.
+Elementwise kernels work on M x N elements, updates on M x N parameters; ``gather`` copies M rows of
+N features out of K rows.
+"""
+
+import argparse
+import itertools
+import statistics
+
+import pytest
+
+from bench import measure
+from bench.report import table
+
+PRODUCTS = ("forward", "weight_gradient", "input_gradient")
+PRODUCT_SIZES = (  # the layers of the workloads, and the shapes that need their own paths
+    (200, 100, 64),
+    (64, 32, 32),
+    (256, 256, 54),
+    (256, 256, 256),
+    (128, 512, 784),
+    (128, 256, 512),
+    (512, 1024, 1024),
+    (8, 16, 20),
+    (1, 16, 20),
+    (32, 10, 4),
+    (256, 7, 256),
+    (200, 10, 100),
+    (64, 1, 32),
+    (512, 1, 1024),
+)
+ELEMENTWISE = ("exp", "tanh", "logistic", "relu")
+ELEMENTWISE_SIZES = ((200, 100, 0), (256, 256, 0))
+UPDATES = ("sgd", "adam")
+UPDATE_SIZES = ((64, 100, 0), (256, 256, 0), (1024, 1024, 0))
+LOSS_SIZES = ((32, 3, 0), (200, 10, 0), (256, 7, 0))
+GATHER_SIZES = ((200, 64, 1797), (128, 784, 60_000))
+
+CASES = [
+    *itertools.product(PRODUCTS, PRODUCT_SIZES),
+    *itertools.product(ELEMENTWISE, ELEMENTWISE_SIZES),
+    *itertools.product(UPDATES, UPDATE_SIZES),
+    *itertools.product(["softmax_cross_entropy"], LOSS_SIZES),
+    *itertools.product(["gather"], GATHER_SIZES),
+]
+DTYPES = ("float32", "float64")
+CALL_SECONDS = 0.02
+
+
+def kernel_bench():
+    """Return the engine's entry point, or None."""
+    return getattr(measure.native_engine(), "kernel_bench", None)
+
+
+def repeats_for(name, dtype, sizes):
+    """Choose the calls that fill about ``CALL_SECONDS``."""
+    seconds = kernel_bench()(name, dtype, *sizes, 3)
+    return max(1, min(1_000_000, round(CALL_SECONDS / max(seconds, 1e-8))))
+
+
+def figures(name, dtype, sizes, seconds, peak):
+    """Return GFLOP/s and share of peak of a product, else nanoseconds per element."""
+    m, n, k = sizes
+    if name in PRODUCTS:
+        gflops = 2e-9 * m * n * k / seconds
+        return {"gflops": gflops, "share_of_peak": gflops / peak}
+    return {"ns_per_element": 1e9 * seconds / (m * n)}
+
+
+def measure_kernel(name, dtype, sizes, n_rounds=5):
+    """Seconds per call of the rounds, each with the peak probed just before."""
+    repeats, rounds = repeats_for(name, dtype, sizes), []
+    for _ in range(n_rounds):
+        peak = measure.multiply_add_peak(dtype)
+        rounds.append((kernel_bench()(name, dtype, *sizes, repeats), peak))
+    best = max(peak for _, peak in rounds)
+    kept = [r for r in rounds if r[1] >= measure.KEEP_ABOVE * best]
+    seconds = statistics.median(s for s, _ in kept)
+    peak = statistics.median(p for _, p in kept)
+    return {"seconds": seconds, "n_kept": len(kept), **figures(name, dtype, sizes, seconds, peak)}
+
+
+@pytest.mark.skipif(kernel_bench() is None, reason="the engine has no kernel_bench here")
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("name", "sizes"), CASES)
+def bench_kernel(benchmark, name, sizes, dtype):
+    """One kernel; the figures that matter are in extra_info, not the wall time of the loop."""
+    repeats, seconds = repeats_for(name, dtype, sizes), []
+    peak = measure.multiply_add_peak(dtype)
+    benchmark.group = f"{name}, {dtype}"
+
+    def run():
+        seconds.append(kernel_bench()(name, dtype, *sizes, repeats))
+
+    benchmark.pedantic(run, rounds=5, iterations=1, warmup_rounds=1)
+    found = figures(name, dtype, sizes, min(seconds), peak)
+    benchmark.extra_info |= {"seconds_per_call": min(seconds), **found}
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="python -m bench.bench_kernels")
+    parser.add_argument("--kernels", nargs="+", default=None)
+    parser.add_argument("--dtypes", nargs="+", default=DTYPES, choices=DTYPES)
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    if kernel_bench() is None:
+        raise SystemExit("skipped: the native engine is not built or has no kernel_bench")
+    cores, _ = measure.fastest_cores(1, "float32")
+    measure.pin(cores)
+    print(measure.machine())
+    rows = []
+    for dtype, (name, sizes) in itertools.product(arguments.dtypes, CASES):
+        if arguments.kernels and name not in arguments.kernels:
+            continue
+        found = measure_kernel(name, dtype, sizes, arguments.rounds)
+        speed = f"{found['gflops']:.1f} GFLOP/s" if "gflops" in found else "-"
+        share = f"{100 * found['share_of_peak']:.0f} %" if "gflops" in found else "-"
+        element = "-" if "gflops" in found else f"{found['ns_per_element']:.3f} ns"
+        micro = f"{1e6 * found['seconds']:.3g}"
+        rows.append([name, dtype, " x ".join(map(str, sizes)), micro, speed, share, element])
+        print(*rows[-1], sep="  ", flush=True)
+    header = ["kernel", "dtype", "M x N x K", "us", "speed", "of peak", "per element"]
+    print("\n" + table(header, rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,192 @@
+"""Results -> markdown.  No measuring here, and no row left out: where fastbp loses, it says so."""
+
+from bench.measure import ratio
+
+# Figures asked of this version, float32: workload -> (x scikit-learn, x JAX, % of peak), 1 thread.
+GOALS = {
+    "f1": (450, 6, None),
+    "f8": (330, 9, None),
+    "g": (150, 7, None),
+    "b": (52, 3.5, 55),
+    "a": (10.5, 2.6, 65),
+    "c": (3.6, 1.5, 84),
+    "d": (2.8, 1.5, 86),
+    "e": (2.0, 1.25, 82),
+}
+OURS = "fastbp"
+LOSS_TOLERANCE = 0.02
+
+
+def markdown(results):
+    """Write the whole report."""
+    parts = ["# fastbp against its peers", _head(results)]
+    for dtype, threads in sorted({(c["dtype"], c["threads"]) for c in results["cells"]}):
+        cells = [c for c in results["cells"] if (c["dtype"], c["threads"]) == (dtype, threads)]
+        parts += [f"## One step, {dtype}, {_threads(threads)}", steps(cells), ratios(cells)]
+    for cold in results["cold"]:
+        title = f"## Cold fit, workload {cold['workload']}, {cold['dtype']}"
+        parts += [f"{title}, {_threads(cold['threads'])}", cold_table(cold)]
+    if results.get("defaults"):
+        parts += ["## Default estimators on digits, float64 input", defaults(results["defaults"])]
+    if results.get("search"):
+        parts += ["## GridSearchCV, 12 candidates x 3 folds on digits", search(results["search"])]
+    if results.get("import"):
+        parts += ["## Import, fresh process", import_table(results["import"])]
+    return "\n\n".join(parts) + "\n"
+
+
+def table(header, rows):
+    """Lay out a markdown table; every cell is turned into text."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def _head(results):
+    lines = [f"{key}: {value}" for key, value in results["machine"].items()]
+    lines.append("versions: " + ", ".join(f"{k} {v}" for k, v in results["versions"].items()))
+    lines.append(f"command: {results['command']}, {results['date']}")
+    if results["quick"]:
+        lines.insert(0, "**Quick mode: tiny jobs to see that all parts run. Not a measurement.**")
+    return "  \n".join(lines)
+
+
+def _threads(n):
+    return "1 thread" if n == 1 else f"{n} threads"
+
+
+def _name(cell):
+    plain = cell["activation"] == "relu"
+    return cell["workload"] + ("" if plain else f" ({cell['activation']})")
+
+
+def _micro(seconds):
+    return f"{1e6 * seconds:.3g}"
+
+
+def steps(cells):
+    """Microseconds per step, median (minimum), and marks where the judge finds a higher loss."""
+    names = list(dict.fromkeys(name for c in cells for name in c["seconds"]))
+    rows = []
+    for cell in cells:
+        row = [_name(cell)]
+        for name in names:
+            seconds = cell["seconds"].get(name)
+            text = f"{_micro(seconds['median'])} ({_micro(seconds['min'])})" if seconds else "-"
+            row.append(text + (" loss!" if seconds and not loss_is_equal(cell, name) else ""))
+        rows.append([*row, f"{cell['n_kept']}/{cell['n_rounds']}"])
+    caption = "Microseconds, median (minimum); `loss!`: the judge found a final loss more than 2 % "
+    caption += "above scikit-learn's.\n\n"
+    return caption + table(["workload", *names, "rounds kept"], rows)
+
+
+def loss_is_equal(cell, name):
+    """Whether a contender's judged loss is no worse than scikit-learn's (or the best)."""
+    reference = cell["losses"].get("scikit-learn", min(cell["losses"].values()))
+    return cell["losses"][name] <= reference * (1 + LOSS_TOLERANCE) + 1e-6
+
+
+def peers(cell):
+    """Names of the contenders that are not fastbp."""
+    return [name for name in cell["seconds"] if not name.startswith(OURS)]
+
+
+def ratios(cells):
+    """How many times faster fastbp is, in the same rounds, and its share of the peak."""
+    rows = []
+    for cell in cells:
+        seconds = cell["seconds"]
+        if OURS not in seconds:
+            continue
+        times = {name: ratio(seconds, name, OURS) for name in peers(cell)}
+        gflops = cell["gflop_per_step"] / seconds[OURS]["median"]
+        share = 100 * gflops / cell["peak_gflops"]
+        rows.append([_name(cell), *_against(times), f"{share:.0f} %", *_goal(cell, times, share)])
+        if cell["threads"] > 1:
+            alone = seconds.get("fastbp, 1 thread")
+            rows[-1].append(f"{ratio(seconds, 'fastbp, 1 thread', OURS):.2f}x" if alone else "-")
+    header = ["workload", "vs scikit-learn", "vs jax epoch", "vs best peer", "share of peak"]
+    header += ["goal (x sklearn, x jax, % peak)"] if cells[0]["threads"] == 1 else []
+    header += ["vs 1 thread"] if cells[0]["threads"] > 1 else []
+    return table(header, rows) if rows else "fastbp did not run."
+
+
+def _against(times):
+    texts = [f"{times[n]:.3g}x" if n in times else "-" for n in ("scikit-learn", "jax epoch")]
+    if not times:
+        return [*texts, "-"]
+    best = min(times, key=times.get)
+    lost = " **lost**" if times[best] < 1 else ""
+    return [*texts, f"{times[best]:.3g}x ({best}){lost}"]
+
+
+def _goal(cell, times, share):
+    if cell["threads"] != 1:
+        return []
+    goal = GOALS.get(cell["workload"])
+    if goal is None or cell["dtype"] != "float32" or cell["activation"] != "relu":
+        return ["-"]
+    measured = (times.get("scikit-learn", 0), times.get("jax epoch", 0), share)
+    met = [g is None or m >= g for g, m in zip(goal, measured, strict=True)]
+    return [
+        ", ".join("-" if g is None else f"{g:g}" for g in goal)
+        + (" ok" if all(met) else " **missed**")
+    ]
+
+
+def cold_table(cold):
+    """Seconds of a first complete fit, and what comes before it."""
+    ours = cold["fit"].get(OURS)
+    rows = []
+    for name, fit in cold["fit"].items():
+        gain = f"{fit['median'] / ours['median']:.3g}x" if ours and name != OURS else "-"
+        setup = cold["setup"][name]["median"]
+        loss = f"{cold['losses'][name]:.5g}"
+        rows.append([name, f"{fit['median']:.4g} ({fit['min']:.4g})", gain, f"{setup:.3g}", loss])
+    return table(["contender", "fit, s", "fastbp faster by", "import + data, s", "loss"], rows)
+
+
+def defaults(result):
+    """Complete default fits with epochs and training score."""
+    seconds, rows = result["seconds"], []
+    for name, figures in seconds.items():
+        end = result["results"][name]
+        gain = "-" if name == "scikit-learn" else f"{ratio(seconds, 'scikit-learn', name):.3g}x"
+        times = f"{figures['median']:.3g} ({figures['min']:.3g})"
+        rows.append([name, times, gain, end["n_iter"], f"{end['score']:.4f}", f"{end['loss']:.5g}"])
+    return table(["estimator", "fit, s", "vs scikit-learn", "epochs", "score", "loss"], rows)
+
+
+def search(result):
+    """Cold and warm seconds per library and backend, and the ratio best against recommended."""
+    from bench.bench_search import RECOMMENDED_BACKEND
+
+    rows = [
+        [
+            name,
+            f"{row['cold']['median']:.3g}",
+            f"{row['warm']['median']:.3g}",
+            f"{row['score']:.4f}",
+        ]
+        for name, row in result.items()
+    ]
+    text = table(["library, backend", "cold, s", "warm, s", "best score"], rows)
+    ours = result.get(f"fastbp, {RECOMMENDED_BACKEND}")
+    if not ours:
+        return text
+    gains = []
+    for kind in ("cold", "warm"):
+        theirs = [row[kind]["median"] for n, row in result.items() if n.startswith("scikit-learn")]
+        gains.append(f"{kind} {min(theirs) / ours[kind]['median']:.3g}x" if theirs else "")
+    return f"{text}\n\nfastbp with {RECOMMENDED_BACKEND} against scikit-learn's best: " + ", ".join(
+        gains
+    )
+
+
+def import_table(result):
+    """Milliseconds of each import, and beyond the first."""
+    first = next(iter(result.values()))["median"]
+    rows = [
+        [name, f"{1e3 * r['median']:.0f}", f"{1e3 * (r['median'] - first):+.0f}"]
+        for name, r in result.items()
+    ]
+    return table(["import", "ms", "beyond sklearn.neural_network, ms"], rows)
