@@ -1,0 +1,481 @@
+"""Foreign data becomes contiguous arrays of one dtype; parameters are checked against one table.
+
+The only room that knows users' types: lists, frames, sparse formats, labels, weights.  Every check
+of input is here and happens before any work; the error names the parameter, what was expected,
+what came and what to do.  Nothing here trains, and no array of the user is ever written to.
+"""
+
+from contextlib import contextmanager
+from numbers import Integral, Real
+from types import SimpleNamespace
+
+import numpy as np
+import scipy.sparse
+from sklearn.utils.multiclass import type_of_target, unique_labels
+from sklearn.utils.validation import (
+    assert_all_finite,
+    check_array,
+    column_or_1d,
+    validate_data,
+)
+
+from fastbp.activations import ACTIVATIONS
+from fastbp.engine import ENGINE_NAMES
+from fastbp.losses import CLASSIFICATION_LOSSES, REGRESSION_LOSSES
+from fastbp.optimizers import OPTIMIZERS
+from fastbp.schedules import SCHEDULES
+
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+class InvalidParameterError(ValueError, TypeError):
+    """A constructor parameter has a value or a type that is not allowed (as in scikit-learn)."""
+
+
+# ------------------------------------------------------------------------------- parameters
+
+
+def _one_of(*names):
+    listed = ", ".join(repr(name) for name in sorted(names))
+    return lambda value: isinstance(value, str) and value in names, f"a str among {{{listed}}}"
+
+
+def _number(kind, left, low, high, right):
+    """Rule for a number of `kind` from `low` to `high`; "[" and "]" include the end."""
+
+    def accepts(value):
+        return (
+            isinstance(value, kind)
+            and not isinstance(value, bool)
+            and (value >= low if left == "[" else value > low)
+            and (value <= high if right == "]" else value < high)
+        )
+
+    noun = "an int" if kind is Integral else "a float"
+    return accepts, f"{noun} in the range {left}{low}, {high}{right}"
+
+
+def _same(constant):
+    def accepts(value):
+        return value is constant or (isinstance(value, Real) and value == constant)
+
+    return accepts, repr(constant)
+
+
+def _instance_of(*types):
+    nouns = " or ".join(f"an instance of '{kind.__module__}.{kind.__qualname__}'" for kind in types)
+    return lambda value: isinstance(value, types), nouns.replace("builtins.", "")
+
+
+_INF = float("inf")
+_NONE = _same(None)
+_BOOLEAN = _instance_of(bool, np.bool_)
+_COUNT = _number(Integral, "[", 1, _INF, ")")
+_RANDOM_STATE = (_number(Integral, "[", 0, 2**32 - 1, "]"), _instance_of(np.random.RandomState))
+
+
+def _layer_sizes_rule(value):
+    try:
+        hidden_sizes(value)
+    except ValueError:
+        return False
+    return True
+
+
+_SHARED_PARAMETERS = {
+    "hidden_layer_sizes": ((_layer_sizes_rule, "an int >= 1 or an array-like of ints >= 1"),),
+    "activation": (_one_of(*ACTIVATIONS),),
+    "solver": (_one_of(*OPTIMIZERS),),
+    "alpha": (_number(Real, "[", 0.0, _INF, ")"),),
+    "batch_size": (_one_of("auto"), _COUNT),
+    "learning_rate": (_one_of(*SCHEDULES),),
+    "learning_rate_init": (_number(Real, "(", 0.0, _INF, ")"),),
+    "power_t": (_number(Real, "[", 0.0, _INF, ")"),),
+    "max_iter": (_COUNT,),
+    "shuffle": (_BOOLEAN,),
+    "random_state": (*_RANDOM_STATE, _NONE),
+    "tol": (_number(Real, "[", 0.0, _INF, ")"),),
+    "verbose": (_BOOLEAN, _number(Integral, "[", 0, _INF, ")")),
+    "warm_start": (_BOOLEAN,),
+    "momentum": (_number(Real, "[", 0.0, 1.0, "]"),),
+    "nesterovs_momentum": (_BOOLEAN,),
+    "early_stopping": (_BOOLEAN,),
+    "validation_fraction": (_number(Real, "[", 0.0, 1.0, ")"),),
+    "beta_1": (_number(Real, "[", 0.0, 1.0, ")"),),
+    "beta_2": (_number(Real, "[", 0.0, 1.0, ")"),),
+    "epsilon": (_number(Real, "(", 0.0, _INF, ")"),),
+    "n_iter_no_change": (_COUNT, _same(_INF)),
+    "max_fun": (_COUNT,),
+    "dtype": (_one_of("float32", "float64"), _NONE),
+    "n_threads": (_COUNT, _same(-1), _NONE),
+    "engine": (_one_of(*ENGINE_NAMES),),
+}
+CLASSIFIER_PARAMETERS = {"loss": (_one_of(*CLASSIFICATION_LOSSES),), **_SHARED_PARAMETERS}
+REGRESSOR_PARAMETERS = {"loss": (_one_of(*REGRESSION_LOSSES),), **_SHARED_PARAMETERS}
+
+
+def hidden_sizes(hidden_layer_sizes):
+    """Tuple of the hidden layers' sizes.
+
+    Raises
+    ------
+    ValueError
+        If a size is not an integer, or is less than 1.
+    """
+    sizes = np.atleast_1d(np.asarray(hidden_layer_sizes))
+    if sizes.ndim != 1 or (sizes.size and sizes.dtype.kind not in "iu") or (sizes < 1).any():
+        raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden_layer_sizes}.")
+    return tuple(sizes.tolist())
+
+
+def check_parameters(estimator, table):
+    """Compare every parameter of `estimator` with its rules in `table`.
+
+    Returns
+    -------
+    SimpleNamespace
+        The parameters by name.
+
+    Raises
+    ------
+    InvalidParameterError
+        Names the parameter, what is allowed and the value that came.
+    """
+    values = vars(estimator)
+    for name, rules in table.items():
+        value = values[name]
+        for accepts, _ in rules:
+            if accepts(value):
+                break
+        else:
+            wanted = [text for _, text in rules]
+            wanted = " or ".join(filter(None, [", ".join(wanted[:-1]), wanted[-1]]))
+            raise InvalidParameterError(
+                f"The {name!r} parameter of {type(estimator).__name__} must be {wanted}. "
+                f"Got {value!r} instead."
+            )
+    return SimpleNamespace(**{name: values[name] for name in table})
+
+
+@contextmanager
+def unchanged_on_error(estimator):
+    """Put every attribute of `estimator` back if the block raises.
+
+    Fitted arrays and lists are replaced, never written to, so that the references are enough.  A
+    RandomState given as `random_state` gets its place in the stream back.
+    """
+    before = dict(vars(estimator))
+    random_state = before.get("random_state")
+    stream = random_state.get_state() if isinstance(random_state, np.random.RandomState) else None
+    try:
+        yield
+    except BaseException:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        if stream is not None:
+            random_state.set_state(stream)
+        raise
+
+
+# ------------------------------------------------------------------------------------- X
+
+
+def check_features(estimator, X, dtype, engine, *, reset):
+    """Turn X into a C-contiguous array or a CSR matrix of the arithmetic's dtype.
+
+    Parameters
+    ----------
+    estimator : estimator
+        `n_features_in_` and `feature_names_in_` are set on it if `reset`, else compared.
+    X : array-like, frame or sparse matrix of shape (n_samples, n_features)
+    dtype : callable
+        Dtype of the arithmetic for a dtype of X.
+    engine : module
+    reset : bool
+
+    Returns
+    -------
+    X : ndarray or CSR of shape (n_samples, n_features)
+        The array that came, where it fits already.
+    given : dtype
+        Dtype in which X came.
+    """
+    state = vars(estimator)
+    plain = type(X) is np.ndarray and X.dtype in FLOATS and X.ndim == 2 and 0 not in X.shape
+    if plain and (
+        reset or ("feature_names_in_" not in state and X.shape[1] == state.get("n_features_in_"))
+    ):
+        converted = _as_dtype(X, dtype(X.dtype))
+        if engine.all_finite(converted):
+            if reset:
+                state["n_features_in_"] = X.shape[1]
+                state.pop("feature_names_in_", None)
+            return converted, X.dtype
+    if scipy.sparse.issparse(X):
+        _check_sparse_structure(X)
+    X = validate_data(
+        estimator, X, accept_sparse="csr", dtype="numeric", ensure_all_finite=False, reset=reset
+    )
+    return _to_dtype(estimator, X, dtype(X.dtype), engine), X.dtype
+
+
+def _as_dtype(X, dtype):
+    """X as a C-contiguous array of `dtype`; itself where it is one already."""
+    if X.dtype == dtype:
+        return np.ascontiguousarray(X)
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(X, dtype)
+
+
+def check_range(estimator, X, dtype):
+    """Raise if finite values of a validated X would not be finite in `dtype`."""
+    values = X.data if scipy.sparse.issparse(X) else X
+    if dtype != X.dtype and values.size and max(values.max(), -values.min()) > np.finfo(dtype).max:
+        _raise_beyond_range(estimator, X, _as_dtype(values, dtype))
+
+
+def _to_dtype(estimator, X, dtype, engine):
+    """Convert a validated X, and say why where the result would not be finite."""
+    is_sparse = scipy.sparse.issparse(X)
+    values = _as_dtype(X.data if is_sparse else X, dtype)
+    if not engine.all_finite(values):
+        assert_all_finite(X, estimator_name=type(estimator).__name__, input_name="X")
+        _raise_beyond_range(estimator, X, values)
+    return _as_csr(X, values) if is_sparse else values
+
+
+def _raise_beyond_range(estimator, X, values):
+    first = np.flatnonzero(~np.isfinite(values))[0]
+    column = int(X.indices[first] if scipy.sparse.issparse(X) else first % X.shape[1])
+    names = vars(estimator).get("feature_names_in_")
+    label = f"{column}" if names is None else f"{column} ({names[column]!r})"
+    raise ValueError(
+        f"Column {label} of X has values beyond the range of {values.dtype} "
+        f"(+-{np.finfo(values.dtype).max:.1e}), in which {type(estimator).__name__} computes. "
+        "Scale the column, or use dtype='float64'."
+    )
+
+
+def _as_csr(X, values):
+    """CSR with the structure of X, `values`, and one dtype for both index arrays."""
+    index_dtype = np.int32 if X.indices.dtype == X.indptr.dtype == np.int32 else np.int64
+    if values is X.data and X.indices.dtype == X.indptr.dtype == index_dtype:
+        return X
+    indices, indptr = X.indices.astype(index_dtype, copy=False), X.indptr.astype(index_dtype)
+    converted = scipy.sparse.csr_array((values, indices, indptr), shape=X.shape)
+    converted.indices, converted.indptr = indices, indptr
+    return converted
+
+
+def _check_sparse_structure(X):
+    """Raise if the index arrays of a sparse X point outside of it (scipy does not look)."""
+    if X.format in ("csr", "csc"):
+        n_major, n_minor = X.shape if X.format == "csr" else X.shape[::-1]
+    elif X.format == "bsr":
+        n_major, n_minor = (size // block for size, block in zip(X.shape, X.blocksize, strict=True))
+    elif X.format == "coo":
+        for axis, coordinates in enumerate(X.coords):
+            _check_range(X, f"coords[{axis}]", coordinates, X.shape[axis])
+        return
+    else:
+        return
+    indptr, stored = X.indptr, min(len(X.indices), len(X.data))
+    if len(indptr) != n_major + 1 or indptr[0] != 0 or (indptr[1:] < indptr[:-1]).any():
+        raise ValueError(
+            f"X is a malformed {X.format} matrix of shape {X.shape}: indptr must hold "
+            f"{n_major + 1} values that start at 0 and never decrease. Build X anew."
+        )
+    if indptr[-1] > stored:
+        raise ValueError(
+            f"X is a malformed {X.format} matrix: indptr ends at {indptr[-1]}, but only {stored} "
+            "values are stored. Build X anew."
+        )
+    _check_range(X, "indices", X.indices[: indptr[-1]], n_minor)
+
+
+def _check_range(X, name, indices, size):
+    if len(indices) and (indices.min() < 0 or indices.max() >= size):
+        raise ValueError(
+            f"X is a malformed {X.format} matrix of shape {X.shape}: {name} must lie in "
+            f"[0, {size}), got values in [{indices.min()}, {indices.max()}]. Build X anew."
+        )
+
+
+# ------------------------------------------------------------------------------------- y
+
+
+def check_labels(estimator, y, n_samples):
+    """Turn a classifier's y into an array.
+
+    Returns
+    -------
+    y : ndarray of shape (n_samples,) or (n_samples, n_labels)
+    is_multilabel : bool
+    is_sparse : bool
+        Whether a multilabel y came as a sparse matrix.
+    """
+    if type(y) is np.ndarray and y.ndim == 1 and y.dtype.kind in "iub" and len(y):
+        check_lengths(n_samples, len(y))
+        return y, False, False
+    y = _check_y(estimator, y, n_samples)
+    target = type_of_target(y, input_name="y")
+    if target == "multilabel-indicator":
+        is_sparse = scipy.sparse.issparse(y)
+        return (y.toarray() if is_sparse else y), True, is_sparse
+    if target not in ("binary", "multiclass"):
+        raise ValueError(
+            f"Unknown label type: {target}. Maybe you are trying to fit a classifier, which "
+            "expects discrete classes, on a regression target with continuous values."
+        )
+    return y, False, False
+
+
+def find_classes(labels):
+    """Return the sorted classes of validated labels, or of partial_fit's `classes`."""
+    if type(labels) is np.ndarray and labels.dtype.kind in "iub":
+        return np.unique(labels)
+    return unique_labels(labels)
+
+
+def kind_of_target(estimator, is_multilabel, classes):
+    """Return "multilabel", "binary" or "multiclass"; one class is an error."""
+    if is_multilabel:
+        return "multilabel"
+    if len(classes) < 2:
+        raise ValueError(
+            f"{type(estimator).__name__} needs samples of at least two classes, but y has only "
+            f"one class: {classes[0]!r}."
+        )
+    return "binary" if len(classes) == 2 else "multiclass"
+
+
+def encode_indicators(y, classes, dtype):
+    """Turn label indicators into targets 0 and 1 of `dtype`."""
+    if y.shape[1] != len(classes):
+        raise ValueError(f"y has {y.shape[1]} labels, but `classes` has {len(classes)}: {classes}.")
+    return np.ascontiguousarray(y != 0, dtype)
+
+
+def encode_labels(y, classes, dtype, *, complete):
+    """Turn labels into targets: the class codes as a column of `dtype`.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_samples,)
+    classes : ndarray of shape (n_classes,), sorted
+    dtype : dtype
+    complete : bool
+        Whether y must contain every class (warm start).
+
+    Raises
+    ------
+    ValueError
+        If y has labels that are not in `classes`, or lacks some and must not.
+    """
+    if y.dtype.kind == "O":
+        y = y.astype(str)
+    codes = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
+    known = (classes[codes] == y).all()
+    if complete and not (known and len(np.unique(codes)) == len(classes)):
+        raise ValueError(
+            "warm_start can only be used where `y` has the same classes as in the previous call "
+            f"to fit. Previously got {classes}, `y` has {find_classes(y)}"
+        )
+    if not known:
+        raise ValueError(
+            f"`y` has classes not in `self.classes_`. `self.classes_` has {classes}. 'y' has "
+            f"{find_classes(y)}."
+        )
+    return codes.astype(dtype).reshape(-1, 1)
+
+
+def check_targets(estimator, y, n_samples, dtype, loss):
+    """Turn a regressor's y into a C-contiguous (n_samples, n_outputs) array of `dtype`."""
+    if not (type(y) is np.ndarray and y.ndim == 1 and y.dtype in FLOATS and np.isfinite(y).all()):
+        y = _check_y(estimator, y, n_samples)
+        if scipy.sparse.issparse(y):
+            raise TypeError("Sparse y was passed, but dense data is required. Use y.toarray().")
+        if y.dtype.kind not in "iubf":
+            try:
+                y = y.astype(np.float64)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"y must be numeric. Got dtype {y.dtype} instead.") from error
+    check_lengths(n_samples, len(y))
+    if loss.target_min is not None and y.min() < loss.target_min:
+        raise ValueError(
+            f"loss={loss.name!r} needs y >= {loss.target_min:g}. Got a minimum of {y.min():g}; "
+            "use loss='squared_error' for such a target."
+        )
+    targets = _as_dtype(y.reshape(len(y), -1), dtype)
+    if not np.isfinite(targets).all():
+        raise ValueError(
+            f"y has values beyond the range of {np.dtype(dtype).name} "
+            f"(+-{np.finfo(dtype).max:.1e}). Scale y, or use dtype='float64'."
+        )
+    return targets
+
+
+def _check_y(estimator, y, n_samples):
+    if y is None:
+        raise ValueError(
+            f"This {type(estimator).__name__} estimator requires y to be passed, but the target y "
+            "is None."
+        )
+    y = check_array(
+        y, accept_sparse="csr", ensure_2d=False, dtype=None, input_name="y", estimator=estimator
+    )
+    if y.ndim == 2 and y.shape[1] == 1 and not scipy.sparse.issparse(y):
+        y = column_or_1d(y, warn=True)
+    check_lengths(n_samples, y.shape[0])
+    return y
+
+
+def check_lengths(n_samples, n_targets, name="y"):
+    if n_samples != n_targets:
+        raise ValueError(
+            f"X and {name} must have one row per sample. Found input variables with inconsistent "
+            f"numbers of samples: {[n_samples, n_targets]}"
+        )
+
+
+# --------------------------------------------------------------------------- sample_weight
+
+
+def check_sample_weight(estimator, sample_weight, n_samples, dtype):
+    """Sample weights as an array (n_samples,) of `dtype`, or None.
+
+    Raises
+    ------
+    ValueError
+        If a weight is negative or not finite, all are zero, or the shape is wrong.
+    """
+    if sample_weight is None:
+        return None
+    if isinstance(sample_weight, Real):
+        sample_weight = np.full(n_samples, sample_weight, np.float64)
+    weights = check_array(
+        sample_weight,
+        ensure_2d=False,
+        dtype=FLOATS,
+        order="C",
+        input_name="sample_weight",
+        estimator=estimator,
+    )
+    if weights.ndim != 1:
+        raise ValueError(
+            f"Sample weights must be 1D array or scalar, got {weights.ndim}D array. Expected "
+            f"either a scalar value or a 1D array of length {n_samples}."
+        )
+    if len(weights) != n_samples:
+        raise ValueError(f"sample_weight.shape == {weights.shape}, expected {(n_samples,)}!")
+    if weights.min() < 0:
+        raise ValueError(f"sample_weight must not be negative. Got {weights.min()}.")
+    if not weights.any():
+        raise ValueError("Sample weights must contain at least one non-zero number.")
+    converted = _as_dtype(weights, dtype)
+    if not (np.isfinite(converted.sum(dtype=np.float64)) and converted.any()):
+        raise ValueError(
+            f"sample_weight has values beyond the range of {np.dtype(dtype).name}. Scale the "
+            "weights, or use dtype='float64'."
+        )
+    return converted

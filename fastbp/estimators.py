@@ -1,0 +1,717 @@
+"""BackpropClassifier and BackpropRegressor: parameters, fit, partial_fit, predict; no arithmetic.
+
+What a call means is here; `_validation` checks what comes in, `training` trains, the engine
+computes.  The file is long because both classes list and document every parameter, as
+scikit-learn's conventions ask.
+"""
+
+import numpy as np
+import scipy.sparse
+from sklearn import get_config
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
+
+from fastbp import network
+from fastbp._validation import (
+    CLASSIFIER_PARAMETERS,
+    REGRESSOR_PARAMETERS,
+    check_features,
+    check_labels,
+    check_parameters,
+    check_range,
+    check_sample_weight,
+    check_targets,
+    encode_indicators,
+    encode_labels,
+    find_classes,
+    hidden_sizes,
+    kind_of_target,
+    unchanged_on_error,
+)
+from fastbp.activations import ACTIVATIONS
+from fastbp.engine import get_engine
+from fastbp.losses import LOSSES, loss_for
+from fastbp.optimizers import OPTIMIZERS
+from fastbp.parallel import thread_ceiling
+from fastbp.training import Problem, Progress, train_lbfgs, train_stochastic
+
+
+def _partial_fit_exists(estimator):
+    """partial_fit is there for stochastic solvers (and for unknown ones, to name the error)."""
+    row = OPTIMIZERS.get(estimator.solver) if isinstance(estimator.solver, str) else None
+    if row is not None and not row.stochastic:
+        raise AttributeError(
+            "partial_fit is only available for stochastic optimizers. "
+            f"{estimator.solver} is not stochastic."
+        )
+    return True
+
+
+class _BaseBackprop(BaseEstimator):
+    """What both estimators share."""
+
+    def _store(self, parameters):
+        """Keep the arguments of ``__init__`` under their names, untouched."""
+        for name, value in parameters.items():
+            if name != "self":
+                setattr(self, name, value)
+
+    def fit(self, X, y, sample_weight=None):
+        """Train the network on X and y.
+
+        Parameters
+        ----------
+        X : array-like, data frame or sparse matrix of shape (n_samples, n_features)
+            Training data.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Class labels (label indicators for multilabel), or real numbers.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each sample; not negative, not all zero.
+
+        Returns
+        -------
+        self : estimator
+
+        Raises
+        ------
+        ValueError, TypeError
+            For bad parameters or data, and if training diverges.  The estimator stays as it was.
+        """
+        with unchanged_on_error(self):
+            return self._fit(X, y, sample_weight)
+
+    def _fit(self, X, y, sample_weight, *, incremental=False):
+        settings = check_parameters(self, self._parameter_rules)
+        engine = get_engine(settings.engine)
+        fresh = not (self.__sklearn_is_fitted__() and (incremental or settings.warm_start))
+        stochastic = OPTIMIZERS[settings.solver].stochastic
+        X, given = check_features(
+            self, X, self._training_dtype if stochastic else _float64, engine, reset=fresh
+        )
+        dtype = np.dtype(self._training_dtype(given))
+        if not stochastic:
+            check_range(self, X, dtype)
+        targets, loss = self._check_y(y, X.shape[0], X.dtype, fresh, incremental)
+        weights = check_sample_weight(self, sample_weight, X.shape[0], X.dtype)
+
+        layers = (self.n_features_in_, *hidden_sizes(settings.hidden_layer_sizes), self.n_outputs_)
+        activation = ACTIVATIONS[settings.activation]
+        random_state = check_random_state(settings.random_state)
+        if fresh:
+            params = network.initial_params(layers, (activation,), random_state, dtype)
+            progress = Progress(params)
+        else:
+            self._check_same_layers(layers)
+            params = network.flatten(self.coefs_, self.intercepts_, dtype)
+            progress = Progress.resumed(params, vars(self))
+        problem = Problem(
+            engine=engine,
+            layer_sizes=layers,
+            activations=[activation] * (len(layers) - 2),
+            loss=loss,
+            dtype=X.dtype,
+            X=X,
+            targets=targets,
+            sample_weight=weights,
+            n_threads=thread_ceiling(settings.n_threads),
+        )
+        settings.feature_names = getattr(self, "feature_names_in_", None)
+        if stochastic:
+            train_stochastic(problem, settings, progress, random_state, incremental=incremental)
+        else:
+            progress.params = progress.params.astype(X.dtype, copy=False)
+            train_lbfgs(problem, settings, progress)
+            progress.params = progress.params.astype(dtype, copy=False)
+        self._keep(problem, progress, random_state, fresh)
+        return self
+
+    def _training_dtype(self, given):
+        """Dtype of the arithmetic for X of dtype `given`."""
+        if self.dtype is not None:
+            return self.dtype
+        return np.float32 if given == np.float32 else np.float64
+
+    def _check_same_layers(self, layers):
+        fitted = network.layer_sizes_of(self.coefs_)
+        if layers != fitted:
+            raise ValueError(
+                f"Training goes on with layers of sizes {fitted} (features, hidden, outputs), but "
+                f"hidden_layer_sizes and the data ask for {layers}. Keep them, or call fit with "
+                "warm_start=False to begin anew."
+            )
+
+    def _keep(self, problem, progress, random_state, fresh):
+        """Turn what training reached into fitted attributes."""
+        state = vars(self)
+        if fresh:
+            for name in Progress.HISTORY:
+                state.pop(name, None)
+        state.update(progress.attributes())
+        self.coefs_, self.intercepts_ = network.views(progress.params, problem.layer_sizes)
+        self.n_layers_ = len(problem.layer_sizes)
+        self.out_activation_ = problem.loss.output
+        self._random_state = random_state
+
+    def _raw_scores(self, X):
+        """Scores before the output transform, their engine, and the dtype of the output.
+
+        Costs a few microseconds of Python for a plain array of the right dtype and width.
+        """
+        state = vars(self)
+        coefs, intercepts = state.get("coefs_"), state.get("intercepts_")
+        if coefs is None:
+            check_is_fitted(self)
+        engine = get_engine(self.engine)
+        dtype = coefs[0].dtype
+        follows_X = self.dtype is None
+        X, given = check_features(
+            self,
+            X,
+            (lambda given: np.result_type(given, dtype)) if follows_X else (lambda given: dtype),
+            engine,
+            reset=False,
+        )
+        if X.dtype != dtype:
+            dtype = X.dtype
+            coefs = [weights.astype(dtype) for weights in coefs]
+            intercepts = [biases.astype(dtype) for biases in intercepts]
+        scores = np.empty((X.shape[0], self.n_outputs_), dtype)
+        n_threads = 1 if len(scores) == 1 else thread_ceiling(self.n_threads)
+        activations = [ACTIVATIONS[self.activation]] * (len(coefs) - 1)
+        engine.predict_into(coefs, intercepts, activations, X, scores, n_threads)
+        if not follows_X:
+            dtype = np.float32 if given == np.float32 else np.float64
+        return scores, engine, dtype
+
+    def __sklearn_is_fitted__(self):
+        return "coefs_" in vars(self)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+
+def _float64(given):
+    return np.float64
+
+
+class BackpropClassifier(ClassifierMixin, _BaseBackprop):
+    """Neural network classifier, trained by backpropagation in compiled code.
+
+    Minimises the log-loss by stochastic gradient descent, Adam or L-BFGS. Parameters, methods and
+    fitted attributes are those of :class:`~sklearn.neural_network.MLPClassifier`; with
+    ``dtype=None`` and the same `random_state` a run reproduces it.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : int or array-like of int, default=(100,)
+        Number of units of each hidden layer; ``()`` for none (a linear model).
+    activation : {'identity', 'logistic', 'tanh', 'relu'}, default='relu'
+        Activation function of the hidden layers.
+    loss : {'log_loss'}, default='log_loss'
+        Cross-entropy of the softmax (multiclass) or logistic (binary, multilabel) output.
+    solver : {'lbfgs', 'sgd', 'adam'}, default='adam'
+        'adam' and 'sgd' step minibatch by minibatch; 'lbfgs' is scipy's L-BFGS-B over the full
+        batch, always in float64.
+    alpha : float, default=0.0001
+        Strength of the L2 penalty; ``alpha |W|^2 / (2 n)`` is added to the loss of n samples.
+    batch_size : int or 'auto', default='auto'
+        Rows per minibatch; 'auto' is ``min(200, n_samples)``. Not used by 'lbfgs'.
+    learning_rate : {'constant', 'invscaling', 'adaptive'}, default='constant'
+        Schedule of the learning rate with ``solver='sgd'``: 'invscaling' divides
+        `learning_rate_init` by ``(t_ + 1)^power_t`` after each epoch; 'adaptive' divides it by 5
+        each time training would stop for lack of progress, until it is 1e-6.
+    learning_rate_init : float, default=0.001
+        Initial learning rate of 'sgd' and 'adam'.
+    power_t : float, default=0.5
+        Exponent of 'invscaling'.
+    max_iter : int, default=200
+        Most epochs ('sgd', 'adam') or iterations ('lbfgs').
+    shuffle : bool, default=True
+        Whether to shuffle the samples before each epoch.
+    random_state : int, RandomState instance or None, default=None
+        Draws initial weights, shuffles and validation set, exactly as scikit-learn draws them.
+    tol : float, default=1e-4
+        Improvement of the loss (or validation score) below which an epoch counts as none; for
+        'lbfgs' the largest gradient at which it has converged.
+    verbose : bool or int, default=False
+        Whether to print the loss (and validation score) of each epoch.
+    warm_start : bool, default=False
+        Whether `fit` starts from the weights of the last call (with a fresh optimizer).
+    momentum : float, default=0.9
+        Momentum of 'sgd', from 0 to 1.
+    nesterovs_momentum : bool, default=True
+        Whether 'sgd' uses Nesterov's momentum.
+    early_stopping : bool, default=False
+        Whether to set `validation_fraction` of the data aside, to stop when the score on it no
+        longer improves, and to keep the weights that scored best ('sgd', 'adam').
+    validation_fraction : float, default=0.1
+        Share of the samples set aside with `early_stopping`; stratified
+        by class in the binary case, as in scikit-learn.
+    beta_1 : float, default=0.9
+        Decay rate of Adam's first moment, in [0, 1).
+    beta_2 : float, default=0.999
+        Decay rate of Adam's second moment, in [0, 1).
+    epsilon : float, default=1e-8
+        Added to the root of Adam's second moment, outside the bias correction.
+    n_iter_no_change : int or inf, default=10
+        Epochs without improvement after which 'sgd' and 'adam' stop.
+    max_fun : int, default=15000
+        Most evaluations of the loss by 'lbfgs'.
+    dtype : {'float32', 'float64'} or None, default='float32'
+        Dtype of the arithmetic and of the weights, whatever the input; None follows X, as
+        scikit-learn does. Predictions are float32 for float32 X, else float64.
+    n_threads : int or None, default=None
+        Most threads to use: None lets the engine decide, -1 is all cores. The result does not
+        depend on it.
+    engine : {'auto', 'cython'}, default='auto'
+        Compiled engine that computes.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Class labels, sorted.
+    loss_ : float
+        Loss of the last epoch.
+    best_loss_ : float or None
+        Lowest loss of an epoch; None with `early_stopping`. Not set by 'lbfgs'.
+    loss_curve_ : list of float
+        Loss of each epoch. Not set by 'lbfgs'.
+    validation_scores_ : list of float or None
+        Accuracy on the validation set after each epoch; None without `early_stopping`.
+    best_validation_score_ : float or None
+        Best of `validation_scores_`.
+    t_ : int
+        Number of samples seen, ``epochs * n_samples``.
+    coefs_ : list of ndarray of shape (n_in, n_out)
+        Weights of each layer.
+    intercepts_ : list of ndarray of shape (n_out,)
+        Biases of each layer.
+    n_features_in_ : int
+        Number of features seen in `fit`.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features; only where X had names that are all strings.
+    n_iter_ : int
+        Number of epochs (or iterations) of the last call.
+    n_layers_ : int
+        Number of layers, input and output included.
+    n_outputs_ : int
+        Number of outputs.
+    out_activation_ : str
+        Output transform: 'softmax' (multiclass) or 'logistic'.
+
+    See Also
+    --------
+    BackpropRegressor : Neural network regressor.
+
+    References
+    ----------
+    Rumelhart, Hinton & Williams (1986), Learning representations by back-propagating errors.
+    Glorot & Bengio (2010), Understanding the difficulty of training deep feedforward networks.
+    Kingma & Ba (2014), Adam: A method for stochastic optimization.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_classification
+    >>> from fastbp import BackpropClassifier
+    >>> X, y = make_classification(n_samples=200, random_state=0)
+    >>> clf = BackpropClassifier(max_iter=30, tol=0.1, random_state=0).fit(X, y)
+    >>> clf.predict_proba(X).shape
+    (200, 2)
+    >>> clf.score(X, y) > 0.9
+    True
+    """
+
+    _parameter_rules = CLASSIFIER_PARAMETERS
+
+    def __init__(
+        self,
+        hidden_layer_sizes=(100,),
+        activation="relu",
+        *,
+        solver="adam",
+        alpha=0.0001,
+        batch_size="auto",
+        learning_rate="constant",
+        learning_rate_init=0.001,
+        power_t=0.5,
+        max_iter=200,
+        shuffle=True,
+        random_state=None,
+        tol=1e-4,
+        verbose=False,
+        warm_start=False,
+        momentum=0.9,
+        nesterovs_momentum=True,
+        early_stopping=False,
+        validation_fraction=0.1,
+        beta_1=0.9,
+        beta_2=0.999,
+        epsilon=1e-8,
+        n_iter_no_change=10,
+        max_fun=15000,
+        loss="log_loss",
+        dtype="float32",
+        n_threads=None,
+        engine="auto",
+    ):
+        self._store(locals())
+
+    @available_if(_partial_fit_exists)
+    def partial_fit(self, X, y, sample_weight=None, classes=None):
+        """Train one epoch on X and y, going on from the weights and optimizer of the last call.
+
+        The optimizer is made by the first call (or by `fit`), with the settings of that time.
+
+        Parameters
+        ----------
+        X : array-like, data frame or sparse matrix of shape (n_samples, n_features)
+            Training data.
+        y : array-like of shape (n_samples,) or (n_samples, n_labels)
+            Class labels; they need not contain every class.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each sample; not negative, not all zero.
+        classes : array-like of shape (n_classes,), default=None
+            All classes of all calls; required in the first call.
+
+        Returns
+        -------
+        self : estimator
+
+        Raises
+        ------
+        ValueError, TypeError
+            For bad parameters or data, and if training diverges.  The estimator stays as it was.
+        """
+        with unchanged_on_error(self):
+            self._check_partial_fit_classes(classes)
+            return self._fit(X, y, sample_weight, incremental=True)
+
+    def _check_partial_fit_classes(self, classes):
+        known = vars(self).get("classes_")
+        if classes is None:
+            if known is None:
+                raise ValueError("classes must be passed on the first call to partial_fit.")
+            return
+        found = find_classes(classes)
+        if known is None:
+            self.classes_ = found
+        elif not np.array_equal(known, found):
+            raise ValueError(
+                f"`classes={classes!r}` is not the same as on last call to partial_fit, was: "
+                f"{known!r}"
+            )
+
+    def _check_y(self, y, n_samples, dtype, fresh, incremental):
+        """Targets and loss of y; sets `classes_`, `n_outputs_` and the kind of target."""
+        y, is_multilabel, is_sparse = check_labels(self, y, n_samples)
+        if fresh:
+            if not incremental:
+                self.classes_ = np.arange(y.shape[1]) if is_multilabel else find_classes(y)
+            self._target_kind = kind_of_target(self, is_multilabel, self.classes_)
+            self._sparse_labels = is_sparse
+        elif is_multilabel != (self._target_kind == "multilabel"):
+            raise ValueError(
+                f"The model was trained on {self._target_kind} y, but y is "
+                f"{'' if is_multilabel else 'not '}multilabel. Call fit with warm_start=False to "
+                "begin anew."
+            )
+        self.n_outputs_ = 1 if self._target_kind == "binary" else len(self.classes_)
+        if is_multilabel:
+            targets = encode_indicators(y, self.classes_, dtype)
+        else:
+            complete = not (fresh or incremental)
+            targets = encode_labels(y, self.classes_, dtype, complete=complete)
+        return targets, loss_for(self.loss, self._target_kind)
+
+    def predict(self, X):
+        """Predict classes.
+
+        Parameters
+        ----------
+        X : array-like, data frame or sparse matrix of shape (n_samples, n_features)
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,) or (n_samples, n_labels)
+            Class labels; label indicators (sparse if they were in `fit`) for multilabel.
+        """
+        scores, _, _ = self._raw_scores(X)
+        if self._target_kind == "multiclass":
+            return self.classes_[scores.argmax(axis=1)]
+        if self._target_kind == "binary":
+            return self.classes_[(scores[:, 0] > 0).astype(np.intp)]
+        labels = (scores > 0).astype(np.int64)
+        if self._sparse_labels:
+            as_matrix = get_config().get("sparse_interface") == "spmatrix"
+            return (scipy.sparse.csr_matrix if as_matrix else scipy.sparse.csr_array)(labels)
+        return labels
+
+    def predict_proba(self, X):
+        """Probability of each class.
+
+        Parameters
+        ----------
+        X : array-like, data frame or sparse matrix of shape (n_samples, n_features)
+
+        Returns
+        -------
+        y_prob : ndarray of shape (n_samples, n_classes)
+            In the order of `classes_`; rows sum to 1 except for multilabel. float32 for float32
+            X, else float64 (``dtype=None``: as scikit-learn).
+        """
+        scores, engine, dtype = self._raw_scores(X)
+        scores = scores.astype(dtype, copy=False)
+        engine.transform_into(self.out_activation_, scores)
+        if self._target_kind == "binary":
+            return np.hstack([1 - scores, scores])
+        return scores
+
+    def predict_log_proba(self, X):
+        """Logarithm of the probability of each class, from the raw scores: never -inf.
+
+        Parameters
+        ----------
+        X : array-like, data frame or sparse matrix of shape (n_samples, n_features)
+
+        Returns
+        -------
+        log_y_prob : ndarray of shape (n_samples, n_classes)
+            In the order of `classes_`, with the dtype of `predict_proba`.
+        """
+        scores, engine, dtype = self._raw_scores(X)
+        scores = scores.astype(dtype, copy=False)
+        if self._target_kind == "binary":
+            scores = np.hstack([-scores, scores])
+        engine.transform_into(f"log_{self.out_activation_}", scores)
+        return scores
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+
+class BackpropRegressor(RegressorMixin, _BaseBackprop):
+    """Neural network regressor, trained by backpropagation in compiled code.
+
+    Minimises the squared error or the Poisson deviance by stochastic gradient descent, Adam or
+    L-BFGS. Parameters, methods and fitted attributes are those of
+    :class:`~sklearn.neural_network.MLPRegressor`; with ``dtype=None`` and the same `random_state`
+    a run reproduces it (except for 'lbfgs' with several outputs, where scikit-learn's gradient
+    does not belong to its loss).
+
+    Parameters
+    ----------
+    loss : {'squared_error', 'poisson'}, default='squared_error'
+        Half the squared error, or half the Poisson deviance with log link (``y >= 0``).
+    hidden_layer_sizes : int or array-like of int, default=(100,)
+        Number of units of each hidden layer; ``()`` for none (a linear model).
+    activation : {'identity', 'logistic', 'tanh', 'relu'}, default='relu'
+        Activation function of the hidden layers.
+    solver : {'lbfgs', 'sgd', 'adam'}, default='adam'
+        'adam' and 'sgd' step minibatch by minibatch; 'lbfgs' is scipy's L-BFGS-B over the full
+        batch, always in float64.
+    alpha : float, default=0.0001
+        Strength of the L2 penalty; ``alpha |W|^2 / (2 n)`` is added to the loss of n samples.
+    batch_size : int or 'auto', default='auto'
+        Rows per minibatch; 'auto' is ``min(200, n_samples)``. Not used by 'lbfgs'.
+    learning_rate : {'constant', 'invscaling', 'adaptive'}, default='constant'
+        Schedule of the learning rate with ``solver='sgd'``: 'invscaling' divides
+        `learning_rate_init` by ``(t_ + 1)^power_t`` after each epoch; 'adaptive' divides it by 5
+        each time training would stop for lack of progress, until it is 1e-6.
+    learning_rate_init : float, default=0.001
+        Initial learning rate of 'sgd' and 'adam'.
+    power_t : float, default=0.5
+        Exponent of 'invscaling'.
+    max_iter : int, default=200
+        Most epochs ('sgd', 'adam') or iterations ('lbfgs').
+    shuffle : bool, default=True
+        Whether to shuffle the samples before each epoch.
+    random_state : int, RandomState instance or None, default=None
+        Draws initial weights, shuffles and validation set, exactly as scikit-learn draws them.
+    tol : float, default=1e-4
+        Improvement of the loss (or validation score) below which an epoch counts as none; for
+        'lbfgs' the largest gradient at which it has converged.
+    verbose : bool or int, default=False
+        Whether to print the loss (and validation score) of each epoch.
+    warm_start : bool, default=False
+        Whether `fit` starts from the weights of the last call (with a fresh optimizer).
+    momentum : float, default=0.9
+        Momentum of 'sgd', from 0 to 1.
+    nesterovs_momentum : bool, default=True
+        Whether 'sgd' uses Nesterov's momentum.
+    early_stopping : bool, default=False
+        Whether to set `validation_fraction` of the data aside, to stop when the score on it no
+        longer improves, and to keep the weights that scored best ('sgd', 'adam').
+    validation_fraction : float, default=0.1
+        Share of the samples set aside with `early_stopping`.
+    beta_1 : float, default=0.9
+        Decay rate of Adam's first moment, in [0, 1).
+    beta_2 : float, default=0.999
+        Decay rate of Adam's second moment, in [0, 1).
+    epsilon : float, default=1e-8
+        Added to the root of Adam's second moment, outside the bias correction.
+    n_iter_no_change : int or inf, default=10
+        Epochs without improvement after which 'sgd' and 'adam' stop.
+    max_fun : int, default=15000
+        Most evaluations of the loss by 'lbfgs'.
+    dtype : {'float32', 'float64'} or None, default='float32'
+        Dtype of the arithmetic and of the weights, whatever the input; None follows X, as
+        scikit-learn does. Predictions are float32 for float32 X, else float64.
+    n_threads : int or None, default=None
+        Most threads to use: None lets the engine decide, -1 is all cores. The result does not
+        depend on it.
+    engine : {'auto', 'cython'}, default='auto'
+        Compiled engine that computes.
+
+    Attributes
+    ----------
+    loss_ : float
+        Loss of the last epoch.
+    best_loss_ : float or None
+        Lowest loss of an epoch; None with `early_stopping`. Not set by 'lbfgs'.
+    loss_curve_ : list of float
+        Loss of each epoch. Not set by 'lbfgs'.
+    validation_scores_ : list of float or None
+        R2 on the validation set after each epoch; None without `early_stopping`.
+    best_validation_score_ : float or None
+        Best of `validation_scores_`.
+    t_ : int
+        Number of samples seen, ``epochs * n_samples``.
+    coefs_ : list of ndarray of shape (n_in, n_out)
+        Weights of each layer.
+    intercepts_ : list of ndarray of shape (n_out,)
+        Biases of each layer.
+    n_features_in_ : int
+        Number of features seen in `fit`.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features; only where X had names that are all strings.
+    n_iter_ : int
+        Number of epochs (or iterations) of the last call.
+    n_layers_ : int
+        Number of layers, input and output included.
+    n_outputs_ : int
+        Number of outputs.
+    out_activation_ : str
+        Output transform: 'identity', or 'exp' with ``loss='poisson'``.
+
+    See Also
+    --------
+    BackpropClassifier : Neural network classifier.
+
+    References
+    ----------
+    Rumelhart, Hinton & Williams (1986), Learning representations by back-propagating errors.
+    Glorot & Bengio (2010), Understanding the difficulty of training deep feedforward networks.
+    Kingma & Ba (2014), Adam: A method for stochastic optimization.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_regression
+    >>> from sklearn.preprocessing import scale
+    >>> from fastbp import BackpropRegressor
+    >>> X, y = make_regression(n_samples=200, n_features=10, random_state=0)
+    >>> reg = BackpropRegressor(solver="lbfgs", tol=0.01, random_state=0).fit(X, scale(y))
+    >>> reg.predict(X[:3]).shape
+    (3,)
+    >>> reg.score(X, scale(y)) > 0.9
+    True
+    """
+
+    _parameter_rules = REGRESSOR_PARAMETERS
+
+    def __init__(
+        self,
+        loss="squared_error",
+        hidden_layer_sizes=(100,),
+        activation="relu",
+        *,
+        solver="adam",
+        alpha=0.0001,
+        batch_size="auto",
+        learning_rate="constant",
+        learning_rate_init=0.001,
+        power_t=0.5,
+        max_iter=200,
+        shuffle=True,
+        random_state=None,
+        tol=1e-4,
+        verbose=False,
+        warm_start=False,
+        momentum=0.9,
+        nesterovs_momentum=True,
+        early_stopping=False,
+        validation_fraction=0.1,
+        beta_1=0.9,
+        beta_2=0.999,
+        epsilon=1e-8,
+        n_iter_no_change=10,
+        max_fun=15000,
+        dtype="float32",
+        n_threads=None,
+        engine="auto",
+    ):
+        self._store(locals())
+
+    @available_if(_partial_fit_exists)
+    def partial_fit(self, X, y, sample_weight=None):
+        """Train one epoch on X and y, going on from the weights and optimizer of the last call.
+
+        The optimizer is made by the first call (or by `fit`), with the settings of that time.
+
+        Parameters
+        ----------
+        X : array-like, data frame or sparse matrix of shape (n_samples, n_features)
+            Training data.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Target values.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each sample; not negative, not all zero.
+
+        Returns
+        -------
+        self : estimator
+
+        Raises
+        ------
+        ValueError, TypeError
+            For bad parameters or data, and if training diverges.  The estimator stays as it was.
+        """
+        with unchanged_on_error(self):
+            return self._fit(X, y, sample_weight, incremental=True)
+
+    def _check_y(self, y, n_samples, dtype, fresh, incremental):
+        """Targets and loss of y; sets `n_outputs_`."""
+        loss = loss_for(self.loss, "real")
+        targets = check_targets(self, y, n_samples, dtype, loss)
+        self.n_outputs_ = targets.shape[1]
+        return targets, loss
+
+    def predict(self, X):
+        """Predict target values.
+
+        Parameters
+        ----------
+        X : array-like, data frame or sparse matrix of shape (n_samples, n_features)
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            float32 for float32 X, else float64 (``dtype=None``: as scikit-learn).
+        """
+        scores, engine, dtype = self._raw_scores(X)
+        predictions = scores.astype(dtype, copy=False)
+        if self.out_activation_ != "identity":
+            engine.transform_into(self.out_activation_, predictions)
+        return predictions.ravel() if predictions.shape[1] == 1 else predictions
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        row = LOSSES.get(self.loss) if isinstance(self.loss, str) else None
+        tags.target_tags.positive_only = row is not None and row.target_min == 0.0
+        return tags

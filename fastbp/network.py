@@ -1,0 +1,78 @@
+"""The network as one flat vector: layer sizes to offsets, views, and initial values.
+
+Layout of `params`, gradients and optimiser slots, shape (n_params,): for each layer its weights
+(n_in, n_out) in C order, then its biases (n_out,).  Pure layout: nothing here knows about losses,
+training or engines (which keep packed working copies of their own).
+"""
+
+from itertools import pairwise
+
+import numpy as np
+
+
+def count_params(layer_sizes):
+    """Length of the flat vector for sizes (n_features, *hidden, n_outputs)."""
+    return sum((n_in + 1) * n_out for n_in, n_out in pairwise(layer_sizes))
+
+
+def views(params, layer_sizes):
+    """Weights and biases of each layer as views of the flat vector.
+
+    Parameters
+    ----------
+    params : ndarray of shape (n_params,)
+    layer_sizes : sequence of int
+        (n_features, *hidden, n_outputs).
+
+    Returns
+    -------
+    coefs : list of ndarray of shape (n_in, n_out)
+    intercepts : list of ndarray of shape (n_out,)
+    """
+    coefs, intercepts, start = [], [], 0
+    for n_in, n_out in pairwise(layer_sizes):
+        middle, end = start + n_in * n_out, start + (n_in + 1) * n_out
+        coefs.append(params[start:middle].reshape(n_in, n_out))
+        intercepts.append(params[middle:end])
+        start = end
+    return coefs, intercepts
+
+
+def flatten(coefs, intercepts, dtype):
+    """Make the flat vector of `dtype` that holds the values of `coefs` and `intercepts`."""
+    parts = [part for pair in zip(coefs, intercepts, strict=True) for part in pair]
+    return np.concatenate([np.ravel(part) for part in parts], dtype=dtype, casting="same_kind")
+
+
+def layer_sizes_of(coefs):
+    """Sizes (n_features, *hidden, n_outputs) of fitted weights."""
+    return (*(len(weights) for weights in coefs), coefs[-1].shape[1])
+
+
+def initial_params(layer_sizes, activations, random_state, dtype):
+    """Draw initial values exactly as scikit-learn's MLP does.
+
+    Layer by layer weights, then biases, uniform within ``sqrt(factor / (n_in + n_out))`` in
+    float64 (Glorot & Bengio 2010); the factor is that of the layer's activation, and the output
+    layer's is that of the last hidden layer.
+
+    Parameters
+    ----------
+    layer_sizes : sequence of int
+    activations : sequence of Activation
+        One per hidden layer; the activation that the user named if there is no hidden layer.
+    random_state : RandomState
+    dtype : dtype
+
+    Returns
+    -------
+    ndarray of shape (n_params,)
+    """
+    params = np.empty(count_params(layer_sizes), dtype)
+    coefs, intercepts = views(params, layer_sizes)
+    for layer, (weights, biases) in enumerate(zip(coefs, intercepts, strict=True)):
+        factor = activations[min(layer, len(activations) - 1)].factor
+        bound = np.sqrt(factor / sum(weights.shape))
+        weights[...] = random_state.uniform(-bound, bound, weights.shape)
+        biases[...] = random_state.uniform(-bound, bound, biases.shape)
+    return params

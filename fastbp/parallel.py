@@ -1,0 +1,46 @@
+"""How many threads: the user's wish, the machine's limits and the environment become one number.
+
+The number is a ceiling.  The engine uses fewer where the work of a step does not pay for them, and
+its results do not depend on it.
+"""
+
+import os
+
+import joblib
+
+_AVAILABLE = {}
+
+
+def available_threads():
+    """Cores this process may use: CPU affinity, cgroup quota, ``LOKY_MAX_CPU_COUNT``.
+
+    Counting reads several system files (about 0.1 ms), so the answer is kept for as long as the
+    affinity and the variable that it depends on stay the same.
+    """
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+    key = affinity, os.environ.get("LOKY_MAX_CPU_COUNT")
+    count = _AVAILABLE.get(key)
+    if count is None:
+        count = _AVAILABLE[key] = max(1, joblib.cpu_count())
+    return count
+
+
+def thread_ceiling(n_threads):
+    """Most threads that a fit or a prediction may use.
+
+    Parameters
+    ----------
+    n_threads : int or None
+        None: all available cores, or ``OMP_NUM_THREADS`` where that is fewer (joblib's loky sets
+        it in its workers, so that a search never uses more threads than cores).  -1: all available
+        cores.  A positive count is clamped to the available cores.
+
+    Returns
+    -------
+    int
+    """
+    available = available_threads()
+    if n_threads is None:
+        limit = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+        return min(available, max(1, int(limit))) if limit.isdigit() else available
+    return available if n_threads == -1 else min(n_threads, available)
