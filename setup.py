@@ -94,7 +94,7 @@ class BuildNative(build_ext):
 engine = Extension(
     "fastbp.engine.native.engine",
     sources=[str(NATIVE / "engine.pyx"), *files_of("*.c")],
-    depends=files_of("*.h") + files_of("*.pxd"),
+    depends=files_of("*.h") + files_of("*.px[di]"),
     include_dirs=[str(NATIVE), numpy.get_include()],
     define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
     libraries=["m"] if os.name == "posix" else [],
