@@ -85,9 +85,12 @@ class BuildNative(build_ext):
         super().build_extensions()
 
     def build_extension(self, ext):
-        """Refuse a compiler that lacks the vector extensions of gcc and clang."""
+        """Turn the .pyx into C, then compile; refuse a compiler without vector extensions."""
         if self.compiler.compiler_type == "msvc":
             raise CompileError("fastbp's kernels need gcc or clang; MSVC cannot compile them")
+        # Forced: a change of directives is not seen in the age of a file.
+        [generated] = cythonize([ext], compiler_directives=CYTHON_DIRECTIVES, force=True)
+        ext.sources = generated.sources
         super().build_extension(ext)
 
 
@@ -100,14 +103,7 @@ engine = Extension(
     libraries=["m"] if os.name == "posix" else [],
     extra_compile_args=COMPILE_FLAGS,
     extra_link_args=LINK_FLAGS,
+    optional=not REQUIRED,
 )
 
-modules = cythonize(
-    [engine],
-    compiler_directives=CYTHON_DIRECTIVES,
-    force=True,  # a change of directives is not seen in the age of a file
-)
-for module in modules:
-    module.optional = not REQUIRED  # cythonize forgets it when it copies the extension
-
-setup(ext_modules=modules, cmdclass={"build_ext": BuildNative})
+setup(ext_modules=[engine], cmdclass={"build_ext": BuildNative})
