@@ -1,0 +1,258 @@
+"""The whole trainer in plain NumPy and float64: the judge of every engine.
+
+Here live the textbook formulas - forward pass, losses of raw scores, chain rule, L2, sample
+weights, optimisers, epochs of minibatches in a given order - written for reading and sharing no
+line with fastbp. Nothing of fastbp may be imported here. A row of a fastbp table without an entry
+in the tables below makes the tests fail with a sentence.
+
+Parameters are one flat vector: per layer the weights ``(n_in, n_out)`` in C order, then the biases
+``(n_out,)``.
+"""
+
+import numpy as np
+from scipy import optimize, sparse, special
+
+# How far an engine may be from this file after ten epochs: weights (absolute) and losses (relative)
+# in float64, losses (relative) in float32. Single float32 weights are not compared: a ReLU that
+# flips its sign, amplified by Adam, moves them by 1e-2.
+FLOAT64_TOLERANCE = 1e-10
+FLOAT32_LOSS_TOLERANCE = 5e-5
+
+# Activation: value(z) and slope(z) of a pre-activation array.
+ACTIVATIONS = {
+    "identity": (lambda z: z, np.ones_like),
+    "logistic": (special.expit, lambda z: special.expit(z) * special.expit(-z)),
+    "tanh": (np.tanh, lambda z: 1 / np.cosh(np.clip(z, -350, 350)) ** 2),
+    "relu": (lambda z: np.maximum(z, 0), lambda z: (z > 0).astype(float)),
+}
+
+
+def one_hot(targets, n_outputs):
+    """Rows of the unit matrix for class codes ``targets (n, 1)``."""
+    return np.eye(n_outputs)[targets[:, 0].astype(int)]
+
+
+# Loss: value(targets, raw) per sample, gradient(targets, raw) of the sum over outputs, and whether
+# value is the mean over outputs.
+LOSSES = {
+    "squared_error": (
+        lambda y, s: 0.5 * ((y - s) ** 2).mean(axis=1),
+        lambda y, s: s - y,
+        True,
+    ),
+    "poisson": (
+        lambda y, s: (special.xlogy(y, y) - y * s - y + np.exp(s)).sum(axis=1),
+        lambda y, s: np.exp(s) - y,
+        False,
+    ),
+    "log_loss": (
+        lambda y, s: special.logsumexp(s, axis=1) - (one_hot(y, s.shape[1]) * s).sum(axis=1),
+        lambda y, s: special.softmax(s, axis=1) - one_hot(y, s.shape[1]),
+        False,
+    ),
+    "binary_log_loss": (
+        lambda y, s: (np.logaddexp(0, s) - y * s).sum(axis=1),
+        lambda y, s: special.expit(s) - y,
+        False,
+    ),
+}
+
+
+def sgd(w, g, slots, learning_rate, t, hyper):
+    """Gradient descent with momentum, with Nesterov's look-ahead on request."""
+    velocity = hyper["momentum"] * slots[0] - learning_rate * g
+    if hyper["nesterovs_momentum"]:
+        return w + hyper["momentum"] * velocity - learning_rate * g, [velocity]
+    return w + velocity, [velocity]
+
+
+def adam(w, g, slots, learning_rate, t, hyper):
+    """Adam as in scikit-learn: the step size carries the bias corrections, epsilon is outside."""
+    m = hyper["beta_1"] * slots[0] + (1 - hyper["beta_1"]) * g
+    v = hyper["beta_2"] * slots[1] + (1 - hyper["beta_2"]) * g**2
+    step_size = learning_rate * np.sqrt(1 - hyper["beta_2"] ** t) / (1 - hyper["beta_1"] ** t)
+    return w - step_size * m / (np.sqrt(v) + hyper["epsilon"]), [m, v]
+
+
+# Optimiser: number of slots and one step; lbfgs takes no steps and has a function, `minimize`.
+OPTIMIZERS = {"sgd": (1, sgd), "adam": (2, adam), "lbfgs": (0, None)}
+
+
+def find(table, kind, name):
+    """Return the entry of one of the tables above, or fail with a sentence."""
+    if name not in table:
+        raise LookupError(f"no reference for {kind} {name!r}")
+    return table[name]
+
+
+def find_activation(name):
+    """Return (value, slope) of an activation."""
+    return find(ACTIVATIONS, "activation", name)
+
+
+def find_loss(name):
+    """Return (value, gradient, is_mean) of a loss."""
+    return find(LOSSES, "loss", name)
+
+
+def find_optimizer(name):
+    """Return (n_slots, update) of an optimiser."""
+    return find(OPTIMIZERS, "optimizer", name)
+
+
+def count_parameters(layer_sizes):
+    """Return the length of the flat vector."""
+    return sum((n_in + 1) * n_out for n_in, n_out in zip(layer_sizes[:-1], layer_sizes[1:]))
+
+
+def split(params, layer_sizes):
+    """Return [(W, b), ...], views of the flat vector."""
+    layers, start = [], 0
+    for n_in, n_out in zip(layer_sizes[:-1], layer_sizes[1:]):
+        middle, end = start + n_in * n_out, start + (n_in + 1) * n_out
+        layers.append((params[start:middle].reshape(n_in, n_out), params[middle:end]))
+        start = end
+    return layers
+
+
+def forward(params, layer_sizes, activations, X):
+    """Return the pre-activations of every layer (the last: raw scores) and the activations."""
+    layers = split(params, layer_sizes)
+    pre_activations, outputs = [], [X]
+    for layer, (W, b) in enumerate(layers):
+        pre_activations.append(outputs[-1] @ W + b)
+        if layer < len(layers) - 1:
+            value, _ = find_activation(activations[layer])
+            outputs.append(value(pre_activations[-1]))
+    return pre_activations, outputs
+
+
+def predict(params, layer_sizes, activations, X):
+    """Return the raw scores (n, n_outputs)."""
+    return forward(as_float64(params), layer_sizes, activations, as_float64(X))[0][-1]
+
+
+def as_float64(X):
+    """Return a dense float64 copy of an array or a sparse matrix."""
+    return np.array(X.toarray() if sparse.issparse(X) else X, dtype=np.float64)
+
+
+def loss_and_gradient(
+    params,
+    layer_sizes,
+    activations,
+    loss,
+    X,
+    targets,
+    sample_weight=None,
+    *,
+    alpha=0.0,
+    mean_gradient=False,
+):
+    """Return the weighted mean loss plus 0.5 alpha |W|^2 / sum(weights), and its flat gradient.
+
+    The gradient is that of the loss summed over outputs (the direction in which scikit-learn's
+    solvers step), or with ``mean_gradient`` that of the value returned.
+    """
+    X, targets, params = as_float64(X), as_float64(targets), as_float64(params)
+    weight = np.ones(len(X)) if sample_weight is None else as_float64(sample_weight)
+    value, gradient, is_mean = find_loss(loss)
+    pre_activations, outputs = forward(params, layer_sizes, activations, X)
+    raw, layers = pre_activations[-1], split(params, layer_sizes)
+    penalty = 0.5 * alpha * sum((W**2).sum() for W, _ in layers)
+    total = (weight @ value(targets, raw) + penalty) / weight.sum()
+
+    delta = gradient(targets, raw) * weight[:, None] / weight.sum()
+    if mean_gradient and is_mean:
+        delta /= layer_sizes[-1]
+    flat = np.zeros_like(params)
+    for layer in reversed(range(len(layers))):
+        W, _ = layers[layer]
+        grad_W, grad_b = split(flat, layer_sizes)[layer]
+        grad_W[:] = outputs[layer].T @ delta + alpha * W / weight.sum()
+        grad_b[:] = delta.sum(axis=0)
+        if layer:
+            _, slope = find_activation(activations[layer - 1])
+            delta = (delta @ W.T) * slope(pre_activations[layer - 1])
+    return total, flat
+
+
+def train(
+    params,
+    layer_sizes,
+    activations,
+    loss,
+    X,
+    targets,
+    sample_weight,
+    orders,
+    *,
+    batch_size,
+    alpha,
+    learning_rate,
+    optimizer,
+    hyper,
+    slots=None,
+    t=0,
+):
+    """Return (params, losses, slots, t) after one epoch per entry of ``orders``.
+
+    ``learning_rate`` is a number or one value per step. A minibatch whose weights sum to 0 counts
+    for nothing.
+    """
+    X, targets, params = as_float64(X), as_float64(targets), as_float64(params)
+    n_slots, update = find_optimizer(optimizer)
+    slots = np.zeros((n_slots, len(params))) if slots is None else as_float64(slots)
+    n_steps = sum(-(-len(order) // batch_size) for order in orders)
+    rates = iter(np.broadcast_to(learning_rate, n_steps))
+    losses = []
+    for order in orders:
+        total = 0.0
+        for start in range(0, len(order), batch_size):
+            rows, rate = order[start : start + batch_size], next(rates)
+            weight = None if sample_weight is None else as_float64(sample_weight)[rows]
+            if weight is not None and weight.sum() == 0:
+                continue
+            value, gradient = loss_and_gradient(
+                params, layer_sizes, activations, loss, X[rows], targets[rows], weight, alpha=alpha
+            )
+            total += value * len(rows)
+            t += 1
+            params, slots = update(params, gradient, slots, rate, t, hyper)
+        losses.append(total / len(order))
+    return params, np.array(losses), slots, t
+
+
+def minimize(
+    params,
+    layer_sizes,
+    activations,
+    loss,
+    X,
+    targets,
+    sample_weight,
+    *,
+    alpha,
+    tol,
+    max_iter,
+    max_fun,
+):
+    """Return scipy's L-BFGS-B result on the true mean loss."""
+    job = (layer_sizes, activations, loss, X, targets, sample_weight)
+    return optimize.minimize(
+        lambda p: loss_and_gradient(p, *job, alpha=alpha, mean_gradient=True),
+        as_float64(params),
+        method="L-BFGS-B",
+        jac=True,
+        options={"maxfun": max_fun, "maxiter": max_iter, "gtol": tol},
+    )
+
+
+def draw_parameters(layer_sizes, random_state, factor=6.0):
+    """Return Glorot-uniform weights and biases of a flat vector (biases from the same bound)."""
+    parts = []
+    for n_in, n_out in zip(layer_sizes[:-1], layer_sizes[1:]):
+        bound = np.sqrt(factor / (n_in + n_out))
+        parts.append(random_state.uniform(-bound, bound, n_in * n_out))
+        parts.append(random_state.uniform(-bound, bound, n_out))
+    return np.concatenate(parts)

@@ -1,0 +1,71 @@
+"""The rows of `ACTIVATIONS`: plain formulas held against central differences and the reference."""
+
+import math
+
+import numpy as np
+import pytest
+import reference
+
+from fastbp.activations import ACTIVATIONS
+
+POINTS = [-30.0, -5.0, -1.0, -0.3, -1e-3, 1e-3, 0.3, 1.0, 5.0, 30.0]
+
+# What each activation must give at the ends of the number line.
+LIMITS = {
+    "identity": (-math.inf, math.inf),
+    "logistic": (0.0, 1.0),
+    "tanh": (-1.0, 1.0),
+    "relu": (0.0, math.inf),
+}
+
+
+def slope_at(row, z):
+    """Return the row's slope at a pre-activation."""
+    return row.slope(row.value(z) if row.slope_of == "activation" else z)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_row_is_complete(name):
+    row = ACTIVATIONS[name]
+    assert row.name == name
+    assert row.slope_of in ("activation", "pre_activation")
+    assert row.factor == (2.0 if name == "logistic" else 6.0)
+
+
+@pytest.mark.parametrize("z", POINTS)
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_slope_equals_central_differences(name, z):
+    row, step = ACTIVATIONS[name], 1e-6
+    expected = (row.value(z + step) - row.value(z - step)) / (2 * step)
+    assert slope_at(row, z) == pytest.approx(expected, rel=1e-8, abs=1e-9)
+
+
+@pytest.mark.parametrize("z", [*POINTS, 0.0, -0.0, -1e4, 1e4])
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_row_equals_reference(name, z):
+    row = ACTIVATIONS[name]
+    value, slope = reference.find_activation(name)
+    assert row.value(z) == pytest.approx(float(value(np.float64(z))), rel=1e-14)
+    assert slope_at(row, z) == pytest.approx(float(slope(np.float64(z))), rel=1e-12, abs=1e-16)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_limits(name):
+    assert (ACTIVATIONS[name].value(-math.inf), ACTIVATIONS[name].value(math.inf)) == LIMITS[name]
+
+
+@pytest.mark.parametrize("z", [-math.inf, math.inf])
+@pytest.mark.parametrize("name", ["logistic", "tanh"])
+def test_slope_vanishes_at_the_limits(name, z):
+    assert slope_at(ACTIVATIONS[name], z) == 0.0
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_nan_stays_nan(name):
+    assert math.isnan(ACTIVATIONS[name].value(math.nan))
+
+
+def test_relu_at_zero_has_no_slope():
+    """As scikit-learn's."""
+    assert slope_at(ACTIVATIONS["relu"], 0.0) == 0.0
+    assert slope_at(ACTIVATIONS["relu"], -0.0) == 0.0

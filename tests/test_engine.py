@@ -1,0 +1,1118 @@
+"""The door itself: whole trainings, gradients, predictions and transforms of every engine.
+
+Compared with `reference.py`, on every instruction set and for every number of threads.
+"""
+
+import functools
+import math
+import signal
+import sys
+import threading
+import tracemalloc
+from contextlib import closing
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import reference
+from problems import HYPERPARAMETERS, LEARNING_RATES, draw_problem
+from reference import FLOAT32_LOSS_TOLERANCE, FLOAT64_TOLERANCE
+from scipy import sparse, special
+
+from fastbp.activations import ACTIVATIONS
+from fastbp.losses import LOSSES
+from fastbp.optimizers import OPTIMIZERS
+
+SOLVERS = [name for name, row in OPTIMIZERS.items() if row.stochastic]
+DTYPES = [np.float32, np.float64]
+THREADS = [1, 2, 3, 7]
+N_OUTPUTS = {"log_loss": 3, "binary_log_loss": 2, "squared_error": 2, "poisson": 2}
+
+
+def open_session(engine, problem, dtype=np.float64, *, batch_size=16, threads=1):
+    """Return a session at the problem's starting point that uses exactly this many threads."""
+    session = engine.Session(
+        problem.sizes,
+        [ACTIVATIONS[name] for name in problem.activations],
+        LOSSES[problem.loss],
+        dtype=dtype,
+        params=problem.params.astype(dtype),
+        batch_size=batch_size,
+        n_threads=threads,
+        sparse=sparse.issparse(problem.X),
+    )
+    session.force_threads(threads)
+    return session
+
+
+def read_params(session, problem, dtype):
+    """Return the session's parameters as a new flat vector."""
+    params = np.full(len(problem.params), np.nan, dtype)
+    session.params_into(params)
+    return params
+
+
+def read_slots(session, problem, dtype, solver):
+    """Return the optimiser's state in the flat layout."""
+    slots = np.full((OPTIMIZERS[solver].n_slots, len(problem.params)), np.nan, dtype)
+    session.slots_into(slots)
+    return slots
+
+
+def run_epochs(
+    session, problem, dtype=np.float64, *, solver="adam", n_epochs=10, batch_size=16, seed=0, order="shuffled",
+    alpha=0.01, learning_rate=None, hyper=None,
+):  # fmt: skip
+    """Set the optimiser, train, and return the losses."""
+    X, targets, weight, _ = problem.in_dtype(dtype)
+    session.set_optimizer(OPTIMIZERS[solver], hyper or HYPERPARAMETERS[solver])
+    losses = np.full(n_epochs, np.nan)
+    shuffled = order == "shuffled"
+    done = session.train(
+        X, targets, weight, np.arange(X.shape[0]) if shuffled else None,
+        shuffle=np.random.RandomState(seed) if shuffled else None, batch_size=batch_size, alpha=alpha,
+        learning_rate=LEARNING_RATES[solver] if learning_rate is None else learning_rate,
+        n_epochs=n_epochs, losses=losses,
+    )  # fmt: skip
+    assert done == n_epochs
+    return losses
+
+
+def draw_orders(n_samples, n_epochs, seed=0):
+    """Return the orders that scikit-learn's shuffling gives, one array per epoch."""
+    random_state, order, orders = np.random.RandomState(seed), np.arange(n_samples), []
+    for _ in range(n_epochs):
+        random_state.shuffle(order)
+        orders.append(order.copy())
+    return orders
+
+
+@functools.lru_cache(maxsize=None)
+def draw_problem_once(sizes, **options):
+    """As `draw_problem`, kept: many tests share a problem."""
+    return draw_problem(sizes, **options)
+
+
+@functools.lru_cache(maxsize=None)
+def train_reference(problem_key, solver, n_epochs, batch_size, dtype):
+    """Return the reference's (params, losses, slots, t); data rounded to dtype first."""
+    problem = draw_problem_once(problem_key[0], **dict(problem_key[1:]))
+    X, targets, weight, params = problem.in_dtype(dtype)
+    return reference.train(
+        params, problem.sizes, problem.activations, problem.loss, X, targets, weight,
+        draw_orders(X.shape[0], n_epochs), batch_size=batch_size, alpha=0.01,
+        learning_rate=LEARNING_RATES[solver], optimizer=solver, hyper=HYPERPARAMETERS[solver],
+    )  # fmt: skip
+
+
+def check_against_reference(engine, sizes, dtype, *, solver, n_epochs=10, batch_size=16, **options):
+    """Train both from the same start and compare losses, and in float64 weights and slots."""
+    problem = draw_problem_once(sizes, **options)
+    key = (sizes, *options.items())
+    params, losses, slots, t = train_reference(key, solver, n_epochs, batch_size, dtype)
+    with closing(open_session(engine, problem, dtype, batch_size=batch_size)) as session:
+        got = run_epochs(
+            session, problem, dtype, solver=solver, n_epochs=n_epochs, batch_size=batch_size
+        )
+        assert session.finite
+        assert session.t == t
+        assert session.epochs_done == n_epochs
+        if dtype == np.float32:
+            np.testing.assert_allclose(got, losses, rtol=FLOAT32_LOSS_TOLERANCE, atol=0)
+            return
+        np.testing.assert_allclose(got, losses, rtol=FLOAT64_TOLERANCE, atol=0)
+        np.testing.assert_allclose(
+            read_params(session, problem, dtype), params, rtol=0, atol=FLOAT64_TOLERANCE
+        )
+        np.testing.assert_allclose(
+            read_slots(session, problem, dtype, solver), slots, rtol=0, atol=FLOAT64_TOLERANCE
+        )
+
+
+# --- whole trainings ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
+@pytest.mark.parametrize("density", [None, 0.3], ids=["dense", "sparse"])
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_training_equals_reference(engine, activation, loss, solver, density, weighted, dtype):
+    check_against_reference(
+        engine, (5, 9, 4, N_OUTPUTS[loss]), dtype, solver=solver,
+        activation=activation, loss=loss, density=density, weighted=weighted, n_samples=61,
+    )  # fmt: skip
+
+
+# Around the panel sizes (8 and 16 columns), one of everything, no hidden layer, deep.
+SHAPES = [
+    *[(width, width, width) for width in (1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 33, 48, 100)],
+    *[(5, width, 1) for width in (1, 7, 8, 16, 17, 33)],
+    *[(width, 6, 3) for width in (1, 7, 8, 16, 17, 33)],
+    *[(6, 10, width) for width in (1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 31)],
+    *[(1, 1), (1, 2), (3, 1), (16, 17), (40, 3)],
+    *[(4, 5, 6, 7, 8, 9, 1), (3, 17, 1, 17, 2), (64, 100, 10), (9, 32, 32, 1)],
+]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("sizes", SHAPES, ids=str)
+def test_odd_shapes_equal_reference(forced_engine, sizes, solver, dtype):
+    check_against_reference(forced_engine, sizes, dtype, solver=solver, n_epochs=3, n_samples=37)
+
+
+@pytest.mark.parametrize("density", [0.0, 0.2, 1.0])
+@pytest.mark.parametrize("sizes", [(1, 3, 1), (40, 17, 2), (300, 8, 3), (33, 2)], ids=str)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_sparse_shapes_equal_reference(forced_engine, sizes, density, dtype):
+    check_against_reference(
+        forced_engine, sizes, dtype, solver="adam", n_epochs=3, n_samples=37, density=density
+    )
+
+
+@pytest.mark.parametrize("loss", ["log_loss", "binary_log_loss", "poisson"])
+@pytest.mark.parametrize("n_outputs", [1, 2, 3, 7, 8, 9, 16, 17, 33])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_widths_of_output_equal_reference(forced_engine, loss, n_outputs, dtype):
+    check_against_reference(
+        forced_engine, (4, 6, n_outputs), dtype, solver="sgd", n_epochs=3, n_samples=37, loss=loss
+    )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("batch_size", [1, 2, 13, 14, 15, 16, 17, 31, 200, 1024, 1025, 2100])
+def test_batch_sizes_equal_reference(forced_engine, batch_size, dtype):
+    n_samples = max(41, 2 * batch_size + 3)  # a last minibatch of three rows
+    check_against_reference(
+        forced_engine, (6, 9, 2), dtype, solver="adam", n_epochs=2, batch_size=batch_size,
+        n_samples=n_samples, activation="tanh",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("loss", ["squared_error", "log_loss"])
+@pytest.mark.parametrize("n_samples", [1, 2, 15, 16])
+def test_few_samples_equal_reference(forced_engine, n_samples, loss):
+    check_against_reference(
+        forced_engine, (4, 5, 3), np.float64, solver="adam", n_epochs=4, batch_size=n_samples,
+        n_samples=n_samples, loss=loss,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("activations", [("tanh", "relu"), ("identity", "logistic"), ("relu", "tanh")])
+def test_layers_may_have_different_activations(engine, activations):
+    problem = draw_problem((5, 9, 7, 2))
+    problem = type(problem)(**{**vars(problem), "activations": activations})
+    params, losses, _, _ = reference.train(
+        problem.params, problem.sizes, activations, problem.loss, problem.X, problem.targets, None,
+        draw_orders(60, 5), batch_size=16, alpha=0.01, learning_rate=0.01, optimizer="adam",
+        hyper=HYPERPARAMETERS["adam"],
+    )  # fmt: skip
+    with closing(open_session(engine, problem)) as session:
+        got = run_epochs(session, problem, n_epochs=5)
+        np.testing.assert_allclose(got, losses, rtol=FLOAT64_TOLERANCE)
+        np.testing.assert_allclose(
+            read_params(session, problem, np.float64), params, rtol=0, atol=FLOAT64_TOLERANCE
+        )
+
+
+HYPERPARAMETER_VARIANTS = [
+    ("sgd", {"momentum": 0.0, "nesterovs_momentum": False}),
+    ("sgd", {"momentum": 0.0, "nesterovs_momentum": True}),
+    ("sgd", {"momentum": 0.7, "nesterovs_momentum": False}),
+    ("sgd", {"momentum": 1.0, "nesterovs_momentum": True}),
+    ("adam", {"beta_1": 0.0, "beta_2": 0.0, "epsilon": 1e-3}),
+    ("adam", {"beta_1": 0.5, "beta_2": 0.9, "epsilon": 1e-12}),
+    ("adam", {"beta_1": 0.0, "beta_2": 0.99, "epsilon": 0.1}),
+]
+
+
+@pytest.mark.parametrize(("solver", "hyper"), HYPERPARAMETER_VARIANTS)
+def test_hyperparameters_are_used(forced_engine, solver, hyper):
+    problem = draw_problem((5, 9, 2), activation="tanh")
+    params, losses, slots, _ = reference.train(
+        problem.params, problem.sizes, problem.activations, problem.loss, problem.X,
+        problem.targets, None, draw_orders(60, 10), batch_size=16, alpha=0.0, learning_rate=1e-3,
+        optimizer=solver, hyper=hyper,
+    )  # fmt: skip
+    with closing(open_session(forced_engine, problem)) as session:
+        got = run_epochs(
+            session, problem, solver=solver, hyper=hyper, learning_rate=1e-3, alpha=0.0
+        )
+        np.testing.assert_allclose(got, losses, rtol=FLOAT64_TOLERANCE)
+        np.testing.assert_allclose(
+            read_params(session, problem, np.float64), params, rtol=0, atol=FLOAT64_TOLERANCE
+        )
+        np.testing.assert_allclose(
+            read_slots(session, problem, np.float64, solver), slots, rtol=0, atol=FLOAT64_TOLERANCE
+        )
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_state_goes_out_and_in(engine, solver):
+    """Five epochs, state into a new session, five more: the same bits as ten in one session."""
+    problem, dtype = draw_problem((5, 9, 2)), np.float64
+    X, targets, weight, _ = problem.in_dtype(dtype)
+    options = dict(batch_size=16, alpha=0.01, learning_rate=0.01)
+    order, shuffle, losses = np.arange(60), np.random.RandomState(0), np.zeros(5)
+    with closing(open_session(engine, problem)) as session:
+        session.set_optimizer(OPTIMIZERS[solver], HYPERPARAMETERS[solver])
+        for _ in range(2):
+            session.train(X, targets, weight, order, shuffle=shuffle, n_epochs=5, losses=losses, **options)
+        expected, expected_losses = read_params(session, problem, dtype), losses.copy()
+        expected_t = session.t
+    order, shuffle = np.arange(60), np.random.RandomState(0)
+    with closing(open_session(engine, problem)) as session:
+        session.set_optimizer(OPTIMIZERS[solver], HYPERPARAMETERS[solver])
+        session.train(X, targets, weight, order, shuffle=shuffle, n_epochs=5, losses=losses, **options)
+        params, slots = read_params(session, problem, dtype), read_slots(session, problem, dtype, solver)
+        t = session.t
+    second = type(problem)(**{**vars(problem), "params": params})
+    with closing(open_session(engine, second)) as session:
+        session.set_optimizer(OPTIMIZERS[solver], HYPERPARAMETERS[solver], slots=slots, t=t)
+        session.train(X, targets, weight, order, shuffle=shuffle, n_epochs=5, losses=losses, **options)
+        np.testing.assert_array_equal(read_params(session, problem, dtype), expected)
+        np.testing.assert_array_equal(losses, expected_losses)
+        assert session.t == expected_t
+
+
+def test_params_given_to_a_session_are_copied(engine):
+    problem = draw_problem((5, 9, 2))
+    params = problem.params.copy()
+    with closing(open_session(engine, problem)) as session:
+        run_epochs(session, problem, n_epochs=1)
+        assert not np.array_equal(read_params(session, problem, np.float64), params)
+    np.testing.assert_array_equal(problem.params, params)
+
+
+@pytest.mark.parametrize("sizes", SHAPES, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_params_pass_through_unchanged(forced_engine, sizes, dtype):
+    problem = draw_problem_once(sizes, n_samples=37)
+    with closing(open_session(forced_engine, problem, dtype)) as session:
+        np.testing.assert_array_equal(
+            read_params(session, problem, dtype), problem.params.astype(dtype)
+        )
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_learning_rate_per_step(engine, solver):
+    problem = draw_problem((5, 9, 2))
+    rates = np.linspace(0.001, 0.02, 12)  # three epochs of four minibatches
+    params, losses, _, _ = reference.train(
+        problem.params, problem.sizes, problem.activations, problem.loss, problem.X,
+        problem.targets, None, draw_orders(60, 3), batch_size=16, alpha=0.01,
+        learning_rate=rates, optimizer=solver, hyper=HYPERPARAMETERS[solver],
+    )  # fmt: skip
+    with closing(open_session(engine, problem)) as session:
+        got = run_epochs(session, problem, solver=solver, n_epochs=3, learning_rate=rates)
+        np.testing.assert_allclose(got, losses, rtol=FLOAT64_TOLERANCE)
+        np.testing.assert_allclose(
+            read_params(session, problem, np.float64), params, rtol=0, atol=FLOAT64_TOLERANCE
+        )
+
+
+def test_natural_order(engine):
+    problem = draw_problem((5, 9, 2))
+    params, losses, _, _ = reference.train(
+        problem.params, problem.sizes, problem.activations, problem.loss, problem.X,
+        problem.targets, None, [np.arange(60)] * 3, batch_size=16, alpha=0.01, learning_rate=0.01,
+        optimizer="adam", hyper=HYPERPARAMETERS["adam"],
+    )  # fmt: skip
+    with closing(open_session(engine, problem)) as session:
+        got = run_epochs(session, problem, n_epochs=3, order=None)
+        np.testing.assert_allclose(got, losses, rtol=FLOAT64_TOLERANCE)
+        np.testing.assert_allclose(
+            read_params(session, problem, np.float64), params, rtol=0, atol=FLOAT64_TOLERANCE
+        )
+
+
+def test_minibatch_may_be_smaller_than_the_session_allows(engine):
+    check = draw_problem((5, 9, 2))
+    with closing(open_session(engine, check, batch_size=60)) as roomy:
+        with closing(open_session(engine, check, batch_size=16)) as tight:
+            np.testing.assert_array_equal(
+                run_epochs(roomy, check, batch_size=16), run_epochs(tight, check, batch_size=16)
+            )
+            np.testing.assert_array_equal(
+                read_params(roomy, check, np.float64), read_params(tight, check, np.float64)
+            )
+
+
+@pytest.mark.parametrize("index_dtype", [np.int32, np.int64])
+def test_sparse_index_types(engine, index_dtype):
+    problem = draw_problem((30, 9, 2), density=0.2)
+    problem.X.indices, problem.X.indptr = (
+        problem.X.indices.astype(index_dtype), problem.X.indptr.astype(index_dtype),
+    )  # fmt: skip
+    _, losses, _, _ = reference.train(
+        problem.params, problem.sizes, problem.activations, problem.loss, problem.X,
+        problem.targets, None, [np.arange(60)], batch_size=16, alpha=0.01, learning_rate=0.01,
+        optimizer="adam", hyper=HYPERPARAMETERS["adam"],
+    )  # fmt: skip
+    with closing(open_session(engine, problem)) as session:
+        X, targets, _, _ = problem.in_dtype(np.float64)
+        X.indices, X.indptr = X.indices.astype(index_dtype), X.indptr.astype(index_dtype)
+        session.set_optimizer(OPTIMIZERS["adam"], HYPERPARAMETERS["adam"])
+        got = np.zeros(1)
+        session.train(
+            X, targets, None, None, shuffle=None, batch_size=16, alpha=0.01, learning_rate=0.01,
+            n_epochs=1, losses=got,
+        )  # fmt: skip
+        np.testing.assert_allclose(got, losses, rtol=FLOAT64_TOLERANCE)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_sparse_and_dense_agree(engine, solver, dtype):
+    sparse_problem = draw_problem((30, 17, 2), density=0.2)
+    dense_problem = type(sparse_problem)(
+        **{**vars(sparse_problem), "X": sparse_problem.X.toarray()}
+    )
+    tolerance = FLOAT64_TOLERANCE if dtype == np.float64 else FLOAT32_LOSS_TOLERANCE
+    with closing(open_session(engine, sparse_problem, dtype)) as first:
+        with closing(open_session(engine, dense_problem, dtype)) as second:
+            np.testing.assert_allclose(
+                run_epochs(first, sparse_problem, dtype, solver=solver),
+                run_epochs(second, dense_problem, dtype, solver=solver),
+                rtol=tolerance,
+            )
+
+
+# --- sample weights and non-finite numbers --------------------------------------------------------
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("empty", [slice(0, 16), slice(16, 32), slice(48, 60), slice(0, 48)])
+def test_minibatch_without_weight_is_skipped(engine, solver, empty):
+    problem = draw_problem((5, 9, 2), weighted=True)
+    weight = problem.sample_weight + 0.1
+    weight[empty] = 0
+    problem = type(problem)(**{**vars(problem), "sample_weight": weight})
+    params, losses, slots, t = reference.train(
+        problem.params, problem.sizes, problem.activations, problem.loss, problem.X,
+        problem.targets, weight, [np.arange(60)] * 3, batch_size=16, alpha=0.01,
+        learning_rate=0.01, optimizer=solver, hyper=HYPERPARAMETERS[solver],
+    )  # fmt: skip
+    with closing(open_session(engine, problem)) as session:
+        got = run_epochs(
+            session, problem, solver=solver, n_epochs=3, order=None, learning_rate=0.01
+        )
+        np.testing.assert_allclose(got, losses, rtol=FLOAT64_TOLERANCE)
+        np.testing.assert_allclose(
+            read_params(session, problem, np.float64), params, rtol=0, atol=FLOAT64_TOLERANCE
+        )
+        np.testing.assert_allclose(
+            read_slots(session, problem, np.float64, solver), slots, rtol=0, atol=FLOAT64_TOLERANCE
+        )
+        assert session.t == t
+        assert session.finite
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("where", ["first weight", "last bias"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_non_finite_weights_end_the_run(engine, activation, loss, value, where, dtype):
+    problem = draw_problem((5, 9, N_OUTPUTS[loss]), activation=activation, loss=loss)
+    params = problem.params.copy()
+    params[0 if where == "first weight" else -1] = value
+    problem = type(problem)(**{**vars(problem), "params": params})
+    X, targets, _, _ = problem.in_dtype(dtype)
+    with closing(open_session(engine, problem, dtype)) as session:
+        session.set_optimizer(OPTIMIZERS["adam"], HYPERPARAMETERS["adam"])
+        done = session.train(
+            X, targets, None, None, shuffle=None, batch_size=16, alpha=0.0, learning_rate=0.01,
+            n_epochs=50, losses=np.zeros(50),
+        )  # fmt: skip
+        assert done == session.epochs_done == 1
+        assert not session.finite
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("loss", ["squared_error", "poisson"])
+def test_divergence_ends_the_run(engine, loss, dtype):
+    problem = draw_problem((5, 9, 2), activation="identity", loss=loss)
+    X, targets, _, _ = problem.in_dtype(dtype)
+    with closing(open_session(engine, problem, dtype)) as session:
+        session.set_optimizer(OPTIMIZERS["sgd"], HYPERPARAMETERS["sgd"])
+        losses = np.zeros(5000)
+        done = session.train(
+            X, targets, None, None, shuffle=None, batch_size=16, alpha=0.0, learning_rate=1e3,
+            n_epochs=5000, losses=losses,
+        )  # fmt: skip
+        assert 1 <= done == session.epochs_done < 5000
+        assert not session.finite
+        assert np.isfinite(losses[: done - 1]).all()
+
+
+# --- order, shuffling and stopping ----------------------------------------------------------------
+
+
+def make_random_states():
+    """Return pairs of equal generators in every state that users hand over."""
+
+    def with_pending_normal():
+        random_state = np.random.RandomState(3)
+        random_state.standard_normal()
+        return random_state
+
+    def in_mid_buffer():
+        random_state = np.random.RandomState(4)
+        random_state.bytes(623 * 4)
+        return random_state
+
+    return {
+        "fresh": lambda: np.random.RandomState(7),
+        "pending normal": with_pending_normal,
+        "near the end of its buffer": in_mid_buffer,
+        "PCG64": lambda: np.random.RandomState(np.random.PCG64(5)),
+        "Philox": lambda: np.random.RandomState(np.random.Philox(5)),
+    }
+
+
+def assert_same_state(left, right):
+    """The two generators draw the same numbers from here on."""
+    assert left.standard_normal() == right.standard_normal()
+    np.testing.assert_array_equal(left.randint(0, 2**31, 700), right.randint(0, 2**31, 700))
+    np.testing.assert_array_equal(left.standard_normal(3), right.standard_normal(3))
+
+
+@pytest.mark.parametrize("n_samples", [1, 2, 3, 60, 1000])
+@pytest.mark.parametrize("kind", make_random_states())
+def test_shuffling_is_numpys(engine, kind, n_samples):
+    problem = draw_problem((3, 2, 1), n_samples=n_samples)
+    make = make_random_states()[kind]
+    expected_order, expected_state = np.arange(n_samples), make()
+    for _ in range(5):
+        expected_state.shuffle(expected_order)
+    order, random_state = np.arange(n_samples), make()
+    with closing(open_session(engine, problem)) as session:
+        session.set_optimizer(OPTIMIZERS["sgd"], HYPERPARAMETERS["sgd"])
+        for n_epochs in (2, 3):
+            session.train(
+                problem.X, problem.targets, None, order, shuffle=random_state, batch_size=16,
+                alpha=0.0, learning_rate=0.001, n_epochs=n_epochs, losses=np.zeros(n_epochs),
+            )  # fmt: skip
+    np.testing.assert_array_equal(order, expected_order)
+    assert_same_state(random_state, expected_state)
+
+
+def test_the_global_generator_is_advanced(engine):
+    problem = draw_problem((3, 2, 1))
+    before = np.random.get_state()
+    try:
+        np.random.seed(11)
+        order, expected = np.arange(60), np.arange(60)
+        with closing(open_session(engine, problem)) as session:
+            session.set_optimizer(OPTIMIZERS["sgd"], HYPERPARAMETERS["sgd"])
+            session.train(
+                problem.X, problem.targets, None, order, shuffle=np.random.mtrand._rand,
+                batch_size=16, alpha=0.0, learning_rate=0.001, n_epochs=1, losses=np.zeros(1),
+            )  # fmt: skip
+        twin = np.random.RandomState(11)
+        twin.shuffle(expected)
+        np.testing.assert_array_equal(order, expected)
+        assert np.random.random() == twin.random_sample()
+    finally:
+        np.random.set_state(before)
+
+
+def stop_by_the_rule(losses, tol, n_iter_no_change, best, count):
+    """Return (epochs, best_loss, count) of scikit-learn's rule on a sequence of losses."""
+    for epoch, loss in enumerate(losses, 1):
+        count = count + 1 if loss > best - tol else 0
+        best = min(best, loss)
+        if count > n_iter_no_change:
+            return epoch, best, count
+    return len(losses), best, count
+
+
+@pytest.mark.parametrize("tol", [0.0, 1e-3, 1e-1, 10.0])
+@pytest.mark.parametrize("n_iter_no_change", [1, 3, np.inf])
+@pytest.mark.parametrize("start", [(np.inf, 0), (0.3, 1)])
+def test_stopping_rule(engine, tol, n_iter_no_change, start):
+    problem = draw_problem((5, 9, 2))
+    with closing(open_session(engine, problem)) as session:
+        every_loss = run_epochs(session, problem, n_epochs=40)
+    expected, best, count = stop_by_the_rule(every_loss, tol, n_iter_no_change, *start)
+    stopping = SimpleNamespace(
+        tol=tol, n_iter_no_change=n_iter_no_change, best_loss=start[0],
+        no_improvement_count=start[1],
+    )  # fmt: skip
+    losses, order, shuffle = np.zeros(40), np.arange(60), np.random.RandomState(0)
+    with closing(open_session(engine, problem)) as session:
+        session.set_optimizer(OPTIMIZERS["adam"], HYPERPARAMETERS["adam"])
+        done = session.train(
+            problem.X, problem.targets, None, order, shuffle=shuffle, batch_size=16, alpha=0.01,
+            learning_rate=LEARNING_RATES["adam"], n_epochs=40, losses=losses, stopping=stopping,
+        )  # fmt: skip
+        assert done == session.epochs_done == expected
+    np.testing.assert_array_equal(losses[:done], every_loss[:done])
+    assert (stopping.best_loss, stopping.no_improvement_count) == (best, count)
+    twin, twin_order = np.random.RandomState(0), np.arange(60)
+    for _ in range(done):
+        twin.shuffle(twin_order)
+    np.testing.assert_array_equal(order, twin_order)
+    assert_same_state(shuffle, twin)
+
+
+def test_one_call_equals_many(engine):
+    problem = draw_problem((5, 9, 2))
+    with closing(open_session(engine, problem)) as session:
+        expected = run_epochs(session, problem, n_epochs=8)
+        expected_params = read_params(session, problem, np.float64)
+    with closing(open_session(engine, problem)) as session:
+        session.set_optimizer(OPTIMIZERS["adam"], HYPERPARAMETERS["adam"])
+        order, shuffle, got = np.arange(60), np.random.RandomState(0), np.zeros(8)
+        for epoch in range(8):
+            session.train(
+                problem.X, problem.targets, None, order, shuffle=shuffle, batch_size=16, alpha=0.01,
+                learning_rate=LEARNING_RATES["adam"], n_epochs=1, losses=got[epoch : epoch + 1],
+            )  # fmt: skip
+        np.testing.assert_array_equal(got, expected)
+        np.testing.assert_array_equal(read_params(session, problem, np.float64), expected_params)
+
+
+# --- the loss and its gradient --------------------------------------------------------------------
+
+GRADIENT_OUTPUTS = [
+    (loss, n_outputs)
+    for loss in LOSSES
+    for n_outputs in ((2, 3) if loss == "log_loss" else (1, 3))
+]
+
+
+@pytest.mark.parametrize("kind", ["dense", "sparse", "weighted", "no hidden layer"])
+@pytest.mark.parametrize(("loss", "n_outputs"), GRADIENT_OUTPUTS)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_gradient_equals_central_differences(engine, activation, loss, n_outputs, kind):
+    """The true gradient of the value, and of the objective that sgd and adam step on."""
+    sizes = (4, n_outputs) if kind == "no hidden layer" else (4, 5, 3, n_outputs)
+    problem = draw_problem(
+        sizes, activation=activation, loss=loss, n_samples=20, weighted=kind == "weighted",
+        density=0.5 if kind == "sparse" else None, seed=3,
+    )  # fmt: skip
+    scale = n_outputs if LOSSES[loss].output_mean else 1
+    with closing(open_session(engine, problem, batch_size=20)) as session:
+
+        def compute(params, alpha, mean_gradient=LOSSES[loss].output_mean):
+            gradient = np.full(len(params), np.nan)
+            value = session.loss_and_gradient(
+                params, problem.X, problem.targets, problem.sample_weight, alpha=alpha,
+                gradient=gradient, mean_gradient=mean_gradient,
+            )  # fmt: skip
+            return value, gradient
+
+        def stepped(params):
+            data = compute(params, 0.0)[0]
+            return scale * data + (compute(params, 0.3)[0] - data)
+
+        _, mean_gradient = compute(problem.params, 0.3)
+        _, step_gradient = compute(problem.params, 0.3, mean_gradient=False)
+        for k, step in enumerate(1e-6 * np.eye(len(problem.params))):
+            above, below = problem.params + step, problem.params - step
+            slope = (compute(above, 0.3)[0] - compute(below, 0.3)[0]) / 2e-6
+            assert mean_gradient[k] == pytest.approx(slope, rel=1e-6, abs=1e-8)
+            slope = (stepped(above) - stepped(below)) / 2e-6
+            assert step_gradient[k] == pytest.approx(slope, rel=1e-6, abs=1e-8)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
+@pytest.mark.parametrize("density", [None, 0.3], ids=["dense", "sparse"])
+@pytest.mark.parametrize(
+    ("loss", "mean_gradient"),
+    [(loss, False) for loss in LOSSES]
+    + [(loss, True) for loss, row in LOSSES.items() if row.output_mean],
+)
+def test_gradient_equals_reference(forced_engine, loss, mean_gradient, density, weighted, dtype):
+    """On a full batch of several blocks, larger than the session's minibatch."""
+    problem = draw_problem_once(
+        (7, 9, 5, N_OUTPUTS[loss]), loss=loss, n_samples=2500, density=density, weighted=weighted
+    )
+    X, targets, weight, params = problem.in_dtype(dtype)
+    value, expected = reference.loss_and_gradient(
+        params, problem.sizes, problem.activations, loss, X, targets, weight, alpha=0.5,
+        mean_gradient=mean_gradient,
+    )  # fmt: skip
+    with closing(open_session(forced_engine, problem, dtype)) as session:
+        gradient = np.full(len(params), np.nan, dtype)
+        got = session.loss_and_gradient(
+            params, X, targets, weight, alpha=0.5, gradient=gradient, mean_gradient=mean_gradient
+        )
+    exact = dtype == np.float64
+    assert got == pytest.approx(value, rel=1e-12 if exact else 1e-5)
+    np.testing.assert_allclose(gradient, expected, rtol=0, atol=1e-12 if exact else 2e-5)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_extreme_scores_have_a_finite_loss(engine, loss, dtype):
+    """Computed from raw scores, no logarithm of a rounded probability appears."""
+    extreme = 80.0 if loss == "poisson" else 1e4
+    n_outputs = N_OUTPUTS[loss]
+    problem = draw_problem((1, n_outputs), loss=loss, n_samples=40)
+    params = np.zeros(2 * n_outputs)
+    params[:n_outputs] = extreme * np.where(np.arange(n_outputs) % 2, -1, 1)
+    X = np.where(np.arange(40) % 2, -1.0, 1.0)[:, None]
+    value, expected = reference.loss_and_gradient(
+        params, problem.sizes, (), loss, X, problem.targets, mean_gradient=True
+    )
+    with closing(open_session(engine, problem, dtype, batch_size=40)) as session:
+        gradient = np.zeros(len(params), dtype)
+        got = session.loss_and_gradient(
+            params.astype(dtype), X.astype(dtype), problem.targets.astype(dtype), None, alpha=0.0,
+            gradient=gradient, mean_gradient=LOSSES[loss].output_mean,
+        )  # fmt: skip
+    tolerance = 1e-12 if dtype == np.float64 else 1e-5
+    assert got == pytest.approx(value, rel=tolerance)
+    scale = np.abs(X).max() * np.abs(expected).max()
+    np.testing.assert_allclose(gradient, expected, rtol=0, atol=tolerance * max(scale, 1))
+
+
+# --- threads --------------------------------------------------------------------------------------
+
+THREAD_CASES = [
+    dict(sizes=(6, 9, 2), batch_size=1, n_samples=40),
+    dict(sizes=(6, 9, 2), batch_size=13, n_samples=60),
+    dict(sizes=(4, 10, 3), batch_size=32, n_samples=150, loss="log_loss", weighted=True),
+    dict(sizes=(10, 32, 32, 1), batch_size=64, n_samples=200, activation="tanh"),
+    dict(sizes=(64, 100, 10), batch_size=200, n_samples=500, loss="log_loss"),
+    dict(sizes=(64, 100, 10), batch_size=200, n_samples=500, loss="binary_log_loss", weighted=True),
+    dict(sizes=(54, 130, 70, 7), batch_size=256, n_samples=600, loss="log_loss"),
+    dict(sizes=(33, 17, 1), batch_size=1025, n_samples=2100, loss="poisson", activation="logistic"),
+    dict(sizes=(20, 31, 3), batch_size=2100, n_samples=2100, weighted=True),
+    dict(sizes=(1200, 40, 5), batch_size=128, n_samples=300),
+    dict(sizes=(300, 40, 5), batch_size=128, n_samples=300, density=0.05),
+    dict(sizes=(300, 40, 5), batch_size=100, n_samples=300, density=0.05, weighted=True),
+    dict(sizes=(3000, 20, 3), batch_size=64, n_samples=200, density=0.01, loss="log_loss"),
+    dict(sizes=(40, 3), batch_size=200, n_samples=600, loss="log_loss"),
+    dict(sizes=(7, 8, 9, 10, 11, 12, 2), batch_size=50, n_samples=220, activation="tanh"),
+]
+
+
+def name_case(case):
+    """Return a short test id."""
+    return "-".join(str(value).replace(" ", "") for value in case.values())
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("case", THREAD_CASES, ids=name_case)
+def test_threads_never_change_a_bit(forced_engine, case, solver, dtype):
+    options = {key: value for key, value in case.items() if key not in ("sizes", "batch_size")}
+    problem = draw_problem_once(case["sizes"], **options)
+    X, targets, weight, params = problem.in_dtype(dtype)
+    results = []
+    for threads in THREADS:
+        session = open_session(
+            forced_engine, problem, dtype, batch_size=case["batch_size"], threads=threads
+        )
+        with closing(session):
+            losses = run_epochs(
+                session, problem, dtype, solver=solver, n_epochs=3, batch_size=case["batch_size"],
+                learning_rate=1e-3,
+            )  # fmt: skip
+            scores = np.full((X.shape[0], problem.sizes[-1]), np.nan, dtype)
+            session.predict_into(X, scores)
+            gradient = np.full(len(params), np.nan, dtype)
+            value = session.loss_and_gradient(
+                params, X, targets, weight, alpha=0.1, gradient=gradient
+            )
+            results.append([
+                losses, read_params(session, problem, dtype),
+                read_slots(session, problem, dtype, solver), scores, gradient, np.array(value),
+            ])  # fmt: skip
+    assert np.isfinite(results[0][1]).all()
+    for other in results[1:]:
+        for left, right in zip(results[0], other, strict=True):
+            assert left.tobytes() == right.tobytes()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_number_of_threads_may_change_in_mid_fit(forced_engine, dtype):
+    problem = draw_problem_once((64, 100, 10), loss="log_loss", n_samples=500)
+    X, targets, _, _ = problem.in_dtype(dtype)
+    results = []
+    for plan in ([1, 1, 1, 1, 1], [1, 2, 1, 7, 3], [3, 1, 2, 2, 7]):
+        session = open_session(forced_engine, problem, dtype, batch_size=200, threads=7)
+        with closing(session):
+            session.set_optimizer(OPTIMIZERS["adam"], HYPERPARAMETERS["adam"])
+            order, shuffle, losses = np.arange(500), np.random.RandomState(0), np.zeros(5)
+            for epoch, threads in enumerate(plan):
+                session.force_threads(threads)
+                session.train(
+                    X, targets, None, order, shuffle=shuffle, batch_size=200, alpha=0.01,
+                    learning_rate=0.01, n_epochs=1, losses=losses[epoch : epoch + 1],
+                )  # fmt: skip
+            results.append(read_params(session, problem, dtype).tobytes() + losses.tobytes())
+    assert results[0] == results[1] == results[2]
+
+
+# --- prediction -----------------------------------------------------------------------------------
+
+PREDICT_SHAPES = [
+    (1, 1, 1), (5, 7, 1), (64, 100, 10), (20, 33, 17, 3), (8, 8, 8), (16, 16, 16), (3, 48, 2),
+    (40, 1), (33, 5), (1100, 9, 2), (6, 1, 4),
+]  # fmt: skip
+
+
+def split_params(params, sizes):
+    """Return (coefs, intercepts): views of the flat vector."""
+    coefs, intercepts = zip(*reference.split(params, sizes), strict=True)
+    return list(coefs), list(intercepts)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("density", [None, 0.2], ids=["dense", "sparse"])
+@pytest.mark.parametrize("sizes", PREDICT_SHAPES, ids=str)
+def test_prediction_of_a_row_ignores_its_neighbours(forced_engine, sizes, density, dtype):
+    """The reference's values; and the same bits alone, in blocks, shuffled, flat or packed."""
+    problem = draw_problem_once(sizes, n_samples=70, density=density, activation="tanh")
+    X, _, _, params = problem.in_dtype(dtype)
+    coefs, intercepts = split_params(params, sizes)
+    rows = [ACTIVATIONS[name] for name in problem.activations]
+    with closing(open_session(forced_engine, problem, dtype)) as session:
+
+        def predict_packed(X):
+            scores = np.full((X.shape[0], sizes[-1]), np.nan, dtype)
+            session.predict_into(X, scores)
+            return scores
+
+        def predict_flat(X, n_threads=1):
+            scores = np.full((X.shape[0], sizes[-1]), np.nan, dtype)
+            forced_engine.predict_into(coefs, intercepts, rows, X, scores, n_threads=n_threads)
+            return scores
+
+        whole = predict_packed(X)
+        expected = reference.predict(params, sizes, problem.activations, X)
+        np.testing.assert_allclose(whole, expected, rtol=0, atol=1e-12 if dtype == np.float64 else 1e-4)
+        shuffled = np.random.default_rng(0).permutation(70)
+        for predict in (predict_packed, predict_flat):
+            np.testing.assert_array_equal(predict(X), whole)
+            np.testing.assert_array_equal(predict(X[shuffled]), whole[shuffled])
+            for block in (1, 2, 5, 13, 14, 15, 16, 17, 33):
+                blocks = [predict(X[start : start + block]) for start in range(0, 70, block)]
+                np.testing.assert_array_equal(np.vstack(blocks), whole)
+        for n_threads in THREADS:
+            np.testing.assert_array_equal(predict_flat(X, n_threads), whole)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_large_predictions_on_any_number_of_threads(engine, dtype):
+    problem = draw_problem_once((20, 33, 3), n_samples=9001)
+    X, _, _, params = problem.in_dtype(dtype)
+    coefs, intercepts = split_params(params, problem.sizes)
+    expected = None
+    for n_threads in THREADS:
+        scores = np.full((9001, 3), np.nan, dtype)
+        engine.predict_into(coefs, intercepts, [ACTIVATIONS["relu"]], X, scores, n_threads=n_threads)
+        expected = scores if expected is None else expected
+        np.testing.assert_array_equal(scores, expected)
+
+
+def test_prediction_of_no_rows(engine):
+    problem = draw_problem_once((5, 9, 2))
+    coefs, intercepts = split_params(problem.params, problem.sizes)
+    scores = np.empty((0, 2))
+    engine.predict_into(coefs, intercepts, [ACTIVATIONS["relu"]], np.empty((0, 5)), scores)
+    assert scores.shape == (0, 2)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_prediction_writes_nothing_beside_its_output(forced_engine, dtype):
+    """Odd widths tempt a kernel to store whole vectors."""
+    problem = draw_problem_once((5, 9, 3))
+    X, _, _, params = problem.in_dtype(dtype)
+    coefs, intercepts = split_params(params, problem.sizes)
+    for n_rows in (1, 2, 15, 16, 17):
+        guarded = np.full((n_rows + 40, 3), 7.0, dtype)
+        forced_engine.predict_into(
+            coefs, intercepts, [ACTIVATIONS["relu"]], X[:n_rows], guarded[20 : 20 + n_rows]
+        )
+        assert (guarded[:20] == 7).all()
+        assert (guarded[20 + n_rows :] == 7).all()
+
+
+# --- output transforms and finiteness -------------------------------------------------------------
+
+TRANSFORMS = {
+    "identity": lambda s: s,
+    "logistic": special.expit,
+    "softmax": lambda s: special.softmax(s, axis=1),
+    "exp": np.exp,
+    "log_logistic": special.log_expit,
+    "log_softmax": lambda s: special.log_softmax(s, axis=1),
+}
+
+
+def transform(engine, name, scores):
+    """Return transformed scores as a new array."""
+    out = np.ascontiguousarray(scores).copy()
+    engine.transform_into(name, out)
+    return out
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n_outputs", [1, 2, 3, 7, 8, 9, 15, 16, 17, 33, 100])
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_transforms(forced_engine, name, n_outputs, dtype):
+    rng = np.random.default_rng(0)
+    scores = rng.uniform(-20, 20, (41, n_outputs)).astype(dtype)
+    whole = transform(forced_engine, name, scores)
+    eps = np.finfo(dtype).eps
+    expected = TRANSFORMS[name](scores.astype(np.longdouble)) if name != "log_logistic" else (
+        -np.logaddexp(0, -scores.astype(np.longdouble))
+    )  # fmt: skip
+    np.testing.assert_allclose(
+        whole, expected.astype(np.float64), rtol=8 * eps, atol=4 * eps if "soft" in name else 0
+    )
+    order = rng.permutation(41)
+    np.testing.assert_array_equal(transform(forced_engine, name, scores[order]), whole[order])
+    alone = [transform(forced_engine, name, scores[[row]]) for row in range(41)]
+    np.testing.assert_array_equal(np.vstack(alone), whole)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n_outputs", [1, 2, 3, 7, 10, 16, 17, 100, 1000])
+def test_probabilities_sum_to_one(forced_engine, n_outputs, dtype):
+    rng = np.random.default_rng(0)
+    for scale in (0.0, 1.0, 10.0, 1e4):
+        scores = (scale * rng.standard_normal((200, n_outputs))).astype(dtype)
+        sums = [math.fsum(row) for row in transform(forced_engine, "softmax", scores)]
+        assert np.abs(np.array(sums) - 1).max() <= np.finfo(dtype).eps
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", [name for name in TRANSFORMS if name != "exp"])
+@pytest.mark.parametrize("n_outputs", [1, 2, 3, 17])
+def test_transforms_of_extreme_scores(forced_engine, name, n_outputs, dtype):
+    rng = np.random.default_rng(0)
+    scores = (1e4 * rng.choice([-1.0, 0.0, 1.0], (60, n_outputs))).astype(dtype)
+    out = transform(forced_engine, name, scores)
+    assert np.isfinite(out).all()
+    if name.startswith("log_"):
+        assert (out <= 0).all()
+    elif name != "identity":
+        assert ((out >= 0) & (out <= 1)).all()
+    exact = TRANSFORMS[name](scores.astype(np.float64))
+    np.testing.assert_allclose(out, exact, rtol=8 * np.finfo(dtype).eps, atol=1e-30)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_one_bad_number_is_found_anywhere(forced_engine, bad, dtype):
+    for size in (1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 257):
+        X = np.full((1, size), np.finfo(dtype).max, dtype)
+        X[0, ::2] = -np.finfo(dtype).max
+        assert forced_engine.all_finite(X)
+        for position in range(size):
+            before, X[0, position] = X[0, position], bad
+            assert not forced_engine.all_finite(X), (size, position)
+            X[0, position] = before
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_finiteness_of_other_shapes(engine, dtype):
+    assert engine.all_finite(np.empty((0, 3), dtype))
+    assert engine.all_finite(np.zeros((50, 3), dtype))
+    X = np.zeros((50, 3), dtype)
+    X[49, 2] = np.nan
+    assert not engine.all_finite(X)
+
+
+# --- accuracy of the C functions ------------------------------------------------------------------
+
+
+def distance_in_ulp(got, exact):
+    """Return |got - exact| in units of the last place of the exact value."""
+    return np.abs(got.astype(np.longdouble) - exact) / np.spacing(np.abs(exact).astype(got.dtype))
+
+
+def tanh_logistic_and_exp(x):
+    """Return exact values in extended precision."""
+    x = x.astype(np.longdouble)
+    return {"tanh": np.tanh(x), "logistic": 1 / (1 + np.exp(-x)), "exp": np.exp(x)}
+
+
+@pytest.mark.skipif(
+    np.finfo(np.longdouble).eps > 1e-18, reason="long double is no wider than double here"
+)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["tanh", "logistic"])
+def test_hidden_activations_are_accurate(forced_engine, name, dtype):
+    """A 1-1-1 network of unit weights and zero biases returns the bare function."""
+    bound = 80.0 if dtype == np.float32 else 600.0
+    x = np.concatenate([
+        np.linspace(-10, 10, 20001), np.linspace(-bound, bound, 2001), np.geomspace(1e-30, 1, 2001),
+        -np.geomspace(1e-30, 1, 2001),
+    ]).astype(dtype)[:, None]  # fmt: skip
+    one, zero = np.ones((1, 1), dtype), np.zeros(1, dtype)
+    out = np.full((len(x), 1), np.nan, dtype)
+    forced_engine.predict_into([one, one], [zero, zero], [ACTIVATIONS[name]], x, out)
+    exact = tanh_logistic_and_exp(x)[name]
+    assert distance_in_ulp(out, exact).max() <= 3
+
+
+@pytest.mark.skipif(
+    np.finfo(np.longdouble).eps > 1e-18, reason="long double is no wider than double here"
+)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_exponential_is_accurate(forced_engine, dtype):
+    bound = 87.0 if dtype == np.float32 else 708.0
+    x = np.linspace(-bound, bound, 40001).astype(dtype)[:, None]
+    out = transform(forced_engine, "exp", x)
+    assert distance_in_ulp(out, tanh_logistic_and_exp(x)["exp"]).max() <= 2
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations_saturate(forced_engine, name, dtype):
+    """Far out the C loop gives the limits that the row's own formula gives."""
+    x = np.array([-np.inf, -1e30, -1e4, -1.0, 0.0, 1.0, 1e4, 1e30, np.inf], dtype)[:, None]
+    one, zero = np.ones((1, 1), dtype), np.zeros(1, dtype)
+    out = np.full((len(x), 1), np.nan, dtype)
+    forced_engine.predict_into([one, one], [zero, zero], [ACTIVATIONS[name]], x, out)
+    value, _ = reference.find_activation(name)
+    np.testing.assert_allclose(out, value(x.astype(np.float64)), rtol=4 * np.finfo(dtype).eps, atol=1e-30)
+
+
+# --- manners of a session -------------------------------------------------------------------------
+
+
+def test_closing_twice_is_harmless(engine):
+    session = open_session(engine, draw_problem((5, 9, 2)), threads=3)
+    session.close()
+    session.close()
+
+
+def test_workers_end_with_the_session(engine):
+    before = threading.active_count(), count_native_threads()
+    problem = draw_problem_once((64, 100, 10), n_samples=500)
+    with closing(open_session(engine, problem, batch_size=200, threads=3)) as session:
+        run_epochs(session, problem, n_epochs=2, batch_size=200)
+    assert (threading.active_count(), count_native_threads()) == before
+
+
+def count_native_threads():
+    """Return the number of threads of this process, or 0 where the system does not tell."""
+    try:
+        with open("/proc/self/status") as status:
+            return next(int(line.split()[1]) for line in status if line.startswith("Threads:"))
+    except FileNotFoundError:
+        return 0
+
+
+def test_the_gil_is_released(engine):
+    """Another Python thread runs during training though nobody asks for the lock back."""
+    problem = draw_problem_once((64, 100, 10), n_samples=500)
+    ticks, stop = [0], threading.Event()
+
+    def tick():
+        while not stop.is_set():
+            ticks[0] += 1
+            stop.wait(0.0005)
+
+    interval = sys.getswitchinterval()
+    thread = threading.Thread(target=tick)
+    with closing(open_session(engine, problem, batch_size=20)) as session:
+        sys.setswitchinterval(1000)
+        try:
+            thread.start()
+            before = ticks[0]
+            run_epochs(session, problem, n_epochs=100, batch_size=20)
+            during = ticks[0] - before
+        finally:
+            stop.set()
+            sys.setswitchinterval(interval)
+            thread.join()
+    assert during > 2
+
+
+def count_events(function):
+    """Return how many Python-level calls a function makes."""
+    count = 0
+
+    def profile(frame, event, argument):
+        nonlocal count
+        count += 1
+
+    sys.setprofile(profile)
+    try:
+        function()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+@pytest.mark.parametrize("density", [None, 0.3], ids=["dense", "sparse"])
+def test_no_python_work_per_minibatch(engine, density):
+    problem = draw_problem_once((5, 9, 2), n_samples=400, density=density)
+    counts = []
+    for batch_size in (1, 400):
+        with closing(open_session(engine, problem, batch_size=batch_size)) as session:
+            run = functools.partial(
+                run_epochs, session, problem, n_epochs=2, batch_size=batch_size, learning_rate=1e-4
+            )
+            counts.append(count_events(run))
+    assert counts[0] == counts[1]
+
+
+def test_nothing_is_allocated_per_epoch(engine):
+    """What Python and NumPy hand out does not grow with the number of epochs."""
+    problem = draw_problem_once((64, 100, 10), n_samples=500)
+    peaks = []
+    for n_epochs in (2, 40):
+        with closing(open_session(engine, problem, batch_size=50)) as session:
+            run_epochs(session, problem, n_epochs=2, batch_size=50)
+            tracemalloc.start()
+            try:
+                run_epochs(session, problem, n_epochs=n_epochs, batch_size=50, learning_rate=1e-4)
+                peaks.append(tracemalloc.get_traced_memory()[1] - 8 * n_epochs)
+            finally:
+                tracemalloc.stop()
+    assert abs(peaks[1] - peaks[0]) < 2000
+
+
+def test_interrupt_leaves_a_usable_session(engine):
+    problem = draw_problem_once((5, 9, 2))
+    with closing(open_session(engine, problem)) as session:
+        timer = threading.Timer(0.2, signal.raise_signal, (signal.SIGINT,))
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            run_epochs(session, problem, n_epochs=5_000_000, learning_rate=1e-6)
+        timer.join()
+        assert 0 < session.epochs_done < 5_000_000
+        assert session.t in range(4 * session.epochs_done, 4 * session.epochs_done + 5)
+        assert np.isfinite(read_params(session, problem, np.float64)).all()
+        run_epochs(session, problem, n_epochs=2)
+
+
+# --- instruction sets -----------------------------------------------------------------------------
+
+
+def test_instruction_sets_are_named_and_forced(engine):
+    names, before = engine.supported_instruction_sets(), engine.instruction_set()
+    assert before in names
+    assert len(set(names)) == len(names)
+    try:
+        for name in names:
+            engine.set_instruction_set(name)
+            assert engine.instruction_set() == name
+        with pytest.raises(ValueError, match="instruction set"):
+            engine.set_instruction_set("mmx")
+        assert engine.instruction_set() == names[-1]
+    finally:
+        engine.set_instruction_set(before)
+
+
+def test_engine_has_a_name(engine):
+    from fastbp.engine import get_engine
+
+    assert get_engine(engine.NAME) is engine
+    assert get_engine("auto") in [get_engine("cython")]
+    with pytest.raises(ValueError, match="engine"):
+        get_engine("abacus")

@@ -1,0 +1,138 @@
+"""The rows of `LOSSES`: plain formulas held against central differences and the reference."""
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+import reference
+from sklearn.neural_network._base import LOSS_FUNCTIONS
+
+from fastbp.losses import LOSSES, loss_for
+
+REAL = [name for name, row in LOSSES.items() if row.target == "real"]
+CLASS = [name for name, row in LOSSES.items() if row.target == "class"]
+
+TARGETS = {
+    "squared_error": [-3.0, 0.0, 1.0, 250.0],
+    "poisson": [0.0, 1.0, 2.5, 40.0],
+    "binary_log_loss": [0.0, 1.0],
+}
+SCORES = [-30.0, -3.0, -1.0, -0.2, 0.0, 0.2, 1.0, 3.0, 30.0]
+OUTPUTS = {
+    "squared_error": "identity",
+    "poisson": "exp",
+    "log_loss": "softmax",
+    "binary_log_loss": "logistic",
+}
+
+
+def as_rows(*numbers):
+    """Return 1 x n arrays for the reference."""
+    return [np.atleast_2d(np.asarray(number, dtype=float)) for number in numbers]
+
+
+def compute_gradient(row, code, raw):
+    """Return the gradient of a loss whose target is a class code."""
+    out = [math.nan] * len(raw)
+    row.gradient(code, raw, out)
+    return out
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_row_is_complete(name):
+    row = LOSSES[name]
+    assert row.name == name
+    assert row.output == OUTPUTS[name]
+    assert row.output_mean == (name == "squared_error")
+    assert row.target_min == (0.0 if name == "poisson" else None)
+
+
+def test_rows_for_kinds_of_target():
+    assert loss_for("log_loss", "multiclass").name == "log_loss"
+    assert loss_for("log_loss", "binary").name == "binary_log_loss"
+    assert loss_for("log_loss", "multilabel").name == "binary_log_loss"
+    assert loss_for("poisson", "real").name == "poisson"
+    assert loss_for("squared_error", "real").name == "squared_error"
+
+
+@pytest.mark.parametrize("raw", SCORES)
+@pytest.mark.parametrize(("name", "y"), [(name, y) for name in REAL for y in TARGETS[name]])
+def test_gradient_equals_central_differences(name, y, raw):
+    row, step = LOSSES[name], 1e-5
+    expected = (row.value(y, raw + step) - row.value(y, raw - step)) / (2 * step)
+    scale = abs(row.value(y, raw)) + 1.0
+    assert row.gradient(y, raw) == pytest.approx(expected, rel=1e-8, abs=1e-10 * scale)
+
+
+@pytest.mark.parametrize("raw", SCORES)
+@pytest.mark.parametrize(("name", "y"), [(name, y) for name in REAL for y in TARGETS[name]])
+def test_row_equals_reference(name, y, raw):
+    value, gradient, _ = reference.find_loss(name)
+    target, score = as_rows(y, raw)
+    assert LOSSES[name].value(y, raw) == pytest.approx(value(target, score)[0], rel=1e-13)
+    assert LOSSES[name].gradient(y, raw) == pytest.approx(
+        gradient(target, score)[0, 0], rel=1e-12, abs=1e-15
+    )
+
+
+@pytest.mark.parametrize("raw", [[0.3, -1.0, 2.0], [0.0, 0.0], [30.0, -30.0, 0.0, 1.0], [5.0]])
+@pytest.mark.parametrize("name", CLASS)
+def test_class_row_equals_reference_and_differences(name, raw):
+    row, step = LOSSES[name], 1e-6
+    value, gradient, _ = reference.find_loss(name)
+    for code in range(len(raw)):
+        target, scores = as_rows([code], raw)
+        assert row.value(code, raw) == pytest.approx(value(target, scores)[0], rel=1e-13)
+        got = compute_gradient(row, code, raw)
+        np.testing.assert_allclose(got, gradient(target, scores)[0], rtol=1e-12, atol=1e-15)
+        for k in range(len(raw)):
+            above = [s + step * (j == k) for j, s in enumerate(raw)]
+            below = [s - step * (j == k) for j, s in enumerate(raw)]
+            expected = (row.value(code, above) - row.value(code, below)) / (2 * step)
+            assert got[k] == pytest.approx(expected, abs=1e-8)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_value_equals_scikit_learns(name):
+    """At scores where its clipped probabilities are still exact."""
+    rng = np.random.default_rng(0)
+    raw = rng.uniform(-3, 3, (1, 3))
+    if name in CLASS:
+        target, got = np.array([[0.0, 1.0, 0.0]]), LOSSES[name].value(1, list(raw[0]))
+        prediction = np.exp(raw) / np.exp(raw).sum()
+    else:
+        target = rng.choice(TARGETS[name], (1, 3))
+        values = [LOSSES[name].value(y, s) for y, s in zip(target[0], raw[0], strict=True)]
+        got = np.mean(values) if LOSSES[name].output_mean else np.sum(values)
+        prediction = {
+            "identity": raw, "exp": np.exp(raw), "logistic": 1 / (1 + np.exp(-raw)),
+        }[LOSSES[name].output]  # fmt: skip
+    assert got == pytest.approx(LOSS_FUNCTIONS[name](target, prediction), rel=1e-12)
+
+
+def test_log_losses_do_not_overflow():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert LOSSES["binary_log_loss"].value(1.0, -1e4) == 1e4
+        assert LOSSES["binary_log_loss"].value(0.0, 1e4) == 1e4
+        assert LOSSES["binary_log_loss"].value(1.0, 1e4) == 0.0
+        assert LOSSES["binary_log_loss"].gradient(1.0, -1e4) == -1.0
+        assert LOSSES["binary_log_loss"].gradient(0.0, 1e4) == 1.0
+        assert LOSSES["log_loss"].value(0, [-1e4, 1e4]) == 2e4
+        assert compute_gradient(LOSSES["log_loss"], 0, [-1e4, 1e4]) == [-1.0, 1.0]
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_nan_stays_nan(name):
+    y = TARGETS[name][0]
+    assert math.isnan(LOSSES[name].value(y, math.nan))
+    assert math.isnan(LOSSES[name].gradient(y, math.nan))
+
+
+@pytest.mark.parametrize("name", CLASS)
+@pytest.mark.parametrize("position", [0, 1, 2])
+def test_nan_stays_nan_for_classes(name, position):
+    raw = [0.3, -1.0, 2.0]
+    raw[position] = math.nan
+    assert math.isnan(LOSSES[name].value(1, raw))

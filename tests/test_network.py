@@ -1,0 +1,53 @@
+"""The flat vector: offsets, views and initial values."""
+
+import numpy as np
+import pytest
+import reference
+from sklearn.neural_network import MLPRegressor
+
+from fastbp import network
+from fastbp.activations import ACTIVATIONS
+
+SIZES = [(5, 9, 2), (3, 1), (1, 1, 1), (4, 6, 7, 8, 2)]
+
+
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_layout(sizes):
+    params = np.arange(network.count_params(sizes), dtype=float)
+    assert len(params) == reference.count_parameters(sizes)
+    coefs, intercepts = network.views(params, sizes)
+    for coef, intercept, (W, b) in zip(
+        coefs, intercepts, reference.split(params, sizes), strict=True
+    ):
+        np.testing.assert_array_equal(coef, W)
+        np.testing.assert_array_equal(intercept, b)
+        assert np.shares_memory(coef, params)
+        assert np.shares_memory(intercept, params)
+    assert network.layer_sizes_of(coefs) == sizes
+    np.testing.assert_array_equal(network.flatten(coefs, intercepts, np.float64), params)
+
+
+def test_flattening_copies():
+    params = np.arange(network.count_params((5, 9, 2)), dtype=float)
+    flat = network.flatten(*network.views(params, (5, 9, 2)), np.float64)
+    assert not np.shares_memory(flat, params)
+
+
+@pytest.mark.parametrize("activation", ["relu", "logistic", "tanh"])
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_initial_values_are_scikit_learns(sizes, activation, dtype):
+    random_state, twin = np.random.RandomState(3), np.random.RandomState(3)
+    rows = [ACTIVATIONS[activation]] * max(1, len(sizes) - 2)
+    params = network.initial_params(sizes, rows, random_state, dtype)
+    assert params.dtype == dtype
+    peer = MLPRegressor(
+        hidden_layer_sizes=sizes[1:-1], activation=activation, solver="sgd", shuffle=False,
+        max_iter=1, learning_rate_init=1e-300, random_state=twin,
+    )  # fmt: skip
+    rng = np.random.default_rng(0)
+    y = rng.standard_normal((4, sizes[-1])).squeeze()
+    peer.partial_fit(rng.standard_normal((4, sizes[0])), y)
+    expected = [part.ravel() for pair in zip(peer.coefs_, peer.intercepts_) for part in pair]
+    np.testing.assert_array_equal(params, np.concatenate(expected).astype(dtype))
+    assert random_state.randint(2**31) == twin.randint(2**31)

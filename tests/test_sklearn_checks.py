@@ -1,0 +1,112 @@
+"""scikit-learn's own estimator checks, for both estimators at many settings."""
+
+import numpy as np
+import pytest
+from problems import draw_classes, draw_regression
+from sklearn.base import clone, is_classifier
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
+
+from fastbp import BackpropClassifier, BackpropRegressor
+
+ESTIMATORS = [BackpropClassifier, BackpropRegressor]
+PEERS = {BackpropClassifier: MLPClassifier, BackpropRegressor: MLPRegressor}
+
+# Enough epochs for the checks that ask for a good score, and few enough for a test run.
+EPOCHS = 100
+
+FLOAT32_REASON = (
+    "compares two long trainings at 1e-7: beyond float32, which is held at 1e-2 by "
+    "test_zero_weight_equals_absence_and_two_equals_twice"
+)
+FLOAT32_FAILURES = {
+    "check_sample_weight_equivalence_on_dense_data": FLOAT32_REASON,
+    "check_sample_weight_equivalence_on_sparse_data": FLOAT32_REASON,
+}
+
+
+@parametrize_with_checks(
+    [
+        estimator(dtype=dtype, max_iter=EPOCHS)
+        for estimator in ESTIMATORS
+        for dtype in (None, "float64")
+    ]
+)
+def test_checks_in_float64(estimator, check):
+    check(estimator)
+
+
+@parametrize_with_checks(
+    [estimator(max_iter=EPOCHS) for estimator in ESTIMATORS],
+    expected_failed_checks=lambda estimator: FLOAT32_FAILURES,
+    xfail_strict=False,
+)
+def test_checks_at_the_float32_default(estimator, check):
+    check(estimator)
+
+
+# --- nothing that scikit-learn's MLP passes fails --------------------------------------------------
+
+SETTINGS = [
+    dict(solver="sgd", learning_rate="adaptive", learning_rate_init=0.05),
+    dict(solver="sgd", learning_rate="invscaling", nesterovs_momentum=False),
+    dict(solver="lbfgs"),
+    dict(activation="tanh", hidden_layer_sizes=(5, 4)),
+    dict(activation="logistic", hidden_layer_sizes=()),
+    dict(early_stopping=True, validation_fraction=0.3),
+    dict(warm_start=True),
+    dict(shuffle=False, batch_size=3, alpha=1.0),
+]
+
+
+def list_cases():
+    """Yield (estimator, peer, check name, check) over settings; the peer has the same settings."""
+    for ours, theirs in PEERS.items():
+        for settings in SETTINGS:
+            settings = {"max_iter": EPOCHS, **settings}
+            estimator, peer = ours(dtype=None, **settings), theirs(**settings)
+            for _, check in estimator_checks_generator(estimator):
+                name = check.func.__name__
+                changed = "-".join(f"{key}={value}" for key, value in settings.items())
+                yield pytest.param(estimator, peer, check, id=f"{ours.__name__}-{changed}-{name}")
+
+
+@pytest.mark.parametrize(("estimator", "peer", "check"), list_cases())
+def test_no_check_fails_that_scikit_learn_passes(estimator, peer, check):
+    try:
+        check(clone(estimator))
+    except Exception:
+        try:
+            check.func(type(peer).__name__, clone(peer), *check.args[1:], **check.keywords)
+        except Exception:
+            pytest.xfail("scikit-learn's MLP fails it too")
+        raise
+
+
+# --- what float32 is excused from above ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [np.asarray, pytest.param("csr", id="csr")])
+@pytest.mark.parametrize("kind", ESTIMATORS)
+@pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
+def test_zero_weight_equals_absence_and_two_equals_twice(kind, make, solver):
+    """At float32 the two trainings agree to 1e-2 (full batch, natural order, as in the check)."""
+    from scipy import sparse
+
+    X, y = draw_classes(40, 6, 3) if is_classifier(kind()) else draw_regression(40, 6)
+    make = sparse.csr_array if make == "csr" else make
+    weight = np.random.default_rng(0).integers(0, 4, len(X))
+    repeated = np.repeat(np.arange(len(X)), weight)
+    model = kind(
+        solver=solver, batch_size=len(repeated), shuffle=False, max_iter=60, tol=0.0, random_state=0,
+        hidden_layer_sizes=(10,), learning_rate_init=0.01,
+    )  # fmt: skip
+    ours, theirs = clone(model).set_params(batch_size=len(X)), clone(model)
+    with pytest.warns(UserWarning, match="iterations|Iterations|lbfgs"):
+        ours.fit(make(X), y, sample_weight=weight.astype(float))
+    with pytest.warns(UserWarning, match="iterations|Iterations|lbfgs"):
+        theirs.fit(make(X[repeated]), y[repeated])
+    predict = "predict_proba" if is_classifier(model) else "predict"
+    np.testing.assert_allclose(
+        getattr(ours, predict)(X), getattr(theirs, predict)(X), rtol=0, atol=1e-2
+    )
