@@ -1,13 +1,12 @@
-"""Foreign data becomes contiguous arrays of one dtype; parameters are checked against one table.
+"""Foreign data becomes contiguous arrays of one dtype.
 
 The only room that knows users' types: lists, frames, sparse formats, labels, weights.  Every check
-of input is here and happens before any work; the error names the parameter, what was expected,
-what came and what to do.  Nothing here trains, and no array of the user is ever written to.
+of data is here and happens before any work; the error names the parameter, what was expected, what
+came and what to do.  Nothing here trains, and no array of the user is ever written to.
 """
 
 from contextlib import contextmanager
-from numbers import Integral, Real
-from types import SimpleNamespace
+from numbers import Real
 
 import numpy as np
 import scipy.sparse
@@ -19,142 +18,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from fastbp.activations import ACTIVATIONS
-from fastbp.engine import ENGINE_NAMES
-from fastbp.losses import CLASSIFICATION_LOSSES, REGRESSION_LOSSES
-from fastbp.optimizers import OPTIMIZERS
-from fastbp.schedules import SCHEDULES
-
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
-
-
-class InvalidParameterError(ValueError, TypeError):
-    """A constructor parameter has a value or a type that is not allowed (as in scikit-learn)."""
-
-
-# ------------------------------------------------------------------------------- parameters
-
-
-def _one_of(*names):
-    listed = ", ".join(repr(name) for name in sorted(names))
-    return lambda value: isinstance(value, str) and value in names, f"a str among {{{listed}}}"
-
-
-def _number(kind, left, low, high, right):
-    """Rule for a number of `kind` from `low` to `high`; "[" and "]" include the end."""
-
-    def accepts(value):
-        return (
-            isinstance(value, kind)
-            and not isinstance(value, bool)
-            and (value >= low if left == "[" else value > low)
-            and (value <= high if right == "]" else value < high)
-        )
-
-    noun = "an int" if kind is Integral else "a float"
-    return accepts, f"{noun} in the range {left}{low}, {high}{right}"
-
-
-def _same(constant):
-    def accepts(value):
-        return value is constant or (isinstance(value, Real) and value == constant)
-
-    return accepts, repr(constant)
-
-
-def _instance_of(*types):
-    nouns = " or ".join(f"an instance of '{kind.__module__}.{kind.__qualname__}'" for kind in types)
-    return lambda value: isinstance(value, types), nouns.replace("builtins.", "")
-
-
-_INF = float("inf")
-_NONE = _same(None)
-_BOOLEAN = _instance_of(bool, np.bool_)
-_COUNT = _number(Integral, "[", 1, _INF, ")")
-_RANDOM_STATE = (_number(Integral, "[", 0, 2**32 - 1, "]"), _instance_of(np.random.RandomState))
-
-
-def _layer_sizes_rule(value):
-    try:
-        hidden_sizes(value)
-    except ValueError:
-        return False
-    return True
-
-
-_SHARED_PARAMETERS = {
-    "hidden_layer_sizes": ((_layer_sizes_rule, "an int >= 1 or an array-like of ints >= 1"),),
-    "activation": (_one_of(*ACTIVATIONS),),
-    "solver": (_one_of(*OPTIMIZERS),),
-    "alpha": (_number(Real, "[", 0.0, _INF, ")"),),
-    "batch_size": (_one_of("auto"), _COUNT),
-    "learning_rate": (_one_of(*SCHEDULES),),
-    "learning_rate_init": (_number(Real, "(", 0.0, _INF, ")"),),
-    "power_t": (_number(Real, "[", 0.0, _INF, ")"),),
-    "max_iter": (_COUNT,),
-    "shuffle": (_BOOLEAN,),
-    "random_state": (*_RANDOM_STATE, _NONE),
-    "tol": (_number(Real, "[", 0.0, _INF, ")"),),
-    "verbose": (_BOOLEAN, _number(Integral, "[", 0, _INF, ")")),
-    "warm_start": (_BOOLEAN,),
-    "momentum": (_number(Real, "[", 0.0, 1.0, "]"),),
-    "nesterovs_momentum": (_BOOLEAN,),
-    "early_stopping": (_BOOLEAN,),
-    "validation_fraction": (_number(Real, "[", 0.0, 1.0, ")"),),
-    "beta_1": (_number(Real, "[", 0.0, 1.0, ")"),),
-    "beta_2": (_number(Real, "[", 0.0, 1.0, ")"),),
-    "epsilon": (_number(Real, "(", 0.0, _INF, ")"),),
-    "n_iter_no_change": (_COUNT, _same(_INF)),
-    "max_fun": (_COUNT,),
-    "dtype": (_one_of("float32", "float64"), _NONE),
-    "n_threads": (_COUNT, _same(-1), _NONE),
-    "engine": (_one_of(*ENGINE_NAMES),),
-}
-CLASSIFIER_PARAMETERS = {"loss": (_one_of(*CLASSIFICATION_LOSSES),), **_SHARED_PARAMETERS}
-REGRESSOR_PARAMETERS = {"loss": (_one_of(*REGRESSION_LOSSES),), **_SHARED_PARAMETERS}
-
-
-def hidden_sizes(hidden_layer_sizes):
-    """Tuple of the hidden layers' sizes.
-
-    Raises
-    ------
-    ValueError
-        If a size is not an integer, or is less than 1.
-    """
-    sizes = np.atleast_1d(np.asarray(hidden_layer_sizes))
-    if sizes.ndim != 1 or (sizes.size and sizes.dtype.kind not in "iu") or (sizes < 1).any():
-        raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden_layer_sizes}.")
-    return tuple(sizes.tolist())
-
-
-def check_parameters(estimator, table):
-    """Compare every parameter of `estimator` with its rules in `table`.
-
-    Returns
-    -------
-    SimpleNamespace
-        The parameters by name.
-
-    Raises
-    ------
-    InvalidParameterError
-        Names the parameter, what is allowed and the value that came.
-    """
-    values = vars(estimator)
-    for name, rules in table.items():
-        value = values[name]
-        for accepts, _ in rules:
-            if accepts(value):
-                break
-        else:
-            wanted = [text for _, text in rules]
-            wanted = " or ".join(filter(None, [", ".join(wanted[:-1]), wanted[-1]]))
-            raise InvalidParameterError(
-                f"The {name!r} parameter of {type(estimator).__name__} must be {wanted}. "
-                f"Got {value!r} instead."
-            )
-    return SimpleNamespace(**{name: values[name] for name in table})
 
 
 @contextmanager

@@ -14,28 +14,31 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from fastbp import network
-from fastbp._validation import (
+from fastbp._parameters import (
     CLASSIFIER_PARAMETERS,
     REGRESSOR_PARAMETERS,
+    check_parameters,
+    hidden_sizes,
+)
+from fastbp._validation import (
     check_features,
     check_labels,
-    check_parameters,
     check_range,
     check_sample_weight,
     check_targets,
     encode_indicators,
     encode_labels,
     find_classes,
-    hidden_sizes,
     kind_of_target,
     unchanged_on_error,
 )
 from fastbp.activations import ACTIVATIONS
 from fastbp.engine import get_engine
+from fastbp.lbfgs import train_lbfgs
 from fastbp.losses import LOSSES, loss_for
 from fastbp.optimizers import OPTIMIZERS
 from fastbp.parallel import thread_ceiling
-from fastbp.training import Problem, Progress, train_lbfgs, train_stochastic
+from fastbp.training import HISTORY, Problem, Progress, train_stochastic
 
 
 def _partial_fit_exists(estimator):
@@ -146,7 +149,7 @@ class _BaseBackprop(BaseEstimator):
         """Turn what training reached into fitted attributes."""
         state = vars(self)
         if fresh:
-            for name in Progress.HISTORY:
+            for name in HISTORY:
                 state.pop(name, None)
         state.update(progress.attributes())
         self.coefs_, self.intercepts_ = network.views(progress.params, problem.layer_sizes)

@@ -1,0 +1,106 @@
+"""The full-batch solver: scipy's L-BFGS-B over the engine's loss and gradient, in float64."""
+
+import warnings
+
+import numpy as np
+import scipy.optimize
+from sklearn.exceptions import ConvergenceWarning
+
+from fastbp.training import explain_divergence
+
+ROWS_PER_BLOCK = 1024  # the engine's work memory; it walks through larger batches in blocks
+
+
+def train_lbfgs(problem, settings, progress):
+    """Minimise the loss of all samples, changing `progress`.
+
+    With several outputs and squared error the mean over the outputs is minimised with its true
+    gradient (scikit-learn's gradient is that of the sum there; its issue 8349).
+
+    Parameters
+    ----------
+    problem : Problem
+        In float64.
+    settings : namespace of the estimator's parameters
+    progress : Progress
+        Its `params` (float64) are replaced, not written to.
+
+    Raises
+    ------
+    ValueError
+        If loss or weights become non-finite.
+    """
+    session = problem.open_session(progress.params, min(ROWS_PER_BLOCK, problem.X.shape[0]))
+    descent = Descent(problem, session, float(settings.alpha), progress.params)
+    try:
+        result = scipy.optimize.minimize(
+            descent.loss_and_gradient,
+            progress.params,
+            method="L-BFGS-B",
+            jac=True,
+            callback=descent.finish_iteration,
+            options={
+                "maxfun": settings.max_fun,
+                "maxiter": settings.max_iter,
+                "gtol": settings.tol,
+            },
+        )
+        descent.x, descent.loss = result.x, result.fun
+        descent.n_iter = min(result.nit, settings.max_iter)
+        if result.status != 0:
+            _warn_not_converged(result, descent.n_iter, settings.max_iter)
+    except KeyboardInterrupt:
+        warnings.warn("Training interrupted by user.", stacklevel=4)
+    finally:
+        session.close()
+    progress.params, progress.n_iter = descent.x, descent.n_iter
+    if descent.loss is not None:
+        progress.loss = float(descent.loss)
+        if not (np.isfinite(progress.loss) and np.isfinite(progress.params).all()):
+            raise ValueError(explain_divergence(problem, settings, f"iteration {progress.n_iter}"))
+
+
+class Descent:
+    """The objective that scipy calls, and the last point that it accepted."""
+
+    def __init__(self, problem, session, alpha, x):
+        self.problem = problem
+        self.session = session
+        self.alpha = alpha
+        self.gradient = np.empty_like(x)
+        self.x, self.loss, self.n_iter = x, None, 0
+        self.last_loss = None
+
+    def loss_and_gradient(self, x):
+        """Loss at `x`, and a new array of its gradient."""
+        self.last_loss = self.session.loss_and_gradient(
+            x,
+            self.problem.X,
+            self.problem.targets,
+            self.problem.sample_weight,
+            alpha=self.alpha,
+            gradient=self.gradient,
+            mean_gradient=self.problem.loss.output_mean,
+        )
+        return self.last_loss, self.gradient.copy()
+
+    def finish_iteration(self, x):
+        """Remember the accepted `x`: what an interrupted fit keeps."""
+        self.x, self.loss, self.n_iter = x.copy(), self.last_loss, self.n_iter + 1
+
+
+def _warn_not_converged(result, n_iter, max_iter):
+    """Say that L-BFGS-B ended before it converged, in scikit-learn's words."""
+    message = (
+        f"lbfgs failed to converge after {n_iter} iteration(s) (status={result.status}):\n"
+        f"{result.message}\n"
+    )
+    if n_iter == max_iter:
+        message += (
+            f"\nIncrease the number of iterations to improve the convergence (max_iter={max_iter})."
+        )
+    message += (
+        "\nYou might also want to scale the data as shown in:\n"
+        "    https://scikit-learn.org/stable/modules/preprocessing.html"
+    )
+    warnings.warn(message, ConvergenceWarning, stacklevel=5)
