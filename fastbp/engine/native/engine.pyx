@@ -1,0 +1,375 @@
+# cython: language_level=3, boundscheck=False, wraparound=True, cdivision=True
+# cython: initializedcheck=False, freethreading_compatible=True
+"""The compiled engine: sessions that train, and predictions, over the C kernels.
+
+Here the packed form of a fit is laid out and filled (this file); `minibatch.pxi` walks one
+minibatch through it, `epochs.pxi` runs epochs, `prediction.pxi` predicts without a session and
+`measure.pxi` times single kernels. Inputs were validated by the callers: only what would crash is
+checked again.
+"""
+
+import os
+import threading
+
+import numpy as np
+
+cimport numpy as cnp
+from cpython.exc cimport PyErr_CheckSignals
+from libc.math cimport isfinite
+from libc.stdint cimport int64_t, uint64_t
+from libc.string cimport memcpy, memset
+from cpython.pycapsule cimport PyCapsule_GetPointer
+from numpy.random cimport bitgen_t
+
+from fastbp.engine.native.kernels cimport *
+
+cnp.import_array()
+
+NAME = "cython"
+
+include "instruction_sets.pxi"
+include "minibatch.pxi"
+include "epochs.pxi"
+include "packing.pxi"
+include "prediction.pxi"
+include "measure.pxi"
+
+
+cdef class Memory:
+    """Aligned zeroed blocks that are freed together."""
+
+    cdef list blocks
+
+    def __cinit__(self):
+        self.blocks = []
+
+    cdef char *take(self, int64_t n_bytes) except NULL:
+        cdef char *block = <char *>fb_allocate(<size_t>max(n_bytes, 64))
+        if block == NULL:
+            raise MemoryError(f"the engine could not allocate {n_bytes} bytes")
+        self.blocks.append(<size_t>block)
+        return block
+
+    def __dealloc__(self):
+        for block in self.blocks:
+            fb_release(<void *><size_t>block)
+
+
+cdef class Session:
+    """Working copy of one fit: packed parameters, optimiser state, work memory, workers.
+
+    Parameters
+    ----------
+    layer_sizes : sequence of int
+        ``(n_features, *hidden, n_outputs)``.
+    activations : sequence of fastbp.activations.Activation
+        One per hidden layer.
+    loss : fastbp.losses.Loss
+    dtype : numpy.float32 or numpy.float64
+    params : ndarray of shape (n_params,)
+        Flat parameters (see `fastbp.network`); copied.
+    batch_size : int
+        Largest minibatch that will be trained on.
+    n_threads : int, default=1
+        Most threads an epoch may use; results do not depend on it.
+    sparse : bool, default=False
+        Whether X will be CSR.
+
+    Attributes
+    ----------
+    t : int
+        Optimiser steps done.
+    epochs_done : int
+        Epochs completed by the last call of `train`, also when it was interrupted.
+    finite : bool
+        False once an epoch ended with a loss or parameters that are not finite.
+    """
+
+    cdef Plan plan
+    cdef Memory memory
+    cdef tuple layer_sizes
+    cdef object dtype, loss_row, lock, shuffler
+    cdef public object stop_signal
+    cdef int n_threads
+    cdef bint forced, closed
+    cdef int64_t process
+    cdef readonly int64_t epochs_done
+    cdef readonly bint finite
+
+    def __init__(self, layer_sizes, activations, loss, *, dtype, params, batch_size, n_threads=1,
+                 sparse=False):
+        self.lock = threading.Lock()
+        self.layer_sizes = tuple(int(n) for n in layer_sizes)
+        self.dtype = np.dtype(dtype)
+        self.loss_row = loss
+        self.n_threads = min(int(n_threads), FB_TEAM_MAX)
+        self.process = os.getpid()
+        self.finite = True
+        self.memory = Memory()
+        lay_out(self, activations, loss, int(batch_size), bool(sparse))
+        pack(&self.plan, self.plan.w, flat_bytes(self, params))
+        refresh_transposes(&self.plan)
+
+    def __dealloc__(self):
+        self.end_team()
+
+    cdef end_team(self):
+        if self.plan.team != NULL:
+            if self.process == os.getpid():
+                with nogil:
+                    fb_team_stop(self.plan.team)
+            else:
+                fb_team_forget(self.plan.team)
+            self.plan.team = NULL
+
+    def close(self):
+        """End the workers; the memory goes with the object. May be called again."""
+        with self.lock:
+            self.end_team()
+            self.closed = True
+
+    @property
+    def t(self):
+        return self.plan.t
+
+    def force_threads(self, int n_threads):
+        """Run every epoch on exactly this many threads (for tests: `n_threads` is a ceiling)."""
+        self.n_threads = min(n_threads, FB_TEAM_MAX)
+        self.forced = True
+        self.end_team()
+
+    def set_optimizer(self, optimizer, hyperparameters, slots=None, t=0):
+        """Take the optimiser's row, its hyper-parameters and its state.
+
+        Parameters
+        ----------
+        optimizer : fastbp.optimizers.Optimizer
+        hyperparameters : dict
+            A number for each name in ``optimizer.hyperparameters``.
+        slots : ndarray of shape (n_slots, n_params) or None
+            State to continue from; None starts at zero.
+        t : int
+            Steps already done.
+        """
+        cdef Plan *f = &self.plan
+        cdef const fb_optimizer *row = f.kernels.optimizers
+        kernel = (optimizer.kernel or "").encode()
+        while row.name != NULL and row.name != kernel:
+            row += 1
+        if row.name == NULL:
+            raise ValueError(f"the compiled engine has no loop for optimizer {optimizer.name!r}")
+        f.optimizer = row
+        for i, name in enumerate(optimizer.hyperparameters):
+            f.hyper[i] = float(hyperparameters[name])
+        f.t = t
+        for i in range(row.n_slots):
+            if f.slots[i] == NULL:
+                f.slots[i] = self.memory.take(f.n_packed * f.itemsize)
+            else:
+                memset(f.slots[i], 0, f.n_packed * f.itemsize)
+            if slots is not None:
+                pack(f, f.slots[i], flat_bytes(self, slots[i]))
+
+    def train(self, X, targets, sample_weight, order, *, shuffle, batch_size, alpha,
+              learning_rate, n_epochs, losses, stopping=None):
+        """Train for up to n_epochs epochs; the GIL is released throughout.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, n_features) or CSR array
+            C-contiguous, of the session's dtype.
+        targets : ndarray of shape (n_samples, n_targets)
+            Numbers, or one column of class codes, of the session's dtype.
+        sample_weight : ndarray of shape (n_samples,) or None
+            Of the session's dtype, not negative. A minibatch of weight 0 is skipped.
+        order : int64 ndarray of shape (n_samples,) or None
+            Order of the samples, permuted in place before each epoch when `shuffle` is given.
+        shuffle : numpy.random.RandomState or None
+            Its stream is used as ``shuffle.shuffle(order)`` would use it, and left advanced.
+        batch_size : int
+        alpha : float
+            L2 penalty; as in scikit-learn divided by the weight of the minibatch.
+        learning_rate : float or float64 ndarray of shape (n_steps,)
+            Constant, or one value for each step of this call.
+        n_epochs : int
+        losses : float64 ndarray of shape (n_epochs,)
+            OUT: mean loss of each epoch, penalty included.
+        stopping : object or None
+            With attributes tol, n_iter_no_change, best_loss, no_improvement_count: scikit-learn's
+            rule on the training loss, applied after each epoch; the last two are written back.
+
+        Returns
+        -------
+        int
+            Epochs done: fewer than n_epochs when the rule stopped training or something was no
+            longer finite.
+        """
+        cdef Plan *f = &self.plan
+        cdef Stopping rule
+        cdef bint stopped = False, forced = self.forced
+        cdef int ceiling = self.n_threads
+        cdef int64_t epochs = n_epochs, done = 0, run
+        cdef double[::1] out = losses
+        cdef const double[::1] rates = np.atleast_1d(np.asarray(learning_rate, dtype=np.float64))
+        cdef bitgen_t *bits = NULL
+        with self.lock:
+            self.check_usable()
+            bind(self, X, targets, sample_weight, order)
+            f.batch_size = batch_size
+            f.alpha = alpha
+            f.rates = &rates[0]
+            f.n_rates = rates.shape[0]
+            f.step = 0
+            f.update = True
+            f.gradient_factor = 1.0
+            self.start_looking()
+            rule.active = stopping is not None
+            if stopping is not None:
+                rule.tol, rule.best_loss = stopping.tol, stopping.best_loss
+                rule.patience = stopping.n_iter_no_change
+                rule.no_improvement_count = stopping.no_improvement_count
+            if shuffle is not None:
+                bits = self.borrow_stream(shuffle)
+            fb_running_fits(1)
+            try:
+                while done < epochs and not (stopped or f.interrupted):
+                    run = epochs - done
+                    if shuffle is not None and bits == NULL:   # not MT19937: NumPy draws
+                        shuffle.shuffle(order)
+                        run = 1
+                    with nogil:
+                        done += run_epochs(f, bits, run, &out[done], &rule, ceiling, forced,
+                                           &stopped)
+            finally:
+                fb_running_fits(-1)
+                self.epochs_done = done
+                self.finite = done == 0 or (isfinite(out[done - 1]) and all_parameters_finite(f))
+                if bits != NULL:
+                    self.give_stream_back(shuffle)
+                unbind(f)
+            if stopping is not None:
+                stopping.best_loss = rule.best_loss
+                stopping.no_improvement_count = rule.no_improvement_count
+            if self.stop_signal is not None:
+                self.raise_signal()
+        return done
+
+    def predict_into(self, X, out):
+        """Raw scores of X under the current parameters.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, n_features) or CSR array
+        out : ndarray of shape (n_samples, n_outputs), C-contiguous, of the session's dtype
+            OUT.
+        """
+        check_matrix(out, self.dtype, self.layer_sizes[-1])
+        with self.lock:
+            self.check_usable()
+            bind(self, X, None, None, None)
+            run_prediction(&self.plan, out, self.n_threads, self.forced)
+            unbind(&self.plan)
+
+    def loss_and_gradient(self, params, X, targets, sample_weight, *, alpha, gradient,
+                          mean_gradient=False):
+        """Loss of all samples and its gradient at `params`.
+
+        Parameters
+        ----------
+        params : ndarray of shape (n_params,)
+        X, targets, sample_weight : as for `train`
+        alpha : float
+        gradient : ndarray of shape (n_params,)
+            OUT, in the layout of `params`.
+        mean_gradient : bool, default=False
+            Divide the data term's gradient by the number of outputs: the gradient of the loss that
+            is returned where that is a mean over outputs (squared error).
+
+        Returns
+        -------
+        float
+        """
+        cdef Plan *f = &self.plan
+        cdef double no_rate = 0, loss = 0, total = 0
+        cdef Stopping rule
+        cdef bint stopped = False, forced = self.forced
+        cdef int ceiling = self.n_threads
+        with self.lock:
+            self.check_usable()
+            pack(f, f.w, flat_bytes(self, params))
+            refresh_transposes(f)
+            bind(self, X, targets, sample_weight, None)
+            f.batch_size = f.n_samples
+            f.alpha = 0
+            f.rates = &no_rate
+            f.n_rates = 1
+            f.update = False
+            f.gradient_factor = 1.0 / f.n_outputs if mean_gradient else 1.0
+            self.start_looking()
+            rule.active = False
+            if f.layers[0].sparse:
+                memset(f.g, 0, f.n_packed * f.itemsize)
+            fb_running_fits(1)
+            try:
+                with nogil:
+                    run_epochs(f, NULL, 1, &loss, &rule, ceiling, forced, &stopped)
+                total = sum_of_weights(f, 0, f.n_samples)
+            finally:
+                fb_running_fits(-1)
+                unbind(f)
+            if self.stop_signal is not None:
+                self.raise_signal()
+            unpack(f, f.g, flat_bytes(self, gradient))
+        return loss + add_penalty(self.layer_sizes, params, gradient, alpha / total)
+
+    def params_into(self, params):
+        """Write the parameters into `params`, shape (n_params,), in the flat layout."""
+        unpack(&self.plan, self.plan.w, flat_bytes(self, params))
+
+    def slots_into(self, slots):
+        """Write the optimiser's slots into `slots`, shape (n_slots, n_params)."""
+        for i in range(self.plan.optimizer.n_slots):
+            unpack(&self.plan, self.plan.slots[i], flat_bytes(self, slots[i]))
+
+    cdef check_usable(self):
+        if self.closed:
+            raise RuntimeError("this session was closed")
+        if self.process != os.getpid():      # forked: the workers stayed behind
+            if self.plan.team != NULL:
+                fb_team_forget(self.plan.team)
+                self.plan.team = NULL
+            self.process = os.getpid()
+
+    cdef start_looking(self):
+        """Signals are delivered to the main thread only; another one need not take the GIL."""
+        cdef Plan *f = &self.plan
+        cdef double step_ns = f.cost * min(f.batch_size, BLOCK_ROWS) / 10.0
+        f.watch_signals = threading.get_ident() == threading.main_thread().ident
+        f.interrupted = False
+        f.session = <void *>self
+        f.steps_between_looks = max(1, <int64_t>(200_000 / step_ns))
+        f.steps_since_look = 0
+        self.stop_signal = None
+
+    cdef raise_signal(self):
+        stop, self.stop_signal = self.stop_signal, None
+        memset(self.plan.g, 0, self.plan.n_packed * self.plan.itemsize)
+        raise stop
+
+    cdef bitgen_t *borrow_stream(self, random_state) except? NULL:
+        """The generator's own copy of the RandomState's stream, or NULL if it is not MT19937."""
+        state = random_state.get_state(legacy=False)
+        if state["bit_generator"] != "MT19937":
+            return NULL
+        if self.shuffler is None:
+            self.shuffler = np.random.MT19937(0)
+        self.shuffler.state = state
+        return <bitgen_t *>PyCapsule_GetPointer(self.shuffler.capsule, "BitGenerator")
+
+    cdef give_stream_back(self, random_state):
+        state = random_state.get_state(legacy=False)
+        state["state"] = self.shuffler.state["state"]
+        random_state.set_state(state)
+
+
+os.register_at_fork(after_in_child=fb_reset_running_fits) if hasattr(os, "register_at_fork") else None

@@ -1,0 +1,211 @@
+# Epochs: the steps of one epoch on every thread, and the run of epochs on the calling thread with
+# its order, stopping rule and interrupts.
+
+cdef int64_t LOOK_NS = 20_000_000   # between two looks for a signal; other Python threads run anyway
+cdef int64_t BLOCK_ROWS = 1024      # larger minibatches are worked off in blocks of this many rows
+
+
+cdef double sum_of_weights(Plan *f, int64_t first, int64_t rows) noexcept nogil:
+    """Sum of the sample weights of a minibatch in row order (the number of rows without weights)."""
+    cdef double total = 0
+    cdef int64_t i, row
+    if f.sample_weight == NULL:
+        return <double>rows
+    for i in range(first, first + rows):
+        row = i if f.order == NULL else f.order[i]
+        if f.itemsize == 4:
+            total += (<const float *>f.sample_weight)[row]
+        else:
+            total += (<const double *>f.sample_weight)[row]
+    return total
+
+
+cdef double weighted_row_losses(Plan *f, int64_t rows) noexcept nogil:
+    """sum_i w_i loss_i, eight partial sums in a fixed pattern."""
+    cdef double sums[8]
+    cdef double total = 0
+    cdef int64_t i
+    for i in range(8):
+        sums[i] = 0
+    if f.sample_weight == NULL:
+        for i in range(rows):
+            sums[i & 7] += f.row_loss[i]
+    elif f.itemsize == 4:
+        for i in range(rows):
+            sums[i & 7] += f.row_loss[i] * (<float *>f.weights)[i]
+    else:
+        for i in range(rows):
+            sums[i & 7] += f.row_loss[i] * (<double *>f.weights)[i]
+    for i in range(8):
+        total += sums[i]
+    return total
+
+
+cdef int look_for_signals(Plan *f) noexcept with gil:
+    try:
+        PyErr_CheckSignals()
+    except BaseException as stop:
+        (<Session>f.session).stop_signal = stop
+        return 1
+    return 0
+
+
+cdef bint must_stop(Plan *f, uint64_t float_state) noexcept nogil:
+    """Member 0 only: whether a signal handler raised. Looks by the clock, reads the clock rarely.
+    The caller's float state is in force while Python code may run."""
+    f.steps_since_look += 1
+    if not f.watch_signals or f.steps_since_look < f.steps_between_looks:
+        return False
+    f.steps_since_look = 0
+    cdef int64_t now = fb_clock_ns()
+    if now - f.last_look_ns < LOOK_NS:
+        return False
+    f.last_look_ns = now
+    fb_restore_float_state(float_state)
+    f.interrupted = look_for_signals(f)
+    fb_flush_subnormals()
+    return f.interrupted
+
+
+cdef inline bint meet(Plan *f, int member, int n_members, bint stop) noexcept nogil:
+    if n_members == 1:
+        return stop
+    return fb_team_barrier(f.team, member, stop)
+
+
+cdef bint minibatch(Plan *f, int member, int n_members, int64_t first, int64_t rows,
+                    uint64_t float_state) noexcept nogil:
+    """One step on one thread. Returns whether to stop; then the step was not finished."""
+    cdef double total = sum_of_weights(f, first, rows), scale, data_loss = 0, penalty = 0
+    cdef int64_t start = first, n
+    cdef bint stop = False, last_block
+    cdef int u
+    if not total > 0:
+        return False          # nothing to learn from; NaN weights are refused before
+    scale = 1 / total
+    if member == 0 and f.update:
+        f.t += 1
+        f.optimizer.prepare(f.hyper, f.rates[f.step if f.n_rates > 1 else 0], <double>f.t, f.h)
+    while start < first + rows:
+        n = min(BLOCK_ROWS, first + rows - start)
+        last_block = start + n == first + rows
+        pass_over_rows(f, member, n_members, start, n, scale)
+        stop = meet(f, member, n_members, member == 0 and must_stop(f, float_state))
+        if stop:
+            if member == 0 and f.update:
+                f.t -= 1
+            return True
+        pass_over_units(f, member, n_members, start, n, first, last_block, f.alpha * scale)
+        if member == 0:
+            data_loss += weighted_row_losses(f, n)
+        meet(f, member, n_members, False)
+        start += n
+    if member == 0:
+        if f.update:
+            for u in range(f.n_units):
+                penalty += f.squares[u]
+        f.epoch_loss += (data_loss * f.loss_factor + 0.5 * f.alpha * penalty) * scale * <double>rows
+    return False
+
+
+cdef void one_epoch(void *argument, int member, int n_members) noexcept nogil:
+    """All minibatches of one epoch, on one thread of the team."""
+    cdef Plan *f = <Plan *>argument
+    cdef uint64_t float_state = fb_flush_subnormals()
+    cdef int64_t first = 0, rows
+    while first < f.n_samples:
+        rows = min(f.batch_size, f.n_samples - first)
+        if minibatch(f, member, n_members, first, rows, float_state):
+            break
+        first += rows
+        if member == 0:
+            f.step += 1
+    fb_restore_float_state(float_state)
+
+
+cdef void permute(bitgen_t *bits, int64_t *order, int64_t n) noexcept nogil:
+    """Fisher-Yates exactly as numpy.random.RandomState.shuffle draws it: from the last place down,
+    each partner by masked rejection on 32-bit words (64-bit above 2^32)."""
+    cdef int64_t i, swap
+    cdef uint64_t mask = 0, j
+    for i in range(n - 1, 0, -1):
+        mask = <uint64_t>i
+        mask |= mask >> 1
+        mask |= mask >> 2
+        mask |= mask >> 4
+        mask |= mask >> 8
+        mask |= mask >> 16
+        mask |= mask >> 32
+        while True:
+            if <uint64_t>i <= 0xffffffffu:
+                j = bits.next_uint32(bits.state) & mask
+            else:
+                j = bits.next_uint64(bits.state) & mask
+            if j <= <uint64_t>i:
+                break
+        swap = order[i]
+        order[i] = order[j]
+        order[j] = swap
+
+
+cdef struct Stopping:
+    bint active
+    double tol, best_loss, patience
+    int64_t no_improvement_count
+
+
+cdef bint no_progress(Stopping *rule, double loss) noexcept nogil:
+    """scikit-learn's rule on the training loss; True when it has not improved for too long."""
+    if loss > rule.best_loss - rule.tol:
+        rule.no_improvement_count += 1
+    else:
+        rule.no_improvement_count = 0
+    if loss < rule.best_loss:
+        rule.best_loss = loss
+    return rule.no_improvement_count > rule.patience
+
+
+cdef int useful_threads(Plan *f, int ceiling, bint forced) noexcept nogil:
+    """How many threads this epoch runs on: as many as pay off for the work of a step, and no more
+    than this fit's share of the cores while other fits run in the process. Two threads lose at
+    6 us of work per step and win at 60 (break-even near 20, measured November 2026)."""
+    cdef double rows = <double>min(min(f.batch_size, f.n_samples), BLOCK_ROWS)
+    cdef double step_us = f.cost * rows / (1.6e3 * f.lanes) + <double>f.n_packed * 5e-4
+    cdef int n = ceiling
+    if forced:
+        return n
+    n = max(1, n // max(1, fb_running_fits(0)))
+    return max(1, min(n, <int>(step_us / 10)))
+
+
+cdef inline bint all_parameters_finite(Plan *f) noexcept nogil:
+    return f.kernels.all_finite(f.w, f.n_packed)
+
+
+cdef int64_t run_epochs(Plan *f, bitgen_t *bits, int64_t n_epochs, double *losses,
+                        Stopping *rule, int ceiling, bint forced, bint *stopped) noexcept nogil:
+    """Up to n_epochs epochs; returns how many were completed. stopped: OUT, whether the rule or a
+    loss or parameter that is not finite ended the run."""
+    cdef int64_t epoch
+    cdef int n_members
+    f.last_look_ns = fb_clock_ns()
+    for epoch in range(n_epochs):
+        if bits != NULL:
+            permute(bits, f.order, f.n_samples)
+        f.epoch_loss = 0
+        n_members = useful_threads(f, ceiling, forced)
+        if n_members > 1 and f.team == NULL:
+            f.team = fb_team_start(ceiling)
+        if n_members > 1 and f.team != NULL:
+            fb_team_run(f.team, one_epoch, f, min(n_members, fb_team_size(f.team)))
+        else:
+            one_epoch(f, 0, 1)
+        if f.interrupted:
+            return epoch
+        losses[epoch] = f.epoch_loss / <double>f.n_samples
+        stopped[0] = not (isfinite(losses[epoch]) and all_parameters_finite(f))
+        if rule.active and no_progress(rule, losses[epoch]):
+            stopped[0] = True
+        if stopped[0]:
+            return epoch + 1
+    return n_epochs

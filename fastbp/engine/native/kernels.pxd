@@ -1,0 +1,100 @@
+# The C interface of the kernels and of the workers, as Cython sees it. Meanings, shapes and which
+# arrays are written stand in kernels.h and team.h.
+from libc.stdint cimport int64_t, uint64_t
+
+
+cdef extern from "kernels.h" nogil:
+    enum: FB_MAX_HYPER
+    enum: FB_IDENTITY
+    enum: FB_LOGISTIC
+    enum: FB_SOFTMAX
+    enum: FB_EXP
+    enum: FB_LOG_LOGISTIC
+    enum: FB_LOG_SOFTMAX
+
+    ctypedef struct fb_activation:
+        const char *name
+        void (*forward)(void *, void *, int64_t) noexcept nogil
+        void (*slope)(void *, const void *, int64_t) noexcept nogil
+        int fused
+
+    ctypedef struct fb_loss:
+        const char *name
+        void (*loss)(const void *, void *, const void *, double, double *, int64_t, int64_t,
+                     int64_t) noexcept nogil
+
+    ctypedef struct fb_optimizer:
+        const char *name
+        int n_slots
+        void (*prepare)(const double *, double, double, double *) noexcept nogil
+        double (*update)(void *, const void *, void *, void *, int64_t, double,
+                         const double *) noexcept nogil
+
+    ctypedef struct fb_csr:
+        const void *data
+        const void *indices
+        const void *indptr
+        int index_bytes
+
+    ctypedef struct fb_kernels:
+        const char *isa
+        int itemsize
+        int lanes
+        void (*product)(const void *, int64_t, int, const void *, int64_t, int64_t, const void *,
+                        void *, int64_t, const void *, int, int64_t, int64_t, int64_t) noexcept nogil
+        void (*narrow_product)(const void *, int64_t, const void *, const void *, void *, int64_t,
+                               int64_t, int64_t, int64_t) noexcept nogil
+        void (*weight_gradient)(const void *, int64_t, const void *, int64_t, void *, int64_t,
+                                int64_t, int64_t, int64_t, int) noexcept nogil
+        void (*narrow_gradient)(const void *, int64_t, const void *, int64_t, void *, int64_t,
+                                int64_t, int64_t, int) noexcept nogil
+        void (*panel_sums)(const void *, int64_t, void *, int64_t, int64_t, int) noexcept nogil
+        void (*column_sums)(const void *, int64_t, void *, int64_t, int64_t, int) noexcept nogil
+        void (*gather)(const void *, int64_t, const int64_t *, int64_t, int64_t, void *,
+                       int64_t) noexcept nogil
+        void (*gather_columns)(const void *, int64_t, const int64_t *, int64_t, int64_t, void *,
+                               int64_t) noexcept nogil
+        void (*panels_to_columns)(const void *, int64_t, void *, int64_t, int64_t,
+                                  int64_t) noexcept nogil
+        void (*columns_to_panels)(const void *, int64_t, void *, int64_t, int64_t,
+                                  int64_t) noexcept nogil
+        void (*transpose_block)(const void *, int64_t, void *) noexcept nogil
+        void (*zero_padding)(void *, int64_t, int64_t) noexcept nogil
+        void (*columns_to_rows)(const void *, int64_t, void *, int64_t, int64_t) noexcept nogil
+        void (*sparse_product)(const fb_csr *, const int64_t *, int64_t, int64_t, const void *,
+                               int64_t, const void *, const void *, void *, int64_t,
+                               int64_t) noexcept nogil
+        void (*sparse_gradient)(const fb_csr *, const int64_t *, int64_t, int64_t, const void *,
+                                int64_t, void *, int64_t, int64_t, int64_t, int64_t) noexcept nogil
+        void (*sparse_clear)(const fb_csr *, const int64_t *, int64_t, int64_t, void *, int64_t,
+                             int64_t, int64_t, int64_t) noexcept nogil
+        void (*transform)(int, void *, int64_t, int64_t) noexcept nogil
+        int (*all_finite)(const void *, int64_t) noexcept nogil
+        double (*peak)(int64_t) noexcept nogil
+        const fb_activation *activations
+        const fb_loss *losses
+        const fb_optimizer *optimizers
+
+    int fb_n_instruction_sets() noexcept nogil
+    const char *fb_instruction_set(int) noexcept nogil
+    const fb_kernels *fb_find_kernels(int, int) noexcept nogil
+    uint64_t fb_flush_subnormals() noexcept nogil
+    void fb_restore_float_state(uint64_t) noexcept nogil
+    void *fb_allocate(size_t) noexcept nogil
+    void fb_release(void *) noexcept nogil
+    int64_t fb_clock_ns() noexcept nogil
+
+
+cdef extern from "team.h" nogil:
+    enum: FB_TEAM_MAX
+    ctypedef struct fb_team:
+        pass
+    ctypedef void (*fb_task)(void *, int, int) noexcept nogil
+    fb_team *fb_team_start(int) noexcept nogil
+    int fb_team_size(const fb_team *) noexcept nogil
+    void fb_team_run(fb_team *, fb_task, void *, int) noexcept nogil
+    int fb_team_barrier(fb_team *, int, int) noexcept nogil
+    void fb_team_stop(fb_team *) noexcept nogil
+    void fb_team_forget(fb_team *) noexcept nogil
+    int fb_running_fits(int) noexcept nogil
+    void fb_reset_running_fits() noexcept nogil

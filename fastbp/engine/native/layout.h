@@ -1,0 +1,114 @@
+/* Moving data between layouts: users' rows, panels, columns, and the transpose W^T.
+ *
+ * Part of the template (see template.h). Nothing is computed here. */
+
+static void NAME(gather)(const void *x_, int64_t ldx, const int64_t *order, int64_t rows,
+                         int64_t n_columns, void *a_, int64_t a_panel)
+{
+    const REAL *x = x_;
+    REAL *a = a_;
+    int64_t whole = n_columns / P, rest = n_columns % P;
+    for (int64_t i = 0; i < rows; i++) {
+        const REAL *from = x + (order ? order[i] : i) * ldx;
+        REAL *to = a + i * P;
+        for (int64_t p = 0; p < whole; p++, from += P, to += a_panel)
+            UNROLL for (int v = 0; v < NVP; v++) store(to + v * VL, load(from + v * VL));
+        if (rest) {
+            vec tail[NVP] = {{0}};
+            REAL *lane = (REAL *)tail;
+            for (int64_t k = 0; k < rest; k++)
+                lane[k] = from[k];
+            UNROLL for (int v = 0; v < NVP; v++) store(to + v * VL, tail[v]);
+        }
+    }
+}
+
+static void NAME(gather_columns)(const void *y_, int64_t ldy, const int64_t *order, int64_t rows,
+                                 int64_t n_columns, void *t_, int64_t capacity)
+{
+    const REAL *y = y_;
+    REAL *t = t_;
+    int64_t padded = (rows + P - 1) / P * P;
+    for (int64_t i = 0; i < rows; i++) {
+        const REAL *from = y + (order ? order[i] : i) * ldy;
+        for (int64_t n = 0; n < n_columns; n++)
+            t[n * capacity + i] = from[n];
+    }
+    for (int64_t n = 0; n < n_columns; n++)
+        for (int64_t i = rows; i < padded; i++)
+            t[n * capacity + i] = 0;
+}
+
+/* dst[c][r] = src[r][c] for a block of P x P, n_rows of src valid, the others taken as 0 */
+INLINE void NAME(transpose_panel)(const REAL *src, int64_t n_rows, REAL *dst, int64_t dst_row,
+                                  int64_t dst_rows)
+{
+    for (int r0 = 0; r0 < P; r0 += VL)
+        for (int c0 = 0; c0 < P && c0 < dst_rows; c0 += VL) {
+            vec v[VL];
+            UNROLL for (int r = 0; r < VL; r++)
+                v[r] = r0 + r < n_rows ? load(src + (r0 + r) * P + c0) : (vec){0};
+            NAME(transpose)(v);
+            UNROLL for (int c = 0; c < VL; c++)
+                if (c0 + c < dst_rows)
+                    store(dst + (c0 + c) * dst_row + r0, v[c]);
+        }
+}
+
+static void NAME(panels_to_columns)(const void *c_, int64_t c_panel, void *s_, int64_t capacity,
+                                    int64_t rows, int64_t n_columns)
+{
+    const REAL *c = c_;
+    REAL *s = s_;
+    for (int64_t n = 0; n < n_columns; n += P, c += c_panel)
+        for (int64_t i = 0; i < rows; i += P)
+            NAME(transpose_panel)(c + i * P, rows - i, s + n * capacity + i, capacity,
+                                  n_columns - n);
+}
+
+static void NAME(columns_to_panels)(const void *s_, int64_t capacity, void *c_, int64_t c_panel,
+                                    int64_t rows, int64_t n_columns)
+{
+    const REAL *s = s_;
+    REAL *c = c_;
+    for (int64_t n = 0; n < n_columns; n += P, c += c_panel)
+        for (int64_t i = 0; i < rows; i += P)
+            for (int r0 = 0; r0 < P; r0 += VL)
+                for (int c0 = 0; c0 < P; c0 += VL) {
+                    vec v[VL];
+                    UNROLL for (int k = 0; k < VL; k++) v[k] =
+                        n + c0 + k < n_columns ? load(s + (n + c0 + k) * capacity + i + r0)
+                                               : (vec){0};
+                    NAME(transpose)(v);
+                    UNROLL for (int r = 0; r < VL; r++)
+                        store(c + (i + r0 + r) * P + c0, v[r]);
+                }
+}
+
+static void NAME(transpose_block)(const void *w, int64_t n_k, void *wt)
+{
+    NAME(transpose_panel)(w, n_k, wt, P, P);
+}
+
+static void NAME(zero_padding)(void *panel_, int64_t rows, int64_t n_valid)
+{
+    REAL *panel = panel_;
+    ivec keep[NVP];
+    UNROLL for (int v = 0; v < NVP; v++) keep[v] = (ivec)(NAME(iota)() + v * VL < (BITS)n_valid);
+    for (int64_t i = 0; i < rows; i++, panel += P)
+        UNROLL for (int v = 0; v < NVP; v++)
+            store(panel + v * VL, (vec)((ivec)load(panel + v * VL) & keep[v]));
+}
+
+static void NAME(columns_to_rows)(const void *s_, int64_t capacity, void *out_, int64_t rows,
+                                  int64_t n_columns)
+{
+    const REAL *s = s_;
+    REAL *out = out_;
+    if (n_columns == 1)
+        memcpy(out, s, (size_t)rows * sizeof(REAL));
+    else
+        for (int64_t i = 0; i < rows; i++)
+            for (int64_t n = 0; n < n_columns; n++)
+                out[i * n_columns + n] = s[n * capacity + i];
+}

@@ -1,0 +1,89 @@
+# Timing of single kernels, for bench/: what a kernel reaches beside the multiply-add peak measured
+# in the same run. Nothing else calls this.
+
+def multiply_add_peak(dtype, seconds=0.02):
+    """Multiply-adds of one core on the calling thread, GFLOP/s: best of the rounds in `seconds`."""
+    cdef const fb_kernels *k = fb_find_kernels(chosen, np.dtype(dtype).itemsize)
+    cdef int64_t start = fb_clock_ns(), before, end = start + <int64_t>(seconds * 1e9), now = start
+    cdef double best = 0, flops
+    with nogil:
+        while now < end:
+            before = now
+            flops = k.peak(20_000)
+            now = fb_clock_ns()
+            best = max(best, flops / <double>(now - before))
+    return best
+
+
+def kernel_bench(name, dtype, int64_t M, int64_t N, int64_t K, int64_t repeats):
+    """Seconds per call of one kernel on M rows, N columns and, for products, K inner columns.
+
+    Parameters
+    ----------
+    name : str
+        "forward", "weight_gradient", "input_gradient", "gather", "softmax_cross_entropy", or the
+        name of an activation ("exp" is the logistic's share) or optimiser.
+    """
+    cdef const fb_kernels *k = fb_find_kernels(chosen, np.dtype(dtype).itemsize)
+    cdef int64_t P = k.lanes, size = k.itemsize, capacity = spread_capacity(M, P)
+    cdef int64_t panel = capacity * P, ks = round_up(K, P) // P, ns = round_up(N, P) // P
+    cdef Memory memory = Memory()
+    cdef bint narrow = N <= P // 2
+    cdef char *a = memory.take(ks * panel * size)
+    cdef char *c = memory.take(max(ns, ks) * panel * size)
+    cdef char *w = memory.take(max(round_up(K, P) * ns * P, M * max(N, K)) * size)
+    cdef char *b = memory.take(ns * P * size)
+    cdef double *row_loss = <double *>memory.take(capacity * 8)
+    cdef double[8] hyper
+    cdef double[8] h
+    cdef int64_t i, p, q, start
+    cdef const fb_activation *activation = k.activations
+    cdef const fb_optimizer *optimizer = k.optimizers
+    cdef uint64_t float_state = fb_flush_subnormals()
+    noise = np.random.RandomState(0).uniform(-1, 1, ks * panel).astype(dtype)
+    memcpy(a, cnp.PyArray_DATA(noise), ks * panel * size)
+    kinds = {"forward": 0, "weight_gradient": 1, "input_gradient": 2, "gather": 3,
+             "softmax_cross_entropy": 4}
+    cdef int kind = kinds.get(name, 5)
+    if kind == 5:
+        while activation.name != NULL and activation.name != name.encode():
+            activation += 1
+        if activation.name == NULL:
+            kind = 6
+            while optimizer.name != NULL and optimizer.name != name.encode():
+                optimizer += 1
+            if optimizer.name == NULL:
+                raise ValueError(f"no kernel {name!r}")
+    hyper[0], hyper[1], hyper[2] = 0.9, 0.999, 1e-8
+    if kind == 6:
+        optimizer.prepare(hyper, 1e-3, 10, h)
+        c = memory.take(4 * M * N * size + 4096)
+    start = fb_clock_ns()
+    with nogil:
+        for i in range(repeats):
+            if kind == 0 and narrow:
+                k.narrow_product(a, panel, w, b, c, capacity, M, K, N)
+            elif kind == 0:
+                k.product(a, panel, 0, w, P, K * P, b, c, panel, NULL, 2, M, K, ns)
+            elif kind == 1 and narrow:
+                k.narrow_gradient(c, capacity, a, panel, w, M, N, ks, 0)
+            elif kind == 1:
+                for q in range((ns + 2) // 3):
+                    p = 3 * q
+                    k.weight_gradient(a, panel, c + p * panel * size, panel, w + p * K * P * size,
+                                      K * P, M, K, min(3, ns - p), 0)
+            elif kind == 2 and narrow:
+                k.product(c, capacity, 1, w, P, N * P, NULL, a, panel, a, 3, M, N, ks)
+            elif kind == 2:
+                k.product(c, panel, 0, w, P, ns * P * P, NULL, a, panel, a, 3, M, N, ks)
+            elif kind == 3:
+                k.gather(w, N, NULL, M, N, c, panel)
+            elif kind == 4:
+                k.losses[3].loss(b, c, a, 1.0, row_loss, capacity, M, N)
+            elif kind == 5:
+                activation.forward(c, NULL, M * N // P * P)
+            else:
+                optimizer.update(c, c + M * N * size, c + 2 * M * N * size, c + 3 * M * N * size,
+                                 M * N // P * P, 0, h)
+    fb_restore_float_state(float_state)
+    return (fb_clock_ns() - start) * 1e-9 / repeats

@@ -1,0 +1,288 @@
+# One minibatch through the network: the plan of a fit, its forward and backward pass over rows,
+# its gradients and updates over units. All of it runs without the GIL on the engine's threads.
+#
+# A step has two phases with a barrier after each. In the first every thread takes a share of the
+# rows from gathering to the delta of the first layer: a row needs nothing of another row. In the
+# second every thread owns some units (fixed tiles of the weight gradients) and their updates. No
+# sum is ever split by the number of threads, so the bits do not depend on it.
+
+cdef struct Layer:
+    int64_t n_in, n_out, in_panels, out_panels
+    bint narrow, sparse          # see kernels.h for the two forms; sparse: first layer over CSR
+    int64_t weight_at, weight_size, bias_at   # places in the packed vector, in elements
+    int64_t w_row, w_panel       # strides of W in elements
+    char *w                      # packed, or the caller's flat weights (small predictions)
+    char *b
+    char *tail                   # last panel of flat weights, packed, if it is not a whole one
+    char *wt                     # W^T in panels; NULL for the first and for a narrow layer
+    char *a                      # activations (hidden), raw scores (wide output): panels
+    char *z                      # pre-activations, where the slope needs them
+    char *delta
+    const fb_activation *activation
+
+
+cdef struct Unit:
+    int layer
+    int64_t k0, n_k, p0, n_panels
+    double middle                # cost of the units before it plus half of its own
+
+
+cdef struct Plan:
+    const fb_kernels *kernels
+    int n_layers, n_units, itemsize
+    int64_t lanes, capacity, panel          # rows a buffer holds; capacity * lanes
+    Layer *layers
+    Unit *units
+    double *squares                         # one sum of w^2 per unit
+    double cost
+    int64_t n_packed
+    char *w                                 # packed parameters; g and slots in the same layout
+    char *g
+    char *slots[2]
+    char *a0                                # gathered X
+    char *scores
+    char *targets
+    char *weights
+    double *row_loss
+    const fb_loss *loss
+    double loss_factor, gradient_factor
+    const fb_optimizer *optimizer
+    double hyper[8]
+    double h[8]
+    # the data of this call
+    const char *x
+    fb_csr csr
+    const char *y
+    const char *sample_weight
+    int64_t *order
+    int64_t n_samples, n_features, n_outputs, n_targets, batch_size
+    double alpha
+    const double *rates
+    int64_t n_rates, step
+    int64_t t
+    double epoch_loss
+    bint update
+    # interrupts
+    bint watch_signals, interrupted
+    int64_t steps_between_looks, steps_since_look, last_look_ns
+    void *session
+    fb_team *team
+
+
+cdef inline const int64_t *order_at(Plan *f, int64_t first) noexcept nogil:
+    return NULL if f.order == NULL else f.order + first
+
+
+cdef void forward_layer(Plan *f, int l, const char *a, int64_t first, int64_t r0,
+                        int64_t rows) noexcept nogil:
+    """Layer l of rows r0.. of the block that starts at sample `first` of the order: product, bias,
+    activation; the output layer leaves raw scores in columns."""
+    cdef Layer *layer = &f.layers[l]
+    cdef const fb_kernels *k = f.kernels
+    cdef int64_t size = f.itemsize, at = r0 * f.lanes * size, p
+    cdef int64_t whole = layer.out_panels - (layer.tail != NULL)
+    cdef bint last = l == f.n_layers - 1
+    cdef int epilogue = 0 if last or layer.activation.fused != 2 else 2
+    cdef char *panel
+    if layer.narrow:
+        k.narrow_product(a + at, f.panel, layer.w, layer.b, f.scores + r0 * size, f.capacity, rows,
+                         layer.n_in, layer.n_out)
+        return
+    if layer.sparse:
+        epilogue = 0
+        k.sparse_product(&f.csr, f.order, first + r0, rows, layer.w, layer.w_row,
+                         layer.w + layer.weight_size * size, layer.b, layer.a + at, f.panel,
+                         layer.out_panels)
+    else:
+        k.product(a + at, f.panel, 0, layer.w, layer.w_row, layer.w_panel, layer.b, layer.a + at,
+                  f.panel, NULL, epilogue, rows, layer.n_in, whole)
+        if layer.tail != NULL:
+            k.product(a + at, f.panel, 0, layer.tail, f.lanes, 0,
+                      layer.b + whole * f.lanes * size, layer.a + whole * f.panel * size + at,
+                      f.panel, NULL, epilogue, rows, layer.n_in, 1)
+    if last:
+        k.panels_to_columns(layer.a + at, f.panel, f.scores + r0 * size, f.capacity, rows,
+                            layer.n_out)
+    elif epilogue == 0:
+        for p in range(layer.out_panels):
+            panel = layer.a + p * f.panel * size + at
+            if layer.activation.fused != 1:
+                layer.activation.forward(
+                    panel, NULL if layer.z == NULL else layer.z + p * f.panel * size + at,
+                    rows * f.lanes)
+        if layer.n_out % f.lanes:   # f(0) need not be 0, but padding must be
+            k.zero_padding(layer.a + (layer.out_panels - 1) * f.panel * size + at, rows,
+                           layer.n_out % f.lanes)
+
+
+cdef void backward_layer(Plan *f, int l, int64_t r0, int64_t rows) noexcept nogil:
+    """delta[l-1] = (delta[l] W[l]^T) * slope of layer l-1, for rows r0.. of the block."""
+    cdef Layer *layer = &f.layers[l]
+    cdef Layer *below = &f.layers[l - 1]
+    cdef const fb_kernels *k = f.kernels
+    cdef int64_t size = f.itemsize, at = r0 * f.lanes * size, p
+    cdef int epilogue = 3 if below.activation.fused == 2 else 0
+    cdef char *place
+    if layer.narrow:
+        k.product(f.scores + r0 * size, f.capacity, 1, layer.w, f.lanes,
+                  layer.w_panel, NULL, below.delta + at, f.panel, below.a + at, epilogue, rows,
+                  layer.n_out, layer.in_panels)
+    else:
+        k.product(layer.delta + at, f.panel, 0, layer.wt, f.lanes,
+                  layer.out_panels * f.lanes * f.lanes, NULL, below.delta + at, f.panel,
+                  below.a + at, epilogue, rows, layer.n_out, layer.in_panels)
+    if below.activation.fused == 0:
+        for p in range(layer.in_panels):
+            place = (below.a if below.z == NULL else below.z) + p * f.panel * size + at
+            below.activation.slope(below.delta + p * f.panel * size + at, place,
+                                   rows * f.lanes)
+        if below.n_out % f.lanes:
+            k.zero_padding(below.delta + (layer.in_panels - 1) * f.panel * size + at, rows,
+                           below.n_out % f.lanes)
+
+
+cdef void forward_rows(Plan *f, int64_t first, int64_t r0, int64_t rows) noexcept nogil:
+    """Gather rows r0.. of the block and carry them to the raw scores."""
+    cdef int64_t size = f.itemsize
+    cdef const char *x = f.x
+    cdef const char *a = f.a0
+    cdef int l
+    if not f.layers[0].sparse:
+        if f.order == NULL:
+            x += (first + r0) * f.n_features * size
+        f.kernels.gather(x, f.n_features, order_at(f, first + r0), rows, f.n_features,
+                         f.a0 + r0 * f.lanes * size, f.panel)
+    for l in range(f.n_layers):
+        forward_layer(f, l, a, first, r0, rows)
+        a = f.layers[l].a
+
+
+cdef void pass_over_rows(Plan *f, int member, int n_members, int64_t first, int64_t n_rows,
+                         double scale) noexcept nogil:
+    """First phase: this member's rows of a block, forward, loss and backward."""
+    cdef int64_t n_groups = (n_rows + f.lanes - 1) // f.lanes, size = f.itemsize
+    cdef int64_t r0 = n_groups * member // n_members * f.lanes
+    cdef int64_t r1 = n_groups * (member + 1) // n_members * f.lanes
+    cdef int64_t rows = (r1 if r1 < n_rows else n_rows) - r0, start = first + r0
+    cdef Layer *output = &f.layers[f.n_layers - 1]
+    cdef int l
+    if rows <= 0:
+        return
+    forward_rows(f, first, r0, rows)
+    f.kernels.gather_columns(f.y + (start * f.n_targets * size if f.order == NULL else 0),
+                             f.n_targets, order_at(f, start), rows, f.n_targets,
+                             f.targets + r0 * size, f.capacity)
+    if f.sample_weight != NULL:
+        f.kernels.gather_columns(f.sample_weight + (start * size if f.order == NULL else 0), 1,
+                                 order_at(f, start), rows, 1, f.weights + r0 * size, f.capacity)
+    f.loss.loss(f.targets + r0 * size, f.scores + r0 * size, f.weights + r0 * size,
+                scale * f.gradient_factor, f.row_loss + r0, f.capacity, rows, f.n_outputs)
+    if not output.narrow:
+        f.kernels.columns_to_panels(f.scores + r0 * size, f.capacity,
+                                    output.delta + r0 * f.lanes * size, f.panel, rows,
+                                    f.n_outputs)
+    for l in range(f.n_layers - 1, 0, -1):
+        backward_layer(f, l, r0, rows)
+
+
+cdef void unit_gradient(Plan *f, Unit *u, int64_t rows, bint accumulate) noexcept nogil:
+    """grad_W = A^T delta and grad_b = sum of delta, for one unit."""
+    cdef Layer *layer = &f.layers[u.layer]
+    cdef const fb_kernels *k = f.kernels
+    cdef int64_t size = f.itemsize
+    cdef const char *a = f.a0 if u.layer == 0 else f.layers[u.layer - 1].a
+    cdef char *g = f.g + layer.weight_at * size
+    cdef char *g_bias = f.g + layer.bias_at * size
+    if layer.narrow:
+        k.narrow_gradient(f.scores, f.capacity, a + u.p0 * f.panel * size, f.panel,
+                          g + u.p0 * layer.w_panel * size, rows, layer.n_out, u.n_panels,
+                          accumulate)
+        if u.p0 == 0:
+            k.column_sums(f.scores, f.capacity, g_bias, rows, layer.n_out, accumulate)
+        return
+    if not layer.sparse:
+        k.weight_gradient(a + u.k0 // f.lanes * f.panel * size, f.panel,
+                          layer.delta + u.p0 * f.panel * size, f.panel,
+                          g + (u.p0 * layer.w_panel + u.k0 * f.lanes) * size, layer.w_panel, rows,
+                          u.n_k, u.n_panels, accumulate)
+    if u.k0 == 0:
+        k.panel_sums(layer.delta + u.p0 * f.panel * size, f.panel,
+                     g_bias + u.p0 * f.lanes * size, rows, u.n_panels, accumulate)
+
+
+cdef inline double update_range(Plan *f, int64_t at, int64_t n, double l2) noexcept nogil:
+    cdef int64_t byte = at * f.itemsize
+    return f.optimizer.update(
+        f.w + byte, f.g + byte, f.slots[0] + byte,
+        NULL if f.slots[1] == NULL else f.slots[1] + byte, n, l2, f.h)
+
+
+cdef inline void transpose_panel(Plan *f, Layer *layer, int64_t p, int64_t k0,
+                                 int64_t n_k) noexcept nogil:
+    """W^T of rows k0.. of panel p of W; k0 is a multiple of P."""
+    cdef int64_t k = k0, P = f.lanes
+    while k < k0 + n_k:
+        f.kernels.transpose_block(layer.w + (p * layer.w_panel + k * P) * f.itemsize,
+                                  min(P, layer.n_in - k),
+                                  layer.wt + (k * layer.out_panels + p * P) * P * f.itemsize)
+        k += P
+
+
+cdef void unit_update(Plan *f, int index, double l2) noexcept nogil:
+    """One optimiser step for the unit's weights and biases; refreshes its part of W^T."""
+    cdef Unit *u = &f.units[index]
+    cdef Layer *layer = &f.layers[u.layer]
+    cdef int64_t p, at, P = f.lanes
+    cdef double squares = 0
+    if layer.narrow:
+        squares = update_range(f, layer.weight_at + u.p0 * layer.w_panel,
+                               u.n_panels * layer.w_panel, l2)
+        if u.p0 == 0:
+            update_range(f, layer.bias_at, P, 0)
+    elif layer.sparse:
+        squares = update_range(f, layer.weight_at + u.k0 * layer.w_row, u.n_k * layer.w_row, l2)
+        if u.k0 == 0:
+            update_range(f, layer.bias_at, layer.out_panels * P, 0)
+    else:
+        for p in range(u.p0, u.p0 + u.n_panels):
+            at = layer.weight_at + p * layer.w_panel + u.k0 * P
+            squares += update_range(f, at, u.n_k * P, l2)
+            if layer.wt != NULL:
+                transpose_panel(f, layer, p, u.k0, u.n_k)
+        if u.k0 == 0:
+            update_range(f, layer.bias_at + u.p0 * P, u.n_panels * P, 0)
+    f.squares[index] = squares
+
+
+cdef inline int owner(Plan *f, int index, int n_members) noexcept nogil:
+    return 0 if n_members == 1 else <int>(f.units[index].middle * n_members / f.cost)
+
+
+cdef void pass_over_units(Plan *f, int member, int n_members, int64_t first, int64_t rows,
+                          int64_t batch_first, bint last_block, double l2) noexcept nogil:
+    """Second phase: this member's weight gradients and, after the last block, their updates."""
+    cdef int u, low = 0, high = f.n_units
+    cdef int64_t k0 = -1, k1 = -1
+    cdef bint accumulate = first > batch_first
+    cdef Layer *layer = &f.layers[0]
+    while low < high and owner(f, low, n_members) < member:
+        low += 1
+    while high > low and owner(f, high - 1, n_members) > member:
+        high -= 1
+    if layer.sparse:
+        for u in range(low, high):
+            if f.units[u].layer == 0:
+                k0 = f.units[u].k0 if k0 < 0 else k0
+                k1 = f.units[u].k0 + f.units[u].n_k
+        if k1 > 0:
+            f.kernels.sparse_gradient(&f.csr, f.order, first, rows, layer.delta, f.panel,
+                                      f.g + layer.weight_at * f.itemsize, layer.w_row,
+                                      layer.out_panels, k0, k1)
+    for u in range(low, high):
+        unit_gradient(f, &f.units[u], rows, accumulate)
+        if last_block and f.update:
+            unit_update(f, u, l2)
+    if k1 > 0 and last_block and f.update:
+        f.kernels.sparse_clear(&f.csr, f.order, batch_first, first + rows - batch_first,
+                               f.g + layer.weight_at * f.itemsize, layer.w_row, layer.out_panels,
+                               k0, k1)

@@ -1,0 +1,267 @@
+# Layout of a session: layers, units and buffers, and the way between the flat parameter vector and
+# the packed one.
+
+cdef check_matrix(array, dtype, n_columns):
+    if not (isinstance(array, np.ndarray) and array.ndim == 2 and array.dtype == dtype
+            and array.flags.c_contiguous and array.shape[1] == n_columns):
+        raise ValueError(f"expected a C-contiguous {dtype} array with {n_columns} columns")
+
+
+cdef char *flat_bytes(Session s, array) except NULL:
+    n_params = sum((a + 1) * b for a, b in zip(s.layer_sizes, s.layer_sizes[1:]))
+    if not (isinstance(array, np.ndarray) and array.shape == (n_params,)
+            and array.dtype == s.dtype and array.flags.c_contiguous):
+        raise ValueError(f"expected a contiguous {s.dtype} vector of {n_params} parameters")
+    return <char *>cnp.PyArray_DATA(array)
+
+
+cdef const fb_activation *find_activation(const fb_kernels *k, row) except NULL:
+    cdef const fb_activation *a = k.activations
+    kernel = (row.kernel or "").encode()
+    while a.name != NULL and a.name != kernel:
+        a += 1
+    if a.name == NULL:
+        raise ValueError(f"the compiled engine has no loop for activation {row.name!r}")
+    return a
+
+
+cdef const fb_loss *find_loss(const fb_kernels *k, row) except NULL:
+    cdef const fb_loss *loss = k.losses
+    kernel = (row.kernel or "").encode()
+    while loss.name != NULL and loss.name != kernel:
+        loss += 1
+    if loss.name == NULL:
+        raise ValueError(f"the compiled engine has no loop for loss {row.name!r}")
+    return loss
+
+
+cdef int64_t round_up(int64_t n, int64_t multiple) noexcept nogil:
+    return (n + multiple - 1) // multiple * multiple
+
+
+cdef int64_t spread_capacity(int64_t rows, int64_t lanes) noexcept nogil:
+    """Rows a buffer holds: whole vectors, and panels never a multiple of 4 KiB apart, where they
+    would compete for the same places of the first-level cache."""
+    cdef int64_t n = round_up(rows, lanes)
+    return n + lanes if n % 64 == 0 else n
+
+
+cdef set_layer(Plan *f, int l, int64_t n_in, int64_t n_out, bint output, bint sparse):
+    cdef Layer *layer = &f.layers[l]
+    cdef int64_t P = f.lanes
+    layer.n_in, layer.n_out = n_in, n_out
+    layer.in_panels, layer.out_panels = round_up(n_in, P) // P, round_up(n_out, P) // P
+    layer.sparse = sparse
+    layer.narrow = output and not sparse and n_out <= P // 2
+    layer.weight_at = f.n_packed
+    if layer.narrow:
+        layer.w_row, layer.w_panel = P, n_out * P
+        layer.weight_size = layer.in_panels * layer.w_panel
+    elif sparse:
+        layer.w_row, layer.w_panel = layer.out_panels * P, P
+        layer.weight_size = n_in * layer.w_row
+    else:
+        layer.w_row, layer.w_panel = P, n_in * P
+        layer.weight_size = layer.out_panels * layer.w_panel
+    layer.bias_at = layer.weight_at + layer.weight_size
+    f.n_packed = layer.bias_at + layer.out_panels * P
+
+
+cdef list units_of(Plan *f, int l):
+    """Fixed tiles of one layer's weights, (k0, n_k, p0, n_panels) each. They depend on the layer's
+    shape and the dtype alone: the sums of w^2 are taken per unit."""
+    cdef Layer *layer = &f.layers[l]
+    cdef int64_t n_strips, block
+    if layer.sparse:
+        return [(k, min(1024, layer.n_in - k), 0, layer.out_panels)
+                for k in range(0, layer.n_in, 1024)]
+    n_panels = layer.in_panels if layer.narrow else layer.out_panels
+    n_strips = (n_panels + 2) // 3          # 3 panels: the width of a weight-gradient tile
+    strips = [(n_panels * i // n_strips, n_panels * (i + 1) // n_strips) for i in range(n_strips)]
+    if layer.narrow:
+        return [(0, layer.n_out, p0, p1 - p0) for p0, p1 in strips]
+    block = 128 if layer.n_in >= 512 else 32
+    return [(k, min(block, layer.n_in - k), p0, p1 - p0)
+            for p0, p1 in strips for k in range(0, layer.n_in, block)]
+
+
+cdef lay_out(Session s, activations, loss, int64_t batch_size, bint sparse):
+    """Fill the plan of a session: every buffer of a fit is taken here."""
+    cdef Plan *f = &s.plan
+    cdef Memory memory = s.memory
+    cdef int l
+    cdef int64_t size, P, block_rows = min(max(batch_size, 1), BLOCK_ROWS), panel_bytes
+    if s.dtype not in (np.float32, np.float64):
+        raise ValueError(f"dtype must be float32 or float64, got {s.dtype}")
+    if len(activations) != len(s.layer_sizes) - 2 or min(s.layer_sizes) < 1:
+        raise ValueError("one activation per hidden layer and at least one unit per layer")
+    f.kernels = fb_find_kernels(chosen, s.dtype.itemsize)
+    f.itemsize, f.lanes = f.kernels.itemsize, f.kernels.lanes
+    size, P = f.itemsize, f.lanes
+    f.n_layers = len(s.layer_sizes) - 1
+    f.n_features, f.n_outputs = s.layer_sizes[0], s.layer_sizes[-1]
+    f.capacity = spread_capacity(block_rows, P)
+    f.panel = f.capacity * P
+    f.loss = find_loss(f.kernels, loss)
+    f.loss_factor = 1.0 / f.n_outputs if loss.output_mean else 1.0
+    f.n_targets = 1 if loss.target == "class" else f.n_outputs
+    f.layers = <Layer *>memory.take(f.n_layers * sizeof(Layer))
+    for l in range(f.n_layers):
+        set_layer(f, l, s.layer_sizes[l], s.layer_sizes[l + 1], l == f.n_layers - 1,
+                  sparse and l == 0)
+    f.w = memory.take(f.n_packed * size)
+    f.g = memory.take(f.n_packed * size)
+    for l in range(f.n_layers):
+        f.layers[l].w = f.w + f.layers[l].weight_at * size
+        f.layers[l].b = f.w + f.layers[l].bias_at * size
+        panel_bytes = f.layers[l].out_panels * f.panel * size
+        if not f.layers[l].narrow:
+            f.layers[l].a = memory.take(panel_bytes)
+            f.layers[l].delta = memory.take(panel_bytes)
+            if l > 0:
+                f.layers[l].wt = memory.take(f.layers[l].in_panels * f.layers[l].out_panels
+                                             * P * P * size)
+        if l < f.n_layers - 1:
+            f.layers[l].activation = find_activation(f.kernels, activations[l])
+            if activations[l].slope_of == "pre_activation":
+                f.layers[l].z = memory.take(panel_bytes)
+    f.a0 = memory.take(P if sparse else f.layers[0].in_panels * f.panel * size)
+    f.scores = memory.take(round_up(f.n_outputs, P) * f.capacity * size)
+    f.targets = memory.take(f.n_targets * f.capacity * size)
+    f.weights = memory.take(f.capacity * size)
+    f.row_loss = <double *>memory.take(f.capacity * sizeof(double))
+    set_units(f, memory)
+
+
+cdef set_units(Plan *f, Memory memory):
+    cdef int l
+    tiles = [(l, *tile) for l in range(f.n_layers) for tile in units_of(f, l)]
+    f.n_units = len(tiles)
+    f.units = <Unit *>memory.take(f.n_units * sizeof(Unit))
+    f.squares = <double *>memory.take(f.n_units * sizeof(double))
+    f.cost = 0
+    for i, (l, k0, n_k, p0, n_panels) in enumerate(tiles):
+        cost = <double>(n_k * n_panels * f.lanes)
+        f.units[i] = Unit(l, k0, n_k, p0, n_panels, f.cost + cost / 2)
+        f.cost += cost
+
+
+cdef void copy_weights(Plan *f, Layer *layer, char *w, char *flat, bint to_flat) noexcept nogil:
+    """Between one layer's flat weights (n_in, n_out) and their packed form at w."""
+    cdef int64_t size = f.itemsize, P = f.lanes, k, n, p, run
+    cdef char *here
+    for k in range(layer.n_in):
+        if layer.narrow:
+            for n in range(layer.n_out):
+                here = w + (k // P * layer.w_panel + n * P + k % P) * size
+                copy_run(here, flat, size, to_flat)
+                flat += size
+        else:
+            for p in range(layer.out_panels):
+                run = min(P, layer.n_out - p * P) * size
+                copy_run(w + (p * layer.w_panel + k * layer.w_row) * size, flat, run, to_flat)
+                flat += run
+
+
+cdef inline void copy_run(char *packed, char *flat, int64_t n_bytes, bint to_flat) noexcept nogil:
+    if to_flat:
+        memcpy(flat, packed, n_bytes)
+    else:
+        memcpy(packed, flat, n_bytes)
+
+
+cdef void copy_layers(Plan *f, char *packed, char *flat, bint to_flat) noexcept nogil:
+    """Between the flat vector (per layer: weights, then biases) and the packed one."""
+    cdef int l
+    cdef Layer *layer
+    for l in range(f.n_layers):
+        layer = &f.layers[l]
+        copy_weights(f, layer, packed + layer.weight_at * f.itemsize, flat, to_flat)
+        flat += layer.n_in * layer.n_out * f.itemsize
+        copy_run(packed + layer.bias_at * f.itemsize, flat, layer.n_out * f.itemsize, to_flat)
+        flat += layer.n_out * f.itemsize
+
+
+cdef void pack(Plan *f, char *packed, char *flat) noexcept nogil:
+    copy_layers(f, packed, flat, False)
+
+
+cdef void unpack(Plan *f, char *packed, char *flat) noexcept nogil:
+    copy_layers(f, packed, flat, True)
+
+
+cdef void refresh_transposes(Plan *f) noexcept nogil:
+    """W^T of every layer that has one, from W."""
+    cdef int l
+    cdef int64_t p
+    for l in range(f.n_layers):
+        if f.layers[l].wt != NULL:
+            for p in range(f.layers[l].out_panels):
+                transpose_panel(f, &f.layers[l], p, 0, f.layers[l].n_in)
+
+
+cdef fb_csr csr_of(X, dtype, n_columns) except *:
+    """The arrays of a CSR matrix; its indices were checked when it came in."""
+    cdef fb_csr csr
+    if X.data.dtype != dtype or X.indices.dtype != X.indptr.dtype or X.shape[1] != n_columns:
+        raise ValueError(f"expected a CSR matrix of {dtype} with {n_columns} columns")
+    csr.data = cnp.PyArray_DATA(X.data)
+    csr.indices = cnp.PyArray_DATA(X.indices)
+    csr.indptr = cnp.PyArray_DATA(X.indptr)
+    csr.index_bytes = X.indptr.dtype.itemsize
+    return csr
+
+
+cdef void fill_ones(Plan *f) noexcept nogil:
+    cdef int64_t i
+    for i in range(f.capacity):
+        if f.itemsize == 4:
+            (<float *>f.weights)[i] = 1
+        else:
+            (<double *>f.weights)[i] = 1
+
+
+cdef bind(Session s, X, targets, sample_weight, order):
+    """Point the plan at the caller's arrays, which outlive the call."""
+    cdef Plan *f = &s.plan
+    cdef int64_t n = X.shape[0]
+    if f.layers[0].sparse:
+        f.csr = csr_of(X, s.dtype, f.n_features)
+    else:
+        check_matrix(X, s.dtype, f.n_features)
+        f.x = <const char *>cnp.PyArray_DATA(X)
+    if targets is not None:
+        check_matrix(targets, s.dtype, f.n_targets)
+        if len(targets) != n:
+            raise ValueError(f"X has {n} rows, targets has {len(targets)}")
+        f.y = <const char *>cnp.PyArray_DATA(targets)
+    f.sample_weight = NULL
+    if sample_weight is not None:
+        if (sample_weight.shape != (n,) or sample_weight.dtype != s.dtype
+                or not sample_weight.flags.c_contiguous):
+            raise ValueError(f"sample_weight must be a contiguous {s.dtype} vector of {n} numbers")
+        f.sample_weight = <const char *>cnp.PyArray_DATA(sample_weight)
+    elif f.weights != NULL:
+        fill_ones(f)
+    f.order = NULL
+    if order is not None:
+        if order.shape != (n,) or order.dtype != np.int64 or not order.flags.c_contiguous:
+            raise ValueError(f"order must be a contiguous int64 vector of {n} rows")
+        f.order = <int64_t *>cnp.PyArray_DATA(order)
+    f.n_samples = n
+
+
+cdef void unbind(Plan *f) noexcept:
+    f.x = f.y = f.sample_weight = NULL
+    f.order = NULL
+
+
+cdef double add_penalty(layer_sizes, params, gradient, double l2):
+    """Add the penalty 0.5 l2 |W|^2 to the gradient; returns its value."""
+    at, value = 0, 0.0
+    for n_in, n_out in zip(layer_sizes, layer_sizes[1:]):
+        w = params[at:at + n_in * n_out]
+        gradient[at:at + n_in * n_out] += (l2 * w).astype(w.dtype, copy=False)
+        value += 0.5 * l2 * float(np.sum(np.square(w, dtype=np.float64)))
+        at += (n_in + 1) * n_out
+    return value

@@ -1,0 +1,186 @@
+# Prediction: raw scores of many rows over threads, by a session or straight from fitted arrays, and
+# the output transforms. A row's scores have the same bits alone, in any block, on any thread.
+
+cdef struct Prediction:
+    Plan *plan
+    int64_t n_rows
+    char *out
+
+
+cdef void predict_share(void *argument, int member, int n_members) noexcept nogil:
+    """This member's rows, block by block, in its own part of the buffers."""
+    cdef Prediction *job = <Prediction *>argument
+    cdef Plan *f = job.plan
+    cdef int64_t block = f.capacity // f.lanes // n_members * f.lanes, r0 = member * block
+    cdef int64_t first = job.n_rows * member // n_members
+    cdef int64_t end = job.n_rows * (member + 1) // n_members, rows
+    cdef uint64_t float_state = fb_flush_subnormals()
+    while first < end:
+        rows = min(block, end - first)
+        forward_rows(f, first - r0, r0, rows)
+        f.kernels.columns_to_rows(f.scores + r0 * f.itemsize, f.capacity,
+                                  job.out + first * f.n_outputs * f.itemsize, rows, f.n_outputs)
+        first += rows
+    fb_restore_float_state(float_state)
+
+
+cdef run_prediction(Plan *f, out, int n_threads, bint forced):
+    """All rows of the bound X into out. Starting and joining a worker costs about 0.1 ms: threads
+    are used from 0.3 ms of work each."""
+    cdef Prediction job
+    cdef double work_us
+    cdef fb_team *team = f.team
+    job.plan, job.n_rows, job.out = f, f.n_samples, <char *>cnp.PyArray_DATA(out)
+    work_us = <double>job.n_rows * f.cost / (4.8e3 * f.lanes)
+    if not forced:
+        n_threads = <int>min(<double>n_threads // max(1, fb_running_fits(0)), work_us / 300)
+    n_threads = <int>max(1, min(n_threads, f.capacity // f.lanes))
+    with nogil:
+        if n_threads > 1 and team == NULL:
+            team = fb_team_start(n_threads)
+        if n_threads > 1 and team != NULL:
+            fb_team_run(team, predict_share, &job, min(n_threads, fb_team_size(team)))
+            if f.team == NULL:
+                fb_team_stop(team)
+        else:
+            predict_share(&job, 0, 1)
+
+
+cdef set_flat_layer(Plan *f, Memory memory, Layer *layer, W, b):
+    """Read the weights where they are; only a last panel that is not whole, and the biases, are
+    copied to a padded place."""
+    cdef int64_t size = f.itemsize, P = f.lanes, k, rest = layer.n_out % P
+    cdef char *w = <char *>cnp.PyArray_DATA(W)
+    layer.w, layer.w_row, layer.w_panel = w, layer.n_out, P
+    layer.weight_size = layer.n_in * layer.n_out
+    layer.b = memory.take(layer.out_panels * P * size)
+    memcpy(layer.b, cnp.PyArray_DATA(b), layer.n_out * size)
+    if rest and not layer.sparse:
+        layer.tail = memory.take(layer.n_in * P * size)
+        w += (layer.n_out - rest) * size
+        for k in range(layer.n_in):
+            memcpy(layer.tail + k * P * size, w + k * layer.n_out * size, rest * size)
+
+
+cdef set_packed_layer(Plan *f, Memory memory, Layer *layer, W, b):
+    layer.w = memory.take((layer.weight_size + layer.out_panels * f.lanes) * f.itemsize)
+    layer.b = layer.w + layer.weight_size * f.itemsize
+    copy_weights(f, layer, layer.w, <char *>cnp.PyArray_DATA(W), False)
+    memcpy(layer.b, cnp.PyArray_DATA(b), layer.n_out * f.itemsize)
+
+
+cdef lay_out_prediction(Plan *f, Memory memory, list coefs, list intercepts, activations,
+                        bint sparse, int64_t n_rows, int n_threads):
+    """A plan with weights and two activation buffers only. Few rows read the flat weights in place
+    (packing costs more than it saves), more rows a packed copy; the bits are the same."""
+    cdef int l
+    cdef int64_t size, widest = 1
+    cdef Layer *layer
+    cdef char *buffers[2]
+    f.itemsize, f.lanes = f.kernels.itemsize, f.kernels.lanes
+    size = f.itemsize
+    f.n_layers = len(coefs)
+    f.layers = <Layer *>memory.take(f.n_layers * sizeof(Layer))
+    f.capacity = spread_capacity(min(n_rows, 128 * n_threads), f.lanes)
+    f.panel = f.capacity * f.lanes
+    f.n_packed = 0
+    f.cost = 0
+    for l in range(f.n_layers):
+        layer = &f.layers[l]
+        n_in, n_out = coefs[l].shape
+        set_layer(f, l, n_in, n_out, l == f.n_layers - 1, sparse and l == 0)
+        f.cost += layer.n_in * layer.out_panels * f.lanes
+        widest = max(widest, layer.out_panels)
+        if layer.narrow or (n_rows >= 32 and not layer.sparse):
+            set_packed_layer(f, memory, layer, coefs[l], intercepts[l])
+        else:
+            set_flat_layer(f, memory, layer, coefs[l], intercepts[l])
+        if l < f.n_layers - 1:
+            layer.activation = find_activation(f.kernels, activations[l])
+    f.n_features, f.n_outputs = f.layers[0].n_in, f.layers[f.n_layers - 1].n_out
+    buffers[0] = memory.take(widest * f.panel * size)
+    buffers[1] = memory.take(widest * f.panel * size)
+    for l in range(f.n_layers):
+        f.layers[l].a = buffers[l & 1]
+    f.a0 = memory.take(64 if sparse else f.layers[0].in_panels * f.panel * size)
+    f.scores = memory.take(round_up(f.n_outputs, f.lanes) * f.capacity * size)
+
+
+def predict_into(coefs, intercepts, activations, X, out, n_threads=1):
+    """Raw scores of X straight from fitted arrays.
+
+    Parameters
+    ----------
+    coefs : list of ndarray of shape (n_in, n_out)
+    intercepts : list of ndarray of shape (n_out,)
+        Of one dtype, float32 or float64.
+    activations : sequence of fastbp.activations.Activation
+        One per hidden layer.
+    X : ndarray of shape (n_samples, n_features) or CSR array
+        C-contiguous, of the dtype of `coefs`. Not copied.
+    out : ndarray of shape (n_samples, n_outputs)
+        OUT: scores before the output transform, C-contiguous, of the same dtype.
+    n_threads : int, default=1
+        Most threads to use; the scores do not depend on it.
+    """
+    cdef Plan plan
+    cdef Memory memory = Memory()
+    cdef bint sparse = not isinstance(X, np.ndarray)
+    cdef int ceiling = min(int(n_threads), FB_TEAM_MAX)
+    dtype = coefs[0].dtype
+    memset(&plan, 0, sizeof(Plan))
+    plan.kernels = fb_find_kernels(chosen, dtype.itemsize)
+    coefs = [np.ascontiguousarray(W, dtype=dtype) for W in coefs]
+    intercepts = [np.ascontiguousarray(b, dtype=dtype) for b in intercepts]
+    for W, b, above in zip(coefs, intercepts, [*coefs[1:], None]):
+        if W.shape[1] != b.shape[0] or (above is not None and above.shape[0] != W.shape[1]):
+            raise ValueError(f"layers do not fit together: {[W.shape for W in coefs]}")
+    check_matrix(out, dtype, coefs[-1].shape[1])
+    if X.shape[0] != out.shape[0]:
+        raise ValueError(f"X has {X.shape[0]} rows, out has {out.shape[0]}")
+    if sparse:
+        plan.csr = csr_of(X, dtype, coefs[0].shape[0])
+    else:
+        check_matrix(X, dtype, coefs[0].shape[0])
+        plan.x = <const char *>cnp.PyArray_DATA(X)
+    plan.n_samples = X.shape[0]
+    lay_out_prediction(&plan, memory, coefs, intercepts, activations, sparse, X.shape[0], ceiling)
+    run_prediction(&plan, out, ceiling, False)
+
+
+TRANSFORMS = {"identity": FB_IDENTITY, "logistic": FB_LOGISTIC, "softmax": FB_SOFTMAX,
+              "exp": FB_EXP, "log_logistic": FB_LOG_LOGISTIC, "log_softmax": FB_LOG_SOFTMAX}
+
+
+def transform_into(name, scores):
+    """Apply an output transform to raw scores in place, each row on its own.
+
+    Parameters
+    ----------
+    name : {"identity", "logistic", "softmax", "exp", "log_logistic", "log_softmax"}
+    scores : ndarray of shape (n_samples, n_outputs), float32 or float64, C-contiguous
+        INOUT.
+    """
+    cdef int kind = TRANSFORMS[name]
+    check_matrix(scores, scores.dtype, scores.shape[1])
+    cdef const fb_kernels *k = fb_find_kernels(chosen, scores.dtype.itemsize)
+    cdef char *data = <char *>cnp.PyArray_DATA(scores)
+    cdef int64_t rows = scores.shape[0], n = scores.shape[1]
+    with nogil:
+        k.transform(kind, data, rows, n)
+
+
+def all_finite(X):
+    """Whether a C-contiguous float32 or float64 array has neither NaN nor infinity."""
+    cdef const fb_kernels *k
+    cdef int64_t n = X.size
+    cdef const char *data = <const char *>cnp.PyArray_DATA(X)
+    cdef bint finite
+    if X.dtype not in (np.float32, np.float64) or not X.flags.c_contiguous:
+        raise ValueError("expected a C-contiguous float32 or float64 array")
+    k = fb_find_kernels(chosen, X.dtype.itemsize)
+    if n < 10_000:
+        return bool(k.all_finite(data, n))
+    with nogil:
+        finite = k.all_finite(data, n)
+    return bool(finite)

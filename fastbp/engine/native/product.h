@@ -1,0 +1,317 @@
+/* Matrix products: forward, input gradient, weight gradient, and their narrow twins.
+ *
+ * Part of the template (see template.h). A tile keeps MR rows x NP panels of the result in
+ * registers; each step over k reads NP panel rows of W and broadcasts MR elements of A. MR and NP
+ * are compile-time constants in every instance (the switch in `*_rows`), so gcc and clang keep all
+ * accumulators in registers. Rows are split into tiles of nearly equal height: a last tile of one
+ * row would run at a fraction of the speed. Tile sizes were chosen by measurement (AVX-512: 14 x 2
+ * forward, 8 x 3 weight gradient; AVX2: 6 x 1; the 128-bit sets: ROWS_128 x 1). */
+
+#if VBYTES == 64
+#define MR 14
+#define NP_MAX 2
+#define GRAD_MR 8
+#define GRAD_NP 3
+#elif VBYTES == 32
+#define MR 6
+#define NP_MAX 1
+#define GRAD_MR 6
+#define GRAD_NP 1
+#else
+#define MR ROWS_128
+#define NP_MAX 1
+#define GRAD_MR ROWS_128
+#define GRAD_NP 1
+#endif
+
+/* Above this many k the product runs in blocks of k, so that a pair of panels of W stays in L1. */
+#define K_BLOCK 512
+/* Rows of a minibatch that a weight-gradient tile takes at a time: 3 panels of D stay in L1. */
+#define ROW_BLOCK 128
+
+/* One tile of C = bias + A W. first: start from bias (or 0), else from C. last: apply epilogue. */
+INLINE void NAME(product_tile)(const int mr, const int np, const REAL *a, const int64_t a_row,
+                               const int64_t a_column, int64_t a_panel, const REAL *w,
+                               const int64_t w_row, int64_t w_panel, const REAL *bias, REAL *c,
+                               int64_t c_panel, const REAL *gate, int epilogue, int first,
+                               int64_t n_k)
+{
+    vec sum[MR][NP_MAX * NVP];
+    UNROLL for (int j = 0; j < np; j++) UNROLL for (int v = 0; v < NVP; v++) {
+        vec start = bias ? load(bias + j * P + v * VL) : (vec){0};
+        UNROLL for (int i = 0; i < mr; i++)
+            sum[i][j * NVP + v] = first ? start : load(c + j * c_panel + i * P + v * VL);
+    }
+    for (int64_t k0 = 0; k0 < n_k; k0 += P) {
+        int n = n_k - k0 < P ? (int)(n_k - k0) : P;
+        for (int k = 0; k < n; k++) {
+            vec row[NP_MAX * NVP];
+            UNROLL for (int j = 0; j < np; j++) UNROLL for (int v = 0; v < NVP; v++)
+                row[j * NVP + v] = load(w + j * w_panel + v * VL);
+            UNROLL for (int i = 0; i < mr; i++) {
+                REAL s = a[i * a_row + k * a_column];
+                UNROLL for (int v = 0; v < np * NVP; v++) sum[i][v] += s * row[v];
+            }
+            w += w_row;
+        }
+        a += a_panel;
+    }
+    UNROLL for (int j = 0; j < np; j++) UNROLL for (int i = 0; i < mr; i++)
+        UNROLL for (int v = 0; v < NVP; v++)
+        {
+            vec y = sum[i][j * NVP + v];
+            int64_t at = j * c_panel + i * P + v * VL;
+            if (epilogue == 2)
+                y = (vec)((ivec)y & ~(ivec)(y < (REAL)0)); /* keeps NaN */
+            else if (epilogue == 3)
+                y = (vec)((ivec)y & ~(ivec)(load(gate + at) == (REAL)0));
+            store(c + at, y);
+        }
+}
+
+#define TILE_CASE(m)                                                                               \
+    case m:                                                                                        \
+        NAME(product_tile)(m, np, a, a_row, a_column, a_panel, w, w_row, w_panel, bias, c,         \
+                           c_panel, gate, epilogue, first, n_k);                                   \
+        break;
+
+INLINE void NAME(product_rows)(int mr, const int np, const REAL *a, const int64_t a_row,
+                               const int64_t a_column, int64_t a_panel, const REAL *w,
+                               const int64_t w_row, int64_t w_panel, const REAL *bias, REAL *c,
+                               int64_t c_panel, const REAL *gate, int epilogue, int first,
+                               int64_t n_k)
+{
+    switch (mr) {
+        TILE_CASE(1) TILE_CASE(2) TILE_CASE(3)
+#if MR >= 6
+        TILE_CASE(4) TILE_CASE(5) TILE_CASE(6)
+#endif
+#if MR >= 14
+        TILE_CASE(7) TILE_CASE(8) TILE_CASE(9) TILE_CASE(10)
+        TILE_CASE(11) TILE_CASE(12) TILE_CASE(13) TILE_CASE(14)
+#endif
+    }
+}
+
+INLINE void NAME(product_any)(const REAL *a, int64_t a_panel, const int64_t a_row,
+                              const int64_t a_column, const REAL *w, const int64_t w_row,
+                              int64_t w_panel, const REAL *bias, REAL *c, int64_t c_panel,
+                              const REAL *gate, int epilogue, int64_t rows, int64_t n_k,
+                              int64_t n_panels)
+{
+    int64_t n_tiles = (rows + MR - 1) / MR, n_blocks = n_k <= 2 * K_BLOCK - P ? 1 : n_k / K_BLOCK;
+    int64_t k_block = ((n_k + n_blocks - 1) / n_blocks + P - 1) / P * P;
+    for (int64_t k0 = 0; k0 < n_k || k0 == 0; k0 += k_block) {
+        int64_t n = n_k - k0 < k_block ? n_k - k0 : k_block;
+        int first = k0 == 0, now = k0 + n >= n_k ? epilogue : 0;
+        const REAL *a0 = a + k0 / P * a_panel, *w0 = w + k0 * w_row;
+        for (int64_t p = 0; p < n_panels; p += NP_MAX) {
+            for (int64_t t = 0, i = 0; t < n_tiles; t++) {
+                int mr = (int)((rows - i) / (n_tiles - t));
+                const REAL *wp = w0 + p * w_panel, *b = bias ? bias + p * P : NULL;
+                REAL *cp = c + p * c_panel + i * P;
+                const REAL *gp = gate ? gate + p * c_panel + i * P : NULL;
+                if (NP_MAX == 1 || p + 1 == n_panels)
+                    NAME(product_rows)(mr, 1, a0 + i * a_row, a_row, a_column, a_panel, wp, w_row,
+                                       w_panel, b, cp, c_panel, gp, now, first, n);
+                else
+                    NAME(product_rows)(mr, NP_MAX, a0 + i * a_row, a_row, a_column, a_panel, wp,
+                                       w_row, w_panel, b, cp, c_panel, gp, now, first, n);
+                i += mr;
+            }
+        }
+    }
+}
+
+/* Three instances: packed weights, flat weights (any row stride), and A in columns layout. */
+static void NAME(product)(const void *a, int64_t a_panel, int columns, const void *w,
+                          int64_t w_row, int64_t w_panel, const void *bias, void *c,
+                          int64_t c_panel, const void *gate, int epilogue, int64_t rows,
+                          int64_t n_k, int64_t n_panels)
+{
+    if (columns)
+        NAME(product_any)(a, P * a_panel, 1, a_panel, w, P, w_panel, bias, c, c_panel, gate,
+                          epilogue, rows, n_k, n_panels);
+    else if (w_row == P)
+        NAME(product_any)(a, a_panel, P, 1, w, P, w_panel, bias, c, c_panel, gate, epilogue, rows,
+                          n_k, n_panels);
+    else
+        NAME(product_any)(a, a_panel, P, 1, w, w_row, w_panel, bias, c, c_panel, gate, epilogue,
+                          rows, n_k, n_panels);
+}
+
+/* One output at a time: the k of a panel fill the lanes and the lanes are added at the end, for VL
+ * rows at once by pairwise exchanges, or for one row; both add the lanes halves first. */
+INLINE vec NAME(dot_rows)(const int mr, const REAL *a, int64_t a_panel, const REAL *wt,
+                          int64_t wt_panel, int64_t n_panels)
+{
+    vec sum[VL];
+    UNROLL for (int i = 0; i < mr; i++) sum[i] = (vec){0};
+    for (int64_t p = 0; p < n_panels; p++, a += a_panel, wt += wt_panel)
+        for (int v = 0; v < NVP; v++) {
+            vec w = load(wt + v * VL);
+            UNROLL for (int i = 0; i < mr; i++) sum[i] += load(a + i * P + v * VL) * w;
+        }
+    if (mr == 1)
+        return splat(NAME(sum)(sum[0]));
+    return NAME(sum_rows)(sum);
+}
+
+/* A group of VL rows may reach into the padding behind the last row; what it leaves there in S is
+ * never read as a score. */
+static void NAME(narrow_product)(const void *a_, int64_t a_panel, const void *wt_,
+                                 const void *bias_, void *s_, int64_t capacity, int64_t rows,
+                                 int64_t n_k, int64_t n_out)
+{
+    const REAL *a = a_, *wt = wt_, *bias = bias_;
+    REAL *s = s_;
+    int64_t n_panels = (n_k + P - 1) / P;
+    for (int64_t i = 0; i < rows; i += VL)
+        for (int64_t n = 0; n < n_out; n++) {
+            const REAL *ai = a + i * P, *w = wt + n * P;
+            if (rows - i == 1)
+                s[n * capacity + i] =
+                    (NAME(dot_rows)(1, ai, a_panel, w, n_out * P, n_panels) + bias[n])[0];
+            else
+                store(s + n * capacity + i,
+                      NAME(dot_rows)(VL, ai, a_panel, w, n_out * P, n_panels) + bias[n]);
+        }
+}
+
+/* One tile of G (+)= sum_i scalars(i, 0..mr) x vectors(i, np panels). */
+INLINE void NAME(gradient_tile)(const int mr, const int np, const REAL *scalar,
+                                const int64_t scalar_row, const int64_t scalar_k,
+                                const REAL *vector, int64_t vector_panel, REAL *g,
+                                int64_t g_panel, int64_t rows, int accumulate)
+{
+    vec sum[16][GRAD_NP * NVP];
+    UNROLL for (int k = 0; k < mr; k++) UNROLL for (int j = 0; j < np; j++)
+        UNROLL for (int v = 0; v < NVP; v++) sum[k][j * NVP + v] =
+            accumulate ? load(g + j * g_panel + k * P + v * VL) : (vec){0};
+    for (int64_t i = 0; i < rows; i++) {
+        vec row[GRAD_NP * NVP];
+        UNROLL for (int j = 0; j < np; j++) UNROLL for (int v = 0; v < NVP; v++)
+            row[j * NVP + v] = load(vector + j * vector_panel + v * VL);
+        UNROLL for (int k = 0; k < mr; k++) {
+            REAL s = scalar[k * scalar_k];
+            UNROLL for (int v = 0; v < np * NVP; v++) sum[k][v] += s * row[v];
+        }
+        scalar += scalar_row;
+        vector += P;
+    }
+    UNROLL for (int k = 0; k < mr; k++) UNROLL for (int j = 0; j < np; j++)
+        UNROLL for (int v = 0; v < NVP; v++)
+            store(g + j * g_panel + k * P + v * VL, sum[k][j * NVP + v]);
+}
+
+#define GRADIENT_CASE(m)                                                                           \
+    case m:                                                                                        \
+        NAME(gradient_tile)(m, np, scalar, scalar_row, scalar_k, vector, vector_panel, g, g_panel, \
+                            rows, accumulate);                                                     \
+        break;
+
+INLINE void NAME(gradient_rows)(int mr, const int np, const REAL *scalar, const int64_t scalar_row,
+                                const int64_t scalar_k, const REAL *vector, int64_t vector_panel,
+                                REAL *g, int64_t g_panel, int64_t rows, int accumulate)
+{
+    switch (mr) {
+        GRADIENT_CASE(1) GRADIENT_CASE(2) GRADIENT_CASE(3)
+#if GRAD_MR >= 6
+        GRADIENT_CASE(4) GRADIENT_CASE(5) GRADIENT_CASE(6)
+#endif
+#if GRAD_MR >= 8
+        GRADIENT_CASE(7) GRADIENT_CASE(8)
+#endif
+    }
+}
+
+/* All tiles of mr_total rows of G over n_panels panels, for one block of rows of the minibatch. */
+INLINE void NAME(gradient_block)(int64_t mr_total, const REAL *scalar, const int64_t scalar_row,
+                                 const int64_t scalar_k, const REAL *vector, int64_t vector_panel,
+                                 REAL *g, int64_t g_panel, int64_t rows, int64_t n_panels,
+                                 int accumulate)
+{
+    int64_t n_tiles = (mr_total + GRAD_MR - 1) / GRAD_MR;
+    for (int64_t p = 0; p < n_panels; p += GRAD_NP)
+        for (int64_t t = 0, k = 0; t < n_tiles; t++) {
+            int mr = (int)((mr_total - k) / (n_tiles - t));
+            const REAL *s = scalar + k * scalar_k, *x = vector + p * vector_panel;
+            REAL *gp = g + p * g_panel + k * P;
+            switch (n_panels - p < GRAD_NP ? n_panels - p : GRAD_NP) {
+#if GRAD_NP > 1
+            case 3:
+                NAME(gradient_rows)(mr, 3, s, scalar_row, scalar_k, x, vector_panel, gp, g_panel,
+                                    rows, accumulate);
+                break;
+            case 2:
+                NAME(gradient_rows)(mr, 2, s, scalar_row, scalar_k, x, vector_panel, gp, g_panel,
+                                    rows, accumulate);
+                break;
+#endif
+            default:
+                NAME(gradient_rows)(mr, 1, s, scalar_row, scalar_k, x, vector_panel, gp, g_panel,
+                                    rows, accumulate);
+            }
+            k += mr;
+        }
+}
+
+static void NAME(weight_gradient)(const void *a_, int64_t a_panel, const void *d_, int64_t d_panel,
+                                  void *g_, int64_t g_panel, int64_t rows, int64_t n_k,
+                                  int64_t n_panels, int accumulate)
+{
+    const REAL *a = a_, *d = d_;
+    REAL *g = g_;
+    for (int64_t i = 0; i < rows; i += ROW_BLOCK) {
+        int64_t n = rows - i < ROW_BLOCK ? rows - i : ROW_BLOCK;
+        for (int64_t k = 0; k < n_k; k += P)
+            NAME(gradient_block)(n_k - k < P ? n_k - k : P, a + k / P * a_panel + i * P, P, 1,
+                                 d + i * P, d_panel, g + k * P, g_panel, n, n_panels,
+                                 accumulate || i > 0);
+    }
+}
+
+static void NAME(narrow_gradient)(const void *d_, int64_t capacity, const void *a_,
+                                  int64_t a_panel, void *g_, int64_t rows, int64_t n_out,
+                                  int64_t n_panels, int accumulate)
+{
+    const REAL *d = d_, *a = a_;
+    for (int64_t i = 0; i < rows; i += ROW_BLOCK)
+        NAME(gradient_block)(n_out, d + i, 1, capacity, a + i * P, a_panel, g_, n_out * P,
+                             rows - i < ROW_BLOCK ? rows - i : ROW_BLOCK, n_panels,
+                             accumulate || i > 0);
+}
+
+/* Four partial sums in a fixed pattern: one would wait for the latency of every addition. */
+static void NAME(panel_sums)(const void *d_, int64_t d_panel, void *g_, int64_t rows,
+                             int64_t n_panels, int accumulate)
+{
+    const REAL *d = d_;
+    REAL *g = g_;
+    for (int64_t p = 0; p < n_panels; p++, d += d_panel, g += P)
+        for (int v = 0; v < NVP; v++) {
+            vec sum[4] = {{0}, {0}, {0}, {0}};
+            int64_t i = 0;
+            for (; i + 4 <= rows; i += 4)
+                UNROLL for (int u = 0; u < 4; u++) sum[u] += load(d + (i + u) * P + v * VL);
+            for (; i < rows; i++)
+                sum[0] += load(d + i * P + v * VL);
+            vec total = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+            store(g + v * VL, accumulate ? load(g + v * VL) + total : total);
+        }
+}
+
+/* Rows beyond the last are zero up to a multiple of P (the loss kernels see to it). */
+static void NAME(column_sums)(const void *d_, int64_t capacity, void *g_, int64_t rows,
+                              int64_t n_out, int accumulate)
+{
+    const REAL *d = d_;
+    REAL *g = g_;
+    for (int64_t n = 0; n < n_out; n++, d += capacity) {
+        vec sum = {0};
+        for (int64_t i = 0; i < rows; i += VL)
+            sum += load(d + i);
+        REAL total = NAME(sum)(sum);
+        g[n] = accumulate ? g[n] + total : total;
+    }
+}

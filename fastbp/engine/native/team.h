@@ -1,0 +1,28 @@
+/* The engine's own workers and their barrier.
+ *
+ * A team lives for one fit: its workers are started once, sleep between epochs and are joined at the
+ * end, so nothing is left for a fork to inherit. Why not OpenMP: a child forked after the parent
+ * entered a parallel region hangs when it enters one, and its barriers cost ten times as much. */
+#ifndef FASTBP_TEAM_H
+#define FASTBP_TEAM_H
+
+enum { FB_TEAM_MAX = 64 };
+
+typedef struct fb_team fb_team;
+typedef void (*fb_task)(void *argument, int member, int n_members);
+
+fb_team *fb_team_start(int size); /* size - 1 workers; NULL when threads or memory are refused */
+int fb_team_size(const fb_team *team);
+/* Runs the task on n_members <= size threads, the caller being member 0; returns when all are done. */
+void fb_team_run(fb_team *team, fb_task task, void *argument, int n_members);
+/* Within a task: waits for all members of the run. Returns the value of `flag` that member 0 last
+ * gave before the last member arrived: the same for all, so that all leave a loop together. */
+int fb_team_barrier(fb_team *team, int member, int flag);
+void fb_team_stop(fb_team *team); /* joins the workers, frees the team */
+void fb_team_forget(fb_team *team); /* in a forked child: the workers do not exist there */
+
+/* Fits running in this process, the caller's share of the cores. */
+int fb_running_fits(int change); /* adds change, returns the new count */
+void fb_reset_running_fits(void); /* in a forked child */
+
+#endif
