@@ -12,7 +12,7 @@ HYPERPARAMETERS = {
     "adam": {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8},
 }
 
-LEARNING_RATES = {"sgd": 0.01, "adam": 0.01}
+LEARNING_RATES = {"sgd": 0.005, "adam": 0.01}
 
 
 def draw_targets(loss, n_samples, n_outputs, rng):
@@ -22,7 +22,7 @@ def draw_targets(loss, n_samples, n_outputs, rng):
     if loss == "binary_log_loss":
         return rng.integers(0, 2, (n_samples, n_outputs)).astype(float)
     if loss == "poisson":
-        return rng.poisson(1.5, (n_samples, n_outputs)).astype(float)
+        return rng.poisson(1.0, (n_samples, n_outputs)).astype(float)
     return rng.standard_normal((n_samples, n_outputs))
 
 

@@ -629,7 +629,7 @@ def test_gradient_equals_central_differences(engine, activation, loss, n_outputs
     + [(loss, True) for loss, row in LOSSES.items() if row.output_mean],
 )
 def test_gradient_equals_reference(forced_engine, loss, mean_gradient, density, weighted, dtype):
-    """On a full batch of several blocks, larger than the session's minibatch."""
+    """On a full batch of several blocks."""
     problem = draw_problem_once(
         (7, 9, 5, N_OUTPUTS[loss]), loss=loss, n_samples=2500, density=density, weighted=weighted
     )
@@ -638,7 +638,7 @@ def test_gradient_equals_reference(forced_engine, loss, mean_gradient, density, 
         params, problem.sizes, problem.activations, loss, X, targets, weight, alpha=0.5,
         mean_gradient=mean_gradient,
     )  # fmt: skip
-    with closing(open_session(forced_engine, problem, dtype)) as session:
+    with closing(open_session(forced_engine, problem, dtype, batch_size=1024)) as session:
         gradient = np.full(len(params), np.nan, dtype)
         got = session.loss_and_gradient(
             params, X, targets, weight, alpha=0.5, gradient=gradient, mean_gradient=mean_gradient
@@ -646,6 +646,20 @@ def test_gradient_equals_reference(forced_engine, loss, mean_gradient, density, 
     exact = dtype == np.float64
     assert got == pytest.approx(value, rel=1e-12 if exact else 1e-5)
     np.testing.assert_allclose(gradient, expected, rtol=0, atol=1e-12 if exact else 2e-5)
+
+
+def test_gradient_of_more_rows_than_the_minibatch(engine):
+    """A session's minibatch bounds its memory, not what may be asked of it."""
+    problem = draw_problem_once((7, 9, 2), n_samples=300)
+    gradients = []
+    for batch_size in (16, 300):
+        with closing(open_session(engine, problem, batch_size=batch_size)) as session:
+            gradient = np.zeros(len(problem.params))
+            session.loss_and_gradient(
+                problem.params, problem.X, problem.targets, None, alpha=0.5, gradient=gradient
+            )
+            gradients.append(gradient)
+    np.testing.assert_allclose(gradients[0], gradients[1], rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -709,7 +723,7 @@ def test_threads_never_change_a_bit(forced_engine, case, solver, dtype):
     results = []
     for threads in THREADS:
         session = open_session(
-            forced_engine, problem, dtype, batch_size=case["batch_size"], threads=threads
+            forced_engine, problem, dtype, batch_size=X.shape[0], threads=threads
         )
         with closing(session):
             losses = run_epochs(
@@ -962,22 +976,31 @@ def test_hidden_activations_are_accurate(forced_engine, name, dtype):
 )
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_exponential_is_accurate(forced_engine, dtype):
-    bound = 87.0 if dtype == np.float32 else 708.0
-    x = np.linspace(-bound, bound, 40001).astype(dtype)[:, None]
+    lowest, highest = (-86.5, 88.7) if dtype == np.float32 else (-708.0, 709.7)
+    x = np.linspace(lowest, highest, 40001).astype(dtype)[:, None]
     out = transform(forced_engine, "exp", x)
     assert distance_in_ulp(out, tanh_logistic_and_exp(x)["exp"]).max() <= 2
+    # Below it goes to 0 without leaving the range of the true values.
+    x = np.linspace(2 * lowest, lowest, 1001).astype(dtype)[:, None]
+    out, exact = transform(forced_engine, "exp", x), tanh_logistic_and_exp(x)["exp"]
+    assert ((out >= 0) & (out <= exact.max() * (1 + 4 * np.finfo(dtype).eps))).all()
+    assert (transform(forced_engine, "exp", -x[:500]) == np.inf).all()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_activations_saturate(forced_engine, name, dtype):
-    """Far out the C loop gives the limits that the row's own formula gives."""
-    x = np.array([-np.inf, -1e30, -1e4, -1.0, 0.0, 1.0, 1e4, 1e30, np.inf], dtype)[:, None]
+    """Far out, and where the product overflows, the C loop gives the function's limits."""
+    huge = 1e30 if dtype == np.float32 else 1e200
+    x = np.array([-huge, -1e4 / huge, -1 / huge, 0.0, 1 / huge, 1e4 / huge, huge], dtype)[:, None]
     one, zero = np.ones((1, 1), dtype), np.zeros(1, dtype)
     out = np.full((len(x), 1), np.nan, dtype)
-    forced_engine.predict_into([one, one], [zero, zero], [ACTIVATIONS[name]], x, out)
+    weights = [one * dtype(huge), one]
+    forced_engine.predict_into(weights, [zero, zero], [ACTIVATIONS[name]], x, out)
     value, _ = reference.find_activation(name)
-    np.testing.assert_allclose(out, value(x.astype(np.float64)), rtol=4 * np.finfo(dtype).eps, atol=1e-30)
+    with np.errstate(over="ignore"):
+        expected = value((x * dtype(huge)).astype(np.float64))
+    np.testing.assert_allclose(out, expected, rtol=4 * np.finfo(dtype).eps, atol=1e-30)
 
 
 # --- manners of a session -------------------------------------------------------------------------
