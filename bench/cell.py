@@ -5,7 +5,6 @@ All contenders share the process and take turns.  The last line printed is the r
 
 import argparse
 import json
-import traceback
 import warnings
 from dataclasses import replace
 
@@ -51,8 +50,8 @@ def measure_cell(job, names, dtype, n_threads, n_rounds, best_peak, target_secon
     for name, contender in built.items():
         try:
             n_repeats = measure.warm_up(contender, target_seconds)
-        except Exception:
-            print(f"skipped {name} on {job.name}:\n{traceback.format_exc()}", flush=True)
+        except Exception as error:
+            print(f"skipped {name} on {job.name}: {type(error).__name__}: {error}", flush=True)
             continue
         turns[name] = lambda c=contender, n=n_repeats: measure.step_seconds(c, n)
     if not turns:

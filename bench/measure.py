@@ -136,6 +136,7 @@ def step_seconds(contender, n_repeats):
     """Seconds per step: medians of ``n_repeats`` long and one-epoch fits, subtracted."""
     job = contender.workload
     gc.collect()
+    contender.fit(1)  # not timed: caches and threads come back after the others' turns
     long_fits, short_fits = [], []
     for _ in range(n_repeats):
         short_fits.append(seconds_of(contender.fit, 1))

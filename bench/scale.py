@@ -113,9 +113,11 @@ def draw(points, n_threads, path):
         for name in dict.fromkeys(p["contender"] for p in points):
             line = [p for p in points if (p["contender"], p["kind"]) == (name, kind)]
             ax.plot([p["size"] for p in line], [p[key] for p in line], "o-", label=name)
-        ax.set(xscale="log", yscale="log", xlabel=x_label, ylabel=y_label)
+        y_scale = "linear" if key == "added_over_X" else "log"
+        ax.set(xscale="log", yscale=y_scale, xlabel=x_label, ylabel=y_label)
         ax.grid(alpha=0.3)
     axes[2].axhline(1.2, color="grey", linestyle="--", label="1.2 x X")
+    axes[2].set_ylim(bottom=0)
     axes[0].legend()
     axes[2].legend()
     threads = "1 thread" if n_threads == 1 else f"{n_threads} threads"
