@@ -35,8 +35,8 @@ N_CELLS = 24  # width of a progress line
 # Epochs compared and relative tolerance; rounding grows from epoch to epoch, in float32 visibly.
 LOSS_PROMISE = {"float64": (60, 1e-6), "float32": (10, 1e-3)}
 SCORE_TOLERANCE = 0.01
-MOST_ROWS, MOST_SEARCH_ROWS = 20_000, 3_000  # of a file given by --data
-FIT_SECONDS = 3.0  # what one fit of scikit-learn may take on such a file
+MOST_ROWS, MOST_SEARCH_ROWS = 20_000, 2_000  # of a file given by --data
+FIT_SECONDS = 2.0  # what one fit of scikit-learn may take on such a file
 ROW = "  {:<19} {:<18} {:>6} {:>9} {:>10} {:>9} {:>7}"
 
 
@@ -299,6 +299,7 @@ def print_header():
     print(f"  package   {facts['package path']}")
     names = ("Python", "numpy", "scipy", "scikit-learn", "numba")
     print("  versions  " + ", ".join(f"{name} {facts[name]}" for name in names))
+    print("  seconds   a whole fit, scaling included; the median of rounds in which all take turns")
     if "instruction set" not in facts:
         print(f"\nThere is no engine to train with: {facts['engine'].removeprefix('none: ')}")
     return "instruction set" in facts
