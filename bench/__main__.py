@@ -2,7 +2,7 @@
 
 Examples
 --------
-python -m bench                                  the whole table (about an hour)
+python -m bench                                  the whole table (one to two hours)
 python -m bench --workloads a c --no-extras      two rows of it
 python -m bench --quick                          a few seconds per cell: does everything run?
 """

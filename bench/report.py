@@ -60,7 +60,7 @@ def _name(cell):
 
 
 def _micro(seconds):
-    return f"{1e6 * seconds:.3g}"
+    return f"{1e6 * seconds:.3g}" if seconds > 0 else "below noise"
 
 
 def steps(cells):
@@ -95,9 +95,9 @@ def ratios(cells):
     rows = []
     for cell in cells:
         seconds = cell["seconds"]
-        if OURS not in seconds:
-            continue
-        times = {name: ratio(seconds, name, OURS) for name in peers(cell)}
+        if OURS not in seconds or seconds[OURS]["min"] <= 0:
+            continue  # absent, or a quick run below the noise
+        times = {n: ratio(seconds, n, OURS) for n in peers(cell) if seconds[n]["min"] > 0}
         gflops = cell["gflop_per_step"] / seconds[OURS]["median"]
         share = 100 * gflops / cell["peak_gflops"]
         rows.append([_name(cell), *_against(times), f"{share:.0f} %", *_goal(cell, times, share)])
@@ -107,7 +107,11 @@ def ratios(cells):
     header = ["workload", "vs scikit-learn", "vs jax epoch", "vs best peer", "share of peak"]
     header += ["goal (x sklearn, x jax, % peak)"] if cells[0]["threads"] == 1 else []
     header += ["vs 1 thread"] if cells[0]["threads"] > 1 else []
-    return table(header, rows) if rows else "fastbp did not run."
+    return (
+        table(header, rows)
+        if rows
+        else "No ratio: fastbp did not run, or its time is below the noise."
+    )
 
 
 def _against(times):
