@@ -95,8 +95,10 @@ def ratios(cells):
     rows = []
     for cell in cells:
         seconds = cell["seconds"]
-        if OURS not in seconds or seconds[OURS]["min"] <= 0:
-            continue  # absent, or a quick run below the noise
+        if OURS not in seconds or seconds[OURS]["min"] <= 0:  # the second: quick runs only
+            reason = "fastbp did not run" if OURS not in seconds else "below noise"
+            rows.append([_name(cell), reason, *["-"] * 4])
+            continue
         times = {n: ratio(seconds, n, OURS) for n in peers(cell) if seconds[n]["min"] > 0}
         gflops = cell["gflop_per_step"] / seconds[OURS]["median"]
         share = 100 * gflops / cell["peak_gflops"]
