@@ -24,20 +24,22 @@ cdef double weighted_row_losses(Plan *f, int64_t rows) noexcept nogil:
     """sum_i w_i loss_i, eight partial sums in a fixed pattern."""
     cdef double sums[8]
     cdef double total = 0
-    cdef int64_t i
-    for i in range(8):
-        sums[i] = 0
-    if f.sample_weight == NULL:
+    cdef int64_t i, j, whole = rows // 8
+    if f.sample_weight != NULL:
         for i in range(rows):
-            sums[i & 7] += f.row_loss[i]
-    elif f.itemsize == 4:
-        for i in range(rows):
-            sums[i & 7] += f.row_loss[i] * (<float *>f.weights)[i]
-    else:
-        for i in range(rows):
-            sums[i & 7] += f.row_loss[i] * (<double *>f.weights)[i]
-    for i in range(8):
-        total += sums[i]
+            if f.itemsize == 4:
+                f.row_loss[i] *= (<float *>f.weights)[i]
+            else:
+                f.row_loss[i] *= (<double *>f.weights)[i]
+    for j in range(8):
+        sums[j] = 0
+    for i in range(whole):
+        for j in range(8):
+            sums[j] += f.row_loss[8 * i + j]
+    for i in range(8 * whole, rows):
+        total += f.row_loss[i]
+    for j in range(8):
+        total += sums[j]
     return total
 
 

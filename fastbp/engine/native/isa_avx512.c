@@ -16,6 +16,10 @@
 
 #define SQRT_F32(v) _mm512_sqrt_ps((__m512)(v))
 #define SQRT_F64(v) _mm512_sqrt_pd((__m512d)(v))
+#define RSQRT_F32(v) _mm512_rsqrt14_ps((__m512)(v))
+#define RSQRT_F64(v) _mm512_rsqrt14_pd((__m512d)(v))
+#define RCP_F32(v) _mm512_rcp14_ps((__m512)(v))
+#define RCP_F64(v) _mm512_rcp14_pd((__m512d)(v))
 #define VBYTES 64
 #define ISA avx512
 #define ISA_NAME "avx512"

@@ -84,9 +84,10 @@ typedef struct {
     void (*column_sums)(const void *d, int64_t capacity, void *g, int64_t rows, int64_t n_out,
                         int accumulate);
 
-    /* A[i, :] = X[order[i], :] (order NULL: X[i, :]); X rows ldx apart IN, A panels OUT */
-    void (*gather)(const void *x, int64_t ldx, const int64_t *order, int64_t rows, int64_t n_columns,
-                   void *a, int64_t a_panel);
+    /* A[i, :] = X[order[i], :] (order NULL: X[i, :]); X rows ldx apart IN, no read at or past
+     * x_end, A panels OUT */
+    void (*gather)(const void *x, const void *x_end, int64_t ldx, const int64_t *order,
+                   int64_t rows, int64_t n_columns, void *a, int64_t a_panel);
     /* T[c, i] = Y[order[i], c]; Y rows ldy apart IN, T columns OUT, zero up to a multiple of P */
     void (*gather_columns)(const void *y, int64_t ldy, const int64_t *order, int64_t rows,
                            int64_t n_columns, void *t, int64_t capacity);

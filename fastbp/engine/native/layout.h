@@ -2,22 +2,31 @@
  *
  * Part of the template (see template.h). Nothing is computed here. */
 
-static void NAME(gather)(const void *x_, int64_t ldx, const int64_t *order, int64_t rows,
-                         int64_t n_columns, void *a_, int64_t a_panel)
+/* Mask of the first n lanes of a panel row. */
+INLINE void NAME(lanes_below)(ivec *mask, int64_t n)
 {
-    const REAL *x = x_;
+    UNROLL for (int v = 0; v < NVP; v++) mask[v] = (ivec)(NAME(iota)() + v * VL < (BITS)n);
+}
+
+static void NAME(gather)(const void *x_, const void *end_, int64_t ldx, const int64_t *order,
+                         int64_t rows, int64_t n_columns, void *a_, int64_t a_panel)
+{
+    const REAL *x = x_, *end = end_;
     REAL *a = a_;
     int64_t whole = n_columns / P, rest = n_columns % P;
+    ivec keep[NVP];
+    NAME(lanes_below)(keep, rest);
     for (int64_t i = 0; i < rows; i++) {
         const REAL *from = x + (order ? order[i] : i) * ldx;
         REAL *to = a + i * P;
         for (int64_t p = 0; p < whole; p++, from += P, to += a_panel)
             UNROLL for (int v = 0; v < NVP; v++) store(to + v * VL, load(from + v * VL));
-        if (rest) {
+        if (rest && from + P <= end) { /* the next row's first values are masked away */
+            UNROLL for (int v = 0; v < NVP; v++)
+                store(to + v * VL, (vec)((ivec)load(from + v * VL) & keep[v]));
+        } else if (rest) {
             vec tail[NVP] = {{0}};
-            REAL *lane = (REAL *)tail;
-            for (int64_t k = 0; k < rest; k++)
-                lane[k] = from[k];
+            memcpy(tail, from, (size_t)rest * sizeof(REAL));
             UNROLL for (int v = 0; v < NVP; v++) store(to + v * VL, tail[v]);
         }
     }
@@ -94,7 +103,7 @@ static void NAME(zero_padding)(void *panel_, int64_t rows, int64_t n_valid)
 {
     REAL *panel = panel_;
     ivec keep[NVP];
-    UNROLL for (int v = 0; v < NVP; v++) keep[v] = (ivec)(NAME(iota)() + v * VL < (BITS)n_valid);
+    NAME(lanes_below)(keep, n_valid);
     for (int64_t i = 0; i < rows; i++, panel += P)
         UNROLL for (int v = 0; v < NVP; v++)
             store(panel + v * VL, (vec)((ivec)load(panel + v * VL) & keep[v]));

@@ -15,10 +15,13 @@
     const void *targets_, void *scores_, const void *weights_, double scale_, double *row_loss,    \
         int64_t capacity, int64_t rows, int64_t n_outputs
 
-INLINE void NAME(store_row_loss)(double *row_loss, vec total, int64_t valid)
+typedef double NAME(doubles) __attribute__((vector_size(VL * 8)));
+typedef double NAME(doubles_t) __attribute__((vector_size(VL * 8), aligned(8), may_alias));
+
+/* Rows beyond the last get a value too; nobody reads it. */
+INLINE void NAME(store_row_loss)(double *row_loss, vec total)
 {
-    for (int l = 0; l < VL && l < valid; l++)
-        row_loss[l] = (double)total[l];
+    *(NAME(doubles_t) *)row_loss = __builtin_convertvector(total, NAME(doubles));
 }
 
 /* Rows that exist, as a mask: padding may hold anything, NaN included. */
@@ -47,7 +50,7 @@ INLINE ivec NAME(valid_rows)(int64_t valid)
                 vec delta = (gradient) * factor;                                                   \
                 store(scores + n * capacity + i, (vec)((ivec)delta & exists));                     \
             }                                                                                      \
-            NAME(store_row_loss)(row_loss + i, total, rows - i);                                   \
+            NAME(store_row_loss)(row_loss + i, total);                                   \
         }                                                                                          \
     }
 
@@ -101,7 +104,7 @@ static void NAME(log_loss_loss)(LOSS_ARGUMENTS)
             vec hit = (vec)((ivec)splat(1) & (ivec)(code == (REAL)n));
             store(s + n * capacity, (vec)((ivec)((p - hit) * factor) & exists));
         }
-        NAME(store_row_loss)(row_loss + i, NAME(log)(sum) - of_class, rows - i);
+        NAME(store_row_loss)(row_loss + i, NAME(log)(sum) - of_class);
     }
 }
 

@@ -22,7 +22,7 @@ def kernel_bench(name, dtype, int64_t M, int64_t N, int64_t K, int64_t repeats):
     ----------
     name : str
         "forward", "weight_gradient", "input_gradient", "gather", "softmax_cross_entropy", or the
-        name of an activation ("exp" is the logistic's share) or optimiser.
+        name of an activation or optimiser.
     """
     cdef const fb_kernels *k = fb_find_kernels(chosen, np.dtype(dtype).itemsize)
     cdef int64_t P = k.lanes, size = k.itemsize, capacity = spread_capacity(M, P)
@@ -32,7 +32,8 @@ def kernel_bench(name, dtype, int64_t M, int64_t N, int64_t K, int64_t repeats):
     cdef char *a = memory.take(ks * panel * size)
     cdef char *c = memory.take(max(ns, ks) * panel * size)
     cdef char *w = memory.take(max(round_up(K, P) * ns * P, M * max(N, K)) * size)
-    cdef char *b = memory.take(ns * P * size)
+    cdef char *b = memory.take(max(ns * P, capacity) * size)  # biases, or targets
+    cdef char *weights = memory.take(capacity * size)
     cdef double *row_loss = <double *>memory.take(capacity * 8)
     cdef double[8] hyper
     cdef double[8] h
@@ -77,9 +78,9 @@ def kernel_bench(name, dtype, int64_t M, int64_t N, int64_t K, int64_t repeats):
             elif kind == 2:
                 k.product(c, panel, 0, w, P, ns * P * P, NULL, a, panel, a, 3, M, N, ks)
             elif kind == 3:
-                k.gather(w, N, NULL, M, N, c, panel)
+                k.gather(w, w + M * N * size, N, NULL, M, N, c, panel)
             elif kind == 4:
-                k.losses[3].loss(b, c, a, 1.0, row_loss, capacity, M, N)
+                k.losses[3].loss(b, c, weights, 1.0, row_loss, capacity, M, N)
             elif kind == 5:
                 activation.forward(c, NULL, M * N // P * P)
             else:

@@ -145,12 +145,14 @@ cdef void forward_rows(Plan *f, int64_t first, int64_t r0, int64_t rows) noexcep
     """Gather rows r0.. of the block and carry them to the raw scores."""
     cdef int64_t size = f.itemsize
     cdef const char *x = f.x
+    cdef const char *end
     cdef const char *a = f.a0
     cdef int l
     if not f.layers[0].sparse:
+        end = x + f.n_samples * f.n_features * size
         if f.order == NULL:
             x += (first + r0) * f.n_features * size
-        f.kernels.gather(x, f.n_features, order_at(f, first + r0), rows, f.n_features,
+        f.kernels.gather(x, end, f.n_features, order_at(f, first + r0), rows, f.n_features,
                          f.a0 + r0 * f.lanes * size, f.panel)
     for l in range(f.n_layers):
         forward_layer(f, l, a, first, r0, rows)

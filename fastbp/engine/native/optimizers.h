@@ -63,7 +63,7 @@ static double NAME(adam_update)(void *w_, const void *g_, void *s0, void *s1, in
         squares += old * old;
         store(m + i, first);
         store(v + i, second);
-        store(w + i, old - rate * first / (NAME(sqrt)(second) + eps));
+        store(w + i, old - rate * NAME(over_root)(first, second, eps));
     }
     return (double)NAME(sum)(squares);
 }

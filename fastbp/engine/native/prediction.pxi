@@ -148,6 +148,29 @@ def predict_into(coefs, intercepts, activations, X, out, n_threads=1):
     run_prediction(&plan, out, ceiling, False)
 
 
+def activate_into(activation, values, slopes):
+    """The loop behind an activation's row, for tests: value and slope of each element.
+
+    Parameters
+    ----------
+    activation : fastbp.activations.Activation
+    values : ndarray of shape (n,), float32 or float64
+        INOUT: pre-activations z -> f(z).
+    slopes : ndarray of shape (n,), of the same dtype
+        OUT: f'(z).
+    """
+    cdef const fb_kernels *k = fb_find_kernels(chosen, values.dtype.itemsize)
+    cdef const fb_activation *loops = find_activation(k, activation)
+    cdef int64_t n = round_up(len(values), k.lanes)
+    z = np.zeros(n, values.dtype)
+    z[:len(values)] = values
+    a, slope = z.copy(), np.ones(n, values.dtype)
+    loops.forward(cnp.PyArray_DATA(a), NULL, n)
+    at = z if activation.slope_of == "pre_activation" else a
+    loops.slope(cnp.PyArray_DATA(slope), cnp.PyArray_DATA(at), n)
+    values[:], slopes[:] = a[:len(values)], slope[:len(values)]
+
+
 TRANSFORMS = {"identity": FB_IDENTITY, "logistic": FB_LOGISTIC, "softmax": FB_SOFTMAX,
               "exp": FB_EXP, "log_logistic": FB_LOG_LOGISTIC, "log_softmax": FB_LOG_SOFTMAX}
 
