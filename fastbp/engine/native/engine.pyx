@@ -343,7 +343,7 @@ cdef class Session:
     cdef start_looking(self):
         """Signals are delivered to the main thread only; another one need not take the GIL."""
         cdef Plan *f = &self.plan
-        cdef double step_ns = f.cost * min(f.batch_size, BLOCK_ROWS) / 10.0
+        cdef double step_ns = f.cost * min(f.batch_size, f.block_rows) / 10.0
         f.watch_signals = threading.get_ident() == threading.main_thread().ident
         f.interrupted = False
         f.session = <void *>self

@@ -89,7 +89,7 @@ cdef bint minibatch(Plan *f, int member, int n_members, int64_t first, int64_t r
         f.t += 1
         f.optimizer.prepare(f.hyper, f.rates[f.step if f.n_rates > 1 else 0], <double>f.t, f.h)
     while start < first + rows:
-        n = min(BLOCK_ROWS, first + rows - start)
+        n = min(f.block_rows, first + rows - start)
         last_block = start + n == first + rows
         pass_over_rows(f, member, n_members, start, n, scale)
         stop = meet(f, member, n_members, member == 0 and must_stop(f, float_state))
@@ -171,7 +171,7 @@ cdef int useful_threads(Plan *f, int ceiling, bint forced) noexcept nogil:
     """How many threads this epoch runs on: as many as pay off for the work of a step, and no more
     than this fit's share of the cores while other fits run in the process. Two threads lose at
     6 us of work per step and win at 60 (break-even near 20, measured November 2026)."""
-    cdef double rows = <double>min(min(f.batch_size, f.n_samples), BLOCK_ROWS)
+    cdef double rows = <double>min(min(f.batch_size, f.n_samples), f.block_rows)
     cdef double step_us = f.cost * rows / (1.6e3 * f.lanes) + <double>f.n_packed * 5e-4
     cdef int n = ceiling
     if forced:

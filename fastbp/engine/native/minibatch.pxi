@@ -31,6 +31,7 @@ cdef struct Plan:
     const fb_kernels *kernels
     int n_layers, n_units, itemsize
     int64_t lanes, capacity, panel          # rows a buffer holds; capacity * lanes
+    int64_t block_rows                      # rows worked on at a time
     Layer *layers
     Unit *units
     double *squares                         # one sum of w^2 per unit

@@ -100,6 +100,7 @@ cdef lay_out(Session s, activations, loss, int64_t batch_size, bint sparse):
     size, P = f.itemsize, f.lanes
     f.n_layers = len(s.layer_sizes) - 1
     f.n_features, f.n_outputs = s.layer_sizes[0], s.layer_sizes[-1]
+    f.block_rows = block_rows
     f.capacity = spread_capacity(block_rows, P)
     f.panel = f.capacity * P
     f.loss = find_loss(f.kernels, loss)
