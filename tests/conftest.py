@@ -15,7 +15,9 @@ def engine(request):
 
 
 @pytest.fixture(
-    params=[(name, isa) for name in ENGINES for isa in get_engine(name).supported_instruction_sets()],
+    params=[
+        (name, isa) for name in ENGINES for isa in get_engine(name).supported_instruction_sets()
+    ],
     ids=lambda pair: "-".join(pair),
 )
 def forced_engine(request):

@@ -101,7 +101,14 @@ class Problem:
 
 
 def draw_problem(
-    sizes, *, activation="relu", loss="squared_error", n_samples=60, density=None, weighted=False, seed=0
+    sizes,
+    *,
+    activation="relu",
+    loss="squared_error",
+    n_samples=60,
+    density=None,
+    weighted=False,
+    seed=0,
 ):
     """Return a `Problem` for a network of these layer sizes."""
     rng = np.random.default_rng(seed)

@@ -16,9 +16,7 @@ from sklearn.utils import get_tags
 from fastbp import BackpropClassifier, BackpropRegressor
 
 PAIRS = [(BackpropClassifier, MLPClassifier), (BackpropRegressor, MLPRegressor)]
-SETTINGS = dict(
-    hidden_layer_sizes=(6,), random_state=0, max_iter=30, tol=10.0, n_iter_no_change=5
-)
+SETTINGS = dict(hidden_layer_sizes=(6,), random_state=0, max_iter=30, tol=10.0, n_iter_no_change=5)
 NEW = {"dtype": "float32", "n_threads": None, "engine": "auto"}
 
 
@@ -62,10 +60,14 @@ def test_fitted_attributes_are_scikit_learns(ours, theirs, solver, early_stoppin
         params["max_iter"] = 2000
     model, peer = fit(ours, X, y, **params), fit(theirs, X, y, **params)
     expected = {name for name in vars(peer) if name.endswith("_") and not name.startswith("_")}
-    assert {name for name in vars(model) if name.endswith("_") and not name.startswith("_")} == expected
+    assert {
+        name for name in vars(model) if name.endswith("_") and not name.startswith("_")
+    } == expected
     for name in expected - {"coefs_", "intercepts_", "classes_"}:
         mine, other = getattr(model, name), getattr(peer, name)
-        assert isinstance(mine, type(other)) or (isinstance(mine, float) and isinstance(other, float)), name
+        assert isinstance(mine, type(other)) or (
+            isinstance(mine, float) and isinstance(other, float)
+        ), name
 
 
 @pytest.mark.parametrize(("ours", "theirs"), PAIRS)
@@ -114,7 +116,14 @@ def test_metadata_routing_methods(ours, theirs):
 
 @pytest.mark.parametrize(
     ("hidden", "expected"),
-    [((), []), (5, [5]), ([4], [4]), ((7, 3), [7, 3]), (np.array([3, 2]), [3, 2]), (np.int64(4), [4])],
+    [
+        ((), []),
+        (5, [5]),
+        ([4], [4]),
+        ((7, 3), [7, 3]),
+        (np.array([3, 2]), [3, 2]),
+        (np.int64(4), [4]),
+    ],
     ids=str,
 )
 @pytest.mark.parametrize("kind", [BackpropClassifier, BackpropRegressor])
@@ -170,7 +179,9 @@ def test_fit_learns():
         assert fit(BackpropRegressor, X, y, solver=solver, **params).score(X, y) > 0.85
 
 
-@pytest.mark.parametrize("labels", [["no", "yes"], [-1, 1], [False, True], [2.0, 7.0], [10, 20, 30]])
+@pytest.mark.parametrize(
+    "labels", [["no", "yes"], [-1, 1], [False, True], [2.0, 7.0], [10, 20, 30]]
+)
 def test_labels_come_back_as_they_were(labels):
     labels = np.array(labels)
     X, codes = draw_classes(60, 4, len(labels))
@@ -319,7 +330,9 @@ def test_a_row_is_predicted_alone_as_among_others(name, given, dtype):
             continue
         predict = getattr(model, method)
         whole = predict(X)
-        np.testing.assert_array_equal(np.concatenate([predict(X[i : i + 1]) for i in range(60)]), whole)
+        np.testing.assert_array_equal(
+            np.concatenate([predict(X[i : i + 1]) for i in range(60)]), whole
+        )
         order = np.random.default_rng(0).permutation(60)
         np.testing.assert_array_equal(predict(X[order]), whole[order])
         np.testing.assert_array_equal(predict(np.asfortranarray(X)), whole)

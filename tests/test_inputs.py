@@ -103,7 +103,7 @@ DENSE = {
 
 SPARSE = {
     **{
-        f"{name}_{form}": lambda X, folder, make=getattr(sparse, f"{name}_{form}"): make(X)
+        f"{name}_{form}": lambda X, folder, name=f"{name}_{form}": getattr(sparse, name)(X)
         for name in ("csr", "csc", "coo", "lil", "dok", "bsr", "dia")
         for form in ("matrix", "array")
     },
@@ -125,7 +125,9 @@ def test_dense(name, kind, tmp_path):
     got = fit(kind, other, y)
     for left, right in zip(got.coefs_, expected.coefs_, strict=True):
         np.testing.assert_array_equal(left, right)
-    np.testing.assert_array_equal(got.predict(other), expected.predict(X).astype(got.predict(other).dtype))
+    np.testing.assert_array_equal(
+        got.predict(other), expected.predict(X).astype(got.predict(other).dtype)
+    )
 
 
 @pytest.mark.parametrize("kind", [BackpropClassifier, BackpropRegressor])
@@ -154,7 +156,9 @@ def test_booleans(kind):
 def test_sparse_early_stopping_and_weights(kind, solver):
     X, y = draw(kind)
     weight = np.linspace(0, 2, 60)
-    params = dict(SETTINGS, early_stopping=True, validation_fraction=0.3, dtype="float64", solver=solver)
+    params = dict(
+        SETTINGS, early_stopping=True, validation_fraction=0.3, dtype="float64", solver=solver
+    )
     if solver == "lbfgs":
         params["max_iter"] = 3000
     expected = kind(**params).fit(X, y, sample_weight=weight)
@@ -272,6 +276,8 @@ assert model.n_iter_ == 2 and np.isfinite(model.loss_)
 model.predict(X)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout.split()[-1]) < 2048

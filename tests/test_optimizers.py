@@ -1,4 +1,4 @@
-"""The rows of `OPTIMIZERS`: scalar formulas that go downhill, the reference's numbers, the engine's."""
+"""The rows of `OPTIMIZERS`: they go downhill, and step as the reference and the engines do."""
 
 from contextlib import closing
 

@@ -1,4 +1,4 @@
-"""`dtype=None` repeats scikit-learn's MLPClassifier and MLPRegressor: losses, weights and counters."""
+"""`dtype=None` repeats MLPClassifier and MLPRegressor: losses, weights and counters."""
 
 import warnings
 
@@ -159,7 +159,9 @@ def test_batch_sizes(kind, batch_size):
     assert_same_model(ours, theirs, X)
 
 
-@pytest.mark.parametrize("hidden_layer_sizes", [(), (5,), (7, 3), [4], 6, np.array([3, 2])], ids=str)
+@pytest.mark.parametrize(
+    "hidden_layer_sizes", [(), (5,), (7, 3), [4], 6, np.array([3, 2])], ids=str
+)
 @pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
 @pytest.mark.parametrize("kind", ["binary", "multiclass", "one output"])
 def test_hidden_layers(kind, solver, hidden_layer_sizes):

@@ -1,5 +1,7 @@
 """scikit-learn's own estimator checks, for both estimators at many settings."""
 
+from unittest import SkipTest
+
 import numpy as np
 import pytest
 from problems import draw_classes, draw_regression
@@ -12,9 +14,6 @@ from fastbp import BackpropClassifier, BackpropRegressor
 ESTIMATORS = [BackpropClassifier, BackpropRegressor]
 PEERS = {BackpropClassifier: MLPClassifier, BackpropRegressor: MLPRegressor}
 
-# Enough epochs for the checks that ask for a good score, and few enough for a test run.
-EPOCHS = 100
-
 FLOAT32_REASON = (
     "compares two long trainings at 1e-7: beyond float32, which is held at 1e-2 by "
     "test_zero_weight_equals_absence_and_two_equals_twice"
@@ -25,34 +24,48 @@ FLOAT32_FAILURES = {
 }
 
 
+# Checks that skip themselves: MLPs have no decision_function and take no array API input.
+NOT_FOR_MLPS = {
+    "check_array_api_input",
+    "check_classifiers_multilabel_output_format_decision_function",
+}
+
+
+def run(check, estimator):
+    """Run a check; it may find itself inapplicable only if it is one of those named above."""
+    try:
+        check(estimator)
+    except SkipTest:
+        if check.func.__name__ not in NOT_FOR_MLPS:
+            raise
+
+
 @parametrize_with_checks(
-    [
-        estimator(dtype=dtype, max_iter=EPOCHS)
-        for estimator in ESTIMATORS
-        for dtype in (None, "float64")
-    ]
+    [estimator(dtype=dtype) for estimator in ESTIMATORS for dtype in (None, "float64")]
 )
 def test_checks_in_float64(estimator, check):
-    check(estimator)
+    run(check, estimator)
 
 
 @parametrize_with_checks(
-    [estimator(max_iter=EPOCHS) for estimator in ESTIMATORS],
+    [estimator() for estimator in ESTIMATORS],
     expected_failed_checks=lambda estimator: FLOAT32_FAILURES,
     xfail_strict=False,
 )
 def test_checks_at_the_float32_default(estimator, check):
-    check(estimator)
+    run(check, estimator)
 
 
-# --- nothing that scikit-learn's MLP passes fails --------------------------------------------------
+# --- nothing that scikit-learn's MLP passes fails -------------------------------------------------
 
 SETTINGS = [
-    dict(solver="sgd", learning_rate="adaptive", learning_rate_init=0.05),
-    dict(solver="sgd", learning_rate="invscaling", nesterovs_momentum=False),
-    dict(solver="lbfgs"),
-    dict(activation="tanh", hidden_layer_sizes=(5, 4)),
-    dict(activation="logistic", hidden_layer_sizes=()),
+    dict(solver="sgd", learning_rate="adaptive", learning_rate_init=0.1),
+    dict(solver="sgd", learning_rate="invscaling", learning_rate_init=0.5, power_t=0.1),
+    # With little regularisation its probabilities become 0 and `predict_log_proba` of
+    # scikit-learn -inf, which one check compares; ours is finite by design.
+    dict(solver="lbfgs", alpha=0.3, hidden_layer_sizes=(10,)),
+    dict(activation="tanh", hidden_layer_sizes=(5, 4), learning_rate_init=0.02),
+    dict(activation="logistic", hidden_layer_sizes=(), learning_rate_init=0.05),
     dict(early_stopping=True, validation_fraction=0.3),
     dict(warm_start=True),
     dict(shuffle=False, batch_size=3, alpha=1.0),
@@ -63,7 +76,6 @@ def list_cases():
     """Yield (estimator, peer, check name, check) over settings; the peer has the same settings."""
     for ours, theirs in PEERS.items():
         for settings in SETTINGS:
-            settings = {"max_iter": EPOCHS, **settings}
             estimator, peer = ours(dtype=None, **settings), theirs(**settings)
             for _, check in estimator_checks_generator(estimator):
                 name = check.func.__name__
@@ -71,10 +83,10 @@ def list_cases():
                 yield pytest.param(estimator, peer, check, id=f"{ours.__name__}-{changed}-{name}")
 
 
-@pytest.mark.parametrize(("estimator", "peer", "check"), list_cases())
+@pytest.mark.parametrize(("estimator", "peer", "check"), list(list_cases()))
 def test_no_check_fails_that_scikit_learn_passes(estimator, peer, check):
     try:
-        check(clone(estimator))
+        run(check, clone(estimator))
     except Exception:
         try:
             check.func(type(peer).__name__, clone(peer), *check.args[1:], **check.keywords)
@@ -83,7 +95,7 @@ def test_no_check_fails_that_scikit_learn_passes(estimator, peer, check):
         raise
 
 
-# --- what float32 is excused from above ------------------------------------------------------------
+# --- what float32 is excused from above -----------------------------------------------------------
 
 
 @pytest.mark.parametrize("make", [np.asarray, pytest.param("csr", id="csr")])
@@ -98,8 +110,8 @@ def test_zero_weight_equals_absence_and_two_equals_twice(kind, make, solver):
     weight = np.random.default_rng(0).integers(0, 4, len(X))
     repeated = np.repeat(np.arange(len(X)), weight)
     model = kind(
-        solver=solver, batch_size=len(repeated), shuffle=False, max_iter=60, tol=0.0, random_state=0,
-        hidden_layer_sizes=(10,), learning_rate_init=0.01,
+        solver=solver, batch_size=len(repeated), shuffle=False, max_iter=60, tol=0.0,
+        random_state=0, hidden_layer_sizes=(10,), learning_rate_init=0.01,
     )  # fmt: skip
     ours, theirs = clone(model).set_params(batch_size=len(X)), clone(model)
     with pytest.warns(UserWarning, match="iterations|Iterations|lbfgs"):

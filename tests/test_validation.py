@@ -30,9 +30,10 @@ def draw(kind, n_samples=30):
 def freeze(value):
     """Return something comparable by value; engine objects by identity."""
     if isinstance(value, np.ndarray):
-        return (str(value.dtype), value.shape, value.tobytes() if value.dtype != object else str(value))
+        content = str(value) if value.dtype == object else value.tobytes()
+        return (str(value.dtype), value.shape, content)
     if sparse.issparse(value):
-        return (value.format, value.shape, *(freeze(x) for x in (value.data, value.indices, value.indptr)))
+        return [value.shape, *(freeze(x) for x in (value.data, value.indices, value.indptr))]
     if isinstance(value, dict):
         return {key: freeze(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -185,7 +186,9 @@ def test_bad_X_in_prediction(bad, kind):
 def test_wide_values_are_fine_in_float64(kind):
     X, y = draw(kind)
     X = with_value(X, 1e39)
-    model = kind(**SETTINGS, dtype="float64", solver="sgd", learning_rate_init=1e-90, activation="tanh")
+    model = kind(
+        **SETTINGS, dtype="float64", solver="sgd", learning_rate_init=1e-90, activation="tanh"
+    )
     fit_quietly(model, X, y).predict(X)
 
 
@@ -243,7 +246,7 @@ BAD_Y = [
     (BackpropClassifier, "3-D", lambda y: np.zeros((30, 2, 2)), ValueError, "dim 3|y"),
     (BackpropClassifier, "None", lambda y: None, ValueError, "y"),
     (BackpropRegressor, "NaN", lambda y: np.where(y > 0, np.nan, y), ValueError, ["y", "NaN"]),
-    (BackpropRegressor, "infinity", lambda y: np.where(y > 0, np.inf, y), ValueError, "y.*infinity"),
+    (BackpropRegressor, "infinity", lambda y: np.where(y > 0, np.inf, y), ValueError, "y.*infin"),
     (BackpropRegressor, "beyond float32", lambda y: y * 1e60, ValueError, ["y", "float64"]),
     (BackpropRegressor, "strings", lambda y: np.array(["a"] * 30), ValueError, "y|convert"),
     (BackpropRegressor, "one too few", lambda y: y[:-1], ValueError, "inconsistent numbers"),
@@ -389,7 +392,10 @@ def test_no_early_stopping_in_partial_fit(kind):
     model = kind(**SETTINGS, early_stopping=True)
     first = classes_for(model, y)
     check_refusal(
-        model, lambda: model.partial_fit(X, y, **first), ValueError, ["partial_fit", "early_stopping"]
+        model,
+        lambda: model.partial_fit(X, y, **first),
+        ValueError,
+        ["partial_fit", "early_stopping"],
     )
 
 
@@ -409,12 +415,12 @@ def test_partial_fit_needs_classes_first():
 def test_partial_fit_refuses_new_classes():
     X, y = draw(BackpropClassifier)
     model = BackpropClassifier(**SETTINGS)
-    check_refusal(
-        model, lambda: model.partial_fit(X, y, classes=[0, 1]), ValueError, "classes"
-    )
+    check_refusal(model, lambda: model.partial_fit(X, y, classes=[0, 1]), ValueError, "classes")
     model.partial_fit(X, y, classes=[0, 1, 2])
     check_refusal(model, lambda: model.partial_fit(X, y + 1), ValueError, "classes")
-    check_refusal(model, lambda: model.partial_fit(X, y, classes=[0, 1, 2, 3]), ValueError, "classes")
+    check_refusal(
+        model, lambda: model.partial_fit(X, y, classes=[0, 1, 2, 3]), ValueError, "classes"
+    )
 
 
 def test_partial_fit_takes_part_of_the_classes():
@@ -448,7 +454,9 @@ def test_unfitted(kind, method):
 def test_divergence(state, dtype):
     """The epoch, the likely cause, and the old model."""
     X, y = draw(BackpropRegressor)
-    model = BackpropRegressor(**{**SETTINGS, "max_iter": 400}, solver="sgd", activation="relu", dtype=dtype)
+    model = BackpropRegressor(
+        **{**SETTINGS, "max_iter": 400}, solver="sgd", activation="relu", dtype=dtype
+    )
     train_some(model, X, y, state)
     expected = None if state == "unfitted" else model.predict(X)
     model.set_params(learning_rate_init=1e6, momentum=0.0)
@@ -469,7 +477,10 @@ def test_divergence_in_partial_fit():
         models.append(model.partial_fit(X, y).partial_fit(X, y))
     model, twin = models
     check_refusal(
-        model, lambda: model.partial_fit(X * 1e18, y), ValueError, ["epoch|partial_fit", "scale|column"]
+        model,
+        lambda: model.partial_fit(X * 1e18, y),
+        ValueError,
+        ["epoch|partial_fit", "scale|column"],
     )
     model.partial_fit(X, y)
     twin.partial_fit(X, y)
