@@ -136,6 +136,8 @@ static void NAME(transform_elements)(int kind, REAL *s, int64_t n)
     }
 }
 
+/* exp(s_j - max s) / total. The total is summed in double with the rounding errors added back
+ * (Neumaier 1974), so that the probabilities of a row add up to 1 within eps for any n. */
 static void NAME(transform_softmax)(int kind, REAL *s, int64_t n)
 {
     REAL top = s[0];
@@ -146,16 +148,26 @@ static void NAME(transform_softmax)(int kind, REAL *s, int64_t n)
         int64_t valid = n - j < VL ? n - j : VL;
         vec x = splat(top);
         memcpy(&x, s + j, (size_t)valid * sizeof(REAL));
-        vec shifted = x - top, e = exp_(shifted);
+        x -= top;
+        vec e = exp_(x);
         sum += (vec)((ivec)e & NAME(valid_rows)(valid));
-        if (kind == FB_SOFTMAX)
-            memcpy(s + j, &e, (size_t)valid * sizeof(REAL));
-        else
-            memcpy(s + j, &shifted, (size_t)valid * sizeof(REAL));
+        memcpy(s + j, kind == FB_SOFTMAX ? &e : &x, (size_t)valid * sizeof(REAL));
     }
-    REAL total = NAME(sum)(sum), log_total = NAME(log)(splat(total))[0];
-    for (int64_t j = 0; j < n; j++)
-        s[j] = kind == FB_SOFTMAX ? s[j] / total : s[j] - log_total;
+    if (kind == FB_SOFTMAX) {
+        double total = 0, lost = 0;
+        for (int64_t j = 0; j < n; j++) {
+            double e = (double)s[j], next = total + e;
+            lost += total >= e ? (total - next) + e : (e - next) + total;
+            total = next;
+        }
+        total += lost;
+        for (int64_t j = 0; j < n; j++)
+            s[j] = (REAL)((double)s[j] / total);
+    } else {
+        REAL log_total = NAME(log)(splat(NAME(sum)(sum)))[0];
+        for (int64_t j = 0; j < n; j++)
+            s[j] -= log_total;
+    }
 }
 
 static void NAME(transform)(int kind, void *scores, int64_t rows, int64_t n)
