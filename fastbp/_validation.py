@@ -238,8 +238,10 @@ def encode_labels(y, classes, dtype, *, complete):
     """
     if y.dtype.kind == "O":
         y = y.astype(str)
-    codes = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
-    known = (classes[codes] == y).all()
+    comparable = (y.dtype.kind == "U") == (classes.dtype.kind == "U")
+    codes = np.searchsorted(classes, y) if comparable else np.zeros(len(y), np.intp)
+    np.minimum(codes, len(classes) - 1, out=codes)
+    known = comparable and (classes[codes] == y).all()
     if complete and not (known and len(np.unique(codes)) == len(classes)):
         raise ValueError(
             "warm_start can only be used where `y` has the same classes as in the previous call "

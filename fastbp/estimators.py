@@ -5,6 +5,8 @@ computes.  The file is long because both classes list and document every paramet
 scikit-learn's conventions ask.
 """
 
+from functools import partial
+
 import numpy as np
 import scipy.sparse
 from sklearn import get_config
@@ -167,26 +169,26 @@ class _BaseBackprop(BaseEstimator):
         if coefs is None:
             check_is_fitted(self)
         engine = get_engine(self.engine)
-        dtype = coefs[0].dtype
-        follows_X = self.dtype is None
         X, given = check_features(
-            self,
-            X,
-            (lambda given: np.result_type(given, dtype)) if follows_X else (lambda given: dtype),
-            engine,
-            reset=False,
+            self, X, partial(self._prediction_dtype, coefs[0].dtype), engine, reset=False
         )
-        if X.dtype != dtype:
-            dtype = X.dtype
+        dtype = X.dtype
+        if dtype != coefs[0].dtype:
             coefs = [weights.astype(dtype) for weights in coefs]
             intercepts = [biases.astype(dtype) for biases in intercepts]
         scores = np.empty((X.shape[0], self.n_outputs_), dtype)
         n_threads = 1 if len(scores) == 1 else thread_ceiling(self.n_threads)
         activations = [ACTIVATIONS[self.activation]] * (len(coefs) - 1)
         engine.predict_into(coefs, intercepts, activations, X, scores, n_threads)
-        if not follows_X:
+        if self.dtype is not None:
             dtype = np.float32 if given == np.float32 else np.float64
         return scores, engine, dtype
+
+    def _prediction_dtype(self, weights, given):
+        """Dtype of the arithmetic for weights and X of these dtypes (that of X @ W for None)."""
+        if self.dtype is not None:
+            return weights
+        return np.float32 if np.result_type(given, weights) == np.float32 else np.float64
 
     def __sklearn_is_fitted__(self):
         return "coefs_" in vars(self)
@@ -468,10 +470,16 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
         """
         scores, engine, dtype = self._raw_scores(X)
         scores = scores.astype(dtype, copy=False)
-        engine.transform_into(self.out_activation_, scores)
-        if self._target_kind == "binary":
-            return np.hstack([1 - scores, scores])
-        return scores
+        if self._target_kind != "binary":
+            engine.transform_into(self.out_activation_, scores)
+            return scores
+        # The smaller of the two directly, the larger as its complement: neither loses digits.
+        second_is_larger = scores > 0
+        smaller = -np.abs(scores)
+        engine.transform_into(self.out_activation_, smaller)
+        return np.where(
+            second_is_larger, np.hstack([smaller, 1 - smaller]), np.hstack([1 - smaller, smaller])
+        )
 
     def predict_log_proba(self, X):
         """Logarithm of the probability of each class, from the raw scores: never -inf.
