@@ -92,10 +92,12 @@ class _BaseBackprop(BaseEstimator):
         engine = get_engine(settings.engine)
         fresh = not (self.__sklearn_is_fitted__() and (incremental or settings.warm_start))
         stochastic = OPTIMIZERS[settings.solver].stochastic
+        old_dtype = None if fresh else self.coefs_[0].dtype
+        choose_dtype = partial(self._training_dtype, weights=old_dtype)
         X, given = check_features(
-            self, X, self._training_dtype if stochastic else _float64, engine, reset=fresh
+            self, X, choose_dtype if stochastic else _float64, engine, reset=fresh
         )
-        dtype = np.dtype(self._training_dtype(given))
+        dtype = np.dtype(choose_dtype(given))
         if not stochastic:
             check_range(self, X, dtype)
         targets, loss = self._check_y(y, X.shape[0], X.dtype, fresh, incremental)
@@ -132,11 +134,12 @@ class _BaseBackprop(BaseEstimator):
         self._keep(problem, progress, random_state, fresh)
         return self
 
-    def _training_dtype(self, given):
-        """Dtype of the arithmetic for X of dtype `given`."""
+    def _training_dtype(self, given, weights=None):
+        """Dtype of the arithmetic for X of dtype `given` and weights to go on from."""
         if self.dtype is not None:
             return self.dtype
-        return np.float32 if given == np.float32 else np.float64
+        follows = given if weights is None else np.result_type(given, weights)
+        return np.float32 if follows == np.float32 else np.float64
 
     def _check_same_layers(self, layers):
         fitted = network.layer_sizes_of(self.coefs_)
@@ -323,7 +326,7 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
     >>> from sklearn.datasets import make_classification
     >>> from fastbp import BackpropClassifier
     >>> X, y = make_classification(n_samples=200, random_state=0)
-    >>> clf = BackpropClassifier(max_iter=30, tol=0.1, random_state=0).fit(X, y)
+    >>> clf = BackpropClassifier(tol=0.01, random_state=0).fit(X, y)
     >>> clf.predict_proba(X).shape
     (200, 2)
     >>> clf.score(X, y) > 0.9
@@ -470,16 +473,14 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
         """
         scores, engine, dtype = self._raw_scores(X)
         scores = scores.astype(dtype, copy=False)
-        if self._target_kind != "binary":
-            engine.transform_into(self.out_activation_, scores)
+        binary, second_is_larger = self._target_kind == "binary", scores > 0
+        if binary:  # the smaller of two directly, the larger as its complement: no digits are lost
+            np.negative(np.abs(scores, out=scores), out=scores)
+        engine.transform_into(self.out_activation_, scores)
+        if not binary:
             return scores
-        # The smaller of the two directly, the larger as its complement: neither loses digits.
-        second_is_larger = scores > 0
-        smaller = -np.abs(scores)
-        engine.transform_into(self.out_activation_, smaller)
-        return np.where(
-            second_is_larger, np.hstack([smaller, 1 - smaller]), np.hstack([1 - smaller, smaller])
-        )
+        pair = np.hstack([1 - scores, scores])
+        return np.where(second_is_larger, pair[:, ::-1], pair)
 
     def predict_log_proba(self, X):
         """Logarithm of the probability of each class, from the raw scores: never -inf.
