@@ -1,8 +1,13 @@
 """Fixtures shared by the tests: the engines under test, on each instruction set of the machine."""
 
 import pytest
+from threadpoolctl import threadpool_limits
 
 from fastbp.engine import get_engine
+
+# scikit-learn and scipy, which the tests compare with, use BLAS threads even for tiny matrices; on
+# a busy machine they then wait for each other a hundred times longer than they compute.
+threadpool_limits(1, user_api="blas")
 
 # Every engine behind the door goes through the same tests.
 ENGINES = ["cython"]

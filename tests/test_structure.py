@@ -109,7 +109,7 @@ def list_loaded_modules(program):
     return set(done.stdout.splitlines()[-1].split())
 
 
-COSTLY = {"numba", "llvmlite", "matplotlib", "pandas", "torch", "dask", "ray", "IPython"}
+COSTLY = {"numba", "llvmlite", "matplotlib", "torch", "dask", "ray", "IPython"}
 
 FIT = """
 import numpy as np, warnings
