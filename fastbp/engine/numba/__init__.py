@@ -1,0 +1,69 @@
+"""The Numba engine: the same verbs as the compiled engine, for installs without a C compiler.
+
+`session` holds the verbs, `minibatch` the jitted loop over a network, `kernels` the loops around
+the formulas of the tables, `duals` their derivatives; formulas that users write come in through
+`formulas` and `checks`, and the compiled engine calls their kernels, too.  Numba is imported here
+and nowhere above.
+"""
+
+import numpy as np
+import scipy.special
+
+from fastbp.engine.numba.session import Session, predict_into
+
+NAME = "numba"
+
+__all__ = [
+    "NAME",
+    "Session",
+    "all_finite",
+    "instruction_set",
+    "predict_into",
+    "set_instruction_set",
+    "supported_instruction_sets",
+    "transform_into",
+]
+
+
+def _log_logistic(scores):
+    return -np.logaddexp(0, -scores)
+
+
+TRANSFORMS = {
+    "identity": lambda scores: scores,
+    "logistic": scipy.special.expit,
+    "softmax": lambda scores: scipy.special.softmax(scores, axis=1),
+    "exp": np.exp,
+    "log_logistic": _log_logistic,
+    "log_softmax": lambda scores: scipy.special.log_softmax(scores, axis=1),
+}
+
+
+def transform_into(name, scores):
+    """Apply an output transform to raw scores (n_samples, n_outputs) in place."""
+    with np.errstate(all="ignore"):
+        scores[:] = TRANSFORMS[name](scores)
+
+
+def all_finite(X):
+    """Whether a C-contiguous float32 or float64 array has neither NaN nor infinity."""
+    if X.dtype not in (np.float32, np.float64) or not X.flags.c_contiguous:
+        raise ValueError("expected a C-contiguous float32 or float64 array")
+    with np.errstate(all="ignore"):
+        return bool(np.isfinite(X.sum(dtype=np.float64)) or np.isfinite(X).all())
+
+
+def instruction_set():
+    """Name of what code is compiled for: this processor, by LLVM."""
+    return "native"
+
+
+def supported_instruction_sets():
+    """List the names that `set_instruction_set` takes."""
+    return ["native"]
+
+
+def set_instruction_set(name):
+    """Do nothing but check the name: LLVM compiles for this processor."""
+    if name != "native":
+        raise ValueError(f"the Numba engine has one instruction set, 'native', not {name!r}")

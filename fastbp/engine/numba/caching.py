@@ -1,0 +1,56 @@
+"""Compiled functions on disk: which may be cached, and when a cached one is too old.
+
+Numba's cache notices a change of the file that holds a function, not of what the function calls
+(helpers and table rows in other files): a digest of all these files is part of the cached name.
+A function that closes over another is never found again (numba issue 6264): formulas are put into
+a kernel's loop as its global names, by `copy_with`.  Where no cache folder can be written functions
+are compiled in every process.
+"""
+
+import hashlib
+from pathlib import Path
+from types import FunctionType
+
+from numba import njit
+
+OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+
+
+def _digest_sources():
+    here = Path(__file__).parent
+    tables = [here.parent.parent / f"{name}.py" for name in ("activations", "losses", "optimizers")]
+    digest = hashlib.sha256()
+    try:
+        for path in [*sorted(here.glob("*.py")), *tables]:
+            digest.update(path.read_bytes())
+    except OSError:  # not in plain files
+        return None
+    return digest.hexdigest()[:16]
+
+
+_DIGEST = _digest_sources()
+
+
+def cached(decorate, function, **options):
+    """Apply a decorator of Numba to a function, with the disk cache where there is one."""
+    if _DIGEST is not None:
+        function.__qualname__ = f"{function.__qualname__}_{_DIGEST}"
+        try:
+            return decorate(cache=True, **options)(function)
+        except (RuntimeError, OSError):  # no folder for the cache
+            pass
+    return decorate(**options)(function)
+
+
+def jit(function):
+    """Compile a function of this package when first called; it may use jitted functions as globals."""
+    return cached(njit, function, **OPTIONS)
+
+
+def copy_with(function, name, **names):
+    """Copy a function under another name, with some of its global names bound anew."""
+    copy = FunctionType(
+        function.__code__, {**function.__globals__, **names}, name, function.__defaults__
+    )
+    copy.__qualname__ = name
+    return copy

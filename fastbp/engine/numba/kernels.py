@@ -1,0 +1,312 @@
+"""Formulas to kernels: a row's scalar functions become loops over a block, called by address.
+
+Here live the loops of an activation, a loss and an optimiser's step, with the signatures of
+`engine/native/kernels.h`, and what puts a row's formulas into them and compiles each once per
+process.  The compiled engine calls them for rows without a C loop, the Numba engine for every row.
+How a formula is compiled is `formulas`' business, whether it is a good one `checks`'.
+"""
+
+import threading
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+from numba import carray, cfunc, njit, types
+
+from fastbp.engine.numba.addresses import is_null, store_int
+from fastbp.engine.numba.caching import OPTIONS, cached, copy_with
+from fastbp.engine.numba.duals import Dual, dual, slope_as, value_as
+from fastbp.engine.numba.elementary import add_freely
+from fastbp.engine.numba.formulas import compile_formula, identity_of, is_ours
+
+# What a kernel of a user's formula writes into its `report`: an exception cannot leave C code.
+RAISED, NOT_FINITE = 1, 2
+N_HYPER = 6  # most hyper-parameters of an optimiser; learning rate and t follow them
+
+# Names that `copy_with` binds: the formulas, the dtype, and where to report (0: nowhere).
+VALUE = DERIVATIVE = UPDATE = LOOP = None
+REAL, LANES, REPORT, N_SLOTS, N_GIVEN = np.float64, 8, 0, 1, 0
+
+
+# --- the loops -----------------------------------------------------------------------------------
+
+
+def derived_slope(z):
+    """f'(z), carried along with f(z)."""
+    return slope_as(VALUE(dual(z, value_as(1, z))), z)
+
+
+def given_slope(at):
+    """The row's own formula, of z or of f(z)."""
+    return value_as(DERIVATIVE(dual(at, at)), at)
+
+
+def derived_gradient(y, s):
+    """d loss(y, s) / ds, carried along with the loss."""
+    return slope_as(VALUE(dual(y, value_as(0, s)), dual(s, value_as(1, s))), s)
+
+
+def given_gradient(y, s):
+    """The row's own formula."""
+    return value_as(DERIVATIVE(dual(y, y), dual(s, s)), s)
+
+
+def values_of(a):
+    """a <- f(a).  Returns whether a finite element became one that is not."""
+    before, after = REAL(0), REAL(0)
+    for i in range(a.size):
+        z = a[i]
+        y = value_as(VALUE(dual(z, z)), z)
+        a[i] = y
+        before, after = add_freely(before, z - z), add_freely(after, y - y)
+    return before == before and after != after
+
+
+def times_slopes(delta, at):
+    """delta <- delta * f'; `at` is z or f(z) as the row says.  Returns as `values_of`."""
+    before, after = REAL(0), REAL(0)
+    for i in range(at.size):
+        slope = DERIVATIVE(at[i])
+        delta[i] *= slope
+        before, after = add_freely(before, at[i] - at[i]), add_freely(after, slope - slope)
+    return before == before and after != after
+
+
+def loss_column(y, s, weights, scale, row_loss):
+    """row_loss += loss(y, s); s <- weights * scale * gradient.  Returns as `values_of`."""
+    before, after = REAL(0), REAL(0)
+    for i in range(row_loss.size):
+        raw = s[i]
+        loss = value_as(VALUE(dual(y[i], y[i]), dual(raw, raw)), raw)
+        gradient = DERIVATIVE(y[i], raw)
+        s[i] = gradient * (weights[i] * scale)
+        row_loss[i] += loss
+        before = add_freely(before, raw - raw)
+        after = add_freely(after, (loss - loss) + (gradient - gradient))
+    return before == before and after != after
+
+
+def forward(a, z_keep, n):
+    """fb_activation.forward: a <- f(a), z_keep <- a."""
+    a = carray(a, n)
+    if not is_null(z_keep):
+        carray(z_keep, n)[:] = a
+    try:
+        failure = NOT_FINITE if LOOP(a) else 0
+    except Exception:
+        failure = RAISED
+        a[:] = np.nan
+    if REPORT and failure:
+        store_int(REPORT, failure)
+
+
+def slope(delta, at, n):
+    """fb_activation.slope: delta <- delta * f'."""
+    delta = carray(delta, n)
+    try:
+        failure = NOT_FINITE if LOOP(delta, carray(at, n)) else 0
+    except Exception:
+        failure = RAISED
+        delta[:] = np.nan
+    if REPORT and failure:
+        store_int(REPORT, failure)
+
+
+def loss(targets, scores, weights, scale, row_loss, capacity, rows, n_outputs):
+    """fb_loss.loss, elementwise: see native/losses.h; deltas beyond the last row become 0."""
+    losses = carray(row_loss, rows)
+    losses[:] = 0.0
+    end = min(capacity, (rows + LANES - 1) // LANES * LANES)
+    weights = carray(weights, rows)
+    targets = carray(targets, (n_outputs - 1) * capacity + rows)
+    scores = carray(scores, (n_outputs - 1) * capacity + end)
+    failure = 0
+    for n in range(n_outputs):
+        at = n * capacity
+        y, s = targets[at : at + rows], scores[at : at + rows]
+        try:
+            if LOOP(y, s, weights, REAL(scale), losses):
+                failure = NOT_FINITE
+        except Exception:
+            failure = RAISED
+            s[:] = np.nan
+            losses[:] = np.nan
+        scores[at + rows : at + end] = 0.0
+    if REPORT and failure:
+        store_int(REPORT, failure)
+
+
+def class_loss(targets, scores, weights, scale, row_loss, capacity, rows, n_outputs):
+    """fb_loss.loss of a loss that sees a class code and all raw scores of a row."""
+    losses = carray(row_loss, rows)
+    codes, weights = carray(targets, rows), carray(weights, rows)
+    end = min(capacity, (rows + LANES - 1) // LANES * LANES)
+    scores = carray(scores, (n_outputs - 1) * capacity + end)
+    raw, gradient = np.empty(n_outputs, REAL), np.empty(n_outputs, REAL)
+    for i in range(rows):
+        for n in range(n_outputs):
+            raw[n] = scores[n * capacity + i]
+        code, factor = np.int64(codes[i]), weights[i] * REAL(scale)
+        losses[i] = VALUE(code, raw)
+        DERIVATIVE(code, raw, gradient)
+        for n in range(n_outputs):
+            scores[n * capacity + i] = gradient[n] * factor
+    for n in range(n_outputs):
+        scores[n * capacity + rows : n * capacity + end] = 0.0
+
+
+def prepare(hyper, learning_rate, t, h):
+    """fb_optimizer.prepare: h = hyper-parameters, learning rate, t."""
+    given, constants = carray(hyper, N_HYPER), carray(h, N_HYPER + 2)
+    constants[:N_HYPER] = given
+    constants[N_HYPER], constants[N_HYPER + 1] = learning_rate, t
+
+
+@njit(**OPTIONS)
+def tuple_of(h):
+    """Return the places for hyper-parameters as a tuple, which formulas can unpack."""
+    return h[0], h[1], h[2], h[3], h[4], h[5]
+
+
+def update(w, g, s0, s1, n, l2, h):
+    """fb_optimizer.update: one step along g + l2 w; returns the sum of the old w^2."""
+    w, g, constants = carray(w, n), carray(g, n), carray(h, N_HYPER + 2)
+    first = carray(s0, n)
+    second = carray(s1 if N_SLOTS > 1 else s0, n)
+    hyper = tuple_of(constants)[:N_GIVEN]
+    learning_rate, t, penalty = constants[N_HYPER], constants[N_HYPER + 1], REAL(l2)
+    squares = REAL(0)
+    for i in range(n):
+        old = w[i]
+        gradient = g[i] + penalty * old
+        slots = (dual(first[i], old), dual(second[i], old))[:N_SLOTS]
+        new, slots = UPDATE(dual(old, old), dual(gradient, old), slots, learning_rate, t, hyper)
+        if N_SLOTS > 0:
+            first[i] = value_as(slots[0], old)
+        if N_SLOTS > 1:
+            second[i] = value_as(slots[1], old)
+        w[i] = value_as(new, old)
+        squares = add_freely(squares, old * old)
+    return np.float64(squares)
+
+
+# --- compilation ---------------------------------------------------------------------------------
+
+_lock = threading.RLock()
+_kernels = {}
+
+
+@dataclass
+class Kernel:
+    """Compiled loops of one row and dtype: their addresses, and what keeps them in memory."""
+
+    name: str
+    real: types.Float
+    is_ours: bool
+    addresses: dict = field(default_factory=dict)
+    report: np.ndarray = field(default_factory=lambda: np.zeros(1, np.int64))
+    owners: list = field(default_factory=list)
+
+    def formula(self, function, n_arguments):
+        """Jit a scalar function of dual numbers; a user's is compiled now, to tell its errors."""
+        if self.is_ours:
+            return njit(**OPTIONS, forceinline=True)(function)
+        return compile_formula(function, (Dual(self.real),) * n_arguments)
+
+    def _put_into(self, loop, names):
+        dtype = np.dtype(self.real.name)
+        report = 0 if self.is_ours else self.report.ctypes.data
+        names = {"REAL": dtype.type, "LANES": 64 // dtype.itemsize, "REPORT": report, **names}
+        return copy_with(loop, f"{loop.__name__}_{self.name}_{self.real}", **names)
+
+    def loop(self, loop, **names):
+        """Make a jitted loop around formulas."""
+        return njit(**OPTIONS)(self._put_into(loop, names))
+
+    def add(self, loop, result, *parameters, **names):
+        """Compile a loop to a C function and note its address under the loop's name."""
+        decorate = partial(cfunc, result(*parameters))
+        options = {name: OPTIONS[name] for name in ("error_model", "fastmath")}
+        function = self._put_into(loop, names)
+        compiled = (
+            cached(decorate, function, **options)
+            if self.is_ours
+            else decorate(**options)(function)
+        )
+        self.owners.append(compiled)
+        self.addresses[loop.__name__] = compiled.address
+
+
+def _find(compile_row, row, dtype, *functions):
+    """Compile a row once per process and dtype, whatever copies of it come by."""
+    key = (compile_row, np.dtype(dtype), *map(identity_of, functions), *_settings_of(row))
+    with _lock:
+        if key not in _kernels:
+            real = types.float32 if np.dtype(dtype) == np.float32 else types.float64
+            kernel = Kernel(row.name, real, all(map(is_ours, functions)))
+            compile_row(kernel, row)
+            _kernels[key] = kernel
+        return _kernels[key]
+
+
+def _settings_of(row):
+    """What besides its formulas shapes a row's loops."""
+    names = ("slope_of", "target", "n_slots", "hyperparameters")
+    return tuple(getattr(row, name, None) for name in names)
+
+
+def activation_kernel(row, dtype):
+    """Loops `forward` and `slope` of a row of activations."""
+    return _find(_compile_activation, row, dtype, row.value, row.slope)
+
+
+def _compile_activation(kernel, row):
+    value = kernel.formula(row.value, 1)
+    if row.slope is None:
+        slope_at = kernel.loop(derived_slope, VALUE=value)
+    else:
+        slope_at = kernel.loop(given_slope, DERIVATIVE=kernel.formula(row.slope, 1))
+    block = types.CPointer(kernel.real)
+    signature = types.void, block, block, types.int64
+    kernel.add(forward, *signature, LOOP=kernel.loop(values_of, VALUE=value))
+    kernel.add(slope, *signature, LOOP=kernel.loop(times_slopes, DERIVATIVE=slope_at))
+
+
+def loss_kernel(row, dtype):
+    """Loop `loss` of a row of losses."""
+    return _find(_compile_loss, row, dtype, row.value, row.gradient)
+
+
+def _compile_loss(kernel, row):
+    block, size = types.CPointer(kernel.real), types.int64
+    signature = (
+        *(types.void, block, block, block, types.float64, types.CPointer(types.float64)),
+        *(size, size, size),
+    )
+    if row.target == "class":
+        value, gradient = njit(**OPTIONS)(row.value), njit(**OPTIONS)(row.gradient)
+        kernel.add(class_loss, *signature, VALUE=value, DERIVATIVE=gradient)
+        kernel.addresses["loss"] = kernel.addresses["class_loss"]
+        return
+    value = kernel.formula(row.value, 2)
+    if row.gradient is None:
+        gradient = kernel.loop(derived_gradient, VALUE=value)
+    else:
+        gradient = kernel.loop(given_gradient, DERIVATIVE=kernel.formula(row.gradient, 2))
+    column = kernel.loop(loss_column, VALUE=value, DERIVATIVE=gradient)
+    kernel.add(loss, *signature, LOOP=column)
+
+
+def optimizer_kernel(row, dtype):
+    """Loops `prepare` and `update` of a row of optimisers."""
+    return _find(_compile_optimizer, row, dtype, row.update)
+
+
+def _compile_optimizer(kernel, row):
+    block, double = types.CPointer(kernel.real), types.CPointer(types.float64)
+    kernel.add(prepare, types.void, double, types.float64, types.float64, double)
+    kernel.add(
+        update,
+        types.float64, *[block] * 4, types.int64, types.float64, double,
+        UPDATE=njit(**OPTIONS)(row.update), N_SLOTS=row.n_slots, N_GIVEN=len(row.hyperparameters),
+    )  # fmt: skip

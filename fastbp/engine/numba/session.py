@@ -1,0 +1,314 @@
+"""Sessions of the Numba engine: buffers of a fit, epochs, and predictions without a session.
+
+The Python around `minibatch`: what `fastbp.engine.native.engine.Session` does, with the same
+arguments, in one thread.  Between two blocks of minibatches (`LOOK_S` seconds of them) Python looks
+for signals, so a KeyboardInterrupt ends training after the last completed step.
+"""
+
+import time
+from itertools import pairwise
+from types import SimpleNamespace
+
+import numpy as np
+
+from fastbp.engine.numba import kernels, minibatch
+from fastbp.network import count_params, flatten
+
+LOOK_S = 0.02  # blocks between two looks take about this long
+MOST_BLOCKS = 1 << 20
+
+
+def lay_out_network(layer_sizes, activations, params):
+    """Describe a network on the flat vector `params` to the jitted code."""
+    sizes = np.array(layer_sizes, np.int64)
+    if len(activations) != len(sizes) - 2 or sizes.min() < 1:
+        raise ValueError("one activation per hidden layer and at least one unit per layer")
+    if params.shape != (count_params(layer_sizes),):
+        raise ValueError(f"expected a vector of {count_params(layer_sizes)} parameters")
+    loops = [
+        None if row.kernel == "identity" else kernels.activation_kernel(row, params.dtype)
+        for row in activations
+    ]
+    ends = np.cumsum([(n_in + 1) * n_out for n_in, n_out in pairwise(sizes.tolist())])
+    return minibatch.Network(
+        sizes=sizes,
+        weight_at=np.array([0, *ends[:-1]], np.int64),
+        params=params,
+        forwards=np.array([k.addresses["forward"] if k else 0 for k in loops], np.int64),
+        slopes=np.array([k.addresses["slope"] if k else 0 for k in loops], np.int64),
+        keeps_z=np.array([row.slope_of == "pre_activation" for row in activations], np.bool_),
+    )
+
+
+def lay_out_buffers(network, capacity, *, n_targets=0, sparse=False, training=False):
+    """Work memory for blocks of up to `capacity` rows."""
+    sizes, dtype = network.sizes, network.params.dtype
+    units = sizes[1:-1]
+    n_hidden, widest = int(units.sum()), int(sizes[1 if sparse else 0 :].max())
+    rows = capacity if training else 0
+    kept = n_hidden if network.keeps_z.any() else 0
+    return minibatch.Buffers(
+        x=np.empty(0 if sparse else capacity * sizes[0], dtype),
+        a=np.empty(capacity * n_hidden, dtype),
+        z=np.empty(capacity * kept, dtype),
+        unit_at=np.array([0, *np.cumsum(units)], np.int64) * capacity,
+        delta=np.empty(max(rows * widest, capacity * sizes[-1]), dtype),
+        below=np.empty(rows * widest, dtype),
+        scores=np.empty(capacity * sizes[-1], dtype),
+        targets=np.empty(rows * n_targets, dtype),
+        weights=np.empty(rows, dtype),
+        row_loss=np.empty(rows),
+    )
+
+
+def check_matrix(array, dtype, n_columns):
+    """Refuse what the jitted code would misread."""
+    if not (
+        isinstance(array, np.ndarray)
+        and array.ndim == 2
+        and array.dtype == dtype
+        and array.flags.c_contiguous
+        and array.shape[1] == n_columns
+    ):
+        raise ValueError(f"expected a C-contiguous {dtype} array with {n_columns} columns")
+
+
+def describe_data(X, network, targets=None, sample_weight=None, order=None, n_targets=0):
+    """Addresses of the caller's arrays, which outlive the call."""
+    dtype, n_features = network.params.dtype, int(network.sizes[0])
+    n_samples = X.shape[0]
+    sparse = not isinstance(X, np.ndarray)
+    if sparse:
+        if X.data.dtype != dtype or X.indices.dtype != X.indptr.dtype or X.shape[1] != n_features:
+            raise ValueError(f"expected a CSR matrix of {dtype} with {n_features} columns")
+    else:
+        check_matrix(X, dtype, n_features)
+    if targets is not None:
+        check_matrix(targets, dtype, n_targets)
+    for vector, kind in ((sample_weight, dtype), (order, np.dtype(np.int64))):
+        if vector is not None and not (
+            vector.shape == (n_samples,) and vector.dtype == kind and vector.flags.c_contiguous
+        ):
+            raise ValueError(f"expected a contiguous {kind} vector of {n_samples} numbers")
+    if targets is not None and len(targets) != n_samples:
+        raise ValueError(f"X has {n_samples} rows, targets has {len(targets)}")
+    return minibatch.Data(
+        x=_address(X.data if sparse else X),
+        indices=_address(X.indices) if sparse else 0,
+        indptr=_address(X.indptr) if sparse else 0,
+        index_bytes=X.indptr.dtype.itemsize if sparse else 0,
+        y=_address(targets),
+        sample_weight=_address(sample_weight),
+        order=np.arange(n_samples) if order is None else order,
+    )
+
+
+def _address(array):
+    return 0 if array is None else array.__array_interface__["data"][0]
+
+
+def predict_blocks(network, buffers, data, out):
+    """Raw scores of all rows, block by block."""
+    capacity, n_samples = len(buffers.scores) // out.shape[1], len(out)
+    for first in range(0, n_samples, capacity):
+        rows = min(capacity, n_samples - first)
+        minibatch.predict_block(network, buffers, data, first, rows, out)
+
+
+def predict_into(coefs, intercepts, activations, X, out, n_threads=1):
+    """Raw scores of X straight from fitted arrays; arguments as in the compiled engine."""
+    layer_sizes = (coefs[0].shape[0], *(weights.shape[1] for weights in coefs))
+    network = lay_out_network(
+        layer_sizes, activations, flatten(coefs, intercepts, coefs[0].dtype)
+    )
+    check_matrix(out, coefs[0].dtype, layer_sizes[-1])
+    if X.shape[0] != out.shape[0]:
+        raise ValueError(f"X has {X.shape[0]} rows, out has {out.shape[0]}")
+    data = describe_data(X, network)
+    sparse = data.index_bytes > 0
+    capacity = min(len(out), minibatch.BLOCK_ROWS)
+    predict_blocks(network, lay_out_buffers(network, capacity, sparse=sparse), data, out)
+
+
+class Session:
+    """Working copy of one fit; parameters and methods as in the compiled engine, in one thread.
+
+    Attributes
+    ----------
+    t : int
+        Optimiser steps done.
+    epochs_done : int
+        Epochs completed by the last call of `train`, also when it was interrupted.
+    finite : bool
+        False once an epoch ended with a loss or parameters that are not finite.
+    """
+
+    def __init__(
+        self, layer_sizes, activations, loss, *, dtype, params, batch_size, n_threads=1, sparse=False
+    ):
+        self.layer_sizes = tuple(int(n) for n in layer_sizes)
+        self.dtype, self.loss = np.dtype(dtype), loss
+        if self.dtype not in (np.float32, np.float64):
+            raise ValueError(f"dtype must be float32 or float64, got {self.dtype}")
+        if params.dtype != self.dtype:
+            raise ValueError(f"expected parameters of {self.dtype}, got {params.dtype}")
+        self.n_targets = 1 if loss.target == "class" else self.layer_sizes[-1]
+        self.network = lay_out_network(self.layer_sizes, activations, params.copy())
+        self.loss_kernel = kernels.loss_kernel(loss, self.dtype)
+        capacity = min(max(int(batch_size), 1), minibatch.BLOCK_ROWS)
+        self.buffers = lay_out_buffers(
+            self.network, capacity, n_targets=self.n_targets, sparse=sparse, training=True
+        )
+        size = len(params)
+        self.progress = minibatch.Progress(
+            gradient=np.zeros(size, self.dtype),
+            part=np.zeros(size if batch_size > capacity else 0, self.dtype),
+            counts=np.zeros(2, np.int64),
+            sums=np.zeros(3),
+        )
+        self.optimizer = None
+        self.epochs_done, self.finite, self.closed = 0, True, False
+
+    @property
+    def t(self):
+        """Optimiser steps done."""
+        return int(self.progress.counts[minibatch.T])
+
+    def force_threads(self, n_threads):
+        """Do nothing: this engine has one thread."""
+
+    def close(self):
+        """End the session. May be called again."""
+        self.closed = True
+
+    def set_optimizer(self, optimizer, hyperparameters, slots=None, t=0):
+        """Take the optimiser's row, its hyper-parameters and its state."""
+        loops = kernels.optimizer_kernel(optimizer, self.dtype).addresses
+        state = np.zeros((2, len(self.network.params)), self.dtype)
+        if slots is not None:
+            state[: optimizer.n_slots] = slots
+        hyper = np.zeros(kernels.N_HYPER)
+        for i, name in enumerate(optimizer.hyperparameters):
+            hyper[i] = float(hyperparameters[name])
+        self.optimizer = SimpleNamespace(
+            row=optimizer,
+            addresses=np.array([loops["prepare"], loops["update"]], np.int64),
+            slots=state,
+            hyper=hyper,
+        )
+        self.progress.counts[minibatch.T] = t
+
+    def _steps(self, rates, alpha, batch_size):
+        """How steps are done; without an optimiser only gradients are."""
+        optimizer = self.optimizer
+        return minibatch.Steps(
+            address=np.empty(0, np.int64) if optimizer is None else optimizer.addresses,
+            slots=np.empty((2, 0), self.dtype) if optimizer is None else optimizer.slots,
+            hyper=np.empty(0) if optimizer is None else optimizer.hyper,
+            constants=np.zeros(kernels.N_HYPER + 2),
+            rates=rates,
+            alpha=float(alpha),
+            batch_size=int(batch_size),
+        )
+
+    def _loss(self, gradient_factor=1.0):
+        return minibatch.Loss(
+            address=self.loss_kernel.addresses["loss"],
+            n_targets=self.n_targets,
+            loss_factor=1.0 / self.layer_sizes[-1] if self.loss.output_mean else 1.0,
+            gradient_factor=gradient_factor,
+        )
+
+    def _run_epoch(self, data, loss, steps):
+        """One pass over the data, in pieces between which signals are delivered; mean loss."""
+        n_samples, at, n_blocks = len(data.order), 0, 1
+        self.progress.sums[minibatch.EPOCH_LOSS] = 0.0
+        while at < n_samples:
+            begun = time.perf_counter()
+            at = minibatch.advance(
+                self.network, self.buffers, data, loss, steps, self.progress, at, n_blocks
+            )
+            if time.perf_counter() - begun < LOOK_S / 2:
+                n_blocks = min(2 * n_blocks, MOST_BLOCKS)
+            else:
+                n_blocks = max(n_blocks // 2, 1)
+        return self.progress.sums[minibatch.EPOCH_LOSS] / n_samples
+
+    def train(
+        self, X, targets, sample_weight, order, *, shuffle, batch_size, alpha, learning_rate,
+        n_epochs, losses, stopping=None,
+    ):  # fmt: skip
+        """Train for up to n_epochs epochs; arguments and result as in the compiled engine."""
+        self._check_open()
+        rates = np.atleast_1d(np.asarray(learning_rate, dtype=np.float64))
+        data = describe_data(X, self.network, targets, sample_weight, order, self.n_targets)
+        steps, loss = self._steps(rates, alpha, batch_size), self._loss()
+        self.progress.counts[minibatch.STEP] = 0
+        self.epochs_done, stopped = 0, False
+        try:
+            while self.epochs_done < n_epochs and not stopped:
+                if shuffle is not None:
+                    shuffle.shuffle(order)
+                value = losses[self.epochs_done] = self._run_epoch(data, loss, steps)
+                self.epochs_done += 1
+                stopped = not self._is_finite(value)
+                stopped = (stopping is not None and no_progress(stopping, value)) or stopped
+        finally:
+            done = self.epochs_done
+            self.finite = done == 0 or self._is_finite(losses[done - 1])
+        return self.epochs_done
+
+    def _is_finite(self, loss):
+        return bool(np.isfinite(loss) and minibatch.all_finite_in(self.network.params))
+
+    def _check_open(self):
+        if self.closed:
+            raise RuntimeError("this session was closed")
+
+    def predict_into(self, X, out):
+        """Raw scores of X under the current parameters."""
+        self._check_open()
+        check_matrix(out, self.dtype, self.layer_sizes[-1])
+        predict_blocks(self.network, self.buffers, describe_data(X, self.network), out)
+
+    def loss_and_gradient(
+        self, params, X, targets, sample_weight, *, alpha, gradient, mean_gradient=False
+    ):
+        """Loss of all samples and its gradient at `params`, as in the compiled engine."""
+        self._check_open()
+        self.network.params[:] = params
+        n_samples = X.shape[0]
+        data = describe_data(X, self.network, targets, sample_weight, None, self.n_targets)
+        if n_samples > len(self.buffers.row_loss) and not self.progress.part.size:
+            part = np.zeros(len(params), self.dtype)
+            self.progress = self.progress._replace(part=part)
+        steps = self._steps(np.zeros(1), 0.0, n_samples)
+        steps = steps._replace(address=np.empty(0, np.int64))
+        loss = self._loss(1.0 / self.layer_sizes[-1] if mean_gradient else 1.0)
+        value = self._run_epoch(data, loss, steps)
+        gradient[:] = self.progress.gradient
+        l2 = alpha / self.progress.sums[minibatch.TOTAL_WEIGHT]
+        for layer in range(len(self.layer_sizes) - 1):
+            W, _ = minibatch.weights_of(self.network, params, layer)
+            G, _ = minibatch.weights_of(self.network, gradient, layer)
+            G += (l2 * W).astype(self.dtype, copy=False)
+            value += 0.5 * l2 * float(np.sum(np.square(W, dtype=np.float64)))
+        return value
+
+    def params_into(self, params):
+        """Write the parameters into `params`, shape (n_params,)."""
+        params[:] = self.network.params
+
+    def slots_into(self, slots):
+        """Write the optimiser's slots into `slots`, shape (n_slots, n_params)."""
+        slots[:] = self.optimizer.slots[: self.optimizer.row.n_slots]
+
+
+def no_progress(rule, loss):
+    """scikit-learn's rule on the training loss; True when it has not improved for too long."""
+    if loss > rule.best_loss - rule.tol:
+        rule.no_improvement_count += 1
+    else:
+        rule.no_improvement_count = 0
+    rule.best_loss = min(rule.best_loss, float(loss))
+    return rule.no_improvement_count > rule.n_iter_no_change
