@@ -1,13 +1,15 @@
-"""The door between the Python rooms and the compiled engines.
+"""The door between the Python rooms and the engines.
 
 Every engine is a module that offers the same verbs: `Session` (train, predict_into,
 loss_and_gradient, params_into, slots_into, close), `predict_into`, `transform_into`, `all_finite`,
-`instruction_set`.  This file only chooses the module; it computes nothing.
+`instruction_set`.  This file only chooses the module, and finds the compiler of formulas that have
+no C loop (users' own); it computes nothing, and imports Numba when somebody asks for it.
 """
 
+import warnings
 from importlib import import_module
 
-ENGINES = {"cython": "fastbp.engine.native.engine"}
+ENGINES = {"cython": "fastbp.engine.native.engine", "numba": "fastbp.engine.numba"}
 ENGINE_NAMES = ("auto", *ENGINES)
 
 _LOADED = {}
@@ -18,8 +20,8 @@ def get_engine(name="auto"):
 
     Parameters
     ----------
-    name : {"auto", "cython"}, default="auto"
-        "auto" takes the compiled extension.
+    name : {"auto", "cython", "numba"}, default="auto"
+        "auto" takes the compiled extension, or Numba (with one warning) where it was not built.
 
     Returns
     -------
@@ -28,7 +30,8 @@ def get_engine(name="auto"):
     Raises
     ------
     ImportError
-        When the engine's extension module was not built; the message says how to build it.
+        When the engine's extension module was not built, or Numba cannot be imported; the message
+        says what to do.
     """
     module = _LOADED.get(name)
     if module is None:
@@ -39,15 +42,48 @@ def get_engine(name="auto"):
 def _load(name):
     if name not in ENGINE_NAMES:
         raise ValueError(f"engine must be one of {set(ENGINE_NAMES)}. Got {name!r} instead.")
-    path = ENGINES["cython" if name == "auto" else name]
+    if name == "numba":
+        return _import_numba("fastbp.engine.numba", "engine='numba'")
+    path = ENGINES["cython"]
     try:
         return import_module(path)
     except ImportError as error:
         from fastbp.engine.copies import explain_copies
 
-        raise ImportError(
+        message = (
             f"fastbp's compiled engine ({path}) cannot be imported: {error}. {explain_copies()} "
             "To build the engine, install a C compiler (for example `apt install gcc`) and install "
             "fastbp again; with the environment variable FASTBP_REQUIRE_EXTENSION=1 the install "
             "shows why it fails."
+        )
+        if name == "cython":
+            raise ImportError(message) from error
+        engine = _import_numba("fastbp.engine.numba", f"{message} Without it")
+        warnings.warn(
+            f"{message} Until then engine='auto' is the Numba engine: slower on small networks, "
+            "one thread, some seconds for the first fit.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return engine
+
+
+def find_kernels():
+    """Module that compiles formulas without a C loop, `fastbp.engine.numba.kernels`.
+
+    Raises
+    ------
+    ImportError
+        When Numba cannot be imported.
+    """
+    return _import_numba("fastbp.engine.numba.kernels", "An activation or loss of your own")
+
+
+def _import_numba(path, who):
+    try:
+        return import_module(path)
+    except Exception as error:  # a Numba that does not fit its NumPy fails in many ways
+        raise ImportError(
+            f"{who} needs Numba, which cannot be imported: {error}. Install one that fits your "
+            "Python and NumPy: `pip install --upgrade numba`."
         ) from error

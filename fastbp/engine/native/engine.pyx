@@ -21,6 +21,7 @@ from libc.string cimport memcpy, memset
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from numpy.random cimport bitgen_t
 
+from fastbp.engine import find_kernels
 from fastbp.engine.native.kernels cimport *
 
 cnp.import_array()
@@ -152,12 +153,7 @@ cdef class Session:
             Steps already done.
         """
         cdef Plan *f = &self.plan
-        cdef const fb_optimizer *row = f.kernels.optimizers
-        kernel = (optimizer.kernel or "").encode()
-        while row.name != NULL and row.name != kernel:
-            row += 1
-        if row.name == NULL:
-            raise ValueError(f"the compiled engine has no loop for optimizer {optimizer.name!r}")
+        cdef const fb_optimizer *row = find_optimizer(f.kernels, optimizer, self.memory)
         f.optimizer = row
         for i, name in enumerate(optimizer.hyperparameters):
             f.hyper[i] = float(hyperparameters[name])
@@ -182,10 +178,12 @@ cdef class Session:
             Numbers, or one column of class codes, of the session's dtype.
         sample_weight : ndarray of shape (n_samples,) or None
             Of the session's dtype, not negative. A minibatch of weight 0 is skipped.
-        order : int64 ndarray of shape (n_samples,) or None
-            Order of the samples, permuted in place before each epoch when `shuffle` is given.
-        shuffle : numpy.random.RandomState or None
-            Its stream is used as ``shuffle.shuffle(order)`` would use it, and left advanced.
+        order : int64 ndarray of shape (n_trained,) or None
+            Rows of X to train on, in this order (None: all as they stand); permuted in place
+            before each epoch when `shuffle` is given.
+        shuffle : numpy.random.BitGenerator, numpy.random.RandomState or None
+            Its stream is used as ``RandomState.shuffle(order)`` would use it, and left advanced.
+            Nobody else may draw from a BitGenerator during the call.
         batch_size : int
         alpha : float
             L2 penalty; as in scikit-learn divided by the weight of the minibatch.
@@ -244,7 +242,7 @@ cdef class Session:
                 fb_running_fits(-1)
                 self.epochs_done = done
                 self.finite = done == 0 or (isfinite(out[done - 1]) and all_parameters_finite(f))
-                if bits != NULL:
+                if bits != NULL and isinstance(shuffle, np.random.RandomState):
                     self.give_stream_back(shuffle)
                 unbind(f)
             if stopping is not None:
@@ -356,9 +354,12 @@ cdef class Session:
         memset(self.plan.g, 0, self.plan.n_packed * self.plan.itemsize)
         raise stop
 
-    cdef bitgen_t *borrow_stream(self, random_state) except? NULL:
-        """The generator's own copy of the RandomState's stream, or NULL if it is not MT19937."""
-        state = random_state.get_state(legacy=False)
+    cdef bitgen_t *borrow_stream(self, shuffle) except? NULL:
+        """The stream to shuffle with: a bit generator itself, or a copy of a RandomState's; NULL
+        if that is not MT19937."""
+        if isinstance(shuffle, np.random.BitGenerator):
+            return <bitgen_t *>PyCapsule_GetPointer(shuffle.capsule, "BitGenerator")
+        state = shuffle.get_state(legacy=False)
         if state["bit_generator"] != "MT19937":
             return NULL
         if self.shuffler is None:

@@ -56,7 +56,7 @@ cdef struct Plan:
     const char *y
     const char *sample_weight
     int64_t *order
-    int64_t n_samples, n_features, n_outputs, n_targets, batch_size
+    int64_t n_rows, n_samples, n_features, n_outputs, n_targets, batch_size
     double alpha
     const double *rates
     int64_t n_rates, step
@@ -150,7 +150,7 @@ cdef void forward_rows(Plan *f, int64_t first, int64_t r0, int64_t rows) noexcep
     cdef const char *a = f.a0
     cdef int l
     if not f.layers[0].sparse:
-        end = x + f.n_samples * f.n_features * size
+        end = x + f.n_rows * f.n_features * size
         if f.order == NULL:
             x += (first + r0) * f.n_features * size
         f.kernels.gather(x, end, f.n_features, order_at(f, first + r0), rows, f.n_features,

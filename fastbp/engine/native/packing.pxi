@@ -15,24 +15,59 @@ cdef char *flat_bytes(Session s, array) except NULL:
     return <char *>cnp.PyArray_DATA(array)
 
 
-cdef const fb_activation *find_activation(const fb_kernels *k, row) except NULL:
+cdef const fb_activation *find_activation(const fb_kernels *k, row, Memory memory) except NULL:
+    """The row's C loops, or loops that Numba compiles from its formulas."""
     cdef const fb_activation *a = k.activations
+    cdef fb_activation *made
     kernel = (row.kernel or "").encode()
     while a.name != NULL and a.name != kernel:
         a += 1
-    if a.name == NULL:
-        raise ValueError(f"the compiled engine has no loop for activation {row.name!r}")
-    return a
+    if a.name != NULL:
+        return a
+    addresses = find_kernels().activation_kernel(row, real_of(k)).addresses
+    made = <fb_activation *>memory.take(sizeof(fb_activation))
+    made.forward = <void (*)(void *, void *, int64_t) noexcept nogil><size_t>addresses["forward"]
+    made.slope = <void (*)(void *, const void *, int64_t) noexcept nogil><size_t>addresses["slope"]
+    return made
 
 
-cdef const fb_loss *find_loss(const fb_kernels *k, row) except NULL:
+cdef const fb_loss *find_loss(const fb_kernels *k, row, Memory memory) except NULL:
+    """The row's C loop, or one that Numba compiles from its formulas."""
     cdef const fb_loss *loss = k.losses
+    cdef fb_loss *made
     kernel = (row.kernel or "").encode()
     while loss.name != NULL and loss.name != kernel:
         loss += 1
-    if loss.name == NULL:
-        raise ValueError(f"the compiled engine has no loop for loss {row.name!r}")
-    return loss
+    if loss.name != NULL:
+        return loss
+    address = find_kernels().loss_kernel(row, real_of(k)).addresses["loss"]
+    made = <fb_loss *>memory.take(sizeof(fb_loss))
+    made.loss = <void (*)(const void *, void *, const void *, double, double *, int64_t, int64_t,
+                          int64_t) noexcept nogil><size_t>address
+    return made
+
+
+cdef const fb_optimizer *find_optimizer(const fb_kernels *k, row, Memory memory) except NULL:
+    """The row's C loop, or one that Numba compiles from its formula."""
+    cdef const fb_optimizer *optimizer = k.optimizers
+    cdef fb_optimizer *made
+    kernel = (row.kernel or "").encode()
+    while optimizer.name != NULL and optimizer.name != kernel:
+        optimizer += 1
+    if optimizer.name != NULL:
+        return optimizer
+    addresses = find_kernels().optimizer_kernel(row, real_of(k)).addresses
+    made = <fb_optimizer *>memory.take(sizeof(fb_optimizer))
+    made.n_slots = row.n_slots
+    made.prepare = <void (*)(const double *, double, double, double *) noexcept nogil><size_t>(
+        addresses["prepare"])
+    made.update = <double (*)(void *, const void *, void *, void *, int64_t, double,
+                              const double *) noexcept nogil><size_t>addresses["update"]
+    return made
+
+
+cdef real_of(const fb_kernels *k):
+    return np.float32 if k.itemsize == 4 else np.float64
 
 
 cdef int64_t round_up(int64_t n, int64_t multiple) noexcept nogil:
@@ -103,7 +138,7 @@ cdef lay_out(Session s, activations, loss, int64_t batch_size, bint sparse):
     f.block_rows = block_rows
     f.capacity = spread_capacity(block_rows, P)
     f.panel = f.capacity * P
-    f.loss = find_loss(f.kernels, loss)
+    f.loss = find_loss(f.kernels, loss, memory)
     f.loss_factor = 1.0 / f.n_outputs if loss.output_mean else 1.0
     f.n_targets = 1 if loss.target == "class" else f.n_outputs
     f.layers = <Layer *>memory.take(f.n_layers * sizeof(Layer))
@@ -123,7 +158,7 @@ cdef lay_out(Session s, activations, loss, int64_t batch_size, bint sparse):
                 f.layers[l].wt = memory.take(f.layers[l].in_panels * f.layers[l].out_panels
                                              * P * P * size)
         if l < f.n_layers - 1:
-            f.layers[l].activation = find_activation(f.kernels, activations[l])
+            f.layers[l].activation = find_activation(f.kernels, activations[l], memory)
             if activations[l].slope_of == "pre_activation":
                 f.layers[l].z = memory.take(panel_bytes)
     f.a0 = memory.take(P if sparse else f.layers[0].in_panels * f.panel * size)
@@ -225,7 +260,7 @@ cdef void fill_ones(Plan *f) noexcept nogil:
 cdef bind(Session s, X, targets, sample_weight, order):
     """Point the plan at the caller's arrays, which outlive the call."""
     cdef Plan *f = &s.plan
-    cdef int64_t n = X.shape[0]
+    cdef int64_t n = X.shape[0], i
     if f.layers[0].sparse:
         f.csr = csr_of(X, s.dtype, f.n_features)
     else:
@@ -245,11 +280,15 @@ cdef bind(Session s, X, targets, sample_weight, order):
     elif f.weights != NULL:
         fill_ones(f)
     f.order = NULL
+    f.n_rows = f.n_samples = n
     if order is not None:
-        if order.shape != (n,) or order.dtype != np.int64 or not order.flags.c_contiguous:
-            raise ValueError(f"order must be a contiguous int64 vector of {n} rows")
+        if order.ndim != 1 or order.dtype != np.int64 or not order.flags.c_contiguous:
+            raise ValueError("order must be a contiguous int64 vector of rows")
         f.order = <int64_t *>cnp.PyArray_DATA(order)
-    f.n_samples = n
+        f.n_samples = len(order)
+        for i in range(f.n_samples):
+            if f.order[i] < 0 or f.order[i] >= n:
+                raise ValueError(f"order names row {f.order[i]} of an X with {n} rows")
 
 
 cdef void unbind(Plan *f) noexcept:

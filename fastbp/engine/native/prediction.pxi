@@ -96,7 +96,7 @@ cdef lay_out_prediction(Plan *f, Memory memory, list coefs, list intercepts, act
         else:
             set_flat_layer(f, memory, layer, coefs[l], intercepts[l])
         if l < f.n_layers - 1:
-            layer.activation = find_activation(f.kernels, activations[l])
+            layer.activation = find_activation(f.kernels, activations[l], memory)
     f.n_features, f.n_outputs = f.layers[0].n_in, f.layers[f.n_layers - 1].n_out
     buffers[0] = memory.take(widest * f.panel * size)
     buffers[1] = memory.take(widest * f.panel * size)
@@ -143,7 +143,7 @@ def predict_into(coefs, intercepts, activations, X, out, n_threads=1):
     else:
         check_matrix(X, dtype, coefs[0].shape[0])
         plan.x = <const char *>cnp.PyArray_DATA(X)
-    plan.n_samples = X.shape[0]
+    plan.n_rows = plan.n_samples = X.shape[0]
     lay_out_prediction(&plan, memory, coefs, intercepts, activations, sparse, X.shape[0], ceiling)
     run_prediction(&plan, out, ceiling, False)
 
@@ -160,7 +160,8 @@ def activate_into(activation, values, slopes):
         OUT: f'(z).
     """
     cdef const fb_kernels *k = fb_find_kernels(chosen, values.dtype.itemsize)
-    cdef const fb_activation *loops = find_activation(k, activation)
+    cdef Memory memory = Memory()
+    cdef const fb_activation *loops = find_activation(k, activation, memory)
     cdef int64_t n = round_up(len(values), k.lanes)
     z = np.zeros(n, values.dtype)
     z[:len(values)] = values

@@ -200,7 +200,7 @@ _kernels = {}
 class Kernel:
     """Compiled loops of one row and dtype: their addresses, and what keeps them in memory."""
 
-    name: str
+    label: str
     real: types.Float
     is_ours: bool
     addresses: dict = field(default_factory=dict)
@@ -217,7 +217,7 @@ class Kernel:
         dtype = np.dtype(self.real.name)
         report = 0 if self.is_ours else self.report.ctypes.data
         names = {"REAL": dtype.type, "LANES": 64 // dtype.itemsize, "REPORT": report, **names}
-        return copy_with(loop, f"{loop.__name__}_{self.name}_{self.real}", **names)
+        return copy_with(loop, f"{loop.__name__}_{self.label}_{self.real}", **names)
 
     def loop(self, loop, **names):
         """Make a jitted loop around formulas."""
@@ -243,7 +243,8 @@ def _find(compile_row, row, dtype, *functions):
     with _lock:
         if key not in _kernels:
             real = types.float32 if np.dtype(dtype) == np.float32 else types.float64
-            kernel = Kernel(row.name, real, all(map(is_ours, functions)))
+            label = "_".join("derived" if f is None else f.__name__ for f in functions)
+            kernel = Kernel(label, real, all(map(is_ours, functions)))
             compile_row(kernel, row)
             _kernels[key] = kernel
         return _kernels[key]
