@@ -11,7 +11,6 @@ import numpy as np
 import scipy.sparse
 from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
-from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
@@ -40,6 +39,7 @@ from fastbp.lbfgs import train_lbfgs
 from fastbp.losses import LOSSES, loss_for
 from fastbp.optimizers import OPTIMIZERS
 from fastbp.parallel import thread_ceiling
+from fastbp.randomness import own_stream
 from fastbp.training import HISTORY, Problem, Progress, train_stochastic
 
 
@@ -104,19 +104,10 @@ class _BaseBackprop(BaseEstimator):
         weights = check_sample_weight(self, sample_weight, X.shape[0], X.dtype)
 
         layers = (self.n_features_in_, *hidden_sizes(settings.hidden_layer_sizes), self.n_outputs_)
-        activation = ACTIVATIONS[settings.activation]
-        random_state = check_random_state(settings.random_state)
-        if fresh:
-            params = network.initial_params(layers, (activation,), random_state, dtype)
-            progress = Progress(params)
-        else:
-            self._check_same_layers(layers)
-            params = network.flatten(self.coefs_, self.intercepts_, dtype)
-            progress = Progress.resumed(params, vars(self))
         problem = Problem(
             engine=engine,
             layer_sizes=layers,
-            activations=[activation] * (len(layers) - 2),
+            activations=[ACTIVATIONS[settings.activation]] * (len(layers) - 2),
             loss=loss,
             dtype=X.dtype,
             X=X,
@@ -125,14 +116,27 @@ class _BaseBackprop(BaseEstimator):
             n_threads=thread_ceiling(settings.n_threads),
         )
         settings.feature_names = getattr(self, "feature_names_in_", None)
-        if stochastic:
-            train_stochastic(problem, settings, progress, random_state, incremental=incremental)
-        else:
-            progress.params = progress.params.astype(X.dtype, copy=False)
-            train_lbfgs(problem, settings, progress)
-            progress.params = progress.params.astype(dtype, copy=False)
-        self._keep(problem, progress, random_state, fresh)
+        with own_stream(settings.random_state) as (random_state, bits):
+            progress = self._first_progress(problem, settings, dtype, random_state, fresh)
+            if stochastic:
+                stream = random_state, bits
+                train_stochastic(problem, settings, progress, stream, incremental=incremental)
+            else:
+                progress.params = progress.params.astype(X.dtype, copy=False)
+                train_lbfgs(problem, settings, progress)
+                progress.params = progress.params.astype(dtype, copy=False)
+        self._keep(problem, progress, fresh)
         return self
+
+    def _first_progress(self, problem, settings, dtype, random_state, fresh):
+        """Where training starts: drawn weights, or what the last call reached."""
+        layers = problem.layer_sizes
+        if fresh:
+            rows = problem.activations or [ACTIVATIONS[settings.activation]]
+            return Progress(network.initial_params(layers, rows, random_state, dtype))
+        self._check_same_layers(layers)
+        params = network.flatten(self.coefs_, self.intercepts_, dtype)
+        return Progress.resumed(params, vars(self))
 
     def _training_dtype(self, given, weights=None):
         """Dtype of the arithmetic for X of dtype `given` and weights to go on from."""
@@ -150,7 +154,7 @@ class _BaseBackprop(BaseEstimator):
                 "warm_start=False to begin anew."
             )
 
-    def _keep(self, problem, progress, random_state, fresh):
+    def _keep(self, problem, progress, fresh):
         """Turn what training reached into fitted attributes."""
         state = vars(self)
         if fresh:
@@ -160,7 +164,6 @@ class _BaseBackprop(BaseEstimator):
         self.coefs_, self.intercepts_ = network.views(progress.params, problem.layer_sizes)
         self.n_layers_ = len(problem.layer_sizes)
         self.out_activation_ = problem.loss.output
-        self._random_state = random_state
 
     def _raw_scores(self, X):
         """Scores before the output transform, their engine, and the dtype of the output.

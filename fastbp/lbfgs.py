@@ -6,6 +6,7 @@ import numpy as np
 import scipy.optimize
 from sklearn.exceptions import ConvergenceWarning
 
+from fastbp.parallel import one_blas_thread
 from fastbp.training import explain_divergence
 
 ROWS_PER_BLOCK = 1024  # the engine's work memory; it walks through larger batches in blocks
@@ -33,18 +34,19 @@ def train_lbfgs(problem, settings, progress):
     session = problem.open_session(progress.params, min(ROWS_PER_BLOCK, problem.X.shape[0]))
     descent = Descent(problem, session, float(settings.alpha), progress.params)
     try:
-        result = scipy.optimize.minimize(
-            descent.loss_and_gradient,
-            progress.params,
-            method="L-BFGS-B",
-            jac=True,
-            callback=descent.finish_iteration,
-            options={
-                "maxfun": settings.max_fun,
-                "maxiter": settings.max_iter,
-                "gtol": settings.tol,
-            },
-        )
+        with one_blas_thread():
+            result = scipy.optimize.minimize(
+                descent.loss_and_gradient,
+                progress.params,
+                method="L-BFGS-B",
+                jac=True,
+                callback=descent.finish_iteration,
+                options={
+                    "maxfun": settings.max_fun,
+                    "maxiter": settings.max_iter,
+                    "gtol": settings.tol,
+                },
+            )
         descent.x, descent.loss = result.x, result.fun
         descent.n_iter = min(result.nit, settings.max_iter)
         if result.status != 0:

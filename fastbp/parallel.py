@@ -5,10 +5,27 @@ its results do not depend on it.
 """
 
 import os
+from functools import cache
 
 import joblib
+import threadpoolctl
 
 _AVAILABLE = {}
+
+
+@cache
+def _blas():
+    """Find the BLAS libraries of this process, once: it costs some milliseconds."""
+    return threadpoolctl.ThreadpoolController().select(user_api="blas")
+
+
+def one_blas_thread():
+    """Keep BLAS on one thread within a ``with`` block.
+
+    L-BFGS-B works on vectors: its BLAS threads only wait for each other (61 iterations on 40 x 10
+    samples took 1.4 s instead of 0.03 s on two busy cores, November 2026).
+    """
+    return _blas().limit(limits=1)
 
 
 def available_threads():

@@ -11,7 +11,7 @@ from sklearn.model_selection import train_test_split
 
 
 def split_off_validation(problem, fraction, random_state):
-    """Divide a problem into the part to train on and a validation set.
+    """Divide a problem into the rows to train on and a validation set.
 
     Stratified by class for one output (binary); scikit-learn's MLP does not stratify more outputs.
 
@@ -24,7 +24,8 @@ def split_off_validation(problem, fraction, random_state):
 
     Returns
     -------
-    problem : fastbp.training.Problem
+    train : int64 ndarray
+        Rows to train on; they are not copied.
     validation : Validation
     """
     binary = problem.loss.task == "binary" and problem.targets.shape[1] == 1
@@ -39,7 +40,7 @@ def split_off_validation(problem, fraction, random_state):
             "The validation set is too small. Increase 'validation_fraction' or the size of your "
             "dataset."
         )
-    return _select(problem, train), Validation(_select(problem, held_out))
+    return train.astype(np.int64, copy=False), Validation(_select(problem, held_out))
 
 
 def _select(problem, rows):

@@ -120,7 +120,7 @@ class Progress:
 HISTORY = tuple(Progress(None, loss=0.0, loss_curve=[]).attributes())
 
 
-def train_stochastic(problem, settings, progress, random_state, *, incremental=False):
+def train_stochastic(problem, settings, progress, stream, *, incremental=False):
     """Train by minibatches, changing `progress`.
 
     Parameters
@@ -129,7 +129,7 @@ def train_stochastic(problem, settings, progress, random_state, *, incremental=F
     settings : namespace of the estimator's parameters
     progress : Progress
         Its `params` are replaced, not written to.
-    random_state : RandomState
+    stream : tuple of RandomState and its BitGenerator
     incremental : bool, default=False
         One epoch, going on with `progress.optimizer` (partial_fit).
 
@@ -143,8 +143,10 @@ def train_stochastic(problem, settings, progress, random_state, *, incremental=F
         if incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
         fraction = settings.validation_fraction
-        problem, validation = split_off_validation(problem, fraction, random_state)
-    batch_size = choose_batch_size(settings.batch_size, problem.X.shape[0])
+        train, validation = split_off_validation(problem, fraction, stream[0])
+    else:
+        train = np.arange(problem.X.shape[0])
+    batch_size = choose_batch_size(settings.batch_size, len(train))
     optimizer = dict((incremental and progress.optimizer) or new_optimizer(settings))
     progress.begin(settings)
     session = problem.open_session(progress.params, batch_size)
@@ -154,8 +156,7 @@ def train_stochastic(problem, settings, progress, random_state, *, incremental=F
             slots = slots.astype(problem.dtype, copy=False)
         session.set_optimizer(row, optimizer["hyperparameters"], slots, optimizer["t"])
         run = Run(problem, settings, progress, session, optimizer, validation)
-        run.order = np.arange(problem.X.shape[0]) if settings.shuffle else None
-        run.random_state = random_state if settings.shuffle else None
+        run.order, run.bits = train, stream[1] if settings.shuffle else None
         run.batch_size, run.best_params = batch_size, progress.params
         try:
             run.train(1 if incremental else settings.max_iter, incremental)
@@ -208,7 +209,7 @@ class Run:
     optimizer: dict
     validation: Validation | None
     order: np.ndarray | None = None
-    random_state: np.random.RandomState | None = None
+    bits: np.random.BitGenerator | None = None
     batch_size: int = 1
     best_params: np.ndarray | None = None
 
@@ -249,7 +250,7 @@ class Run:
                 problem.targets,
                 problem.sample_weight,
                 self.order,
-                shuffle=self.random_state,
+                shuffle=self.bits,
                 batch_size=self.batch_size,
                 alpha=float(self.settings.alpha),
                 learning_rate=self.optimizer["learning_rate"],
@@ -261,7 +262,7 @@ class Run:
             done = self.session.epochs_done
             if done:
                 progress.n_iter += done
-                progress.t += done * problem.X.shape[0]
+                progress.t += done * len(self.order)
                 progress.loss_curve += losses[:done].tolist()
                 progress.loss = progress.loss_curve[-1]
         if not self.session.finite:

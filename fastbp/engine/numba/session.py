@@ -12,7 +12,6 @@ from types import SimpleNamespace
 import numpy as np
 
 from fastbp.engine.numba import kernels, minibatch
-from fastbp.network import count_params, flatten
 
 LOOK_S = 0.02  # blocks between two looks take about this long
 MOST_BLOCKS = 1 << 20
@@ -23,13 +22,13 @@ def lay_out_network(layer_sizes, activations, params):
     sizes = np.array(layer_sizes, np.int64)
     if len(activations) != len(sizes) - 2 or sizes.min() < 1:
         raise ValueError("one activation per hidden layer and at least one unit per layer")
-    if params.shape != (count_params(layer_sizes),):
-        raise ValueError(f"expected a vector of {count_params(layer_sizes)} parameters")
+    ends = np.cumsum([(n_in + 1) * n_out for n_in, n_out in pairwise(sizes.tolist())])
+    if params.shape != (ends[-1],):
+        raise ValueError(f"expected a vector of {ends[-1]} parameters")
     loops = [
         None if row.kernel == "identity" else kernels.activation_kernel(row, params.dtype)
         for row in activations
     ]
-    ends = np.cumsum([(n_in + 1) * n_out for n_in, n_out in pairwise(sizes.tolist())])
     return minibatch.Network(
         sizes=sizes,
         weight_at=np.array([0, *ends[:-1]], np.int64),
@@ -85,7 +84,12 @@ def describe_data(X, network, targets=None, sample_weight=None, order=None, n_ta
         check_matrix(X, dtype, n_features)
     if targets is not None:
         check_matrix(targets, dtype, n_targets)
-    for vector, kind in ((sample_weight, dtype), (order, np.dtype(np.int64))):
+    order = np.arange(n_samples) if order is None else order
+    if order.dtype != np.int64 or not order.flags.c_contiguous or len(order) == 0:
+        raise ValueError("order must be a contiguous int64 vector of rows")
+    if order.min() < 0 or order.max() >= n_samples:
+        raise ValueError(f"order names rows outside of an X with {n_samples} rows")
+    for vector, kind in ((sample_weight, dtype),):
         if vector is not None and not (
             vector.shape == (n_samples,) and vector.dtype == kind and vector.flags.c_contiguous
         ):
@@ -99,7 +103,7 @@ def describe_data(X, network, targets=None, sample_weight=None, order=None, n_ta
         index_bytes=X.indptr.dtype.itemsize if sparse else 0,
         y=_address(targets),
         sample_weight=_address(sample_weight),
-        order=np.arange(n_samples) if order is None else order,
+        order=order,
     )
 
 
@@ -118,9 +122,9 @@ def predict_blocks(network, buffers, data, out):
 def predict_into(coefs, intercepts, activations, X, out, n_threads=1):
     """Raw scores of X straight from fitted arrays; arguments as in the compiled engine."""
     layer_sizes = (coefs[0].shape[0], *(weights.shape[1] for weights in coefs))
-    network = lay_out_network(
-        layer_sizes, activations, flatten(coefs, intercepts, coefs[0].dtype)
-    )
+    parts = [part for pair in zip(coefs, intercepts, strict=True) for part in pair]
+    params = np.concatenate([part.ravel() for part in parts])
+    network = lay_out_network(layer_sizes, activations, params)
     check_matrix(out, coefs[0].dtype, layer_sizes[-1])
     if X.shape[0] != out.shape[0]:
         raise ValueError(f"X has {X.shape[0]} rows, out has {out.shape[0]}")
@@ -243,8 +247,12 @@ class Session:
         rates = np.atleast_1d(np.asarray(learning_rate, dtype=np.float64))
         data = describe_data(X, self.network, targets, sample_weight, order, self.n_targets)
         steps, loss = self._steps(rates, alpha, batch_size), self._loss()
+        if isinstance(shuffle, np.random.BitGenerator):
+            shuffle = np.random.RandomState(shuffle)  # draws from it, and leaves it advanced
         self.progress.counts[minibatch.STEP] = 0
         self.epochs_done, stopped = 0, False
+        if isinstance(shuffle, np.random.BitGenerator):
+            shuffle = np.random.RandomState(shuffle)
         try:
             while self.epochs_done < n_epochs and not stopped:
                 if shuffle is not None:
