@@ -69,7 +69,7 @@ def _load(name):
 
 
 def find_kernels():
-    """Module that compiles formulas without a C loop, `fastbp.engine.numba.kernels`.
+    """Find the module that compiles formulas without a C loop, `fastbp.engine.numba.kernels`.
 
     Raises
     ------
@@ -77,6 +77,22 @@ def find_kernels():
         When Numba cannot be imported.
     """
     return _import_numba("fastbp.engine.numba.kernels", "An activation or loss of your own")
+
+
+def watch_formulas(activations, loss, targets, dtype):
+    """Check users' functions before training; returns what watches them in it, or None.
+
+    Raises
+    ------
+    ValueError
+        If a function cannot be compiled, or its values or derivatives are not what they must be.
+    ImportError
+        When Numba cannot be imported.
+    """
+    if all(row.kernel is not None for row in (*activations, loss)):
+        return None
+    find_kernels()
+    return import_module("fastbp.engine.numba.checks").Watch(activations, loss, targets, dtype)
 
 
 def _import_numba(path, who):

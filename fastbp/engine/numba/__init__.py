@@ -9,6 +9,7 @@ and nowhere above.
 import numpy as np
 import scipy.special
 
+from fastbp.engine.numba.checks import evaluate_activation
 from fastbp.engine.numba.session import Session, predict_into
 
 NAME = "numba"
@@ -16,6 +17,7 @@ NAME = "numba"
 __all__ = [
     "NAME",
     "Session",
+    "activate_into",
     "all_finite",
     "instruction_set",
     "predict_into",
@@ -43,6 +45,11 @@ def transform_into(name, scores):
     """Apply an output transform to raw scores (n_samples, n_outputs) in place."""
     with np.errstate(all="ignore"):
         scores[:] = TRANSFORMS[name](scores)
+
+
+def activate_into(activation, values, slopes):
+    """Run the loops behind an activation's row, for tests: values z -> f(z), slopes OUT f'(z)."""
+    values[:], slopes[:] = evaluate_activation(activation, values)
 
 
 def all_finite(X):

@@ -43,7 +43,7 @@ def cached(decorate, function, **options):
 
 
 def jit(function):
-    """Compile a function of this package when first called; it may use jitted functions as globals."""
+    """Compile a function of this package when it is first called."""
     return cached(njit, function, **OPTIONS)
 
 

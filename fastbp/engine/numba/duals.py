@@ -161,7 +161,7 @@ def smooth(value, derivative, *functions):
     @rule_of_one(*functions)
     def rule(x):
         y = value_as(value(x.value), x.value)
-        # As duals, the numbers in the derivative's formula take the dtype; their slopes are dropped.
+        # As duals, so that numbers in the derivative take the dtype; their slopes are dropped.
         slope = derivative(dual(x.value, x.slope), dual(y, x.slope))
         return dual(y, x.slope * value_as(slope, x.value))
 

@@ -1,9 +1,9 @@
 """exp, log and their relatives as code that LLVM turns into vectors, for float32 and float64.
 
 The C library's functions are called element by element (about 4 ns each); these are a few dozen
-multiplications and additions without a branch, so a loop over a block runs on whole vectors.  Errors
-are a few units in the last place; results below the smallest normal number become 0.  Here live
-functions of plain floats only; their derivatives are in `duals`.
+multiplications and additions without a branch, so a loop over a block runs on whole vectors.
+Errors are a few units in the last place; results below the smallest normal number become 0.  Here
+live functions of plain floats only; their derivatives are in `duals`.
 """
 
 import math
@@ -80,7 +80,7 @@ def significand(typing_context, x):
 
 @intrinsic
 def add_freely(typing_context, total, x):
-    """total + x where the order of a loop's additions is free, so that it keeps its vectors."""
+    """Return total + x where the order of a loop's additions is free, so that it keeps its vectors."""
 
     def generate(context, builder, signature, arguments):
         return builder.fadd(*arguments, flags=("reassoc", "nsz"))
@@ -89,7 +89,7 @@ def add_freely(typing_context, total, x):
 
 
 def vector_function(make):
-    """Turn ``make(form)``, which builds the function for a float format, into one for jitted code."""
+    """Turn ``make(form)``, which builds a function for a float format, into one for jitted code."""
 
     def function(x):
         raise NotImplementedError("for jitted code")
@@ -103,7 +103,7 @@ def vector_function(make):
 
 @vector_function
 def exp(form):
-    """e^x = 2^n e^r with \\|r\\| <= ln(2) / 2."""
+    """e^x = 2^n e^r, r between -ln(2) / 2 and ln(2) / 2."""
     real = form.real
     log2_e, magic, high, low = (real(c) for c in (1 / math.log(2), form.magic, form.high, form.low))
     ln2_high, ln2_low, zero, inf = (real(c) for c in (form.ln2_high, form.ln2_low, 0, math.inf))
@@ -153,7 +153,7 @@ def log1p(form):
     def implementation(x):
         u = one + x
         y = log(u) * (x / (u - one))
-        return x if (u == one or u == inf) else y
+        return x if u == one or u == inf else y  # noqa: SIM109 (no tuples in vector code)
 
     return implementation
 
@@ -173,7 +173,7 @@ def expm1(form):
 
 @vector_function
 def tanh(form):
-    """-d / (2 + d) with d = expm1(-2 \\|x\\|), and the sign of x."""
+    """-d / (2 + d) with d = expm1(-2 abs(x)), and the sign of x."""
     two, zero = form.real(2), form.real(0)
 
     def implementation(x):

@@ -14,6 +14,7 @@ from numba.core.dispatcher import Dispatcher
 from numba.core.errors import NumbaError
 
 from fastbp.engine.numba.caching import OPTIONS, copy_with
+from fastbp.engine.numba.duals import PLAIN, Dual
 
 OURS = ("fastbp.activations", "fastbp.losses", "fastbp.optimizers")
 
@@ -88,7 +89,13 @@ def compile_formula(function, kinds):
     except NumbaError as error:
         raise ValueError(explain(plain, error)) from error
     except TypeError as error:  # the number of arguments
-        raise ValueError(f"{describe(plain)} cannot be compiled: {error}") from error
+        raise ValueError(f"{describe(plain)} cannot be compiled: {error}.") from error
+    returned = jitted.overloads[kinds].signature.return_type
+    if not isinstance(returned, (Dual, *PLAIN)):
+        raise ValueError(
+            f"{describe(plain)} cannot be compiled: it must return a number in every branch, but "
+            f"returns {_without_duals(str(returned))}."
+        )
     return jitted
 
 
@@ -119,4 +126,8 @@ def _reason(error):
     reason = lines[0] if lines else str(error)
     if len(lines) > 1 and lines[1].startswith(">>>"):  # "No implementation of ... for signature:"
         reason = f"{reason} {lines[1][3:].strip()}"
-    return reason.replace("Dual(float64)", "number").replace("Dual(float32)", "number").rstrip(".")
+    return _without_duals(reason).rstrip(".")
+
+
+def _without_duals(text):
+    return text.replace("Dual(float64)", "number").replace("Dual(float32)", "number")

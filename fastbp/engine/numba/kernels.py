@@ -37,22 +37,22 @@ def derived_slope(z):
 
 
 def given_slope(at):
-    """The row's own formula, of z or of f(z)."""
+    """Take the row's own formula, of z or of f(z)."""
     return value_as(DERIVATIVE(dual(at, at)), at)
 
 
 def derived_gradient(y, s):
-    """d loss(y, s) / ds, carried along with the loss."""
+    """Derivative of loss(y, s) by s, carried along with the loss."""
     return slope_as(VALUE(dual(y, value_as(0, s)), dual(s, value_as(1, s))), s)
 
 
 def given_gradient(y, s):
-    """The row's own formula."""
+    """Take the row's own formula."""
     return value_as(DERIVATIVE(dual(y, y), dual(s, s)), s)
 
 
 def values_of(a):
-    """a <- f(a).  Returns whether a finite element became one that is not."""
+    """Compute a <- f(a); return whether a finite element became one that is not."""
     before, after = REAL(0), REAL(0)
     for i in range(a.size):
         z = a[i]
@@ -63,7 +63,7 @@ def values_of(a):
 
 
 def times_slopes(delta, at):
-    """delta <- delta * f'; `at` is z or f(z) as the row says.  Returns as `values_of`."""
+    """Compute delta <- delta * f'; `at` is z or f(z).  Return as `values_of`."""
     before, after = REAL(0), REAL(0)
     for i in range(at.size):
         slope = DERIVATIVE(at[i])
@@ -73,7 +73,7 @@ def times_slopes(delta, at):
 
 
 def loss_column(y, s, weights, scale, row_loss):
-    """row_loss += loss(y, s); s <- weights * scale * gradient.  Returns as `values_of`."""
+    """Add loss(y, s) to row_loss; s <- weights * scale * gradient.  Return as `values_of`."""
     before, after = REAL(0), REAL(0)
     for i in range(row_loss.size):
         raw = s[i]
@@ -229,9 +229,7 @@ class Kernel:
         options = {name: OPTIONS[name] for name in ("error_model", "fastmath")}
         function = self._put_into(loop, names)
         compiled = (
-            cached(decorate, function, **options)
-            if self.is_ours
-            else decorate(**options)(function)
+            cached(decorate, function, **options) if self.is_ours else decorate(**options)(function)
         )
         self.owners.append(compiled)
         self.addresses[loop.__name__] = compiled.address
@@ -251,7 +249,7 @@ def _find(compile_row, row, dtype, *functions):
 
 
 def _settings_of(row):
-    """What besides its formulas shapes a row's loops."""
+    """Return what besides its formulas shapes a row's loops."""
     names = ("slope_of", "target", "n_slots", "hyperparameters")
     return tuple(getattr(row, name, None) for name in names)
 

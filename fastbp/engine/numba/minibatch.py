@@ -181,7 +181,7 @@ def bias_gradient(delta, g):
 
 @jit
 def slopes_into(network, buffers, layer, rows, delta):
-    """delta *= slope of a hidden layer's activation."""
+    """Multiply delta by the slope of a hidden layer's activation."""
     if network.slopes[layer]:
         values = buffers.z if network.keeps_z[layer] else buffers.a
         at = hidden(network, buffers, values, layer, rows)

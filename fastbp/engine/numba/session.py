@@ -148,8 +148,9 @@ class Session:
     """
 
     def __init__(
-        self, layer_sizes, activations, loss, *, dtype, params, batch_size, n_threads=1, sparse=False
-    ):
+        self, layer_sizes, activations, loss, *, dtype, params, batch_size, n_threads=1,
+        sparse=False,
+    ):  # fmt: skip
         self.layer_sizes = tuple(int(n) for n in layer_sizes)
         self.dtype, self.loss = np.dtype(dtype), loss
         if self.dtype not in (np.float32, np.float64):

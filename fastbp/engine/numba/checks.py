@@ -1,0 +1,153 @@
+"""Checks of users' functions: on a grid before training, and by their reports while it runs.
+
+A compiled formula is evaluated on a grid: value and derivative must be finite, and the derivative
+must agree with central differences of the Python function.  While training runs, kernels note in a
+cell of theirs when a formula raised or made NaN or infinity of finite numbers (`kernels`); here
+this becomes a sentence that names the function.
+"""
+
+import ctypes
+
+import numpy as np
+
+from fastbp.engine.numba import kernels
+from fastbp.engine.numba.formulas import describe, is_ours, plain_function
+
+GRID = np.concatenate([np.linspace(-7.9, 8.1, 33), [0.0]])
+NEAR_Y = np.array([-2.3, -0.7, 0.1, 0.9, 3.1])
+STEP = 1e-5  # of central differences in double precision
+TOLERANCE = {"float32": 2e-3, "float64": 1e-4}  # of derivatives, relative to 1 + |derivative|
+
+_POINTER, _SIZE = ctypes.c_void_p, ctypes.c_int64
+_BLOCK_FUNCTION = ctypes.CFUNCTYPE(None, _POINTER, _POINTER, _SIZE)
+_LOSS_FUNCTION = ctypes.CFUNCTYPE(
+    None, _POINTER, _POINTER, _POINTER, ctypes.c_double, _POINTER, _SIZE, _SIZE, _SIZE
+)
+_checked = set()  # addresses of activation kernels that passed
+
+
+def evaluate_activation(row, z):
+    """Return f(z) and f'(z) as the compiled loops compute them."""
+    loops = kernels.activation_kernel(row, z.dtype).addresses
+    a, slopes = z.copy(), np.ones_like(z)
+    _BLOCK_FUNCTION(loops["forward"])(a.ctypes.data, None, z.size)
+    at = a if row.slope_of == "activation" else z
+    _BLOCK_FUNCTION(loops["slope"])(slopes.ctypes.data, at.ctypes.data, z.size)
+    return a, slopes
+
+
+def evaluate_loss(row, y, raw):
+    """Return loss(y, raw) and its gradient as the compiled loop computes them."""
+    loop = _LOSS_FUNCTION(kernels.loss_kernel(row, raw.dtype).addresses["loss"])
+    gradient, weights, losses = raw.copy(), np.ones_like(raw), np.empty(raw.size)
+    arrays = (array.ctypes.data for array in (y, gradient, weights))
+    loop(*arrays, 1.0, losses.ctypes.data, raw.size, raw.size, 1)
+    return losses, gradient
+
+
+def check_activation(row, dtype):
+    """Raise ValueError if a user's activation cannot be trained with."""
+    address = kernels.activation_kernel(row, dtype).addresses["forward"]
+    if address in _checked:
+        return
+    z = GRID.astype(dtype)
+    what = f"activation {describe(row.value)}"
+    _check_on_grid(what, row.value, row.slope, [(at,) for at in z], *evaluate_activation(row, z))
+    _checked.add(address)
+
+
+def check_loss(row, targets, dtype):
+    """Raise ValueError if a user's loss cannot be trained with on such targets."""
+    y = np.unique(np.quantile(targets, np.linspace(0, 1, 9), method="nearest")).astype(dtype)
+    y, raw = (grid.ravel().astype(dtype) for grid in np.meshgrid(y, GRID, indexing="ij"))
+    if row.link == "identity":
+        near = np.add.outer(np.unique(y), NEAR_Y).astype(dtype)
+        y = np.concatenate([y, np.repeat(np.unique(y), len(NEAR_Y))])
+        raw = np.concatenate([raw, near.ravel()])
+    what, points = f"loss {describe(row.value)}", list(zip(y, raw, strict=True))
+    _check_on_grid(what, row.value, row.gradient, points, *evaluate_loss(row, y, raw))
+
+
+def _check_on_grid(what, function, derivative, points, values, slopes):
+    """Compare values and derivatives at points; the last coordinate is the one to differentiate."""
+    tolerance = TOLERANCE[slopes.dtype.name]
+    if not (np.isfinite(values).all() and np.isfinite(slopes).all()):
+        _refuse_exceptions(what, function, points)
+    for point, value, slope in zip(points, values, slopes, strict=True):
+        where = ", ".join(f"{float(x):g}" for x in point)
+        if not np.isfinite(value):
+            raise ValueError(f"{what} is {value} at ({where}).")
+        if not np.isfinite(slope):
+            raise ValueError(f"{what} has the derivative {slope} at ({where}).")
+        low, middle, high = differences(plain_function(function), point)
+        near = tolerance * (1 + abs(middle))
+        at_kink = min(low, high) - near <= slope <= max(low, high) + near
+        if not (abs(slope - middle) <= near or at_kink or np.isnan(middle)):
+            whose = "derived" if derivative is None else f"given by {describe(derivative)}"
+            raise ValueError(
+                f"{what}: its derivative {whose} is {slope:g} at ({where}), but central "
+                f"differences of its values give {middle:g}."
+            )
+
+
+def _refuse_exceptions(what, function, points):
+    """Name the first point at which the Python function raises; compiled, it gave NaN."""
+    for point in points:
+        try:
+            plain_function(function)(*map(float, point))
+        except Exception as error:
+            where = ", ".join(f"{float(x):g}" for x in point)
+            kind = type(error).__name__
+            raise ValueError(f"{what} raises {kind}: {error} at ({where}).") from error
+
+
+def differences(function, point):
+    """Backward, central and forward difference quotient; NaN where Python raises."""
+    *fixed, x = map(float, point)
+    step = STEP * max(1.0, abs(x))
+    try:
+        below, here, above = (float(function(*fixed, x + d)) for d in (-step, 0.0, step))
+    except Exception:  # compiled code gave a number here, so training can go on
+        return np.nan, np.nan, np.nan
+    return (here - below) / step, (above - below) / (2 * step), (above - here) / step
+
+
+class Watch:
+    """The reports of the users' functions in one fit.
+
+    Parameters
+    ----------
+    activations : sequence of Activation
+    loss : Loss
+    targets : ndarray of shape (n_samples, n_outputs)
+        Their values are those on which the loss is checked.
+    dtype : dtype
+    """
+
+    def __init__(self, activations, loss, targets, dtype):
+        self.kernels = []
+        for row in dict.fromkeys(activations):
+            if not is_ours(row.value) or not is_ours(row.slope):
+                self._add("activation", row, kernels.activation_kernel(row, dtype))
+                check_activation(row, dtype)
+        if not is_ours(loss.value) or not is_ours(loss.gradient):
+            self._add("loss", loss, kernels.loss_kernel(loss, dtype))
+            check_loss(loss, targets, dtype)
+        self.forget()
+
+    def _add(self, kind, row, kernel):
+        self.kernels.append((f"{kind} {describe(row.value)}", kernel))
+
+    def forget(self):
+        """Clear the reports."""
+        for _, kernel in self.kernels:
+            kernel.report[0] = 0
+
+    def failure(self):
+        """Sentence about the first function that failed since `forget`, or None."""
+        for name, kernel in self.kernels:
+            if kernel.report[0] == kernels.RAISED:
+                return f"{name} raised an exception"
+            if kernel.report[0] == kernels.NOT_FINITE:
+                return f"{name}, or its derivative, is NaN or infinite for a finite argument"
+        return None
