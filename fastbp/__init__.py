@@ -4,7 +4,16 @@ This file lists the public names and nothing else.  Importing it loads neither N
 and chooses no engine: that happens at the first fit.
 """
 
+from fastbp.activations import Activation
 from fastbp.estimators import BackpropClassifier, BackpropRegressor
+from fastbp.losses import Loss
 from fastbp.versions import __version__, show_versions
 
-__all__ = ["BackpropClassifier", "BackpropRegressor", "__version__", "show_versions"]
+__all__ = [
+    "Activation",
+    "BackpropClassifier",
+    "BackpropRegressor",
+    "Loss",
+    "__version__",
+    "show_versions",
+]

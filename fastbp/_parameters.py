@@ -9,9 +9,9 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from fastbp.activations import ACTIVATIONS
+from fastbp.activations import ACTIVATIONS, Activation
 from fastbp.engine import ENGINE_NAMES
-from fastbp.losses import CLASSIFICATION_LOSSES, REGRESSION_LOSSES
+from fastbp.losses import CLASSIFICATION_LOSSES, REGRESSION_LOSSES, Loss
 from fastbp.optimizers import OPTIMIZERS
 from fastbp.schedules import SCHEDULES
 
@@ -52,6 +52,22 @@ def _instance_of(*types):
     return lambda value: isinstance(value, types), nouns.replace("builtins.", "")
 
 
+def _activation_rule(value):
+    """Whether a value is a name, a function or a description of an activation."""
+    if isinstance(value, str):
+        return value in ACTIVATIONS
+    return callable(value) or isinstance(value, Activation)
+
+
+def _activations_rule(value):
+    return isinstance(value, list | tuple) and all(map(_activation_rule, value))
+
+
+def _loss_rules(names):
+    """Rules for a loss: a name, or something of the user's own."""
+    return _one_of(*names), (callable, "a function of y_true and raw"), _instance_of(Loss)
+
+
 _INF = float("inf")
 _NONE = _same(None)
 _BOOLEAN = _instance_of(bool, np.bool_)
@@ -69,7 +85,12 @@ def _layer_sizes_rule(value):
 
 _SHARED_PARAMETERS = {
     "hidden_layer_sizes": ((_layer_sizes_rule, "an int >= 1 or an array-like of ints >= 1"),),
-    "activation": (_one_of(*ACTIVATIONS),),
+    "activation": (
+        _one_of(*ACTIVATIONS),
+        (callable, "a function of z"),
+        _instance_of(Activation),
+        (_activations_rule, "a list of these"),
+    ),
     "solver": (_one_of(*OPTIMIZERS),),
     "alpha": (_number(Real, "[", 0.0, _INF, ")"),),
     "batch_size": (_one_of("auto"), _COUNT),
@@ -95,8 +116,8 @@ _SHARED_PARAMETERS = {
     "n_threads": (_COUNT, _same(-1), _NONE),
     "engine": (_one_of(*ENGINE_NAMES),),
 }
-CLASSIFIER_PARAMETERS = {"loss": (_one_of(*CLASSIFICATION_LOSSES),), **_SHARED_PARAMETERS}
-REGRESSOR_PARAMETERS = {"loss": (_one_of(*REGRESSION_LOSSES),), **_SHARED_PARAMETERS}
+CLASSIFIER_PARAMETERS = {"loss": _loss_rules(CLASSIFICATION_LOSSES), **_SHARED_PARAMETERS}
+REGRESSOR_PARAMETERS = {"loss": _loss_rules(REGRESSION_LOSSES), **_SHARED_PARAMETERS}
 
 
 def hidden_sizes(hidden_layer_sizes):

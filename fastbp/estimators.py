@@ -33,10 +33,10 @@ from fastbp._validation import (
     kind_of_target,
     unchanged_on_error,
 )
-from fastbp.activations import ACTIVATIONS
-from fastbp.engine import get_engine
+from fastbp.activations import activations_for
+from fastbp.engine import get_engine, watch_formulas
 from fastbp.lbfgs import train_lbfgs
-from fastbp.losses import LOSSES, loss_for
+from fastbp.losses import LOSSES, Loss, loss_for
 from fastbp.optimizers import OPTIMIZERS
 from fastbp.parallel import thread_ceiling
 from fastbp.randomness import own_stream
@@ -104,16 +104,18 @@ class _BaseBackprop(BaseEstimator):
         weights = check_sample_weight(self, sample_weight, X.shape[0], X.dtype)
 
         layers = (self.n_features_in_, *hidden_sizes(settings.hidden_layer_sizes), self.n_outputs_)
+        activations = activations_for(settings.activation, len(layers) - 2)
         problem = Problem(
             engine=engine,
             layer_sizes=layers,
-            activations=[ACTIVATIONS[settings.activation]] * (len(layers) - 2),
+            activations=activations,
             loss=loss,
             dtype=X.dtype,
             X=X,
             targets=targets,
             sample_weight=weights,
             n_threads=thread_ceiling(settings.n_threads),
+            watch=watch_formulas(activations, loss, targets, X.dtype),
         )
         settings.feature_names = getattr(self, "feature_names_in_", None)
         with own_stream(settings.random_state) as (random_state, bits):
@@ -132,7 +134,7 @@ class _BaseBackprop(BaseEstimator):
         """Where training starts: drawn weights, or what the last call reached."""
         layers = problem.layer_sizes
         if fresh:
-            rows = problem.activations or [ACTIVATIONS[settings.activation]]
+            rows = problem.activations or activations_for(settings.activation or "identity", 1)
             return Progress(network.initial_params(layers, rows, random_state, dtype))
         self._check_same_layers(layers)
         params = network.flatten(self.coefs_, self.intercepts_, dtype)
@@ -184,7 +186,7 @@ class _BaseBackprop(BaseEstimator):
             intercepts = [biases.astype(dtype) for biases in intercepts]
         scores = np.empty((X.shape[0], self.n_outputs_), dtype)
         n_threads = 1 if len(scores) == 1 else thread_ceiling(self.n_threads)
-        activations = [ACTIVATIONS[self.activation]] * (len(coefs) - 1)
+        activations = activations_for(self.activation, len(coefs) - 1)
         engine.predict_into(coefs, intercepts, activations, X, scores, n_threads)
         if self.dtype is not None:
             dtype = np.float32 if given == np.float32 else np.float64
@@ -220,10 +222,15 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
     ----------
     hidden_layer_sizes : int or array-like of int, default=(100,)
         Number of units of each hidden layer; ``()`` for none (a linear model).
-    activation : {'identity', 'logistic', 'tanh', 'relu'}, default='relu'
-        Activation function of the hidden layers.
-    loss : {'log_loss'}, default='log_loss'
-        Cross-entropy of the softmax (multiclass) or logistic (binary, multilabel) output.
+    activation : {'identity', 'logistic', 'tanh', 'relu'}, function, Activation or list, \
+            default='relu'
+        Activation function of the hidden layers, or a list with one for each.  A function of yours
+        is a scalar Python function ``f(z)``; Numba compiles it at the first fit (about a second)
+        and differentiates it. :class:`~fastbp.Activation` holds one with settings.
+    loss : 'log_loss', function or Loss, default='log_loss'
+        Cross-entropy of the softmax (multiclass) or logistic (binary, multilabel) output; or, for
+        binary and multilabel targets, a scalar Python function ``g(y_true, raw)`` of yours, with
+        `y_true` 0 or 1 and the score before the logistic function.
     solver : {'lbfgs', 'sgd', 'adam'}, default='adam'
         'adam' and 'sgd' step minibatch by minibatch; 'lbfgs' is scipy's L-BFGS-B over the full
         batch, always in float64.
@@ -278,8 +285,9 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
     n_threads : int or None, default=None
         Most threads to use: None lets the engine decide, -1 is all cores. The result does not
         depend on it.
-    engine : {'auto', 'cython'}, default='auto'
-        Compiled engine that computes.
+    engine : {'auto', 'cython', 'numba'}, default='auto'
+        What computes: the compiled extension ('cython'), or code that Numba compiles when first
+        used, in one thread. 'auto' is 'cython', or 'numba' where the extension was not built.
 
     Attributes
     ----------
@@ -521,12 +529,17 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
 
     Parameters
     ----------
-    loss : {'squared_error', 'poisson'}, default='squared_error'
-        Half the squared error, or half the Poisson deviance with log link (``y >= 0``).
+    loss : {'squared_error', 'poisson'}, function or Loss, default='squared_error'
+        Half the squared error, or half the Poisson deviance with log link (``y >= 0``); or a scalar
+        Python function ``g(y_true, raw)`` of yours, summed over the outputs.
+        :class:`~fastbp.Loss` holds one with settings, such as its link.
     hidden_layer_sizes : int or array-like of int, default=(100,)
         Number of units of each hidden layer; ``()`` for none (a linear model).
-    activation : {'identity', 'logistic', 'tanh', 'relu'}, default='relu'
-        Activation function of the hidden layers.
+    activation : {'identity', 'logistic', 'tanh', 'relu'}, function, Activation or list, \
+            default='relu'
+        Activation function of the hidden layers, or a list with one for each.  A function of yours
+        is a scalar Python function ``f(z)``; Numba compiles it at the first fit (about a second)
+        and differentiates it. :class:`~fastbp.Activation` holds one with settings.
     solver : {'lbfgs', 'sgd', 'adam'}, default='adam'
         'adam' and 'sgd' step minibatch by minibatch; 'lbfgs' is scipy's L-BFGS-B over the full
         batch, always in float64.
@@ -580,8 +593,9 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
     n_threads : int or None, default=None
         Most threads to use: None lets the engine decide, -1 is all cores. The result does not
         depend on it.
-    engine : {'auto', 'cython'}, default='auto'
-        Compiled engine that computes.
+    engine : {'auto', 'cython', 'numba'}, default='auto'
+        What computes: the compiled extension ('cython'), or code that Numba compiles when first
+        used, in one thread. 'auto' is 'cython', or 'numba' where the extension was not built.
 
     Attributes
     ----------
@@ -727,6 +741,6 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
-        row = LOSSES.get(self.loss) if isinstance(self.loss, str) else None
-        tags.target_tags.positive_only = row is not None and row.target_min == 0.0
+        row = LOSSES.get(self.loss) if isinstance(self.loss, str) else self.loss
+        tags.target_tags.positive_only = isinstance(row, Loss) and row.target_min == 0.0
         return tags

@@ -32,7 +32,7 @@ def train_lbfgs(problem, settings, progress):
         If loss or weights become non-finite.
     """
     session = problem.open_session(progress.params, min(ROWS_PER_BLOCK, problem.X.shape[0]))
-    descent = Descent(problem, session, float(settings.alpha), progress.params)
+    descent = Descent(problem, session, settings, progress.params)
     try:
         with one_blas_thread():
             result = scipy.optimize.minimize(
@@ -65,10 +65,11 @@ def train_lbfgs(problem, settings, progress):
 class Descent:
     """The objective that scipy calls, and the last point that it accepted."""
 
-    def __init__(self, problem, session, alpha, x):
+    def __init__(self, problem, session, settings, x):
         self.problem = problem
         self.session = session
-        self.alpha = alpha
+        self.settings = settings
+        self.alpha = float(settings.alpha)
         self.gradient = np.empty_like(x)
         self.x, self.loss, self.n_iter = x, None, 0
         self.last_loss = None
@@ -84,6 +85,9 @@ class Descent:
             gradient=self.gradient,
             mean_gradient=self.problem.loss.output_mean,
         )
+        if np.isnan(self.last_loss) and self.problem.watch and self.problem.watch.failure():
+            when = f"iteration {self.n_iter + 1}"
+            raise ValueError(explain_divergence(self.problem, self.settings, when))
         return self.last_loss, self.gradient.copy()
 
     def finish_iteration(self, x):

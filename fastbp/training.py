@@ -36,6 +36,7 @@ class Problem:
     targets: np.ndarray
     sample_weight: np.ndarray | None
     n_threads: int
+    watch: Any = None  # over the user's functions, if there are any
 
     def open_session(self, params, batch_size):
         """Make a working copy of `params` in the engine; the caller closes it."""
@@ -217,7 +218,7 @@ class Run:
         """Train until no progress, or `max_iter` epochs (then warn unless incremental)."""
         progress, verbose = self.progress, self.settings.verbose
         schedule = SCHEDULES[self.optimizer["schedule"]]
-        watched = self.validation or verbose or schedule.after_epoch
+        watched = self.validation or verbose or schedule.after_epoch or self.problem.watch
         losses = np.empty(1 if watched else min(max_iter, EPOCHS_PER_CALL))
         while progress.n_iter < max_iter:
             self.train_epochs(losses[: max_iter - progress.n_iter])
@@ -265,8 +266,23 @@ class Run:
                 progress.t += done * len(self.order)
                 progress.loss_curve += losses[:done].tolist()
                 progress.loss = progress.loss_curve[-1]
-        if not self.session.finite:
+        if not self.session.finite or self.hides_failure():
             raise ValueError(explain_divergence(problem, self.settings, f"epoch {progress.n_iter}"))
+
+    def hides_failure(self):
+        """Whether a user's function failed and a later layer made a finite number of it.
+
+        Another fit may have left the report, so it is asked for again with this fit's weights.
+        """
+        watch = self.problem.watch
+        if watch is None or watch.failure() is None:
+            return False
+        watch.forget()
+        scores = np.empty(
+            (self.problem.X.shape[0], self.problem.layer_sizes[-1]), self.problem.dtype
+        )
+        self.session.predict_into(self.problem.X, scores)
+        return watch.failure() is not None
 
     def validate(self):
         """Score the validation set; keep the weights if they are the best so far."""
@@ -315,7 +331,8 @@ def explain_divergence(problem, settings, when):
     else:
         sizes = np.maximum(X.max(axis=0), -X.min(axis=0))
     column = int(sizes.argmax())
-    causes = []
+    failure = problem.watch and problem.watch.failure()
+    causes = [failure] if failure else []
     if sizes[column] > LARGE:
         label = f"{column}" if names is None else f"{column} ({names[column]!r})"
         causes.append(

@@ -17,7 +17,7 @@ PACKAGE = Path(fastbp.__file__).parent
 FLOORS = [
     {"engine", "engine.copies", "descriptions"},
     {"activations", "losses", "optimizers", "schedules"},
-    {"callbacks", "parallel", "network"},
+    {"callbacks", "parallel", "network", "randomness"},
     {"_parameters", "scoring"},
     {"_validation"},
     {"training"},

@@ -328,34 +328,41 @@ def _logaddexp(x, y):
 # --- functions that choose -----------------------------------------------------------------------
 
 
+@register_jitable(**INLINE)
+def _choose(x, y, take_y):
+    """X or y; of equal values the mean slope, as abs has slope 0 at 0."""
+    mean = dual(x.value, (x.slope + y.slope) / value_as(2, x.value))
+    return mean if x.value == y.value else (y if take_y else x)
+
+
 @rule_of_two(max)
 def _max(x, y):
-    return y if y.value > x.value else x
+    return _choose(x, y, y.value > x.value)
 
 
 @rule_of_two(min)
 def _min(x, y):
-    return y if y.value < x.value else x
+    return _choose(x, y, y.value < x.value)
 
 
 @rule_of_two(np.maximum)
 def _maximum(x, y):
-    return x if (x.value >= y.value or x.value != x.value) else y
+    return _choose(x, y, not (x.value >= y.value or x.value != x.value))
 
 
 @rule_of_two(np.minimum)
 def _minimum(x, y):
-    return x if (x.value <= y.value or x.value != x.value) else y
+    return _choose(x, y, not (x.value <= y.value or x.value != x.value))
 
 
 @rule_of_two(np.fmax)
 def _fmax(x, y):
-    return x if (x.value >= y.value or y.value != y.value) else y
+    return _choose(x, y, not (x.value >= y.value or y.value != y.value))
 
 
 @rule_of_two(np.fmin)
 def _fmin(x, y):
-    return x if (x.value <= y.value or y.value != y.value) else y
+    return _choose(x, y, not (x.value <= y.value or y.value != y.value))
 
 
 @rule_of_two(math.copysign, np.copysign)

@@ -80,7 +80,7 @@ def significand(typing_context, x):
 
 @intrinsic
 def add_freely(typing_context, total, x):
-    """Return total + x where the order of a loop's additions is free, so that it keeps its vectors."""
+    """Return total + x; a loop may add in any order, and so keeps its vectors."""
 
     def generate(context, builder, signature, arguments):
         return builder.fadd(*arguments, flags=("reassoc", "nsz"))

@@ -42,7 +42,7 @@ def given_slope(at):
 
 
 def derived_gradient(y, s):
-    """Derivative of loss(y, s) by s, carried along with the loss."""
+    """Differentiate loss(y, s) by s, carried along with the loss."""
     return slope_as(VALUE(dual(y, value_as(0, s)), dual(s, value_as(1, s))), s)
 
 

@@ -9,7 +9,6 @@ is cut into blocks of rows, after any of which the caller may look for signals. 
 from collections import namedtuple
 
 import numpy as np
-from numba import carray
 
 from fastbp.engine.numba.addresses import (
     call_forward,
@@ -83,7 +82,7 @@ def sparse_product(network, data, first, rows, W, b, out):
         row = data.order[first + i]
         begin = index(data.indptr, data.index_bytes, row)
         end = index(data.indptr, data.index_bytes, row + 1)
-        values = carray(pointer(data.x, network.params), end)
+        values = pointer(data.x, network.params)
         out[i] = b
         for at in range(begin, end):
             k, x = index(data.indices, data.index_bytes, at), values[at]
@@ -99,7 +98,7 @@ def sparse_gradient(network, data, first, rows, delta, G):
         row = data.order[first + i]
         begin = index(data.indptr, data.index_bytes, row)
         end = index(data.indptr, data.index_bytes, row + 1)
-        values = carray(pointer(data.x, network.params), end)
+        values = pointer(data.x, network.params)
         for at in range(begin, end):
             k, x = index(data.indices, data.index_bytes, at), values[at]
             for j in range(delta.shape[1]):
@@ -110,16 +109,17 @@ def sparse_gradient(network, data, first, rows, delta, G):
 def gather(network, data, first, rows, out):
     """out[i] = X[order[first + i]]."""
     n = out.shape[1]
-    X = carray(pointer(data.x, network.params), data.order.size * n)
+    X = pointer(data.x, network.params)
     for i in range(rows):
         at = data.order[first + i] * n
-        out[i] = X[at : at + n]
+        for j in range(n):
+            out[i, j] = X[at + j]
 
 
 @jit
 def gather_columns(network, data, address, n_columns, first, rows, out):
     """out[c, i] = Y[order[first + i], c], `out` flat."""
-    Y = carray(pointer(address, network.params), data.order.size * n_columns)
+    Y = pointer(address, network.params)
     for c in range(n_columns):
         for i in range(rows):
             out[c * rows + i] = Y[data.order[first + i] * n_columns + c]
@@ -244,7 +244,7 @@ def sum_of_weights(network, data, first, end):
     """Sum of the sample weights of a minibatch in row order."""
     if data.sample_weight == 0:
         return float(end - first)
-    weights = carray(pointer(data.sample_weight, network.params), data.order.size)
+    weights = pointer(data.sample_weight, network.params)
     total = 0.0
     for i in range(first, end):
         total += weights[data.order[i]]

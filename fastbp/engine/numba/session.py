@@ -89,11 +89,14 @@ def describe_data(X, network, targets=None, sample_weight=None, order=None, n_ta
         raise ValueError("order must be a contiguous int64 vector of rows")
     if order.min() < 0 or order.max() >= n_samples:
         raise ValueError(f"order names rows outside of an X with {n_samples} rows")
-    for vector, kind in ((sample_weight, dtype),):
-        if vector is not None and not (
-            vector.shape == (n_samples,) and vector.dtype == kind and vector.flags.c_contiguous
-        ):
-            raise ValueError(f"expected a contiguous {kind} vector of {n_samples} numbers")
+    if sample_weight is not None and not (
+        sample_weight.shape == (n_samples,)
+        and sample_weight.dtype == dtype
+        and sample_weight.flags.c_contiguous
+    ):
+        raise ValueError(
+            f"sample_weight must be a contiguous {dtype} vector of {n_samples} numbers"
+        )
     if targets is not None and len(targets) != n_samples:
         raise ValueError(f"X has {n_samples} rows, targets has {len(targets)}")
     return minibatch.Data(
@@ -252,8 +255,6 @@ class Session:
             shuffle = np.random.RandomState(shuffle)  # draws from it, and leaves it advanced
         self.progress.counts[minibatch.STEP] = 0
         self.epochs_done, stopped = 0, False
-        if isinstance(shuffle, np.random.BitGenerator):
-            shuffle = np.random.RandomState(shuffle)
         try:
             while self.epochs_done < n_epochs and not stopped:
                 if shuffle is not None:
