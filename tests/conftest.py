@@ -1,5 +1,7 @@
 """Fixtures shared by the tests: the engines under test, on each instruction set of the machine."""
 
+import warnings
+
 import pytest
 from threadpoolctl import threadpool_limits
 
@@ -9,8 +11,11 @@ from fastbp.engine import get_engine
 # a busy machine they then wait for each other a hundred times longer than they compute.
 threadpool_limits(1, user_api="blas")
 
-# Every engine behind the door goes through the same tests.
-ENGINES = ["cython"]
+# Every engine behind the door goes through the same tests; an install without the extension has
+# only the one that needs no C compiler, of which it is warned once.
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", RuntimeWarning)
+    ENGINES = ["numba"] if get_engine().NAME == "numba" else ["cython", "numba"]
 
 
 @pytest.fixture(params=ENGINES)
@@ -19,15 +24,31 @@ def engine(request):
     return get_engine(request.param)
 
 
-@pytest.fixture(
-    params=[
-        (name, isa) for name in ENGINES for isa in get_engine(name).supported_instruction_sets()
-    ],
-    ids=lambda pair: "-".join(pair),
-)
+@pytest.fixture
+def compiled_engine():
+    """The engine with kernels of its own, for what the one on BLAS does not promise."""
+    if "cython" not in ENGINES:
+        pytest.skip("the compiled engine is not built")
+    return get_engine("cython")
+
+
+PAIRS = [(name, isa) for name in ENGINES for isa in get_engine(name).supported_instruction_sets()]
+
+
+@pytest.fixture(params=PAIRS, ids="-".join)
 def forced_engine(request):
     """An engine module made to use one instruction set, and let go afterwards."""
-    name, instruction_set = request.param
+    yield from force(*request.param)
+
+
+@pytest.fixture(params=[pair for pair in PAIRS if pair[0] == "cython"], ids="-".join)
+def forced_compiled_engine(request):
+    """As `forced_engine`, for what only the compiled engine promises."""
+    yield from force(*request.param)
+
+
+def force(name, instruction_set):
+    """Yield an engine that uses this instruction set."""
     engine = get_engine(name)
     before = engine.instruction_set()
     engine.set_instruction_set(instruction_set)

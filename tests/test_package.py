@@ -58,24 +58,58 @@ class Missing:
         if name.startswith("fastbp.engine.native."):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Missing())
+import warnings
 import numpy as np
 from fastbp import BackpropClassifier, show_versions
-show_versions()
-try:
-    BackpropClassifier(max_iter=1).fit(np.eye(4), [0, 1, 0, 1])
-except ImportError as error:
-    print("ImportError:", error)
+for engine in ("auto", "auto", "cython"):
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("always", RuntimeWarning)
+            BackpropClassifier(max_iter=1, engine=engine).fit(np.eye(4), [0, 1, 0, 1])
+        print(engine, len(caught), *[warning.message for warning in caught])
+    except ImportError as error:
+        print("ImportError:", error)
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    show_versions()
 """
 
 
 def test_missing_extension_is_explained():
-    """The install succeeds without a compiler; the first use says what is missing."""
+    """The install succeeds without a compiler: Numba computes, and one warning says what to do."""
     code, out, err = run(WITHOUT_EXTENSION)
     assert code == 0, err
-    assert "ImportError:" in out
-    message = out.split("ImportError:")[1]
-    assert "install" in message
-    assert "compiler" in message
+    first, second, message, *versions = out.splitlines()
+    assert first.startswith("auto 1 ")
+    assert second == "auto 0"
+    assert message.startswith("ImportError:")
+    for text in (first, message):
+        assert "install" in text
+        assert "compiler" in text
+    assert "numba" in next(line for line in versions if line.startswith("engine"))
+
+
+WITHOUT_NUMBA = """
+import sys
+sys.modules["numba"] = None
+import numpy as np
+from fastbp import BackpropClassifier
+for settings in ({"engine": "numba"}, {"activation": lambda z: z}, {"loss": lambda y, s: s}):
+    try:
+        BackpropClassifier(**settings).fit(np.eye(4), [0, 1, 0, 1])
+    except ImportError as error:
+        print(error)
+"""
+
+
+def test_missing_numba_is_explained():
+    code, out, err = run(WITHOUT_NUMBA)
+    assert code == 0, err
+    messages = out.splitlines()
+    assert len(messages) == 3
+    for message in messages:
+        assert "pip install --upgrade numba" in message
 
 
 def test_module_help():

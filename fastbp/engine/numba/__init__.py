@@ -27,6 +27,15 @@ __all__ = [
 ]
 
 
+def _softmax(scores):
+    e = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return e / e.sum(axis=1, keepdims=True, dtype=np.longdouble).astype(e.dtype)
+
+
+def _exp(scores):
+    return np.exp(scores, dtype=np.float64)  # NumPy's float32 loop is off by more than 2 ulp
+
+
 def _log_logistic(scores):
     return -np.logaddexp(0, -scores)
 
@@ -34,8 +43,8 @@ def _log_logistic(scores):
 TRANSFORMS = {
     "identity": lambda scores: scores,
     "logistic": scipy.special.expit,
-    "softmax": lambda scores: scipy.special.softmax(scores, axis=1),
-    "exp": np.exp,
+    "softmax": _softmax,
+    "exp": _exp,
     "log_logistic": _log_logistic,
     "log_softmax": lambda scores: scipy.special.log_softmax(scores, axis=1),
 }

@@ -84,10 +84,11 @@ def describe_data(X, network, targets=None, sample_weight=None, order=None, n_ta
         check_matrix(X, dtype, n_features)
     if targets is not None:
         check_matrix(targets, dtype, n_targets)
-    order = np.arange(n_samples) if order is None else order
-    if order.dtype != np.int64 or not order.flags.c_contiguous or len(order) == 0:
+    if order is None:
+        order = np.arange(n_samples)
+    elif order.dtype != np.int64 or not order.flags.c_contiguous or len(order) == 0:
         raise ValueError("order must be a contiguous int64 vector of rows")
-    if order.min() < 0 or order.max() >= n_samples:
+    elif order.min() < 0 or order.max() >= n_samples:
         raise ValueError(f"order names rows outside of an X with {n_samples} rows")
     if sample_weight is not None and not (
         sample_weight.shape == (n_samples,)
@@ -117,7 +118,7 @@ def _address(array):
 def predict_blocks(network, buffers, data, out):
     """Raw scores of all rows, block by block."""
     capacity, n_samples = len(buffers.scores) // out.shape[1], len(out)
-    for first in range(0, n_samples, capacity):
+    for first in range(0, n_samples, max(capacity, 1)):
         rows = min(capacity, n_samples - first)
         minibatch.predict_block(network, buffers, data, first, rows, out)
 
