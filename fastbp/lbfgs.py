@@ -76,6 +76,8 @@ class Descent:
 
     def loss_and_gradient(self, x):
         """Loss at `x`, and a new array of its gradient."""
+        if self.problem.watch:
+            self.problem.watch.forget()
         self.last_loss = self.session.loss_and_gradient(
             x,
             self.problem.X,
@@ -85,13 +87,21 @@ class Descent:
             gradient=self.gradient,
             mean_gradient=self.problem.loss.output_mean,
         )
-        if np.isnan(self.last_loss) and self.problem.watch and self.problem.watch.failure():
+        if np.isnan(self.last_loss):
+            self.refuse_failure()
+        return self.last_loss, self.gradient.copy()
+
+    def refuse_failure(self):
+        """Raise if a user's function failed at the point where the loss was last computed."""
+        if self.problem.watch and self.problem.watch.failure():
             when = f"iteration {self.n_iter + 1}"
             raise ValueError(explain_divergence(self.problem, self.settings, when))
-        return self.last_loss, self.gradient.copy()
 
     def finish_iteration(self, x):
         """Remember the accepted `x`: what an interrupted fit keeps."""
+        if self.problem.watch and self.problem.watch.failure():
+            self.loss_and_gradient(x)  # the report may be another fit's
+            self.refuse_failure()
         self.x, self.loss, self.n_iter = x.copy(), self.last_loss, self.n_iter + 1
 
 

@@ -1,8 +1,7 @@
 """Fixtures shared by the tests: the engines under test, on each instruction set of the machine."""
 
-import warnings
-
 import pytest
+from engines import ENGINES
 from threadpoolctl import threadpool_limits
 
 from fastbp.engine import get_engine
@@ -11,17 +10,17 @@ from fastbp.engine import get_engine
 # a busy machine they then wait for each other a hundred times longer than they compute.
 threadpool_limits(1, user_api="blas")
 
-# Every engine behind the door goes through the same tests; an install without the extension has
-# only the one that needs no C compiler, of which it is warned once.
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore", RuntimeWarning)
-    ENGINES = ["numba"] if get_engine().NAME == "numba" else ["cython", "numba"]
-
 
 @pytest.fixture(params=ENGINES)
-def engine(request):
+def engine_name(request):
+    """Name of an engine, as users write it."""
+    return request.param
+
+
+@pytest.fixture
+def engine(engine_name):
     """An engine module."""
-    return get_engine(request.param)
+    return get_engine(engine_name)
 
 
 @pytest.fixture

@@ -796,7 +796,9 @@ def test_prediction_of_a_row_ignores_its_neighbours(forced_compiled_engine, size
 
         def predict_flat(X, n_threads=1):
             scores = np.full((X.shape[0], sizes[-1]), np.nan, dtype)
-            forced_compiled_engine.predict_into(coefs, intercepts, rows, X, scores, n_threads=n_threads)
+            forced_compiled_engine.predict_into(
+                coefs, intercepts, rows, X, scores, n_threads=n_threads
+            )
             return scores
 
         whole = predict_packed(X)

@@ -28,6 +28,14 @@ DATA = {
     "counts": lambda: draw_counts(61, 5),
 }
 
+OURS = {"dtype": None, "engine": "auto"}
+
+
+@pytest.fixture(autouse=True)
+def each_engine(engine_name, monkeypatch):
+    monkeypatch.setitem(OURS, "engine", engine_name)
+
+
 BASE = dict(hidden_layer_sizes=(7, 3), max_iter=10, batch_size=16, random_state=1, tol=0.0)
 
 
@@ -38,10 +46,10 @@ def make_pair(kind, **params):
         params = {"max_iter": 5, **params}
     params = {**BASE, **params}
     if kind in ("binary", "multiclass", "multilabel"):
-        return BackpropClassifier(dtype=None, **params), MLPClassifier(**params)
+        return BackpropClassifier(**OURS, **params), MLPClassifier(**params)
     if kind == "counts":
         params = {"loss": "poisson", **params}
-    return BackpropRegressor(dtype=None, **params), MLPRegressor(**params)
+    return BackpropRegressor(**OURS, **params), MLPRegressor(**params)
 
 
 def call(method, *args, **kwargs):

@@ -4,6 +4,7 @@ from unittest import SkipTest
 
 import numpy as np
 import pytest
+from engines import ENGINES
 from problems import draw_classes, draw_regression
 from sklearn.base import clone, is_classifier
 from sklearn.neural_network import MLPClassifier, MLPRegressor
@@ -41,7 +42,12 @@ def run(check, estimator):
 
 
 @parametrize_with_checks(
-    [estimator(dtype=dtype) for estimator in ESTIMATORS for dtype in (None, "float64")]
+    [
+        estimator(dtype=dtype, engine=engine)
+        for engine in ENGINES
+        for estimator in ESTIMATORS
+        for dtype in (None, "float64")
+    ]
 )
 def test_checks_in_float64(estimator, check):
     run(check, estimator)

@@ -9,7 +9,7 @@ are compiled in every process.
 
 import hashlib
 from pathlib import Path
-from types import FunctionType
+from types import CellType, FunctionType
 
 from numba import njit
 
@@ -48,9 +48,11 @@ def jit(function):
 
 
 def copy_with(function, name, **names):
-    """Copy a function under another name, with some of its global names bound anew."""
-    copy = FunctionType(
-        function.__code__, {**function.__globals__, **names}, name, function.__defaults__
-    )
+    """Copy a function under another name, with some of the names that it reads bound anew."""
+    code, cells = function.__code__, function.__closure__ or ()
+    bound = {**function.__globals__, **names}
+    closed = (names.get(n, c.cell_contents) for n, c in zip(code.co_freevars, cells, strict=True))
+    closure = tuple(map(CellType, closed))
+    copy = FunctionType(code, bound, name, function.__defaults__, closure)
     copy.__qualname__ = name
     return copy

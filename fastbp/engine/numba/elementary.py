@@ -186,6 +186,13 @@ def tanh(form):
 
 
 @vector_function
+def count_bad(form):
+    """0 for a finite x, 1 for NaN and infinity."""
+    largest, zero, one = form.real(np.finfo(form.real).max), form.real(0), form.real(1)
+    return lambda x: zero if abs(x) <= largest else one
+
+
+@vector_function
 def limit(form):
     """X, but no more than the largest finite number."""
     largest = form.real(np.finfo(form.real).max)

@@ -44,6 +44,8 @@ def identity_of(function):
     if function is None or is_ours(function):
         return function
     function = plain_function(function)
+    if not isinstance(function, FunctionType):
+        return function
     seen = []
     for name, value in sorted(_surroundings(function).items()):
         if _is_helper(value, function):
@@ -61,7 +63,7 @@ def _jit(function):
     function = plain_function(function)
     helpers = {
         name: _jit(value)
-        for name, value in inspect.getclosurevars(function).globals.items()
+        for name, value in _surroundings(function).items()
         if _is_helper(value, function)
     }
     if helpers:

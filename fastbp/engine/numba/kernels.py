@@ -16,7 +16,7 @@ from numba import carray, cfunc, njit, types
 from fastbp.engine.numba.addresses import is_null, store_int
 from fastbp.engine.numba.caching import OPTIONS, cached, copy_with
 from fastbp.engine.numba.duals import Dual, dual, slope_as, value_as
-from fastbp.engine.numba.elementary import add_freely
+from fastbp.engine.numba.elementary import add_freely, count_bad
 from fastbp.engine.numba.formulas import compile_formula, identity_of, is_ours
 
 # What a kernel of a user's formula writes into its `report`: an exception cannot leave C code.
@@ -58,8 +58,8 @@ def values_of(a):
         z = a[i]
         y = value_as(VALUE(dual(z, z)), z)
         a[i] = y
-        before, after = add_freely(before, z - z), add_freely(after, y - y)
-    return before == before and after != after
+        before, after = add_freely(before, count_bad(z)), add_freely(after, count_bad(y))
+    return before == 0 and after > 0
 
 
 def times_slopes(delta, at):
@@ -68,8 +68,9 @@ def times_slopes(delta, at):
     for i in range(at.size):
         slope = DERIVATIVE(at[i])
         delta[i] *= slope
-        before, after = add_freely(before, at[i] - at[i]), add_freely(after, slope - slope)
-    return before == before and after != after
+        before = add_freely(before, count_bad(at[i]))
+        after = add_freely(after, count_bad(slope))
+    return before == 0 and after > 0
 
 
 def loss_column(y, s, weights, scale, row_loss):
@@ -81,9 +82,9 @@ def loss_column(y, s, weights, scale, row_loss):
         gradient = DERIVATIVE(y[i], raw)
         s[i] = gradient * (weights[i] * scale)
         row_loss[i] += loss
-        before = add_freely(before, raw - raw)
-        after = add_freely(after, (loss - loss) + (gradient - gradient))
-    return before == before and after != after
+        before = add_freely(before, count_bad(raw))
+        after = add_freely(after, count_bad(loss) + count_bad(gradient))
+    return before == 0 and after > 0
 
 
 def forward(a, z_keep, n):

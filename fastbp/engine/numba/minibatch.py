@@ -19,7 +19,7 @@ from fastbp.engine.numba.addresses import (
     pointer,
 )
 from fastbp.engine.numba.caching import jit
-from fastbp.engine.numba.elementary import add_freely
+from fastbp.engine.numba.elementary import add_freely, count_bad
 
 BLOCK_ROWS = 1024  # most rows of a block; larger minibatches take several
 
@@ -320,7 +320,7 @@ def predict_block(network, buffers, data, first, rows, out):
 @jit
 def all_finite_in(x):
     """Whether a flat array has neither NaN nor infinity."""
-    total = x[0] - x[0]
+    bad = count_bad(x[0])
     for i in range(x.size):
-        total = add_freely(total, x[i] - x[i])
-    return total == 0
+        bad = add_freely(bad, count_bad(x[i]))
+    return bad == 0

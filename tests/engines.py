@@ -1,0 +1,13 @@
+"""The engines under test.
+
+Every engine behind the door goes through the same tests; an install without the extension has only
+the one that needs no C compiler, of which a user is warned once.
+"""
+
+import warnings
+
+from fastbp.engine import get_engine
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", RuntimeWarning)
+    ENGINES = ["numba"] if get_engine().NAME == "numba" else ["cython", "numba"]
