@@ -87,13 +87,13 @@ class Descent:
             gradient=self.gradient,
             mean_gradient=self.problem.loss.output_mean,
         )
-        if np.isnan(self.last_loss):
-            self.refuse_failure()
+        if self.problem.watch and np.isnan(self.gradient.sum() + self.last_loss):
+            self.refuse_failure()  # infinity, far out on a line, is the search's own business
         return self.last_loss, self.gradient.copy()
 
     def refuse_failure(self):
         """Raise if a user's function failed at the point where the loss was last computed."""
-        if self.problem.watch and self.problem.watch.failure():
+        if self.problem.watch.failure():
             when = f"iteration {self.n_iter + 1}"
             raise ValueError(explain_divergence(self.problem, self.settings, when))
 
