@@ -138,6 +138,7 @@ cdef class Session:
         self.n_threads = min(n_threads, FB_TEAM_MAX)
         self.forced = True
         self.end_team()
+        self.plan.scratch = self.memory.take(self.plan.scratch_size * self.n_threads)
 
     def set_optimizer(self, optimizer, hyperparameters, slots=None, t=0):
         """Take the optimiser's row, its hyper-parameters and its state.

@@ -39,6 +39,8 @@ cdef struct Plan:
     int64_t n_packed
     char *w                                 # packed parameters; g and slots in the same layout
     char *g
+    char *scratch                           # one unit's gradient for each member
+    int64_t scratch_size
     char *slots[2]
     char *a0                                # gathered X
     char *scores
@@ -188,35 +190,48 @@ cdef void pass_over_rows(Plan *f, int member, int n_members, int64_t first, int6
         backward_layer(f, l, r0, rows)
 
 
-cdef void unit_gradient(Plan *f, Unit *u, int64_t rows, bint accumulate) noexcept nogil:
+cdef inline char *unit_place(Plan *f, Unit *u, char *scratch, int64_t *g_panel) noexcept nogil:
+    """Where the unit's weight gradient goes: scratch that stays in the first-level cache when its
+    update follows at once, else its place in the whole gradient. g_panel: OUT, its stride."""
+    cdef Layer *layer = &f.layers[u.layer]
+    g_panel[0] = layer.w_panel
+    if scratch == NULL:
+        return f.g + (layer.weight_at + u.p0 * layer.w_panel + u.k0 * f.lanes) * f.itemsize
+    if not layer.narrow:
+        g_panel[0] = u.n_k * f.lanes
+    return scratch
+
+
+cdef void unit_gradient(Plan *f, Unit *u, int64_t rows, bint accumulate,
+                        char *scratch) noexcept nogil:
     """grad_W = A^T delta and grad_b = sum of delta, for one unit."""
     cdef Layer *layer = &f.layers[u.layer]
     cdef const fb_kernels *k = f.kernels
-    cdef int64_t size = f.itemsize
+    cdef int64_t size = f.itemsize, g_panel
     cdef const char *a = f.a0 if u.layer == 0 else f.layers[u.layer - 1].a
-    cdef char *g = f.g + layer.weight_at * size
+    cdef char *g = unit_place(f, u, scratch, &g_panel)
     cdef char *g_bias = f.g + layer.bias_at * size
     if layer.narrow:
-        k.narrow_gradient(f.scores, f.capacity, a + u.p0 * f.panel * size, f.panel,
-                          g + u.p0 * layer.w_panel * size, rows, layer.n_out, u.n_panels,
-                          accumulate)
+        k.narrow_gradient(f.scores, f.capacity, a + u.p0 * f.panel * size, f.panel, g, rows,
+                          layer.n_out, u.n_panels, accumulate)
         if u.p0 == 0:
             k.column_sums(f.scores, f.capacity, g_bias, rows, layer.n_out, accumulate)
         return
     if not layer.sparse:
         k.weight_gradient(a + u.k0 // f.lanes * f.panel * size, f.panel,
-                          layer.delta + u.p0 * f.panel * size, f.panel,
-                          g + (u.p0 * layer.w_panel + u.k0 * f.lanes) * size, layer.w_panel, rows,
-                          u.n_k, u.n_panels, accumulate)
+                          layer.delta + u.p0 * f.panel * size, f.panel, g, g_panel, rows, u.n_k,
+                          u.n_panels, accumulate)
     if u.k0 == 0:
         k.panel_sums(layer.delta + u.p0 * f.panel * size, f.panel,
                      g_bias + u.p0 * f.lanes * size, rows, u.n_panels, accumulate)
 
 
-cdef inline double update_range(Plan *f, int64_t at, int64_t n, double l2) noexcept nogil:
+cdef inline double update_range(Plan *f, int64_t at, const char *g, int64_t n,
+                                double l2) noexcept nogil:
+    """Step n parameters from place `at` of the packed vector along g (NULL: their place in it)."""
     cdef int64_t byte = at * f.itemsize
     return f.optimizer.update(
-        f.w + byte, f.g + byte, f.slots[0] + byte,
+        f.w + byte, f.g + byte if g == NULL else g, f.slots[0] + byte,
         NULL if f.slots[1] == NULL else f.slots[1] + byte, n, l2, f.h)
 
 
@@ -231,29 +246,32 @@ cdef inline void transpose_panel(Plan *f, Layer *layer, int64_t p, int64_t k0,
         k += P
 
 
-cdef void unit_update(Plan *f, int index, double l2) noexcept nogil:
+cdef void unit_update(Plan *f, int index, double l2, char *scratch) noexcept nogil:
     """One optimiser step for the unit's weights and biases; refreshes its part of W^T."""
     cdef Unit *u = &f.units[index]
     cdef Layer *layer = &f.layers[u.layer]
-    cdef int64_t p, at, P = f.lanes
+    cdef int64_t p, P = f.lanes, g_panel
+    cdef char *g = unit_place(f, u, scratch, &g_panel)
     cdef double squares = 0
     if layer.narrow:
-        squares = update_range(f, layer.weight_at + u.p0 * layer.w_panel,
+        squares = update_range(f, layer.weight_at + u.p0 * layer.w_panel, g,
                                u.n_panels * layer.w_panel, l2)
         if u.p0 == 0:
-            update_range(f, layer.bias_at, P, 0)
+            update_range(f, layer.bias_at, NULL, P, 0)
     elif layer.sparse:
-        squares = update_range(f, layer.weight_at + u.k0 * layer.w_row, u.n_k * layer.w_row, l2)
+        squares = update_range(f, layer.weight_at + u.k0 * layer.w_row, NULL,
+                               u.n_k * layer.w_row, l2)
         if u.k0 == 0:
-            update_range(f, layer.bias_at, layer.out_panels * P, 0)
+            update_range(f, layer.bias_at, NULL, layer.out_panels * P, 0)
     else:
-        for p in range(u.p0, u.p0 + u.n_panels):
-            at = layer.weight_at + p * layer.w_panel + u.k0 * P
-            squares += update_range(f, at, u.n_k * P, l2)
+        for p in range(u.n_panels):
+            squares += update_range(
+                f, layer.weight_at + (u.p0 + p) * layer.w_panel + u.k0 * P,
+                g + p * g_panel * f.itemsize, u.n_k * P, l2)
             if layer.wt != NULL:
-                transpose_panel(f, layer, p, u.k0, u.n_k)
+                transpose_panel(f, layer, u.p0 + p, u.k0, u.n_k)
         if u.k0 == 0:
-            update_range(f, layer.bias_at + u.p0 * P, u.n_panels * P, 0)
+            update_range(f, layer.bias_at + u.p0 * P, NULL, u.n_panels * P, 0)
     f.squares[index] = squares
 
 
@@ -267,6 +285,7 @@ cdef void pass_over_units(Plan *f, int member, int n_members, int64_t first, int
     cdef int u, low = 0, high = f.n_units
     cdef int64_t k0 = -1, k1 = -1
     cdef bint accumulate = first > batch_first
+    cdef char *scratch = NULL
     cdef Layer *layer = &f.layers[0]
     while low < high and owner(f, low, n_members) < member:
         low += 1
@@ -281,10 +300,12 @@ cdef void pass_over_units(Plan *f, int member, int n_members, int64_t first, int
             f.kernels.sparse_gradient(&f.csr, f.order, first, rows, layer.delta, f.panel,
                                       f.g + layer.weight_at * f.itemsize, layer.w_row,
                                       layer.out_panels, k0, k1)
+    if f.update and last_block and not accumulate:
+        scratch = f.scratch + member * f.scratch_size
     for u in range(low, high):
-        unit_gradient(f, &f.units[u], rows, accumulate)
+        unit_gradient(f, &f.units[u], rows, accumulate, scratch)
         if last_block and f.update:
-            unit_update(f, u, l2)
+            unit_update(f, u, l2, scratch)
     if k1 > 0 and last_block and f.update:
         f.kernels.sparse_clear(&f.csr, f.order, batch_first, first + rows - batch_first,
                                f.g + layer.weight_at * f.itemsize, layer.w_row, layer.out_panels,

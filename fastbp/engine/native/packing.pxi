@@ -104,7 +104,8 @@ cdef set_layer(Plan *f, int l, int64_t n_in, int64_t n_out, bint output, bint sp
 
 cdef list units_of(Plan *f, int l):
     """Fixed tiles of one layer's weights, (k0, n_k, p0, n_panels) each. They depend on the layer's
-    shape and the dtype alone: the sums of w^2 are taken per unit."""
+    shape and the dtype alone: the sums of w^2 are taken per unit. All panels of a block of k come
+    together: that part of A stays in L2 while the deltas pass."""
     cdef Layer *layer = &f.layers[l]
     cdef int64_t n_strips, block
     if layer.sparse:
@@ -115,9 +116,9 @@ cdef list units_of(Plan *f, int l):
     strips = [(n_panels * i // n_strips, n_panels * (i + 1) // n_strips) for i in range(n_strips)]
     if layer.narrow:
         return [(0, layer.n_out, p0, p1 - p0) for p0, p1 in strips]
-    block = 128 if layer.n_in >= 512 else 32
+    block = 256 if layer.n_in >= 512 else 32
     return [(k, min(block, layer.n_in - k), p0, p1 - p0)
-            for p0, p1 in strips for k in range(0, layer.n_in, block)]
+            for k in range(0, layer.n_in, block) for p0, p1 in strips]
 
 
 cdef lay_out(Session s, activations, loss, int64_t batch_size, bint sparse):
@@ -166,11 +167,12 @@ cdef lay_out(Session s, activations, loss, int64_t batch_size, bint sparse):
     f.targets = memory.take(f.n_targets * f.capacity * size)
     f.weights = memory.take(f.capacity * size)
     f.row_loss = <double *>memory.take(f.capacity * sizeof(double))
-    set_units(f, memory)
+    set_units(f, memory, s.n_threads)
 
 
-cdef set_units(Plan *f, Memory memory):
+cdef set_units(Plan *f, Memory memory, int n_threads):
     cdef int l
+    cdef int64_t largest = 0
     tiles = [(l, *tile) for l in range(f.n_layers) for tile in units_of(f, l)]
     f.n_units = len(tiles)
     f.units = <Unit *>memory.take(f.n_units * sizeof(Unit))
@@ -180,6 +182,9 @@ cdef set_units(Plan *f, Memory memory):
         cost = <double>(n_k * n_panels * f.lanes)
         f.units[i] = Unit(l, k0, n_k, p0, n_panels, f.cost + cost / 2)
         f.cost += cost
+        largest = max(largest, n_k * n_panels * f.lanes)
+    f.scratch_size = (largest + f.lanes) * f.itemsize
+    f.scratch = memory.take(f.scratch_size * n_threads)
 
 
 cdef void copy_weights(Plan *f, Layer *layer, char *w, char *flat, bint to_flat) noexcept nogil:

@@ -24,8 +24,10 @@
 #define GRAD_NP 1
 #endif
 
-/* Above this many k the product runs in blocks of k, so that a pair of panels of W stays in L1. */
+/* Above this many k the product runs in blocks of k, so that a pair of panels of W stays in L1;
+ * and rows in blocks whose part of A stays in L2 while all of W passes. */
 #define K_BLOCK 512
+#define A_BLOCK_BYTES (768 * 1024)
 /* Rows of a minibatch that a weight-gradient tile takes at a time: 3 panels of D stay in L1. */
 #define ROW_BLOCK 128
 
@@ -93,11 +95,11 @@ INLINE void NAME(product_rows)(int mr, const int np, const REAL *a, const int64_
     }
 }
 
-INLINE void NAME(product_any)(const REAL *a, int64_t a_panel, const int64_t a_row,
-                              const int64_t a_column, const REAL *w, const int64_t w_row,
-                              int64_t w_panel, const REAL *bias, REAL *c, int64_t c_panel,
-                              const REAL *gate, int epilogue, int64_t rows, int64_t n_k,
-                              int64_t n_panels)
+INLINE void NAME(product_block)(const REAL *a, int64_t a_panel, const int64_t a_row,
+                                const int64_t a_column, const REAL *w, const int64_t w_row,
+                                int64_t w_panel, const REAL *bias, REAL *c, int64_t c_panel,
+                                const REAL *gate, int epilogue, int64_t rows, int64_t n_k,
+                                int64_t n_panels)
 {
     int64_t n_tiles = (rows + MR - 1) / MR, n_blocks = n_k <= 2 * K_BLOCK - P ? 1 : n_k / K_BLOCK;
     int64_t k_block = ((n_k + n_blocks - 1) / n_blocks + P - 1) / P * P;
@@ -106,9 +108,9 @@ INLINE void NAME(product_any)(const REAL *a, int64_t a_panel, const int64_t a_ro
         int first = k0 == 0, now = k0 + n >= n_k ? epilogue : 0;
         const REAL *a0 = a + k0 / P * a_panel, *w0 = w + k0 * w_row;
         for (int64_t p = 0; p < n_panels; p += NP_MAX) {
+            const REAL *wp = w0 + p * w_panel, *b = bias ? bias + p * P : NULL;
             for (int64_t t = 0, i = 0; t < n_tiles; t++) {
                 int mr = (int)((rows - i) / (n_tiles - t));
-                const REAL *wp = w0 + p * w_panel, *b = bias ? bias + p * P : NULL;
                 REAL *cp = c + p * c_panel + i * P;
                 const REAL *gp = gate ? gate + p * c_panel + i * P : NULL;
                 if (NP_MAX == 1 || p + 1 == n_panels)
@@ -120,6 +122,22 @@ INLINE void NAME(product_any)(const REAL *a, int64_t a_panel, const int64_t a_ro
                 i += mr;
             }
         }
+    }
+}
+
+INLINE void NAME(product_any)(const REAL *a, int64_t a_panel, const int64_t a_row,
+                              const int64_t a_column, const REAL *w, const int64_t w_row,
+                              int64_t w_panel, const REAL *bias, REAL *c, int64_t c_panel,
+                              const REAL *gate, int epilogue, int64_t rows, int64_t n_k,
+                              int64_t n_panels)
+{
+    int64_t n_blocks = rows * n_k * (int64_t)sizeof(REAL) / A_BLOCK_BYTES + 1;
+    for (int64_t block = 0, i = 0; block < n_blocks; block++) {
+        int64_t n = (rows - i) / (n_blocks - block);
+        NAME(product_block)(a + i * a_row, a_panel, a_row, a_column, w, w_row, w_panel, bias,
+                            c + i * P, c_panel, gate ? gate + i * P : NULL, epilogue, n, n_k,
+                            n_panels);
+        i += n;
     }
 }
 

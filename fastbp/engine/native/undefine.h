@@ -44,6 +44,7 @@
 #undef GRAD_MR
 #undef GRAD_NP
 #undef K_BLOCK
+#undef A_BLOCK_BYTES
 #undef ROW_BLOCK
 #undef TILE_CASE
 #undef GRADIENT_CASE
