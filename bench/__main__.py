@@ -19,8 +19,12 @@ from bench.cell import CONTENDERS
 from bench.workloads import WORKLOADS
 
 RESULTS = Path(__file__).parent / "results"
-USUAL = [name for name in CONTENDERS if name != "fastbp, numba"]
-COLD_CONTENDERS = ["fastbp", "scikit-learn", "torch eager", "torch in place", "jax epoch"]
+COLD_ONLY = "fastbp, numba uncached"
+USUAL = [name for name in CONTENDERS if name != COLD_ONLY]
+COLD_CONTENDERS = [
+    "fastbp", "fastbp, own functions", "fastbp, numba", COLD_ONLY, "scikit-learn", "torch eager",
+    "torch in place", "jax epoch",
+]  # fmt: skip
 
 
 def parse_arguments():

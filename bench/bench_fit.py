@@ -16,7 +16,7 @@ from bench.workloads import WORKLOADS
 DTYPES = ("float32", "float64")
 THREADS = (1, 2)
 ACTIVATIONS = ("identity", "logistic", "tanh", "relu")
-NAMES = [name for name in CONTENDERS if name != "fastbp, 1 thread"]
+NAMES = [name for name in CONTENDERS if name not in ("fastbp, 1 thread", "fastbp, numba uncached")]
 
 
 def time_fit(benchmark, job, dtype, n_threads, name):

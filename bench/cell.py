@@ -19,6 +19,8 @@ CONTENDERS = {
         contenders.FastBP,
         contenders.FastBPOneThread,
         contenders.FastBPNumba,
+        contenders.FastBPNumbaUncached,
+        contenders.FastBPOwnFunctions,
         contenders.ScikitLearn,
         contenders.TorchEager,
         contenders_compiled.TorchInPlace,

@@ -11,6 +11,9 @@ epsilon outside the bias correction, PyTorch inside; PyTorch's weight decay also
 """
 
 import importlib.util
+import math
+import os
+import tempfile
 
 import numpy as np
 
@@ -105,6 +108,52 @@ class FastBPNumba(FastBP):
     name = "fastbp, numba"
     packages = ("fastbp", "numba")
     engine = "numba"
+
+
+class FastBPNumbaUncached(FastBPNumba):
+    """The same, with an empty cache folder: for the first fit ever, in a process of its own."""
+
+    name = "fastbp, numba uncached"
+
+    def __init__(self, *args):
+        self.cache = tempfile.TemporaryDirectory()
+        os.environ["NUMBA_CACHE_DIR"] = self.cache.name  # read when Numba is imported, by the fit
+        super().__init__(*args)
+
+
+def own_relu(z):
+    return z if z > 0 else 0.0
+
+
+def own_tanh(z):
+    return math.tanh(z)
+
+
+def own_logistic(z):
+    return 1 / (1 + math.exp(-z))
+
+
+def own_identity(z):
+    return z
+
+
+def own_squared_error(y_true, raw):
+    return 0.5 * (y_true - raw) ** 2
+
+
+class FastBPOwnFunctions(FastBP):
+    """fastbp with the row's activation, and squared error, written by a user."""
+
+    name = "fastbp, own functions"
+    packages = ("fastbp", "numba")
+
+    def estimator(self, n_epochs):
+        own = {f.__name__: f for f in (own_relu, own_tanh, own_logistic, own_identity)}
+        model = super().estimator(n_epochs)
+        model.set_params(activation=own[f"own_{self.workload.activation}"])
+        if not self.workload.is_classifier:
+            model.set_params(loss=own_squared_error)
+        return model
 
 
 class ScikitLearn(EstimatorContender):
