@@ -81,6 +81,7 @@ cdef bint minibatch(Plan *f, int member, int n_members, int64_t first, int64_t r
     cdef double total = sum_of_weights(f, first, rows), scale, data_loss = 0, penalty = 0
     cdef int64_t start = first, n
     cdef bint stop = False, last_block
+    cdef Share share
     cdef int u
     if not total > 0:
         return False          # nothing to learn from; NaN weights are refused before
@@ -91,7 +92,16 @@ cdef bint minibatch(Plan *f, int member, int n_members, int64_t first, int64_t r
     while start < first + rows:
         n = min(f.block_rows, first + rows - start)
         last_block = start + n == first + rows
-        pass_over_rows(f, member, n_members, start, n, scale)
+        share = rows_of(f, member, n_members, n)
+        if share.rows > 0:
+            gather_rows(f, start, share.r0, share.rows)
+        if f.by_columns and n_members > 1:
+            meet(f, member, n_members, False)
+            forward_own_columns(f, member, n_members, start, n)
+            meet(f, member, n_members, False)
+            pass_over_rows(f, share, start, scale, 1)
+        else:
+            pass_over_rows(f, share, start, scale, 0)
         stop = meet(f, member, n_members, member == 0 and must_stop(f, float_state))
         if stop:
             if member == 0 and f.update:

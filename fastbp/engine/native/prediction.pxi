@@ -17,7 +17,8 @@ cdef void predict_share(void *argument, int member, int n_members) noexcept nogi
     cdef uint64_t float_state = fb_flush_subnormals()
     while first < end:
         rows = min(block, end - first)
-        forward_rows(f, first - r0, r0, rows)
+        gather_rows(f, first - r0, r0, rows)
+        forward_rows(f, 0, first - r0, r0, rows)
         f.kernels.columns_to_rows(f.scores + r0 * f.itemsize, f.capacity,
                                   job.out + first * f.n_outputs * f.itemsize, rows, f.n_outputs)
         first += rows
