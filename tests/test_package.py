@@ -44,6 +44,7 @@ def test_environment_forces_the_instruction_set(name):
     assert (code, out.strip()) == (0, name), err
 
 
+@pytest.mark.usefixtures("compiled_engine")
 def test_unknown_instruction_set_in_the_environment():
     code, _, err = run("from fastbp.engine import get_engine; get_engine()", FASTBP_ISA="mmx")
     assert code != 0

@@ -290,6 +290,7 @@ from fastbp import BackpropClassifier
 warnings.simplefilter("ignore")
 X = np.random.default_rng(0).standard_normal((200, 5))
 model = BackpropClassifier((6,), max_iter=10**8, tol=0.0, n_iter_no_change=float("inf"))
+model.set_params(max_iter=1).fit(X, X[:, 0] > 0).set_params(max_iter=10**8)
 print("ready", flush=True)
 model.fit(X, X[:, 0] > 0)
 model.predict(X)

@@ -6,6 +6,7 @@ loss_and_gradient, params_into, slots_into, close), `predict_into`, `transform_i
 no C loop (users' own); it computes nothing, and imports Numba when somebody asks for it.
 """
 
+import multiprocessing
 import warnings
 from importlib import import_module
 
@@ -59,12 +60,13 @@ def _load(name):
         if name == "cython":
             raise ImportError(message) from error
         engine = _import_numba("fastbp.engine.numba", f"{message} Without it")
-        warnings.warn(
-            f"{message} Until then engine='auto' is the Numba engine: slower on small networks, "
-            "one thread, some seconds for the first fit.",
-            RuntimeWarning,
-            stacklevel=2,
-        )
+        if multiprocessing.current_process().name == "MainProcess":  # once, not in every worker
+            warnings.warn(
+                f"{message} Until then engine='auto' is the Numba engine: slower on small "
+                "networks, one thread, some seconds for the first fit.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
         return engine
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
-from numba import carray, cfunc, njit, types
+from numba import cfunc, njit, types
 
 from fastbp.engine.numba.addresses import is_null, store_int
 from fastbp.engine.numba.caching import OPTIONS, cached, copy_with
@@ -51,10 +51,10 @@ def given_gradient(y, s):
     return value_as(DERIVATIVE(dual(y, y), dual(s, s)), s)
 
 
-def values_of(a):
+def values_of(a, n):
     """Compute a <- f(a); return whether a finite element became one that is not."""
     before, after = REAL(0), REAL(0)
-    for i in range(a.size):
+    for i in range(n):
         z = a[i]
         y = value_as(VALUE(dual(z, z)), z)
         a[i] = y
@@ -62,10 +62,10 @@ def values_of(a):
     return before == 0 and after > 0
 
 
-def times_slopes(delta, at):
+def times_slopes(delta, at, n):
     """Compute delta <- delta * f'; `at` is z or f(z).  Return as `values_of`."""
     before, after = REAL(0), REAL(0)
-    for i in range(at.size):
+    for i in range(n):
         slope = DERIVATIVE(at[i])
         delta[i] *= slope
         before = add_freely(before, count_bad(at[i]))
@@ -73,14 +73,14 @@ def times_slopes(delta, at):
     return before == 0 and after > 0
 
 
-def loss_column(y, s, weights, scale, row_loss):
+def loss_column(y, s, at, weights, scale, row_loss, n):
     """Add loss(y, s) to row_loss; s <- weights * scale * gradient.  Return as `values_of`."""
     before, after = REAL(0), REAL(0)
-    for i in range(row_loss.size):
-        raw = s[i]
-        loss = value_as(VALUE(dual(y[i], y[i]), dual(raw, raw)), raw)
-        gradient = DERIVATIVE(y[i], raw)
-        s[i] = gradient * (weights[i] * scale)
+    for i in range(n):
+        target, raw = y[at + i], s[at + i]
+        loss = value_as(VALUE(dual(target, target), dual(raw, raw)), raw)
+        gradient = DERIVATIVE(target, raw)
+        s[at + i] = gradient * (weights[i] * scale)
         row_loss[i] += loss
         before = add_freely(before, count_bad(raw))
         after = add_freely(after, count_bad(loss) + count_bad(gradient))
@@ -89,103 +89,91 @@ def loss_column(y, s, weights, scale, row_loss):
 
 def forward(a, z_keep, n):
     """fb_activation.forward: a <- f(a), z_keep <- a."""
-    a = carray(a, n)
     if not is_null(z_keep):
-        carray(z_keep, n)[:] = a
+        for i in range(n):
+            z_keep[i] = a[i]
+    failure = 0
     try:
-        failure = NOT_FINITE if LOOP(a) else 0
+        if LOOP(a, n):
+            failure = NOT_FINITE
     except Exception:
         failure = RAISED
-        a[:] = np.nan
+        for i in range(n):
+            a[i] = np.nan
     if REPORT and failure:
         store_int(REPORT, failure)
 
 
 def slope(delta, at, n):
     """fb_activation.slope: delta <- delta * f'."""
-    delta = carray(delta, n)
+    failure = 0
     try:
-        failure = NOT_FINITE if LOOP(delta, carray(at, n)) else 0
+        if LOOP(delta, at, n):
+            failure = NOT_FINITE
     except Exception:
         failure = RAISED
-        delta[:] = np.nan
+        for i in range(n):
+            delta[i] = np.nan
     if REPORT and failure:
         store_int(REPORT, failure)
 
 
 def loss(targets, scores, weights, scale, row_loss, capacity, rows, n_outputs):
     """fb_loss.loss, elementwise: see native/losses.h; deltas beyond the last row become 0."""
-    losses = carray(row_loss, rows)
-    losses[:] = 0.0
-    end = min(capacity, (rows + LANES - 1) // LANES * LANES)
-    weights = carray(weights, rows)
-    targets = carray(targets, (n_outputs - 1) * capacity + rows)
-    scores = carray(scores, (n_outputs - 1) * capacity + end)
+    for i in range(rows):
+        row_loss[i] = 0.0
     failure = 0
     for n in range(n_outputs):
-        at = n * capacity
-        y, s = targets[at : at + rows], scores[at : at + rows]
         try:
-            if LOOP(y, s, weights, REAL(scale), losses):
+            if LOOP(targets, scores, n * capacity, weights, REAL(scale), row_loss, rows):
                 failure = NOT_FINITE
         except Exception:
             failure = RAISED
-            s[:] = np.nan
-            losses[:] = np.nan
-        scores[at + rows : at + end] = 0.0
+            for i in range(rows):
+                scores[n * capacity + i] = row_loss[i] = np.nan
+        for i in range(rows, min(capacity, (rows + LANES - 1) // LANES * LANES)):
+            scores[n * capacity + i] = 0.0
     if REPORT and failure:
         store_int(REPORT, failure)
 
 
 def class_loss(targets, scores, weights, scale, row_loss, capacity, rows, n_outputs):
     """fb_loss.loss of a loss that sees a class code and all raw scores of a row."""
-    losses = carray(row_loss, rows)
-    codes, weights = carray(targets, rows), carray(weights, rows)
-    end = min(capacity, (rows + LANES - 1) // LANES * LANES)
-    scores = carray(scores, (n_outputs - 1) * capacity + end)
     raw, gradient = np.empty(n_outputs, REAL), np.empty(n_outputs, REAL)
     for i in range(rows):
         for n in range(n_outputs):
             raw[n] = scores[n * capacity + i]
-        code, factor = np.int64(codes[i]), weights[i] * REAL(scale)
-        losses[i] = VALUE(code, raw)
+        code, factor = np.int64(targets[i]), weights[i] * REAL(scale)
+        row_loss[i] = VALUE(code, raw)
         DERIVATIVE(code, raw, gradient)
         for n in range(n_outputs):
             scores[n * capacity + i] = gradient[n] * factor
     for n in range(n_outputs):
-        scores[n * capacity + rows : n * capacity + end] = 0.0
+        for i in range(rows, min(capacity, (rows + LANES - 1) // LANES * LANES)):
+            scores[n * capacity + i] = 0.0
 
 
 def prepare(hyper, learning_rate, t, h):
     """fb_optimizer.prepare: h = hyper-parameters, learning rate, t."""
-    given, constants = carray(hyper, N_HYPER), carray(h, N_HYPER + 2)
-    constants[:N_HYPER] = given
-    constants[N_HYPER], constants[N_HYPER + 1] = learning_rate, t
-
-
-@njit(**OPTIONS)
-def tuple_of(h):
-    """Return the places for hyper-parameters as a tuple, which formulas can unpack."""
-    return h[0], h[1], h[2], h[3], h[4], h[5]
+    for i in range(N_HYPER):
+        h[i] = hyper[i]
+    h[N_HYPER], h[N_HYPER + 1] = learning_rate, t
 
 
 def update(w, g, s0, s1, n, l2, h):
     """fb_optimizer.update: one step along g + l2 w; returns the sum of the old w^2."""
-    w, g, constants = carray(w, n), carray(g, n), carray(h, N_HYPER + 2)
-    first = carray(s0, n)
-    second = carray(s1 if N_SLOTS > 1 else s0, n)
-    hyper = tuple_of(constants)[:N_GIVEN]
-    learning_rate, t, penalty = constants[N_HYPER], constants[N_HYPER + 1], REAL(l2)
+    hyper = (h[0], h[1], h[2], h[3], h[4], h[5])[:N_GIVEN]
+    learning_rate, t, penalty = h[N_HYPER], h[N_HYPER + 1], REAL(l2)
     squares = REAL(0)
     for i in range(n):
         old = w[i]
         gradient = g[i] + penalty * old
-        slots = (dual(first[i], old), dual(second[i], old))[:N_SLOTS]
+        slots = (dual(s0[i], old), dual(s1[i] if N_SLOTS > 1 else old, old))[:N_SLOTS]
         new, slots = UPDATE(dual(old, old), dual(gradient, old), slots, learning_rate, t, hyper)
         if N_SLOTS > 0:
-            first[i] = value_as(slots[0], old)
+            s0[i] = value_as(slots[0], old)
         if N_SLOTS > 1:
-            second[i] = value_as(slots[1], old)
+            s1[i] = value_as(slots[1], old)
         w[i] = value_as(new, old)
         squares = add_freely(squares, old * old)
     return np.float64(squares)

@@ -310,9 +310,9 @@ def advance(network, buffers, data, loss, steps, progress, at, n_blocks):
 
 @jit
 def predict_block(network, buffers, data, first, rows, out):
-    """Raw scores of rows first.. into the same rows of `out`."""
+    """Raw scores of rows first.. into the same rows of `out`, as far as it has them."""
     scores = forward_block(network, buffers, data, first, rows)
-    for i in range(rows):
+    for i in range(min(rows, out.shape[0] - first)):
         for n in range(scores.shape[0]):
             out[first + i, n] = scores[n, i]
 

@@ -15,6 +15,7 @@ from fastbp.engine.numba import kernels, minibatch
 
 LOOK_S = 0.02  # blocks between two looks take about this long
 MOST_BLOCKS = 1 << 20
+PREDICTION_ROWS = 64
 
 
 def lay_out_network(layer_sizes, activations, params):
@@ -116,9 +117,9 @@ def _address(array):
 
 
 def predict_blocks(network, buffers, data, out):
-    """Raw scores of all rows, block by block."""
-    capacity, n_samples = len(buffers.scores) // out.shape[1], len(out)
-    for first in range(0, n_samples, max(capacity, 1)):
+    """Raw scores of the first rows of the order, as many as `out` has, block by block."""
+    capacity, n_samples = len(buffers.scores) // out.shape[1], len(data.order)
+    for first in range(0, n_samples, capacity):
         rows = min(capacity, n_samples - first)
         minibatch.predict_block(network, buffers, data, first, rows, out)
 
@@ -132,10 +133,14 @@ def predict_into(coefs, intercepts, activations, X, out, n_threads=1):
     check_matrix(out, coefs[0].dtype, layer_sizes[-1])
     if X.shape[0] != out.shape[0]:
         raise ValueError(f"X has {X.shape[0]} rows, out has {out.shape[0]}")
-    data = describe_data(X, network)
-    sparse = data.index_bytes > 0
-    capacity = min(len(out), minibatch.BLOCK_ROWS)
-    predict_blocks(network, lay_out_buffers(network, capacity, sparse=sparse), data, out)
+    if len(out):
+        # Whole blocks, filled up with the first row: BLAS chooses its loops by the number of rows,
+        # and a row's scores must not depend on the rows that come with it.
+        order = np.zeros(-(-len(out) // PREDICTION_ROWS) * PREDICTION_ROWS, np.int64)
+        order[: len(out)] = np.arange(len(out))
+        data = describe_data(X, network, order=order)
+        sparse = data.index_bytes > 0
+        predict_blocks(network, lay_out_buffers(network, PREDICTION_ROWS, sparse=sparse), data, out)
 
 
 class Session:

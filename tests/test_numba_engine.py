@@ -1,0 +1,142 @@
+"""The Numba engine next to the compiled one, and the kernels that both take from it."""
+
+import dataclasses
+import subprocess
+import sys
+from contextlib import closing
+
+import numpy as np
+import pytest
+from problems import HYPERPARAMETERS, LEARNING_RATES, draw_problem
+from sklearn.base import clone
+
+from fastbp.activations import ACTIVATIONS
+from fastbp.engine import get_engine
+from fastbp.losses import LOSSES
+from fastbp.optimizers import OPTIMIZERS
+
+CASES = [
+    dict(sizes=(5, 7, 3), activation="relu"),
+    dict(sizes=(5, 7, 6, 13), loss="log_loss", activation="tanh"),
+    dict(sizes=(5, 4, 1), loss="poisson", activation="logistic", weighted=True),
+    dict(sizes=(5, 17, 3), loss="binary_log_loss", activation="identity", density=0.3),
+    dict(sizes=(5, 2), density=0.3),
+    dict(sizes=(5, 20, 20, 1), n_samples=1500, weighted=True, activation="tanh"),
+]
+
+
+def without_kernel(row):
+    """Return the row as if it had no C loop."""
+    if dataclasses.is_dataclass(row):
+        return dataclasses.replace(row, kernel=None)
+    return clone(row).set_params(kernel=None)
+
+
+def without_derivative(row):
+    """Return the row without C loop and derivative."""
+    row = without_kernel(row)
+    if hasattr(row, "slope"):
+        return row.set_params(slope=None, slope_of="pre_activation")
+    return row.set_params(gradient=None) if getattr(row, "target", None) == "real" else row
+
+
+def train(engine, problem, optimizer, dtype, change=lambda row: row, batch_size=16):
+    """Return losses, weights and raw scores after ten epochs."""
+    X, targets, weight, params = problem.in_dtype(dtype)
+    rows = [change(ACTIVATIONS[name]) for name in problem.activations]
+    losses, order = np.empty(10), np.arange(len(targets))
+    scores = np.empty((len(targets), problem.sizes[-1]), dtype)
+    with closing(
+        engine.Session(
+            problem.sizes, rows, change(LOSSES[problem.loss]), dtype=dtype, params=params,
+            batch_size=batch_size, n_threads=2, sparse=not isinstance(X, np.ndarray),
+        )
+    ) as session:  # fmt: skip
+        row = OPTIMIZERS[optimizer]
+        row = row if change is without_derivative else change(row)
+        session.set_optimizer(row, HYPERPARAMETERS[optimizer])
+        session.force_threads(2)
+        session.train(
+            X, targets, weight, order, shuffle=np.random.RandomState(3), batch_size=batch_size,
+            alpha=0.01, learning_rate=LEARNING_RATES[optimizer], n_epochs=10, losses=losses,
+        )  # fmt: skip
+        session.params_into(params)
+        session.predict_into(X, scores)
+    return losses, params, scores
+
+
+@pytest.mark.parametrize("batch_size", [16, 1400])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_engines_agree(compiled_engine, case, optimizer, batch_size):
+    problem = draw_problem(**case)
+    arguments = problem, optimizer, np.float64
+    batch_size = min(batch_size, problem.X.shape[0])
+    found = train(get_engine("numba"), *arguments, batch_size=batch_size)
+    for left, right in zip(
+        found, train(compiled_engine, *arguments, batch_size=batch_size), strict=True
+    ):
+        np.testing.assert_allclose(left, right, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("change", [without_kernel, without_derivative])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_rows_need_no_c_loop(compiled_engine, case, optimizer, dtype, change):
+    """The compiled engine computes the same from the formulas, in rows, losses and optimisers."""
+    problem = draw_problem(**case)
+    made = train(compiled_engine, problem, optimizer, dtype, change)
+    built_in = train(compiled_engine, problem, optimizer, dtype)
+    exact = dtype == np.float64
+    np.testing.assert_allclose(made[0], built_in[0], rtol=1e-10 if exact else 5e-5)
+    np.testing.assert_allclose(made[2], built_in[2], rtol=0, atol=1e-10 if exact else 1e-3)
+
+
+def test_read_only_data_need_no_compilation_of_their_own():
+    from fastbp.engine.numba import minibatch
+
+    problem = draw_problem((5, 7, 3))
+    train(get_engine("numba"), problem, "adam", np.float64)
+    n_compiled = len(minibatch.advance.signatures)
+    for array in (problem.X, problem.targets):
+        array.flags.writeable = False
+    X, targets = problem.X, problem.targets
+    losses = np.empty(2)
+    with closing(
+        get_engine("numba").Session(
+            problem.sizes, [ACTIVATIONS["relu"]], LOSSES["squared_error"], dtype=np.float64,
+            params=problem.params, batch_size=16,
+        )
+    ) as session:  # fmt: skip
+        session.set_optimizer(OPTIMIZERS["adam"], HYPERPARAMETERS["adam"])
+        session.train(
+            X, targets, None, None, shuffle=None, batch_size=16, alpha=0.0, learning_rate=0.01,
+            n_epochs=2, losses=losses,
+        )  # fmt: skip
+    assert losses[1] < losses[0]
+    assert len(minibatch.advance.signatures) == n_compiled
+
+
+COMPILED = """
+import sys
+import numpy as np
+from fastbp import BackpropClassifier
+X = np.random.default_rng(0).standard_normal((40, 3))
+BackpropClassifier((4,), engine="numba", max_iter=2, tol=1e9).fit(X, X[:, 0] > 0)
+from fastbp.engine.numba import minibatch
+print(sum(minibatch.advance.stats.cache_misses.values()))
+"""
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_compiled_once_and_found_on_disk(tmp_path, monkeypatch):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    misses = []
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", COMPILED], capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        misses.append(int(done.stdout))
+    assert misses == [1, 0]
