@@ -5,6 +5,7 @@ its results do not depend on it.
 """
 
 import os
+import threading
 from functools import cache
 
 import joblib
@@ -19,13 +20,37 @@ def _blas():
     return threadpoolctl.ThreadpoolController().select(user_api="blas")
 
 
-def one_blas_thread():
-    """Keep BLAS on one thread within a ``with`` block.
+class OneBlasThread:
+    """Keeps BLAS on one thread within a ``with`` block, which many Python threads may share.
 
     L-BFGS-B works on vectors: its BLAS threads only wait for each other (61 iterations on 40 x 10
-    samples took 1.4 s instead of 0.03 s on two busy cores, November 2026).
+    samples took 1.4 s instead of 0.03 s on two busy cores, November 2026).  The Numba engine takes
+    its matrix products from BLAS, and has one thread.
     """
-    return _blas().limit(limits=1)
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.n_users, self.limit = 0, None
+
+    def __enter__(self):
+        with self.lock:
+            self.n_users += 1
+            if self.n_users == 1:
+                self.limit = _blas().limit(limits=1)
+
+    def __exit__(self, *_):
+        with self.lock:  # the last to leave restores what the first one found
+            self.n_users -= 1
+            if self.n_users == 0:
+                self.limit.restore_original_limits()
+
+
+_one_blas_thread = OneBlasThread()
+
+
+def one_blas_thread():
+    """Keep BLAS on one thread within a ``with`` block."""
+    return _one_blas_thread
 
 
 def available_threads():

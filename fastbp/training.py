@@ -6,6 +6,7 @@ rules of stopping and the messages are scikit-learn's.
 """
 
 import warnings
+from contextlib import nullcontext
 from dataclasses import dataclass
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -16,6 +17,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from fastbp.losses import Loss
 from fastbp.optimizers import OPTIMIZERS
+from fastbp.parallel import one_blas_thread
 from fastbp.schedules import SCHEDULES, schedule_for
 from fastbp.scoring import Validation, split_off_validation
 
@@ -160,7 +162,8 @@ def train_stochastic(problem, settings, progress, stream, *, incremental=False):
         run.order, run.bits = train, stream[1] if settings.shuffle else None
         run.batch_size, run.best_params = batch_size, progress.params
         try:
-            run.train(1 if incremental else settings.max_iter, incremental)
+            with one_blas_thread() if problem.engine.NAME == "numba" else nullcontext():
+                run.train(1 if incremental else settings.max_iter, incremental)
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.", stacklevel=4)
         progress.params = run.best_params if validation else run.current_params()

@@ -51,6 +51,24 @@ def place(array):
     return np.int64(array.ctypes.data)
 
 
+# Loops instead of array expressions: they run as fast, and compile many times faster.
+
+
+@jit
+def clear(values):
+    """Set a vector to 0."""
+    for i in range(values.size):
+        values[i] = 0
+
+
+@jit
+def transpose_into(a, out):
+    """Write the transpose of a matrix."""
+    for i in range(a.shape[0]):
+        for j in range(a.shape[1]):
+            out[j, i] = a[i, j]
+
+
 @jit
 def weights_of(network, vector, layer):
     """Weights (n_in, n_out) and biases (n_out,) of a layer in a flat vector."""
@@ -83,7 +101,8 @@ def sparse_product(network, data, first, rows, W, b, out):
         begin = index(data.indptr, data.index_bytes, row)
         end = index(data.indptr, data.index_bytes, row + 1)
         values = pointer(data.x, network.params)
-        out[i] = b
+        for j in range(b.size):
+            out[i, j] = b[j]
         for at in range(begin, end):
             k, x = index(data.indices, data.index_bytes, at), values[at]
             for j in range(out.shape[1]):
@@ -93,7 +112,7 @@ def sparse_product(network, data, first, rows, W, b, out):
 @jit
 def sparse_gradient(network, data, first, rows, delta, G):
     """G[k] = sum over the non-zeros of column k of x delta[i]."""
-    G[:] = 0
+    clear(G.reshape(G.size))
     for i in range(rows):
         row = data.order[first + i]
         begin = index(data.indptr, data.index_bytes, row)
@@ -141,11 +160,12 @@ def forward_block(network, buffers, data, first, rows):
             if sparse and layer == 0:
                 rowwise = buffers.delta[: rows * b.size].reshape(rows, b.size)
                 sparse_product(network, data, first, rows, W, b, rowwise)
-                scores[:] = rowwise.T
+                transpose_into(rowwise, scores)
             else:
                 np.dot(W.T, a.T, scores)
                 for n in range(b.size):
-                    scores[n] += b[n]
+                    for i in range(rows):
+                        scores[n, i] += b[n]
             break
         out = hidden(network, buffers, buffers.a, layer, rows)
         if sparse and layer == 0:
@@ -153,7 +173,8 @@ def forward_block(network, buffers, data, first, rows):
         else:
             np.dot(a, W, out)
             for i in range(rows):
-                out[i] += b
+                for j in range(b.size):
+                    out[i, j] += b[j]
         if network.forwards[layer]:
             z = 0
             if network.keeps_z[layer]:
@@ -167,16 +188,20 @@ def forward_block(network, buffers, data, first, rows):
 def output_gradient(scores, a, G, g):
     """Gradient of the output layer, whose delta is `scores` (n_outputs, rows)."""
     for n in range(g.size):
-        g[n] = scores[n].sum()
+        total = scores[n, 0]
+        for i in range(1, scores.shape[1]):
+            total = add_freely(total, scores[n, i])
+        g[n] = total
     np.dot(a.T, scores.T, G)
 
 
 @jit
 def bias_gradient(delta, g):
     """Sum of delta (rows, n_out) over its rows."""
-    g[:] = 0
+    clear(g)
     for i in range(delta.shape[0]):
-        g += delta[i]
+        for j in range(g.size):
+            g[j] += delta[i, j]
 
 
 @jit
@@ -199,7 +224,7 @@ def backward_block(network, buffers, data, first, rows, scores, gradient):
         n_in, n_out = W.shape
         delta = above[: rows * n_out].reshape(rows, n_out)
         if layer == last and layer == 0:
-            delta[:] = scores.T
+            transpose_into(scores, delta)
         if layer == 0:
             bias_gradient(delta, g)
             if data.index_bytes > 0:
@@ -228,7 +253,8 @@ def loss_of_block(network, buffers, data, loss, scale, first, rows, scores):
     if data.sample_weight:
         gather_columns(network, data, data.sample_weight, 1, first, rows, weights)
     else:
-        weights[:] = 1
+        for i in range(rows):
+            weights[i] = 1
     factor = scale * loss.gradient_factor
     y, s, w = place(buffers.targets), place(scores), place(weights)
     row_loss = place(buffers.row_loss)
@@ -296,7 +322,8 @@ def advance(network, buffers, data, loss, steps, progress, at, n_blocks):
         part = progress.gradient if at == first else progress.part
         backward_block(network, buffers, data, at, rows, scores, part)
         if at > first:
-            progress.gradient[:] += progress.part
+            for i in range(progress.part.size):
+                progress.gradient[i] += progress.part[i]
         at += rows
         if at == end:
             penalty = 0.0
