@@ -330,6 +330,7 @@ def count_events(function):
 
 
 @pytest.mark.parametrize("kind", ESTIMATORS)
+@pytest.mark.usefixtures("compiled_engine")
 def test_a_default_fit_does_no_python_work_per_minibatch(kind):
     X, y = draw(kind)
     counts = []
@@ -341,6 +342,7 @@ def test_a_default_fit_does_no_python_work_per_minibatch(kind):
 
 
 @pytest.mark.parametrize("kind", ESTIMATORS)
+@pytest.mark.usefixtures("compiled_engine")
 def test_a_default_fit_does_no_python_work_per_epoch(kind):
     X, y = draw(kind)
     counts = []
