@@ -192,6 +192,23 @@ def count_bad(form):
     return lambda x: zero if abs(x) <= largest else one
 
 
+def spoilt(y, z):
+    """1 where a finite z gave a y that is not finite, else 0; of their dtype, for jitted code."""
+    raise NotImplementedError("for jitted code")
+
+
+@overload(spoilt, jit_options={"forceinline": True})
+def _spoilt(y, z):
+    real = FORMATS[y].real
+    largest, zero, one = real(np.finfo(real).max), real(0), real(1)
+
+    def implementation(y, z):
+        finite = one if abs(z) <= largest else zero
+        return zero if abs(y) <= largest else finite
+
+    return implementation
+
+
 @vector_function
 def limit(form):
     """X, but no more than the largest finite number."""

@@ -16,7 +16,7 @@ from numba import cfunc, njit, types
 from fastbp.engine.numba.addresses import is_null, store_int
 from fastbp.engine.numba.caching import OPTIONS, cached, copy_with
 from fastbp.engine.numba.duals import Dual, dual, slope_as, value_as
-from fastbp.engine.numba.elementary import add_freely, count_bad
+from fastbp.engine.numba.elementary import add_freely, spoilt
 from fastbp.engine.numba.formulas import compile_formula, identity_of, is_ours
 
 # What a kernel of a user's formula writes into its `report`: an exception cannot leave C code.
@@ -53,38 +53,39 @@ def given_gradient(y, s):
 
 def values_of(a, n):
     """Compute a <- f(a); return whether a finite element became one that is not."""
-    before, after = REAL(0), REAL(0)
+    n_spoilt = REAL(0)
     for i in range(n):
         z = a[i]
         y = value_as(VALUE(dual(z, z)), z)
         a[i] = y
-        before, after = add_freely(before, count_bad(z)), add_freely(after, count_bad(y))
-    return before == 0 and after > 0
+        if REPORT:
+            n_spoilt = add_freely(n_spoilt, spoilt(y, z))
+    return n_spoilt > 0
 
 
 def times_slopes(delta, at, n):
     """Compute delta <- delta * f'; `at` is z or f(z).  Return as `values_of`."""
-    before, after = REAL(0), REAL(0)
+    n_spoilt = REAL(0)
     for i in range(n):
         slope = DERIVATIVE(at[i])
         delta[i] *= slope
-        before = add_freely(before, count_bad(at[i]))
-        after = add_freely(after, count_bad(slope))
-    return before == 0 and after > 0
+        if REPORT:
+            n_spoilt = add_freely(n_spoilt, spoilt(slope, at[i]))
+    return n_spoilt > 0
 
 
 def loss_column(y, s, at, weights, scale, row_loss, n):
     """Add loss(y, s) to row_loss; s <- weights * scale * gradient.  Return as `values_of`."""
-    before, after = REAL(0), REAL(0)
+    n_spoilt = REAL(0)
     for i in range(n):
         target, raw = y[at + i], s[at + i]
         loss = value_as(VALUE(dual(target, target), dual(raw, raw)), raw)
         gradient = DERIVATIVE(target, raw)
         s[at + i] = gradient * (weights[i] * scale)
         row_loss[i] += loss
-        before = add_freely(before, count_bad(raw))
-        after = add_freely(after, count_bad(loss) + count_bad(gradient))
-    return before == 0 and after > 0
+        if REPORT:
+            n_spoilt = add_freely(n_spoilt, spoilt(loss, raw) + spoilt(gradient, raw))
+    return n_spoilt > 0
 
 
 def forward(a, z_keep, n):
@@ -210,7 +211,7 @@ class Kernel:
 
     def loop(self, loop, **names):
         """Make a jitted loop around formulas."""
-        return njit(**OPTIONS)(self._put_into(loop, names))
+        return njit(forceinline=True, **OPTIONS)(self._put_into(loop, names))
 
     def add(self, loop, result, *parameters, **names):
         """Compile a loop to a C function and note its address under the loop's name."""
