@@ -22,6 +22,7 @@ CASES = [
     dict(sizes=(5, 17, 3), loss="binary_log_loss", activation="identity", density=0.3),
     dict(sizes=(5, 2), density=0.3),
     dict(sizes=(5, 20, 20, 1), n_samples=1500, weighted=True, activation="tanh"),
+    dict(sizes=(200, 101, 37, 3), activation="logistic", n_samples=100),  # divided by columns
 ]
 
 
