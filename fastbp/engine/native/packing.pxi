@@ -102,30 +102,32 @@ cdef set_layer(Plan *f, int l, int64_t n_in, int64_t n_out, bint output, bint sp
     f.n_packed = layer.bias_at + layer.out_panels * P
 
 
-cdef list cut(int64_t n, int64_t largest):
-    """About equal parts (first, size) of n things, an even number of them: two threads are the
-    most common team."""
+cdef list cut(int64_t n, int64_t largest, bint even):
+    """About equal parts (first, size) of n things; an even number of them where asked, because two
+    threads are the most common team."""
     cdef int64_t parts = (n + largest - 1) // largest
-    parts = min(n, parts + (parts > 1 and parts % 2))
+    if even and parts > 1:
+        parts = min(n, parts + parts % 2)
     return [(n * i // parts, n * (i + 1) // parts - n * i // parts) for i in range(parts)]
 
 
 cdef list units_of(Plan *f, int l):
     """Fixed tiles of one layer's weights, (k0, n_k, p0, n_panels) each. They depend on shapes and
-    the dtype alone: the sums of w^2 are taken per unit. All panels of a block of k come together,
-    because that part of A stays in L2 while the deltas pass; a first layer that is divided by
-    columns is cut the other way."""
+    the dtype alone: the sums of w^2 are taken per unit. Where A does not stay in L2 all panels of a
+    block of k come together, so that this part of A does while the deltas pass."""
     cdef Layer *layer = &f.layers[l]
     cdef int64_t P = f.lanes
+    cdef bint columns = l == 0 and f.by_columns
+    cdef int64_t n_panels = layer.in_panels if layer.narrow else layer.out_panels
     if layer.sparse:
-        return [(k, n, 0, layer.out_panels) for k, n in cut(layer.n_in, 1024)]
+        return [(k, n, 0, n_panels) for k, n in cut(layer.n_in, 1024, True)]
+    blocks = [(k * P, min(n * P, layer.n_in - k * P))
+              for k, n in cut(layer.in_panels, 256 // P if layer.n_in >= 512 else 32 // P, True)]
     # 3 panels: the width of a weight-gradient tile
-    strips = cut(layer.in_panels if layer.narrow else layer.out_panels, 3)
+    strips = cut(n_panels, 3, columns or layer.narrow or len(blocks) == 1)
     if layer.narrow:
         return [(0, layer.n_out, p, n) for p, n in strips]
-    blocks = [(k * P, min(n * P, layer.n_in - k * P))
-              for k, n in cut(layer.in_panels, 256 // P if layer.n_in >= 512 else 32 // P)]
-    if l == 0 and f.by_columns:
+    if columns or f.block_rows * layer.n_in * f.itemsize < 1 << 20:
         return [(k, n_k, p, n) for p, n in strips for k, n_k in blocks]
     return [(k, n_k, p, n) for k, n_k in blocks for p, n in strips]
 
@@ -182,25 +184,26 @@ cdef lay_out(Session s, activations, loss, int64_t batch_size, bint sparse):
 cdef set_units(Plan *f, Memory memory, int n_threads):
     cdef int l
     cdef int64_t largest = 0
-    cdef double before
     f.by_columns = (f.n_layers > 1 and not f.layers[0].sparse and
                     f.layers[0].n_in * f.layers[0].n_out
                     > f.block_rows * (f.layers[0].n_in + f.layers[0].n_out))
     tiles = [units_of(f, l) for l in range(f.n_layers)]
+    costs = [[n_k * n_panels for _, n_k, _, n_panels in layer] for layer in tiles]
     f.n_units = sum(map(len, tiles))
     f.units = <Unit *>memory.take(f.n_units * sizeof(Unit))
     f.squares = <double *>memory.take(f.n_units * sizeof(double))
-    f.cost = 0
-    i = 0
+    f.cost = <double>sum(map(sum, costs)) * f.lanes
+    before, i = 0.0, 0
     for l in range(f.n_layers):
-        cost = [<double>(n_k * n_panels) for _, n_k, _, n_panels in tiles[l]]
-        before = 0
-        for own, (k0, n_k, p0, n_panels) in zip(cost, tiles[l]):
-            f.units[i] = Unit(l, k0, n_k, p0, n_panels, (before + own / 2) / sum(cost))
-            before += own
+        if f.by_columns:     # every layer is divided evenly
+            before, whole = 0.0, sum(costs[l])
+        else:                # all units together are
+            whole = sum(map(sum, costs))
+        for cost, (k0, n_k, p0, n_panels) in zip(costs[l], tiles[l]):
+            f.units[i] = Unit(l, k0, n_k, p0, n_panels, (before + cost / 2) / whole)
+            before += cost
             i += 1
             largest = max(largest, n_k * n_panels * f.lanes)
-        f.cost += before * f.lanes
     f.scratch_size = largest * f.itemsize
     f.scratch = memory.take(f.scratch_size * n_threads)
 
