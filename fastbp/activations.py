@@ -37,8 +37,8 @@ class Activation(Description):
     >>> def silu(z):
     ...     return z / (1 + math.exp(-z))
     >>> clf = BackpropClassifier(hidden_layer_sizes=(50, 50), activation=[silu, "tanh"])
-    >>> Activation(silu, factor=12.0)
-    Activation(silu, factor=12.0)
+    >>> Activation(silu, factor=12.0).name
+    'silu'
     """
 
     def __init__(self, value, slope=None, slope_of="pre_activation", factor=6.0, kernel=None):

@@ -23,13 +23,3 @@ class Description(BaseEstimator):
 
     def __hash__(self):
         return hash((type(self), *self.get_params(deep=False).values()))
-
-    def __repr__(self, N_CHAR_MAX=None):
-        """Show the formula's name and the settings that are not the default."""
-        defaults = type(self)(None).get_params(deep=False)
-        parts = [self.name]
-        for name, value in self.get_params(deep=False).items():
-            if name != "value" and value != defaults[name]:
-                shown = getattr(value, "__name__", None) or repr(value)
-                parts.append(f"{name}={shown}")
-        return f"{type(self).__name__}({', '.join(parts)})"

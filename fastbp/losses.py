@@ -49,8 +49,8 @@ class Loss(Description):
     ...     error = y_true - raw
     ...     return error * error if error > 0 else 0.1 * error * error
     >>> reg = BackpropRegressor(loss=asymmetric)
-    >>> Loss(asymmetric, link="log")
-    Loss(asymmetric, link='log')
+    >>> Loss(asymmetric, link="log").name
+    'asymmetric'
     """
 
     def __init__(
