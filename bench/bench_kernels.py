@@ -36,7 +36,7 @@ PRODUCT_SIZES = (  # the layers of the workloads, and the shapes that need their
     (64, 1, 32),
     (512, 1, 1024),
 )
-ELEMENTWISE = ("exp", "tanh", "logistic", "relu")
+ELEMENTWISE = ("tanh", "logistic", "relu")
 ELEMENTWISE_SIZES = ((200, 100, 100), (256, 256, 256))
 UPDATES = ("sgd", "adam")
 UPDATE_SIZES = ((64, 100, 100), (256, 256, 256), (1024, 1024, 1024))
