@@ -36,6 +36,24 @@ include "prediction.pxi"
 include "measure.pxi"
 
 
+cdef int mersenne_known = -1
+
+
+cdef bint mersenne_is_known():
+    """Whether the state behind NumPy's MT19937 has the form of `fb_mt19937` (asked once)."""
+    global mersenne_known
+    cdef bitgen_t *bits
+    cdef fb_mt19937 *state
+    if mersenne_known < 0:
+        generator = np.random.MT19937(0)
+        bits = <bitgen_t *>PyCapsule_GetPointer(generator.capsule, "BitGenerator")
+        state = <fb_mt19937 *>bits.state
+        said = generator.state["state"]
+        mersenne_known = state.pos == said["pos"] and all(
+            state.key[i] == said["key"][i] for i in range(FB_MT_WORDS))
+    return mersenne_known
+
+
 cdef class Memory:
     """Aligned zeroed blocks that are freed together."""
 
@@ -210,7 +228,7 @@ cdef class Session:
         cdef int64_t epochs = n_epochs, done = 0, run
         cdef double[::1] out = losses
         cdef const double[::1] rates = np.atleast_1d(np.asarray(learning_rate, dtype=np.float64))
-        cdef bitgen_t *bits = NULL
+        cdef Stream stream
         with self.lock:
             self.check_usable()
             bind(self, X, targets, sample_weight, order)
@@ -227,23 +245,24 @@ cdef class Session:
                 rule.tol, rule.best_loss = stopping.tol, stopping.best_loss
                 rule.patience = stopping.n_iter_no_change
                 rule.no_improvement_count = stopping.no_improvement_count
+            stream.bits = NULL
             if shuffle is not None:
-                bits = self.borrow_stream(shuffle)
+                self.borrow_stream(shuffle, &stream)
             fb_running_fits(1)
             try:
                 while done < epochs and not (stopped or f.interrupted):
                     run = epochs - done
-                    if shuffle is not None and bits == NULL:   # not MT19937: NumPy draws
+                    if shuffle is not None and stream.bits == NULL:   # not MT19937: NumPy draws
                         shuffle.shuffle(order)
                         run = 1
                     with nogil:
-                        done += run_epochs(f, bits, run, &out[done], &rule, ceiling, forced,
+                        done += run_epochs(f, &stream, run, &out[done], &rule, ceiling, forced,
                                            &stopped)
             finally:
                 fb_running_fits(-1)
                 self.epochs_done = done
                 self.finite = done == 0 or (isfinite(out[done - 1]) and all_parameters_finite(f))
-                if bits != NULL and isinstance(shuffle, np.random.RandomState):
+                if stream.bits != NULL and isinstance(shuffle, np.random.RandomState):
                     self.give_stream_back(shuffle)
                 unbind(f)
             if stopping is not None:
@@ -290,6 +309,7 @@ cdef class Session:
         """
         cdef Plan *f = &self.plan
         cdef double no_rate = 0, loss = 0, total = 0
+        cdef Stream stream
         cdef Stopping rule
         cdef bint stopped = False, forced = self.forced
         cdef int ceiling = self.n_threads
@@ -306,12 +326,13 @@ cdef class Session:
             f.gradient_factor = 1.0 / f.n_outputs if mean_gradient else 1.0
             self.start_looking()
             rule.active = False
+            stream.bits = NULL
             if f.layers[0].sparse:
                 memset(f.g, 0, f.n_packed * f.itemsize)
             fb_running_fits(1)
             try:
                 with nogil:
-                    run_epochs(f, NULL, 1, &loss, &rule, ceiling, forced, &stopped)
+                    run_epochs(f, &stream, 1, &loss, &rule, ceiling, forced, &stopped)
                 total = sum_of_weights(f, 0, f.n_samples)
             finally:
                 fb_running_fits(-1)
@@ -355,18 +376,22 @@ cdef class Session:
         memset(self.plan.g, 0, self.plan.n_packed * self.plan.itemsize)
         raise stop
 
-    cdef bitgen_t *borrow_stream(self, shuffle) except? NULL:
-        """The stream to shuffle with: a bit generator itself, or a copy of a RandomState's; NULL
+    cdef borrow_stream(self, shuffle, Stream *stream):
+        """The stream to shuffle with: a bit generator itself, or a copy of a RandomState's; none
         if that is not MT19937."""
-        if isinstance(shuffle, np.random.BitGenerator):
-            return <bitgen_t *>PyCapsule_GetPointer(shuffle.capsule, "BitGenerator")
-        state = shuffle.get_state(legacy=False)
-        if state["bit_generator"] != "MT19937":
-            return NULL
-        if self.shuffler is None:
-            self.shuffler = np.random.MT19937(0)
-        self.shuffler.state = state
-        return <bitgen_t *>PyCapsule_GetPointer(self.shuffler.capsule, "BitGenerator")
+        bits = shuffle
+        if isinstance(shuffle, np.random.RandomState):
+            state = shuffle.get_state(legacy=False)
+            if state["bit_generator"] != "MT19937":
+                return
+            if self.shuffler is None:
+                self.shuffler = np.random.MT19937(0)
+            self.shuffler.state = state
+            bits = self.shuffler
+        stream.bits = <bitgen_t *>PyCapsule_GetPointer(bits.capsule, "BitGenerator")
+        stream.mersenne = NULL
+        if type(bits) is np.random.MT19937 and mersenne_is_known():
+            stream.mersenne = <fb_mt19937 *>stream.bits.state
 
     cdef give_stream_back(self, random_state):
         state = random_state.get_state(legacy=False)
@@ -374,4 +399,10 @@ cdef class Session:
         random_state.set_state(state)
 
 
-os.register_at_fork(after_in_child=fb_reset_running_fits) if hasattr(os, "register_at_fork") else None
+def forget_running_fits():
+    """In a forked child: the fits of the parent do not run there."""
+    fb_reset_running_fits()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=forget_running_fits)

@@ -1,12 +1,12 @@
 # Epochs: the steps of one epoch on every thread, and the run of epochs on the calling thread with
 # its order, stopping rule and interrupts.
 
-cdef int64_t LOOK_NS = 20_000_000   # between two looks for a signal; other Python threads run anyway
+cdef int64_t LOOK_NS = 20_000_000   # between two looks for a signal; other threads run anyway
 cdef int64_t BLOCK_ROWS = 1024      # larger minibatches are worked off in blocks of this many rows
 
 
 cdef double sum_of_weights(Plan *f, int64_t first, int64_t rows) noexcept nogil:
-    """Sum of the sample weights of a minibatch in row order (the number of rows without weights)."""
+    """Sum of the sample weights of a minibatch in row order; without weights its rows."""
     cdef double total = 0
     cdef int64_t i, row
     if f.sample_weight == NULL:
@@ -135,11 +135,20 @@ cdef void one_epoch(void *argument, int member, int n_members) noexcept nogil:
     fb_restore_float_state(float_state)
 
 
-cdef void permute(bitgen_t *bits, int64_t *order, int64_t n) noexcept nogil:
+cdef struct Stream:
+    bitgen_t *bits               # NULL: nothing is shuffled here
+    fb_mt19937 *mersenne         # its state, where that is an MT19937 in the known form
+
+
+cdef void permute(Stream *stream, int64_t *order, int64_t n) noexcept nogil:
     """Fisher-Yates exactly as numpy.random.RandomState.shuffle draws it: from the last place down,
     each partner by masked rejection on 32-bit words (64-bit above 2^32)."""
     cdef int64_t i, swap
-    cdef uint64_t mask = 0, j
+    cdef uint64_t mask, j
+    cdef bitgen_t *bits = stream.bits
+    if stream.mersenne != NULL and n < (<int64_t>1 << 32):
+        fb_shuffle(stream.mersenne, order, n)
+        return
     for i in range(n - 1, 0, -1):
         mask = <uint64_t>i
         mask |= mask >> 1
@@ -194,7 +203,7 @@ cdef inline bint all_parameters_finite(Plan *f) noexcept nogil:
     return f.kernels.all_finite(f.w, f.n_packed)
 
 
-cdef int64_t run_epochs(Plan *f, bitgen_t *bits, int64_t n_epochs, double *losses,
+cdef int64_t run_epochs(Plan *f, Stream *stream, int64_t n_epochs, double *losses,
                         Stopping *rule, int ceiling, bint forced, bint *stopped) noexcept nogil:
     """Up to n_epochs epochs; returns how many were completed. stopped: OUT, whether the rule or a
     loss or parameter that is not finite ended the run."""
@@ -202,8 +211,8 @@ cdef int64_t run_epochs(Plan *f, bitgen_t *bits, int64_t n_epochs, double *losse
     cdef int n_members
     f.last_look_ns = fb_clock_ns()
     for epoch in range(n_epochs):
-        if bits != NULL:
-            permute(bits, f.order, f.n_samples)
+        if stream.bits != NULL:
+            permute(stream, f.order, f.n_samples)
         f.epoch_loss = 0
         n_members = useful_threads(f, ceiling, forced)
         if n_members > 1 and f.team == NULL:

@@ -1,6 +1,14 @@
-# The C interface of the kernels and of the workers, as Cython sees it. Meanings, shapes and which
-# arrays are written stand in kernels.h and team.h.
-from libc.stdint cimport int64_t, uint64_t
+# The C interface of the kernels, the shuffle and the workers, as Cython sees it. Meanings, shapes
+# and which arrays are written stand in kernels.h, shuffle.h and team.h.
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+
+cdef extern from "shuffle.h" nogil:
+    enum: FB_MT_WORDS
+    ctypedef struct fb_mt19937:
+        uint32_t key[624]
+        int pos
+    void fb_shuffle(fb_mt19937 *, int64_t *, int64_t) noexcept
 
 
 cdef extern from "kernels.h" nogil:
@@ -40,8 +48,9 @@ cdef extern from "kernels.h" nogil:
         const char *isa
         int itemsize
         int lanes
-        void (*product)(const void *, int64_t, int, const void *, int64_t, int64_t, const void *,
-                        void *, int64_t, const void *, int, int64_t, int64_t, int64_t) noexcept nogil
+        void (*product)(const void *, int64_t, int, const void *, int64_t, int64_t,
+                        const void *, void *, int64_t, const void *, int, int64_t, int64_t,
+                        int64_t) noexcept nogil
         void (*narrow_product)(const void *, int64_t, const void *, const void *, void *, int64_t,
                                int64_t, int64_t, int64_t) noexcept nogil
         void (*weight_gradient)(const void *, int64_t, const void *, int64_t, void *, int64_t,

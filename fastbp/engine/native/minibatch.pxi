@@ -272,7 +272,7 @@ cdef inline double update_range(Plan *f, int64_t at, const char *g, int64_t n,
     """Step n parameters from place `at` of the packed vector along g (NULL: their place in it)."""
     cdef int64_t byte = at * f.itemsize
     return f.optimizer.update(
-        f.w + byte, f.g + byte if g == NULL else g, f.slots[0] + byte,
+        f.w + byte, <const char *>(f.g + byte) if g == NULL else g, f.slots[0] + byte,
         NULL if f.slots[1] == NULL else f.slots[1] + byte, n, l2, f.h)
 
 

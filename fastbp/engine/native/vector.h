@@ -1,8 +1,8 @@
 /* Vectors of one dtype on one instruction set, and the elementary functions on them.
  *
  * Part of the template (see template.h): REAL, BITS, UBITS, VBYTES are defined. Only code without a
- * loop over data lives here. Errors of exp, tanh and logistic in units of last place are held by
- * tests/test_activations.py. */
+ * loop over data lives here. Largest errors in units of last place, on every instruction set and held
+ * by tests/test_engine.py: exp 1.1 (float64 1.3), tanh 2.5, logistic 2.3. */
 
 typedef REAL NAME(vec) __attribute__((vector_size(VBYTES)));
 typedef BITS NAME(ivec) __attribute__((vector_size(VBYTES)));
