@@ -1,5 +1,7 @@
 """Fixtures shared by the tests: the engines under test, on each instruction set of the machine."""
 
+import signal
+
 import pytest
 from engines import ENGINES
 from threadpoolctl import threadpool_limits
@@ -9,6 +11,10 @@ from fastbp.engine import get_engine
 # scikit-learn and scipy, which the tests compare with, use BLAS threads even for tiny matrices; on
 # a busy machine they then wait for each other a hundred times longer than they compute.
 threadpool_limits(1, user_api="blas")
+
+# A shell starts background jobs with SIGINT ignored, and Python then leaves it so: the tests that
+# interrupt a fit would wait for ever.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(params=ENGINES)

@@ -1081,12 +1081,12 @@ def test_no_python_work_per_minibatch(compiled_engine, density):
     assert counts[0] == counts[1]
 
 
-def test_nothing_is_allocated_per_epoch(engine):
+def test_nothing_is_allocated_per_epoch(compiled_engine):
     """What Python and NumPy hand out does not grow with the number of epochs."""
     problem = draw_problem_once((64, 100, 10), n_samples=500)
     peaks = []
     for n_epochs in (2, 40):
-        with closing(open_session(engine, problem, batch_size=50)) as session:
+        with closing(open_session(compiled_engine, problem, batch_size=50)) as session:
             run_epochs(session, problem, n_epochs=2, batch_size=50)
             tracemalloc.start()
             try:
