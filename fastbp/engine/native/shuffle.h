@@ -1,8 +1,8 @@
 /* Shuffles exactly as numpy.random.RandomState draws them, from the state of its MT19937.
  *
  * NumPy hands out one word per call of a function pointer; here a block of 624 words is made at a
- * time by vector code, and partners are drawn without a branch on rejection: 3 ns a sample instead
- * of 7, which is 10 to 20 % of a step of the smallest networks (November 2026). */
+ * time, and partners are drawn without a branch on rejection: 7.0 ns a sample where
+ * RandomState.shuffle takes 11.6 (1800 samples, November 2026). */
 #ifndef FASTBP_SHUFFLE_H
 #define FASTBP_SHUFFLE_H
 
