@@ -68,10 +68,18 @@ def _loss_rules(names):
     return _one_of(*names), (callable, "a function of y_true and raw"), _instance_of(Loss)
 
 
+def _list_of(rule):
+    accepts, text = rule
+    return lambda value: isinstance(value, list | tuple) and all(map(accepts, value)), (
+        f"a list of them, each {text}"
+    )
+
+
 _INF = float("inf")
 _NONE = _same(None)
 _BOOLEAN = _instance_of(bool, np.bool_)
 _COUNT = _number(Integral, "[", 1, _INF, ")")
+_PROBABILITY = _number(Real, "[", 0.0, 1.0, ")")
 _RANDOM_STATE = (_number(Integral, "[", 0, 2**32 - 1, "]"), _instance_of(np.random.RandomState))
 
 
@@ -115,9 +123,44 @@ _SHARED_PARAMETERS = {
     "dtype": (_one_of("float32", "float64"), _NONE),
     "n_threads": (_COUNT, _same(-1), _NONE),
     "engine": (_one_of(*ENGINE_NAMES),),
+    "init": (_one_of("auto", "he", "glorot", "lecun"),),
+    "dropout": (_PROBABILITY, _list_of(_PROBABILITY)),
+    "max_grad_norm": (_number(Real, "(", 0.0, _INF, ")"), _NONE),
+    "ema_decay": (_number(Real, "(", 0.0, 1.0, ")"), _NONE),
+    "scoring": (_instance_of(str), (callable, "a scorer"), _NONE),
+    "max_time": (_number(Real, "(", 0.0, _INF, ")"), _NONE),
 }
-CLASSIFIER_PARAMETERS = {"loss": _loss_rules(CLASSIFICATION_LOSSES), **_SHARED_PARAMETERS}
-REGRESSOR_PARAMETERS = {"loss": _loss_rules(REGRESSION_LOSSES), **_SHARED_PARAMETERS}
+CLASSIFIER_PARAMETERS = {
+    "loss": _loss_rules(CLASSIFICATION_LOSSES),
+    **_SHARED_PARAMETERS,
+    "class_weight": (_one_of("balanced"), _instance_of(dict, list, tuple), _NONE),
+}
+REGRESSOR_PARAMETERS = {
+    "loss": _loss_rules(REGRESSION_LOSSES),
+    **_SHARED_PARAMETERS,
+    "scale_targets": (_BOOLEAN,),
+}
+
+# Settings that cannot go together: (parameter, test of its value, other parameter, test of its
+# value, reason). Everything else can.
+_is_set = bool
+
+
+def _is_full_batch(solver):
+    row = OPTIMIZERS.get(solver) if isinstance(solver, str) else None
+    return row is not None and not row.stochastic
+
+
+def _has_dropout(dropout):
+    return bool(np.any(np.asarray(dropout) > 0))
+
+
+_FULL_BATCH = "L-BFGS-B minimises one fixed function of all samples with steps of its own"
+CONFLICTS = (
+    ("solver", _is_full_batch, "dropout", _has_dropout, _FULL_BATCH),
+    ("solver", _is_full_batch, "max_grad_norm", _is_set, _FULL_BATCH),
+    ("solver", _is_full_batch, "ema_decay", _is_set, _FULL_BATCH),
+)
 
 
 def hidden_sizes(hidden_layer_sizes):
@@ -146,6 +189,8 @@ def check_parameters(estimator, table):
     ------
     InvalidParameterError
         Names the parameter, what is allowed and the value that came.
+    ValueError
+        If two parameters cannot go together (`CONFLICTS`): names both.
     """
     values = vars(estimator)
     for name, rules in table.items():
@@ -159,5 +204,12 @@ def check_parameters(estimator, table):
             raise InvalidParameterError(
                 f"The {name!r} parameter of {type(estimator).__name__} must be {wanted}. "
                 f"Got {value!r} instead."
+            )
+    for name, matters, other, also_matters, reason in CONFLICTS:
+        known = name in table and other in table
+        if known and matters(values[name]) and also_matters(values[other]):
+            raise ValueError(
+                f"{name}={values[name]!r} and {other}={values[other]!r} cannot go together: "
+                f"{reason}. Change one of them."
             )
     return SimpleNamespace(**{name: values[name] for name in table})

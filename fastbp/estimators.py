@@ -288,6 +288,27 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
     engine : {'auto', 'cython', 'numba'}, default='auto'
         What computes: the compiled extension ('cython'), or code that Numba compiles when first
         used, in one thread. 'auto' is 'cython', or 'numba' where the extension was not built.
+    class_weight : dict, 'balanced', list of dict or None, default=None
+        Weight of each class, multiplied into the sample weights; 'balanced' is
+        ``n_samples / (n_classes * count)``; a list has one dict for each label of multilabel y.
+    init : {'auto', 'he', 'glorot', 'lecun'}, default='auto'
+        How initial weights are drawn: 'auto' as scikit-learn draws them, with a gain that fits the
+        activation; or uniform with the variance of He et al. (2015), Glorot & Bengio (2010) or
+        LeCun et al. (1998), biases 0.
+    dropout : float or list of float, default=0.0
+        Probability with which a hidden unit is left out of a training step (Srivastava et al.
+        2014), for all hidden layers or one for each.
+    max_grad_norm : float or None, default=None
+        Gradients with a larger norm over all weights and biases are scaled down to this norm
+        before each step (Pascanu et al. 2013).
+    ema_decay : float or None, default=None
+        Predictions use an exponential moving average of the weights over the steps, with this
+        decay (Polyak & Juditsky 1992).
+    scoring : str, callable or None, default=None
+        What is measured on validation data: None is accuracy, 'loss' the validation
+        loss, else one of scikit-learn's scorers.
+    max_time : float or None, default=None
+        Seconds after which training ends, with the step in hand completed.
 
     Attributes
     ----------
@@ -376,6 +397,13 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
         dtype="float32",
         n_threads=None,
         engine="auto",
+        class_weight=None,
+        init="auto",
+        dropout=0.0,
+        max_grad_norm=None,
+        ema_decay=None,
+        scoring=None,
+        max_time=None,
     ):
         self._store(locals())
 
@@ -596,6 +624,27 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
     engine : {'auto', 'cython', 'numba'}, default='auto'
         What computes: the compiled extension ('cython'), or code that Numba compiles when first
         used, in one thread. 'auto' is 'cython', or 'numba' where the extension was not built.
+    init : {'auto', 'he', 'glorot', 'lecun'}, default='auto'
+        How initial weights are drawn: 'auto' as scikit-learn draws them, with a gain that fits the
+        activation; or uniform with the variance of He et al. (2015), Glorot & Bengio (2010) or
+        LeCun et al. (1998), biases 0.
+    dropout : float or list of float, default=0.0
+        Probability with which a hidden unit is left out of a training step (Srivastava et al.
+        2014), for all hidden layers or one for each.
+    max_grad_norm : float or None, default=None
+        Gradients with a larger norm over all weights and biases are scaled down to this norm
+        before each step (Pascanu et al. 2013).
+    ema_decay : float or None, default=None
+        Predictions use an exponential moving average of the weights over the steps, with this
+        decay (Polyak & Juditsky 1992).
+    scoring : str, callable or None, default=None
+        What is measured on validation data: None is R2, 'loss' the validation
+        loss, else one of scikit-learn's scorers.
+    max_time : float or None, default=None
+        Seconds after which training ends, with the step in hand completed.
+    scale_targets : bool, default=False
+        Whether to standardise y inside: the network is trained on targets of mean 0 and variance 1,
+        and predictions come back on the original scale.
 
     Attributes
     ----------
@@ -683,6 +732,13 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
         dtype="float32",
         n_threads=None,
         engine="auto",
+        init="auto",
+        dropout=0.0,
+        max_grad_norm=None,
+        ema_decay=None,
+        scoring=None,
+        max_time=None,
+        scale_targets=False,
     ):
         self._store(locals())
 

@@ -17,7 +17,21 @@ from fastbp import BackpropClassifier, BackpropRegressor
 
 PAIRS = [(BackpropClassifier, MLPClassifier), (BackpropRegressor, MLPRegressor)]
 SETTINGS = dict(hidden_layer_sizes=(6,), random_state=0, max_iter=30, tol=10.0, n_iter_no_change=5)
-NEW = {"dtype": "float32", "n_threads": None, "engine": "auto"}
+NEW = {
+    "dtype": "float32",
+    "n_threads": None,
+    "engine": "auto",
+    "init": "auto",
+    "dropout": 0.0,
+    "max_grad_norm": None,
+    "ema_decay": None,
+    "scoring": None,
+    "max_time": None,
+}
+NEW_OF = {
+    BackpropClassifier: {"loss": "log_loss", "class_weight": None, **NEW},
+    BackpropRegressor: {"scale_targets": False, **NEW},
+}
 
 
 def fit(kind, X, y, **params):
@@ -37,7 +51,7 @@ def test_constructor_is_scikit_learns(ours, theirs):
     extra = got[len(expected) :]
     assert all(parameter.kind is inspect.Parameter.KEYWORD_ONLY for parameter in extra)
     defaults = {parameter.name: parameter.default for parameter in extra}
-    assert defaults == (NEW if ours is BackpropRegressor else {"loss": "log_loss", **NEW})
+    assert defaults == NEW_OF[ours]
 
 
 @pytest.mark.parametrize(("ours", "theirs"), PAIRS)
