@@ -3,6 +3,8 @@
 
 cdef int64_t LOOK_NS = 20_000_000   # between two looks for a signal; other threads run anyway
 cdef int64_t BLOCK_ROWS = 1024      # larger minibatches are worked off in blocks of this many rows
+# Two threads lose at 6 us of work per step and win at 60 (break-even near 20, November 2026).
+cdef double WORK_PER_THREAD_US = 10
 
 
 cdef double sum_of_weights(Plan *f, int64_t first, int64_t rows) noexcept nogil:
@@ -80,7 +82,7 @@ cdef bint minibatch(Plan *f, int member, int n_members, int64_t first, int64_t r
     """One step on one thread. Returns whether to stop; then the step was not finished."""
     cdef double total = sum_of_weights(f, first, rows), scale, data_loss = 0, penalty = 0
     cdef int64_t start = first, n
-    cdef bint stop = False, last_block
+    cdef bint stop = False, last_block, halves = f.by_chunks and n_members == 2
     cdef Share share
     cdef int u
     if not total > 0:
@@ -92,7 +94,7 @@ cdef bint minibatch(Plan *f, int member, int n_members, int64_t first, int64_t r
     while start < first + rows:
         n = min(f.block_rows, first + rows - start)
         last_block = start + n == first + rows
-        share = rows_of(f, member, n_members, n)
+        share = chunk_of(f, member, n) if halves else rows_of(f, member, n_members, n)
         if share.rows > 0:
             gather_rows(f, start, share.r0, share.rows)
         if f.by_columns and n_members > 1:
@@ -102,12 +104,17 @@ cdef bint minibatch(Plan *f, int member, int n_members, int64_t first, int64_t r
             pass_over_rows(f, share, start, scale, 1)
         else:
             pass_over_rows(f, share, start, scale, 0)
+        if halves:
+            pass_over_chunk(f, member, n, start > first)
         stop = meet(f, member, n_members, member == 0 and must_stop(f, float_state))
         if stop:
             if member == 0 and f.update:
                 f.t -= 1
             return True
-        pass_over_units(f, member, n_members, start, n, first, last_block, f.alpha * scale)
+        if not halves:
+            pass_over_units(f, member, n_members, start, n, first, last_block, f.alpha * scale)
+        elif last_block:
+            join_chunks(f, member, n, start > first, f.alpha * scale)
         if member == 0:
             data_loss += weighted_row_losses(f, n)
         meet(f, member, n_members, False)
@@ -186,17 +193,20 @@ cdef bint no_progress(Stopping *rule, double loss) noexcept nogil:
     return rule.no_improvement_count > rule.patience
 
 
+cdef double step_us(Plan *f, int64_t rows) noexcept nogil:
+    """Roughly the work of a step on a minibatch of so many rows."""
+    return f.cost * <double>rows / (1.6e3 * f.lanes) + <double>f.n_packed * 5e-4
+
+
 cdef int useful_threads(Plan *f, int ceiling, bint forced) noexcept nogil:
     """How many threads this epoch runs on: as many as pay off for the work of a step, and no more
-    than this fit's share of the cores while other fits run in the process. Two threads lose at
-    6 us of work per step and win at 60 (break-even near 20, measured November 2026)."""
-    cdef double rows = <double>min(min(f.batch_size, f.n_samples), f.block_rows)
-    cdef double step_us = f.cost * rows / (1.6e3 * f.lanes) + <double>f.n_packed * 5e-4
+    than this fit's share of the cores while other fits run in the process."""
     cdef int n = ceiling
     if forced:
         return n
     n = max(1, n // max(1, fb_running_fits(0)))
-    return max(1, min(n, <int>(step_us / 10)))
+    return max(1, min(n, <int>(step_us(f, min(min(f.batch_size, f.n_samples), f.block_rows))
+                               / WORK_PER_THREAD_US)))
 
 
 cdef inline bint all_parameters_finite(Plan *f) noexcept nogil:

@@ -84,6 +84,9 @@ typedef struct {
     void (*column_sums)(const void *d, int64_t capacity, void *g, int64_t rows, int64_t n_out,
                         int accumulate);
 
+    /* g[:] += h[:], n elements, a multiple of P */
+    void (*add)(void *g, const void *h, int64_t n);
+
     /* A[i, :] = X[order[i], :] (order NULL: X[i, :]); X rows ldx apart IN, no read at or past
      * x_end, A panels OUT */
     void (*gather)(const void *x, const void *x_end, int64_t ldx, const int64_t *order,

@@ -59,6 +59,7 @@ cdef extern from "kernels.h" nogil:
                                 int64_t, int64_t, int) noexcept nogil
         void (*panel_sums)(const void *, int64_t, void *, int64_t, int64_t, int) noexcept nogil
         void (*column_sums)(const void *, int64_t, void *, int64_t, int64_t, int) noexcept nogil
+        void (*add)(void *, const void *, int64_t) noexcept nogil
         void (*gather)(const void *, const void *, int64_t, const int64_t *, int64_t, int64_t,
                        void *, int64_t) noexcept nogil
         void (*gather_columns)(const void *, int64_t, const int64_t *, int64_t, int64_t, void *,

@@ -181,6 +181,16 @@ cdef lay_out(Session s, activations, loss, int64_t batch_size, bint sparse):
     set_units(f, memory, s.n_threads)
 
 
+cdef bint weights_are_fewer(Plan *f):
+    """Whether a block's activations and deltas outweigh two gradients of the weights."""
+    cdef int l
+    cdef int64_t activations = 0, weights = 0
+    for l in range(f.n_layers):
+        activations += f.block_rows * (f.layers[l].n_in + f.layers[l].n_out)
+        weights += f.layers[l].n_in * f.layers[l].n_out
+    return activations > 2 * weights
+
+
 cdef set_units(Plan *f, Memory memory, int n_threads):
     cdef int l
     cdef int64_t largest = 0
@@ -193,6 +203,10 @@ cdef set_units(Plan *f, Memory memory, int n_threads):
     f.units = <Unit *>memory.take(f.n_units * sizeof(Unit))
     f.squares = <double *>memory.take(f.n_units * sizeof(double))
     f.cost = <double>sum(map(sum, costs)) * f.lanes
+    f.by_chunks = (not (f.by_columns or f.layers[0].sparse) and weights_are_fewer(f)
+                   and step_us(f, f.block_rows) >= 2 * WORK_PER_THREAD_US)
+    if f.by_chunks:
+        f.g1 = memory.take(f.n_packed * f.itemsize)
     before, i = 0.0, 0
     for l in range(f.n_layers):
         if f.by_columns:     # every layer is divided evenly
@@ -204,7 +218,7 @@ cdef set_units(Plan *f, Memory memory, int n_threads):
             before += cost
             i += 1
             largest = max(largest, n_k * n_panels * f.lanes)
-    f.scratch_size = largest * f.itemsize
+    f.scratch_size = largest * f.itemsize * (2 if f.by_chunks else 1)
     f.scratch = memory.take(f.scratch_size * n_threads)
 
 
