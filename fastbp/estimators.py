@@ -5,12 +5,14 @@ computes.  The file is long because both classes list and document every paramet
 scikit-learn's conventions ask.
 """
 
+from copy import deepcopy
 from functools import partial
 
 import numpy as np
 import scipy.sparse
 from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
@@ -34,12 +36,14 @@ from fastbp._validation import (
     unchanged_on_error,
 )
 from fastbp.activations import activations_for
+from fastbp.callbacks import watch_tasks
 from fastbp.engine import get_engine, watch_formulas
 from fastbp.lbfgs import train_lbfgs
 from fastbp.losses import LOSSES, Loss, loss_for
 from fastbp.optimizers import OPTIMIZERS
 from fastbp.parallel import thread_ceiling
 from fastbp.randomness import own_stream
+from fastbp.scaling import measure, standardize
 from fastbp.training import HISTORY, Problem, Progress, train_stochastic
 
 
@@ -54,7 +58,7 @@ def _partial_fit_exists(estimator):
     return True
 
 
-class _BaseBackprop(BaseEstimator):
+class _BaseBackprop(CallbackSupportMixin, BaseEstimator):
     """What both estimators share."""
 
     def _store(self, parameters):
@@ -87,11 +91,16 @@ class _BaseBackprop(BaseEstimator):
         with unchanged_on_error(self):
             return self._fit(X, y, sample_weight)
 
-    def _fit(self, X, y, sample_weight, *, incremental=False):
+    @with_callbacks
+    def _fit(self, X, y, sample_weight, *, incremental=False, train=train_stochastic):
         settings = check_parameters(self, self._parameter_rules)
         engine = get_engine(settings.engine)
         fresh = not (self.__sklearn_is_fitted__() and (incremental or settings.warm_start))
         stochastic = OPTIMIZERS[settings.solver].stochastic
+        tasks = None
+        if not incremental:
+            name = "epoch" if stochastic else "iteration"
+            tasks = watch_tasks(self, X, y, sample_weight, settings.max_iter, name)
         old_dtype = None if fresh else self.coefs_[0].dtype
         choose_dtype = partial(self._training_dtype, weights=old_dtype)
         X, given = check_features(
@@ -102,6 +111,7 @@ class _BaseBackprop(BaseEstimator):
             check_range(self, X, dtype)
         targets, loss = self._check_y(y, X.shape[0], X.dtype, fresh, incremental)
         weights = check_sample_weight(self, sample_weight, X.shape[0], X.dtype)
+        targets = self._scale(targets, weights, X.dtype, fresh)
 
         layers = (self.n_features_in_, *hidden_sizes(settings.hidden_layer_sizes), self.n_outputs_)
         activations = activations_for(settings.activation, len(layers) - 2)
@@ -118,16 +128,22 @@ class _BaseBackprop(BaseEstimator):
             watch=watch_formulas(activations, loss, targets, X.dtype),
         )
         settings.feature_names = getattr(self, "feature_names_in_", None)
+        if fresh:
+            for name in HISTORY:
+                vars(self).pop(name, None)
+        if tasks:
+            tasks.set_description(partial(self._fitted_attributes, problem, dtype))
         with own_stream(settings.random_state) as (random_state, bits):
             progress = self._first_progress(problem, settings, dtype, random_state, fresh)
             if stochastic:
                 stream = random_state, bits
-                train_stochastic(problem, settings, progress, stream, incremental=incremental)
+                train(problem, settings, progress, stream, incremental=incremental, tasks=tasks)
             else:
                 progress.params = progress.params.astype(X.dtype, copy=False)
-                train_lbfgs(problem, settings, progress)
-                progress.params = progress.params.astype(dtype, copy=False)
-        self._keep(problem, progress, fresh)
+                train_lbfgs(problem, settings, progress, tasks)
+        vars(self).update(self._fitted_attributes(problem, dtype, progress))
+        if tasks:
+            tasks.end(partial(deepcopy, progress))
         return self
 
     def _first_progress(self, problem, settings, dtype, random_state, fresh):
@@ -156,16 +172,20 @@ class _BaseBackprop(BaseEstimator):
                 "warm_start=False to begin anew."
             )
 
-    def _keep(self, problem, progress, fresh):
-        """Turn what training reached into fitted attributes."""
-        state = vars(self)
-        if fresh:
-            for name in HISTORY:
-                state.pop(name, None)
-        state.update(progress.attributes())
-        self.coefs_, self.intercepts_ = network.views(progress.params, problem.layer_sizes)
-        self.n_layers_ = len(problem.layer_sizes)
-        self.out_activation_ = problem.loss.output
+    def _scale(self, targets, weights, dtype, fresh):
+        """Targets in the units of the loss: as they are, but for a regressor that scales them."""
+        return targets
+
+    def _fitted_attributes(self, problem, dtype, progress):
+        """Turn what training reached into fitted attributes, with weights of `dtype`."""
+        params = progress.params.astype(dtype, copy=False)
+        coefs, intercepts = network.views(params, problem.layer_sizes)
+        return progress.attributes() | {
+            "coefs_": coefs,
+            "intercepts_": intercepts,
+            "n_layers_": len(problem.layer_sizes),
+            "out_activation_": problem.loss.output,
+        }
 
     def _raw_scores(self, X):
         """Scores before the output transform, their engine, and the dtype of the output.
@@ -772,9 +792,28 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
     def _check_y(self, y, n_samples, dtype, fresh, incremental):
         """Targets and loss of y; sets `n_outputs_`."""
         loss = loss_for(self.loss, "real")
-        targets = check_targets(self, y, n_samples, dtype, loss)
+        given = np.float64 if self.scale_targets else dtype
+        targets = check_targets(self, y, n_samples, given, loss)
         self.n_outputs_ = targets.shape[1]
         return targets, loss
+
+    def _scale(self, targets, weights, dtype, fresh):
+        """Standardised targets with `scale_targets`; sets `target_mean_` and `target_scale_`."""
+        state = vars(self)
+        if fresh:
+            state.pop("target_mean_", None)
+            state.pop("target_scale_", None)
+        elif self.scale_targets != ("target_scale_" in state):
+            raise ValueError(
+                f"Training goes on with a network that was begun with scale_targets="
+                f"{'target_scale_' in state}, but now scale_targets={self.scale_targets}. Set it "
+                "back, or call fit with warm_start=False to begin anew."
+            )
+        if not self.scale_targets:
+            return targets
+        if fresh:
+            self.target_mean_, self.target_scale_ = measure(targets, weights)
+        return standardize(targets, self.target_mean_, self.target_scale_, dtype)
 
     def predict(self, X):
         """Predict target values.
@@ -792,6 +831,9 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
         predictions = scores.astype(dtype, copy=False)
         if self.out_activation_ != "identity":
             engine.transform_into(self.out_activation_, predictions)
+        if "target_scale_" in vars(self):
+            predictions *= self.target_scale_
+            predictions += self.target_mean_
         return predictions.ravel() if predictions.shape[1] == 1 else predictions
 
     def __sklearn_tags__(self):
