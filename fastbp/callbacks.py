@@ -1,4 +1,4 @@
-"""scikit-learn's callbacks over one fit: the fit is a task, each epoch (lbfgs: iteration) a subtask.
+"""scikit-learn's callbacks over one fit: the fit is a task, each epoch or iteration a subtask.
 
 Here is who is told what, and when, through the public parts of `sklearn.callback`.  What training
 has reached comes from `training`, as a function that is called only if a callback asks for it.
