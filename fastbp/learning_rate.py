@@ -9,7 +9,6 @@ from functools import partial
 
 import numpy as np
 from sklearn.base import clone
-from sklearn.pipeline import Pipeline
 
 from fastbp.diagnosis import warn_user
 from fastbp.estimators import BackpropClassifier, BackpropRegressor
@@ -17,7 +16,11 @@ from fastbp.optimizers import OPTIMIZERS
 from fastbp.training import choose_batch_size, new_optimizer
 
 SMOOTHING = 0.03  # standard deviation of the Gaussian over the steps, as share of their number
-BELOW_LOWEST = 10.0  # the suggestion is the rate of the lowest loss, divided by this
+# The suggestion is the rate of the lowest loss, divided by this. On nine real data sets with two
+# networks and two solvers the score after 25 to 40 epochs was 0.006 (median; at worst 0.04) below
+# that of the best of nine rates from 1e-4 to 1. Divided by 3 to 5: worse on the deeper network. The
+# steepest point of the curve failed twice, at 1e-5.
+BELOW_LOWEST = 10.0
 
 
 @dataclass(frozen=True)
@@ -54,10 +57,12 @@ class LearningRateCurve:
         ax : matplotlib Axes
         """
         if ax is None:
-            from sklearn.utils import check_matplotlib_support
-
-            check_matplotlib_support("LearningRateCurve.plot")
-            from matplotlib import pyplot
+            try:
+                from matplotlib import pyplot
+            except ImportError as error:
+                raise ImportError(
+                    "LearningRateCurve.plot needs matplotlib: pip install matplotlib"
+                ) from error
 
             _, ax = pyplot.subplots()
         (line,) = ax.plot(self.learning_rates, self.smoothed_losses, label="smoothed loss")
@@ -129,6 +134,8 @@ def find_learning_rate(
     >>> clf.score(X / 16, y) > 0.98
     True
     """
+    from sklearn.pipeline import Pipeline  # here, so that `import fastbp` does not load it
+
     if isinstance(estimator, Pipeline) and len(estimator) > 1:
         X = clone(estimator[:-1]).fit_transform(X, y)
     model = estimator[-1] if isinstance(estimator, Pipeline) else estimator
