@@ -79,12 +79,12 @@ def name_unscaled_column(sizes, text, settings):
 # ------------------------------------------------------------------------------ poor ends
 
 
-def looks_healthy(problem, curve):
+def looks_healthy(problem, curve, *, stalled):
     """Whether the losses alone say that training went well, so that nothing need be computed.
 
-    The last epoch has less than half the loss of the first, which was that of data in scale: for
-    regression between 0.2 and 10 (targets of variance 1 begin between 0.5 and 1), for
-    classification at most three times that of guessing.
+    The first epoch's loss was that of data in scale: for regression between 0.2 and 10 (targets of
+    variance 1 begin between 0.5 and 1), for classification at most `ROSE` times that of guessing.
+    And the loss fell since; by a tenth, if training ended because it no longer did.
     """
     if problem.loss.task == "regression":
         low, high = 0.2, 10.0
@@ -92,15 +92,15 @@ def looks_healthy(problem, curve):
         n_outputs = problem.layer_sizes[-1]
         guessing = np.log(n_outputs) if problem.loss.task == "multiclass" else n_outputs * np.log(2)
         low, high = 0.0, ROSE * guessing
-    return low <= curve[0] <= high and curve[-1] < 0.5 * curve[0]
+    return low <= curve[0] <= high and curve[-1] < (0.9 if stalled else 1.0) * curve[0]
 
 
 def warn_if_poor(problem, settings, params, rows, curve, *, stalled):
     """Warn if a network does no better than a constant and the cause can be named.
 
-    Of 360 fits (six regression and five classification sets, X and y raw, standardised and shifted,
-    rates 0.001 to 1) this named a cause for every one with a training R2 below 0, and for none that
-    had a lower loss than the constant's by more than a quarter.
+    Of 190 fits (eleven real data sets; X raw and standardised, y also shifted by 30 and times 30 and
+    0.001; rates 0.001 to 1) it warned of every regressor with a training R2 up to 0.01, of one with
+    more (0.22), and of no classifier whose loss was well below that of guessing.
 
     The criterion: on at most `SAMPLE_ROWS` training samples the loss is at least `POOR` of that of
     the best constant prediction (the mean; class frequencies), and at least one of these holds:
@@ -126,7 +126,7 @@ def warn_if_poor(problem, settings, params, rows, curve, *, stalled):
     stalled : bool
         Whether training ended because the loss no longer improved.
     """
-    if curve and looks_healthy(problem, curve):
+    if curve and looks_healthy(problem, curve, stalled=stalled):
         return
     sample = take_sample(problem, rows)
     constant = loss_of_constant(sample)

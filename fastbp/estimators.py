@@ -276,7 +276,10 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
         Improvement of the loss (or validation score) below which an epoch counts as none; for
         'lbfgs' the largest gradient at which it has converged.
     verbose : bool or int, default=False
-        Whether to print the loss (and validation score) of each epoch.
+        Whether to show the progress. True or 1: one live line in a terminal or notebook (epoch,
+        loss, validation score, samples per second, time left); elsewhere a line after 1, 2, 5, 10,
+        20, 50 ... epochs, at least one a minute, and after the last. From 2 on: every epoch, in
+        scikit-learn's words.
     warm_start : bool, default=False
         Whether `fit` starts from the weights of the last call (with a fresh optimizer).
     momentum : float, default=0.9
@@ -366,6 +369,20 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
     See Also
     --------
     BackpropRegressor : Neural network regressor.
+    find_learning_rate : A rate to begin with.
+
+    Notes
+    -----
+    Callbacks of :mod:`sklearn.callback` (``set_callbacks``) see `fit` as a task and each epoch
+    ('lbfgs': iteration) as a subtask: ``ProgressBar`` and ``ScoringMonitor`` work alone, in a
+    pipeline and in a search. They get X, y and `sample_weight` as given to `fit`; the
+    `fitted_estimator` is a copy, made only for a callback that asks for it. If one asks to stop,
+    training ends after the epoch, as on its own. `partial_fit` calls none.
+
+    A fit that ends no better than predicting a constant warns
+    (:class:`~sklearn.exceptions.ConvergenceWarning`) if the cause can be named: a column of X with
+    a root mean square above 30, a learning rate at which the loss went up, or a
+    layer of rectified units of which nine tenths are 0 for every sample.
 
     References
     ----------
@@ -613,7 +630,10 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
         Improvement of the loss (or validation score) below which an epoch counts as none; for
         'lbfgs' the largest gradient at which it has converged.
     verbose : bool or int, default=False
-        Whether to print the loss (and validation score) of each epoch.
+        Whether to show the progress. True or 1: one live line in a terminal or notebook (epoch,
+        loss, validation score, samples per second, time left); elsewhere a line after 1, 2, 5, 10,
+        20, 50 ... epochs, at least one a minute, and after the last. From 2 on: every epoch, in
+        scikit-learn's words.
     warm_start : bool, default=False
         Whether `fit` starts from the weights of the last call (with a fresh optimizer).
     momentum : float, default=0.9
@@ -663,8 +683,13 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
     max_time : float or None, default=None
         Seconds after which training ends, with the step in hand completed.
     scale_targets : bool, default=False
-        Whether to standardise y inside: the network is trained on targets of mean 0 and variance 1,
-        and predictions come back on the original scale.
+        Whether to standardise y inside: the network is trained on targets of mean 0 and variance 1
+        (each output; with the sample weights), and predictions come back on the original scale.
+        Learning rate, `tol` and `alpha` are meant for such targets: without it a y of thousands is
+        out of reach of Adam's small steps, and a y of thousandths ends training at `tol` before
+        anything is learned. Weights, `loss_` and `loss_curve_` belong to the scaled problem; scores
+        do not change. `partial_fit` and `warm_start` keep the scale of the first call. Not for
+        losses with a link, such as 'poisson'.
 
     Attributes
     ----------
@@ -696,10 +721,27 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
         Number of outputs.
     out_activation_ : str
         Output transform: 'identity', or 'exp' with ``loss='poisson'``.
+    target_mean_, target_scale_ : float64 ndarray of shape (n_outputs,)
+        What y was standardised with; only with `scale_targets`. The scale of a constant output is 1.
 
     See Also
     --------
     BackpropClassifier : Neural network classifier.
+    find_learning_rate : A rate to begin with.
+
+    Notes
+    -----
+    Callbacks of :mod:`sklearn.callback` (``set_callbacks``) see `fit` as a task and each epoch
+    ('lbfgs': iteration) as a subtask: ``ProgressBar`` and ``ScoringMonitor`` work alone, in a
+    pipeline and in a search. They get X, y and `sample_weight` as given to `fit`; the
+    `fitted_estimator` is a copy, made only for a callback that asks for it. If one asks to stop,
+    training ends after the epoch, as on its own. `partial_fit` calls none.
+
+    A fit that ends no better than predicting a constant warns
+    (:class:`~sklearn.exceptions.ConvergenceWarning`) if the cause can be named: a column of X with
+    a root mean square above 30, a y with a mean above 10 or a standard deviation outside of 0.1
+    to 10, a learning rate at which the loss went up, or a
+    layer of rectified units of which nine tenths are 0 for every sample.
 
     References
     ----------
@@ -718,6 +760,16 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
     (3,)
     >>> reg.score(X, scale(y)) > 0.9
     True
+
+    The same with y as it came, watched by a callback:
+
+    >>> from sklearn.callback import ScoringMonitor
+    >>> monitor = ScoringMonitor(scoring="r2")
+    >>> reg = BackpropRegressor(solver="lbfgs", tol=0.01, scale_targets=True, random_state=0)
+    >>> reg.set_callbacks(monitor).fit(X, y).score(X, y) > 0.9
+    True
+    >>> monitor.get_logs().data[-1]["task_name"]
+    'iteration'
     """
 
     _parameter_rules = REGRESSOR_PARAMETERS
