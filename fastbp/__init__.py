@@ -6,6 +6,7 @@ and chooses no engine: that happens at the first fit.
 
 from fastbp.activations import Activation
 from fastbp.estimators import BackpropClassifier, BackpropRegressor
+from fastbp.learning_rate import LearningRateCurve, find_learning_rate
 from fastbp.losses import Loss
 from fastbp.versions import __version__, show_versions
 
@@ -13,7 +14,9 @@ __all__ = [
     "Activation",
     "BackpropClassifier",
     "BackpropRegressor",
+    "LearningRateCurve",
     "Loss",
     "__version__",
+    "find_learning_rate",
     "show_versions",
 ]

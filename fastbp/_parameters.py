@@ -11,7 +11,7 @@ import numpy as np
 
 from fastbp.activations import ACTIVATIONS, Activation
 from fastbp.engine import ENGINE_NAMES
-from fastbp.losses import CLASSIFICATION_LOSSES, REGRESSION_LOSSES, Loss
+from fastbp.losses import CLASSIFICATION_LOSSES, LOSSES, REGRESSION_LOSSES, Loss
 from fastbp.optimizers import OPTIMIZERS
 from fastbp.schedules import SCHEDULES
 
@@ -155,11 +155,18 @@ def _has_dropout(dropout):
     return bool(np.any(np.asarray(dropout) > 0))
 
 
+def _has_link(loss):
+    row = LOSSES.get(loss) if isinstance(loss, str) else loss
+    return isinstance(row, Loss) and row.link not in (None, "identity")
+
+
+_LINKED = "predictions of this loss go through a link, which shifted and divided y does not fit"
 _FULL_BATCH = "L-BFGS-B minimises one fixed function of all samples with steps of its own"
 CONFLICTS = (
     ("solver", _is_full_batch, "dropout", _has_dropout, _FULL_BATCH),
     ("solver", _is_full_batch, "max_grad_norm", _is_set, _FULL_BATCH),
     ("solver", _is_full_batch, "ema_decay", _is_set, _FULL_BATCH),
+    ("scale_targets", _is_set, "loss", _has_link, _LINKED),
 )
 
 

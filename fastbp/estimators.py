@@ -5,12 +5,14 @@ computes.  The file is long because both classes list and document every paramet
 scikit-learn's conventions ask.
 """
 
+from copy import deepcopy
 from functools import partial
 
 import numpy as np
 import scipy.sparse
 from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
@@ -34,12 +36,14 @@ from fastbp._validation import (
     unchanged_on_error,
 )
 from fastbp.activations import activations_for
+from fastbp.callbacks import watch_tasks
 from fastbp.engine import get_engine, watch_formulas
 from fastbp.lbfgs import train_lbfgs
 from fastbp.losses import LOSSES, Loss, loss_for
 from fastbp.optimizers import OPTIMIZERS
 from fastbp.parallel import thread_ceiling
 from fastbp.randomness import own_stream
+from fastbp.scaling import measure, standardize
 from fastbp.training import HISTORY, Problem, Progress, train_stochastic
 
 
@@ -54,7 +58,7 @@ def _partial_fit_exists(estimator):
     return True
 
 
-class _BaseBackprop(BaseEstimator):
+class _BaseBackprop(CallbackSupportMixin, BaseEstimator):
     """What both estimators share."""
 
     def _store(self, parameters):
@@ -87,11 +91,16 @@ class _BaseBackprop(BaseEstimator):
         with unchanged_on_error(self):
             return self._fit(X, y, sample_weight)
 
-    def _fit(self, X, y, sample_weight, *, incremental=False):
+    @with_callbacks
+    def _fit(self, X, y, sample_weight, *, incremental=False, train=train_stochastic):
         settings = check_parameters(self, self._parameter_rules)
         engine = get_engine(settings.engine)
         fresh = not (self.__sklearn_is_fitted__() and (incremental or settings.warm_start))
         stochastic = OPTIMIZERS[settings.solver].stochastic
+        tasks = None
+        if not incremental:
+            name = "epoch" if stochastic else "iteration"
+            tasks = watch_tasks(self, X, y, sample_weight, settings.max_iter, name)
         old_dtype = None if fresh else self.coefs_[0].dtype
         choose_dtype = partial(self._training_dtype, weights=old_dtype)
         X, given = check_features(
@@ -102,6 +111,7 @@ class _BaseBackprop(BaseEstimator):
             check_range(self, X, dtype)
         targets, loss = self._check_y(y, X.shape[0], X.dtype, fresh, incremental)
         weights = check_sample_weight(self, sample_weight, X.shape[0], X.dtype)
+        targets = self._scale(targets, weights, X.dtype, fresh)
 
         layers = (self.n_features_in_, *hidden_sizes(settings.hidden_layer_sizes), self.n_outputs_)
         activations = activations_for(settings.activation, len(layers) - 2)
@@ -118,16 +128,22 @@ class _BaseBackprop(BaseEstimator):
             watch=watch_formulas(activations, loss, targets, X.dtype),
         )
         settings.feature_names = getattr(self, "feature_names_in_", None)
+        if fresh:
+            for name in HISTORY:
+                vars(self).pop(name, None)
+        if tasks:
+            tasks.set_description(partial(self._fitted_attributes, problem, dtype))
         with own_stream(settings.random_state) as (random_state, bits):
             progress = self._first_progress(problem, settings, dtype, random_state, fresh)
             if stochastic:
                 stream = random_state, bits
-                train_stochastic(problem, settings, progress, stream, incremental=incremental)
+                train(problem, settings, progress, stream, incremental=incremental, tasks=tasks)
             else:
                 progress.params = progress.params.astype(X.dtype, copy=False)
-                train_lbfgs(problem, settings, progress)
-                progress.params = progress.params.astype(dtype, copy=False)
-        self._keep(problem, progress, fresh)
+                train_lbfgs(problem, settings, progress, tasks)
+        vars(self).update(self._fitted_attributes(problem, dtype, progress))
+        if tasks:
+            tasks.end(partial(deepcopy, progress))
         return self
 
     def _first_progress(self, problem, settings, dtype, random_state, fresh):
@@ -156,16 +172,20 @@ class _BaseBackprop(BaseEstimator):
                 "warm_start=False to begin anew."
             )
 
-    def _keep(self, problem, progress, fresh):
-        """Turn what training reached into fitted attributes."""
-        state = vars(self)
-        if fresh:
-            for name in HISTORY:
-                state.pop(name, None)
-        state.update(progress.attributes())
-        self.coefs_, self.intercepts_ = network.views(progress.params, problem.layer_sizes)
-        self.n_layers_ = len(problem.layer_sizes)
-        self.out_activation_ = problem.loss.output
+    def _scale(self, targets, weights, dtype, fresh):
+        """Targets in the units of the loss: as they are, but for a regressor that scales them."""
+        return targets
+
+    def _fitted_attributes(self, problem, dtype, progress):
+        """Turn what training reached into fitted attributes, with weights of `dtype`."""
+        params = progress.params.astype(dtype, copy=False)
+        coefs, intercepts = network.views(params, problem.layer_sizes)
+        return progress.attributes() | {
+            "coefs_": coefs,
+            "intercepts_": intercepts,
+            "n_layers_": len(problem.layer_sizes),
+            "out_activation_": problem.loss.output,
+        }
 
     def _raw_scores(self, X):
         """Scores before the output transform, their engine, and the dtype of the output.
@@ -256,7 +276,10 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
         Improvement of the loss (or validation score) below which an epoch counts as none; for
         'lbfgs' the largest gradient at which it has converged.
     verbose : bool or int, default=False
-        Whether to print the loss (and validation score) of each epoch.
+        Whether to show the progress. True or 1: one live line in a terminal or notebook (epoch,
+        loss, validation score, samples per second, time left); elsewhere a line after 1, 2, 5, 10,
+        20, 50 ... epochs, at least one a minute, and after the last. From 2 on: every epoch, in
+        scikit-learn's words.
     warm_start : bool, default=False
         Whether `fit` starts from the weights of the last call (with a fresh optimizer).
     momentum : float, default=0.9
@@ -346,6 +369,20 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
     See Also
     --------
     BackpropRegressor : Neural network regressor.
+    find_learning_rate : A rate to begin with.
+
+    Notes
+    -----
+    Callbacks of :mod:`sklearn.callback` (``set_callbacks``) see `fit` as a task and each epoch
+    ('lbfgs': iteration) as a subtask: ``ProgressBar`` and ``ScoringMonitor`` work alone, in a
+    pipeline and in a search. They get X, y and `sample_weight` as given to `fit`; the
+    `fitted_estimator` is a copy, made only for a callback that asks for it. If one asks to stop,
+    training ends after the epoch, as on its own. `partial_fit` calls none.
+
+    A fit that ends no better than predicting a constant warns
+    (:class:`~sklearn.exceptions.ConvergenceWarning`) if the cause can be named: a column of X with
+    a root mean square above 30, a learning rate at which the loss went up, or a
+    layer of rectified units of which nine tenths are 0 for every sample.
 
     References
     ----------
@@ -593,7 +630,10 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
         Improvement of the loss (or validation score) below which an epoch counts as none; for
         'lbfgs' the largest gradient at which it has converged.
     verbose : bool or int, default=False
-        Whether to print the loss (and validation score) of each epoch.
+        Whether to show the progress. True or 1: one live line in a terminal or notebook (epoch,
+        loss, validation score, samples per second, time left); elsewhere a line after 1, 2, 5, 10,
+        20, 50 ... epochs, at least one a minute, and after the last. From 2 on: every epoch, in
+        scikit-learn's words.
     warm_start : bool, default=False
         Whether `fit` starts from the weights of the last call (with a fresh optimizer).
     momentum : float, default=0.9
@@ -643,8 +683,13 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
     max_time : float or None, default=None
         Seconds after which training ends, with the step in hand completed.
     scale_targets : bool, default=False
-        Whether to standardise y inside: the network is trained on targets of mean 0 and variance 1,
-        and predictions come back on the original scale.
+        Whether to standardise y inside: the network is trained on targets of mean 0 and variance 1
+        (each output; with the sample weights), and predictions come back on the original scale.
+        Learning rate, `tol` and `alpha` are meant for such targets: without it a y of thousands is
+        out of reach of Adam's small steps, and a y of thousandths ends training at `tol` before
+        anything is learned. Weights, `loss_` and `loss_curve_` belong to the scaled problem; scores
+        do not change. `partial_fit` and `warm_start` keep the scale of the first call. Not for
+        losses with a link, such as 'poisson'.
 
     Attributes
     ----------
@@ -676,10 +721,27 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
         Number of outputs.
     out_activation_ : str
         Output transform: 'identity', or 'exp' with ``loss='poisson'``.
+    target_mean_, target_scale_ : float64 ndarray of shape (n_outputs,)
+        What y was standardised with; only with `scale_targets`. The scale of a constant output is 1.
 
     See Also
     --------
     BackpropClassifier : Neural network classifier.
+    find_learning_rate : A rate to begin with.
+
+    Notes
+    -----
+    Callbacks of :mod:`sklearn.callback` (``set_callbacks``) see `fit` as a task and each epoch
+    ('lbfgs': iteration) as a subtask: ``ProgressBar`` and ``ScoringMonitor`` work alone, in a
+    pipeline and in a search. They get X, y and `sample_weight` as given to `fit`; the
+    `fitted_estimator` is a copy, made only for a callback that asks for it. If one asks to stop,
+    training ends after the epoch, as on its own. `partial_fit` calls none.
+
+    A fit that ends no better than predicting a constant warns
+    (:class:`~sklearn.exceptions.ConvergenceWarning`) if the cause can be named: a column of X with
+    a root mean square above 30, a y with a mean above 10 or a standard deviation outside of 0.1
+    to 10, a learning rate at which the loss went up, or a
+    layer of rectified units of which nine tenths are 0 for every sample.
 
     References
     ----------
@@ -698,6 +760,16 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
     (3,)
     >>> reg.score(X, scale(y)) > 0.9
     True
+
+    The same with y as it came, watched by a callback:
+
+    >>> from sklearn.callback import ScoringMonitor
+    >>> monitor = ScoringMonitor(scoring="r2")
+    >>> reg = BackpropRegressor(solver="lbfgs", tol=0.01, scale_targets=True, random_state=0)
+    >>> reg.set_callbacks(monitor).fit(X, y).score(X, y) > 0.9
+    True
+    >>> monitor.get_logs().data[-1]["task_name"]
+    'iteration'
     """
 
     _parameter_rules = REGRESSOR_PARAMETERS
@@ -772,9 +844,28 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
     def _check_y(self, y, n_samples, dtype, fresh, incremental):
         """Targets and loss of y; sets `n_outputs_`."""
         loss = loss_for(self.loss, "real")
-        targets = check_targets(self, y, n_samples, dtype, loss)
+        given = np.float64 if self.scale_targets else dtype
+        targets = check_targets(self, y, n_samples, given, loss)
         self.n_outputs_ = targets.shape[1]
         return targets, loss
+
+    def _scale(self, targets, weights, dtype, fresh):
+        """Standardised targets with `scale_targets`; sets `target_mean_` and `target_scale_`."""
+        state = vars(self)
+        if fresh:
+            state.pop("target_mean_", None)
+            state.pop("target_scale_", None)
+        elif self.scale_targets != ("target_scale_" in state):
+            raise ValueError(
+                f"Training goes on with a network that was begun with scale_targets="
+                f"{'target_scale_' in state}, but now scale_targets={self.scale_targets}. Set it "
+                "back, or call fit with warm_start=False to begin anew."
+            )
+        if not self.scale_targets:
+            return targets
+        if fresh:
+            self.target_mean_, self.target_scale_ = measure(targets, weights)
+        return standardize(targets, self.target_mean_, self.target_scale_, dtype)
 
     def predict(self, X):
         """Predict target values.
@@ -792,6 +883,9 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
         predictions = scores.astype(dtype, copy=False)
         if self.out_activation_ != "identity":
             engine.transform_into(self.out_activation_, predictions)
+        if "target_scale_" in vars(self):
+            predictions *= self.target_scale_
+            predictions += self.target_mean_
         return predictions.ravel() if predictions.shape[1] == 1 else predictions
 
     def __sklearn_tags__(self):

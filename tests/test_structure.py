@@ -18,8 +18,8 @@ PACKAGE = Path(fastbp.__file__).parent
 FLOORS = [
     {"engine", "engine.copies", "descriptions"},
     {"activations", "losses", "optimizers", "schedules"},
-    {"callbacks", "parallel", "network", "randomness"},
-    {"_parameters", "scoring"},
+    {"callbacks", "parallel", "network", "randomness", "reports", "scaling"},
+    {"_parameters", "diagnosis", "scoring"},
     {"_validation"},
     {"training"},
     {"lbfgs"},
