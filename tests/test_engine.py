@@ -1139,3 +1139,66 @@ def test_engine_has_a_name(engine):
     assert ENGINES[0] == get_engine("auto").NAME
     with pytest.raises(ValueError, match="engine"):
         get_engine("abacus")
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(
+    ("loss", "sizes"),
+    [("squared_error", (5, 4, 2)), ("log_loss", (5, 4, 3)), ("log_loss", (5, 4, 20)),
+     ("binary_log_loss", (5, 1)), ("poisson", (5, 4, 1))],
+)  # fmt: skip
+def test_loss_of_raw_scores(engine, loss, sizes, weighted):
+    problem = draw_problem(sizes, loss=loss, n_samples=2100, weighted=weighted)
+    X, targets, weight, params = problem.in_dtype(np.float64)
+    with closing(open_session(engine, problem, np.float64, batch_size=64)) as session:
+        scores = np.empty((2100, sizes[-1]))
+        session.predict_into(X, scores)
+        got = session.loss_of(scores, targets, weight)
+    expected, _ = reference.loss_and_gradient(
+        params, sizes, problem.activations, loss, X, targets, weight
+    )
+    assert got == pytest.approx(expected, rel=1e-12)
+
+
+def test_time_limit_ends_after_a_step(engine):
+    """Time that is up from the start: the first step is done, and counts as an epoch cut short."""
+    problem = draw_problem((5, 4, 1), n_samples=200_000)
+    X, targets, weight, params = problem.in_dtype(np.float64)
+    losses, order = np.full(5, np.nan), np.arange(len(X))
+    with closing(open_session(engine, problem, np.float64, batch_size=10)) as session:
+        session.set_optimizer(OPTIMIZERS["sgd"], HYPERPARAMETERS["sgd"])
+        done = session.train(
+            X, targets, weight, order, shuffle=None, batch_size=10, alpha=0.0, learning_rate=0.01,
+            n_epochs=5, losses=losses, time_limit=1e-9,
+        )  # fmt: skip
+        assert session.out_of_time
+        assert done == session.epochs_done == 1
+        assert 0 < session.n_seen < len(X)
+        assert session.n_seen == 10 * session.t
+        assert np.isfinite(losses[0])
+        seen, t = session.n_seen, session.t
+        trained = np.empty_like(params)
+        session.params_into(trained)
+    expected, means, _, _ = reference.train(
+        params, problem.sizes, problem.activations, problem.loss, X, targets, weight,
+        [order[:seen]], batch_size=10, alpha=0.0, learning_rate=0.01, optimizer="sgd",
+        hyper={"momentum": 0.9, "nesterovs_momentum": True},
+    )  # fmt: skip
+    assert t == seen // 10
+    np.testing.assert_allclose(trained, expected, rtol=0, atol=1e-9)
+    assert losses[0] == pytest.approx(means[0], rel=1e-9)
+
+
+def test_no_time_limit_is_none(engine):
+    problem = draw_problem((5, 4, 1), n_samples=50)
+    X, targets, weight, _ = problem.in_dtype(np.float64)
+    losses = np.empty(3)
+    with closing(open_session(engine, problem, np.float64, batch_size=10)) as session:
+        session.set_optimizer(OPTIMIZERS["sgd"], HYPERPARAMETERS["sgd"])
+        done = session.train(
+            X, targets, weight, np.arange(50), shuffle=None, batch_size=10, alpha=0.0,
+            learning_rate=0.01, n_epochs=3, losses=losses, time_limit=1e9,
+        )  # fmt: skip
+        assert done == 3
+        assert not session.out_of_time
+        assert session.n_seen == 50

@@ -45,6 +45,21 @@ cdef double weighted_row_losses(Plan *f, int64_t rows) noexcept nogil:
     return total
 
 
+cdef double sum_losses(Plan *f, const char *scores) noexcept nogil:
+    """Weighted sum of the losses of row-major raw scores, in blocks of rows."""
+    cdef int64_t first = 0, rows, size = f.itemsize
+    cdef double total = 0
+    while first < f.n_samples:
+        rows = min(f.block_rows, f.n_samples - first)
+        f.kernels.gather_columns(scores + first * f.n_outputs * size, f.n_outputs, NULL, rows,
+                                 f.n_outputs, f.scores, f.capacity)
+        gather_targets(f, first, 0, rows)
+        f.loss.loss(f.targets, f.scores, f.weights, 0, f.row_loss, f.capacity, rows, f.n_outputs)
+        total += weighted_row_losses(f, rows)
+        first += rows
+    return total * f.loss_factor
+
+
 cdef int look_for_signals(Plan *f) noexcept with gil:
     try:
         PyErr_CheckSignals()
@@ -55,14 +70,19 @@ cdef int look_for_signals(Plan *f) noexcept with gil:
 
 
 cdef bint must_stop(Plan *f, uint64_t float_state) noexcept nogil:
-    """Member 0 only: whether a signal handler raised. Looks by the clock, reads the clock rarely.
-    The caller's float state is in force while Python code may run."""
+    """Member 0 only: whether a signal handler raised, or time is up (not before the first step of a
+    call). Looks by the clock, reads the clock rarely. The caller's float state is in force while
+    Python code may run."""
     f.steps_since_look += 1
-    if not f.watch_signals or f.steps_since_look < f.steps_between_looks:
+    if ((not f.watch_signals and f.deadline_ns == 0)
+            or f.steps_since_look < f.steps_between_looks):
         return False
     f.steps_since_look = 0
     cdef int64_t now = fb_clock_ns()
-    if now - f.last_look_ns < LOOK_NS:
+    f.out_of_time = f.deadline_ns != 0 and now >= f.deadline_ns and f.step > 0
+    if f.out_of_time:
+        return True
+    if not f.watch_signals or now - f.last_look_ns < LOOK_NS:
         return False
     f.last_look_ns = now
     fb_restore_float_state(float_state)
@@ -139,6 +159,7 @@ cdef void one_epoch(void *argument, int member, int n_members) noexcept nogil:
         first += rows
         if member == 0:
             f.step += 1
+            f.n_seen = first
     fb_restore_float_state(float_state)
 
 
@@ -215,8 +236,9 @@ cdef inline bint all_parameters_finite(Plan *f) noexcept nogil:
 
 cdef int64_t run_epochs(Plan *f, Stream *stream, int64_t n_epochs, double *losses,
                         Stopping *rule, int ceiling, bint forced, bint *stopped) noexcept nogil:
-    """Up to n_epochs epochs; returns how many were completed. stopped: OUT, whether the rule or a
-    loss or parameter that is not finite ended the run."""
+    """Up to n_epochs epochs; returns how many were completed, or cut short when time was up (the
+    last; its loss is the mean over the samples it saw). stopped: OUT, whether the rule or a loss or
+    parameter that is not finite ended the run."""
     cdef int64_t epoch
     cdef int n_members
     f.last_look_ns = fb_clock_ns()
@@ -224,6 +246,7 @@ cdef int64_t run_epochs(Plan *f, Stream *stream, int64_t n_epochs, double *losse
         if stream.bits != NULL:
             permute(stream, f.order, f.n_samples)
         f.epoch_loss = 0
+        f.n_seen = 0
         n_members = useful_threads(f, ceiling, forced)
         if n_members > 1 and f.team == NULL:
             f.team = fb_team_start(ceiling)
@@ -231,12 +254,12 @@ cdef int64_t run_epochs(Plan *f, Stream *stream, int64_t n_epochs, double *losse
             fb_team_run(f.team, one_epoch, f, min(n_members, fb_team_size(f.team)))
         else:
             one_epoch(f, 0, 1)
-        if f.interrupted:
+        if f.interrupted or (f.out_of_time and f.n_seen == 0):
             return epoch
-        losses[epoch] = f.epoch_loss / <double>f.n_samples
+        losses[epoch] = f.epoch_loss / <double>f.n_seen
         stopped[0] = not (isfinite(losses[epoch]) and all_parameters_finite(f))
         if rule.active and no_progress(rule, losses[epoch]):
             stopped[0] = True
-        if stopped[0]:
+        if stopped[0] or f.out_of_time:
             return epoch + 1
     return n_epochs

@@ -76,9 +76,12 @@ cdef struct Plan:
     int64_t n_rates, step
     int64_t t
     double epoch_loss
+    int64_t n_seen                          # samples of the epoch in hand that were trained on
     bint update
     # interrupts
     bint watch_signals, interrupted
+    int64_t deadline_ns                     # of the monotonic clock; 0: none
+    bint out_of_time
     int64_t steps_between_looks, steps_since_look, last_look_ns
     void *session
     fb_team *team
@@ -171,6 +174,17 @@ cdef void gather_rows(Plan *f, int64_t first, int64_t r0, int64_t rows) noexcept
                          f.a0 + r0 * f.lanes * size, f.panel)
 
 
+cdef void gather_targets(Plan *f, int64_t first, int64_t r0, int64_t rows) noexcept nogil:
+    """Targets and sample weights of rows r0.. of the block, in columns."""
+    cdef int64_t size = f.itemsize, start = first + r0
+    f.kernels.gather_columns(f.y + (start * f.n_targets * size if f.order == NULL else 0),
+                             f.n_targets, order_at(f, start), rows, f.n_targets,
+                             f.targets + r0 * size, f.capacity)
+    if f.sample_weight != NULL:
+        f.kernels.gather_columns(f.sample_weight + (start * size if f.order == NULL else 0), 1,
+                                 order_at(f, start), rows, 1, f.weights + r0 * size, f.capacity)
+
+
 cdef void forward_rows(Plan *f, int from_layer, int64_t first, int64_t r0,
                        int64_t rows) noexcept nogil:
     """Carry rows r0.. of the block from a layer's input to the raw scores."""
@@ -196,18 +210,13 @@ cdef inline Share rows_of(Plan *f, int member, int n_members, int64_t n_rows) no
 cdef void pass_over_rows(Plan *f, Share share, int64_t first, double scale,
                          int from_layer) noexcept nogil:
     """First phase: one member's rows of a block, forward, loss and backward."""
-    cdef int64_t size = f.itemsize, r0 = share.r0, rows = share.rows, start = first + r0
+    cdef int64_t size = f.itemsize, r0 = share.r0, rows = share.rows
     cdef Layer *output = &f.layers[f.n_layers - 1]
     cdef int l
     if rows <= 0:
         return
     forward_rows(f, from_layer, first, r0, rows)
-    f.kernels.gather_columns(f.y + (start * f.n_targets * size if f.order == NULL else 0),
-                             f.n_targets, order_at(f, start), rows, f.n_targets,
-                             f.targets + r0 * size, f.capacity)
-    if f.sample_weight != NULL:
-        f.kernels.gather_columns(f.sample_weight + (start * size if f.order == NULL else 0), 1,
-                                 order_at(f, start), rows, 1, f.weights + r0 * size, f.capacity)
+    gather_targets(f, first, r0, rows)
     f.loss.loss(f.targets + r0 * size, f.scores + r0 * size, f.weights + r0 * size,
                 scale * f.gradient_factor, f.row_loss + r0, f.capacity, rows, f.n_outputs)
     if not output.narrow:

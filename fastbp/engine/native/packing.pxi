@@ -306,6 +306,23 @@ cdef bind(Session s, X, targets, sample_weight, order):
     else:
         check_matrix(X, s.dtype, f.n_features)
         f.x = <const char *>cnp.PyArray_DATA(X)
+    bind_targets(s, n, targets, sample_weight)
+    f.order = NULL
+    f.n_rows = n
+    if order is not None:
+        if order.ndim != 1 or order.dtype != np.int64 or not order.flags.c_contiguous:
+            raise ValueError("order must be a contiguous int64 vector of rows")
+        f.order = <int64_t *>cnp.PyArray_DATA(order)
+        f.n_samples = len(order)
+        for i in range(f.n_samples):
+            if f.order[i] < 0 or f.order[i] >= n:
+                raise ValueError(f"order names row {f.order[i]} of an X with {n} rows")
+
+
+cdef bind_targets(Session s, int64_t n, targets, sample_weight):
+    """Point the plan at targets and weights of n samples."""
+    cdef Plan *f = &s.plan
+    f.n_samples = n
     if targets is not None:
         check_matrix(targets, s.dtype, f.n_targets)
         if len(targets) != n:
@@ -319,16 +336,6 @@ cdef bind(Session s, X, targets, sample_weight, order):
         f.sample_weight = <const char *>cnp.PyArray_DATA(sample_weight)
     elif f.weights != NULL:
         fill_ones(f)
-    f.order = NULL
-    f.n_rows = f.n_samples = n
-    if order is not None:
-        if order.ndim != 1 or order.dtype != np.int64 or not order.flags.c_contiguous:
-            raise ValueError("order must be a contiguous int64 vector of rows")
-        f.order = <int64_t *>cnp.PyArray_DATA(order)
-        f.n_samples = len(order)
-        for i in range(f.n_samples):
-            if f.order[i] < 0 or f.order[i] >= n:
-                raise ValueError(f"order names row {f.order[i]} of an X with {n} rows")
 
 
 cdef void unbind(Plan *f) noexcept:

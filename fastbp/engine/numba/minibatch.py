@@ -266,6 +266,18 @@ def loss_of_block(network, buffers, data, loss, scale, first, rows, scores):
 
 
 @jit
+def loss_of_scores(network, buffers, data, loss, scores):
+    """Weighted mean loss of raw scores (n_samples, n_outputs), in blocks of rows."""
+    n_outputs, total = scores.shape[1], 0.0
+    for first in range(0, data.order.size, buffers.row_loss.size):
+        rows = min(buffers.row_loss.size, data.order.size - first)
+        block = buffers.scores[: rows * n_outputs].reshape(n_outputs, rows)
+        transpose_into(scores[first : first + rows], block)
+        total += loss_of_block(network, buffers, data, loss, 0.0, first, rows, block)
+    return total * loss.loss_factor / sum_of_weights(network, data, 0, data.order.size)
+
+
+@jit
 def sum_of_weights(network, data, first, end):
     """Sum of the sample weights of a minibatch in row order."""
     if data.sample_weight == 0:
