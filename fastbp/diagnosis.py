@@ -28,7 +28,9 @@ ROSE = 3.0  # a loss above so many times the constant's has exploded on the way
 
 
 # What stands between the user's line and a warning.
-INSIDE = tuple(f"{Path(module.__file__).parent}{os.sep}" for module in (network, sklearn.callback))
+INSIDE = tuple(
+    f"{Path(str(module.__file__)).parent}{os.sep}" for module in (network, sklearn.callback)
+)
 
 
 def warn_user(message, category=UserWarning):
@@ -98,9 +100,9 @@ def looks_healthy(problem, curve, *, stalled):
 def warn_if_poor(problem, settings, params, rows, curve, *, stalled):
     """Warn if a network does no better than a constant and the cause can be named.
 
-    Of 190 fits (eleven real data sets; X raw and standardised, y also shifted by 30 and times 30 and
-    0.001; rates 0.001 to 1) it warned of every regressor with a training R2 up to 0.01, of one with
-    more (0.22), and of no classifier whose loss was well below that of guessing.
+    Of 190 fits (eleven real data sets; X raw and standardised, y also shifted by 30 and times 30
+    and 0.001; rates 0.001 to 1) it warned of every regressor with a training R2 up to 0.01, of one
+    with more (0.22), and of no classifier that fitted well.
 
     The criterion: on at most `SAMPLE_ROWS` training samples the loss is at least `POOR` of that of
     the best constant prediction (the mean; class frequencies), and at least one of these holds:
@@ -108,7 +110,8 @@ def warn_if_poor(problem, settings, params, rows, curve, *, stalled):
     - the root mean square of a column of X is beyond `LARGE` (outliers of a standardised column do
       not count);
     - the standard deviation of y lies outside of `UNIT_SCALE`, or its mean beyond;
-    - `DEAD` of a layer's rectified units are 0 for every sample;
+    - `DEAD` of a layer's rectified units are 0 for every sample (stochastic solvers: L-BFGS under a
+      strong penalty ends there on purpose);
     - and if neither X nor y is the cause, the learning rate is: the last loss is more than twice
       the best, or an epoch had more than `ROSE` times the constant's loss and training then
       stalled.
@@ -139,7 +142,8 @@ def warn_if_poor(problem, settings, params, rows, curve, *, stalled):
     causes += name_unscaled_target(problem)
     if not causes and is_rate_too_high(curve, constant, stalled=stalled):
         causes.append(f"learning_rate_init={settings.learning_rate_init:g} is too high (lower it)")
-    causes += name_dead_units(sample, params)
+    if OPTIMIZERS[settings.solver].stochastic:
+        causes += name_dead_units(sample, params)
     if causes:
         warn_user(
             "Training ended no better than predicting a constant (loss "

@@ -381,8 +381,8 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
 
     A fit that ends no better than predicting a constant warns
     (:class:`~sklearn.exceptions.ConvergenceWarning`) if the cause can be named: a column of X with
-    a root mean square above 30, a learning rate at which the loss went up, or a
-    layer of rectified units of which nine tenths are 0 for every sample.
+    a root mean square above 30, or with 'sgd' and 'adam' a learning rate at which the loss went up,
+    or a layer of rectified units of which nine tenths are 0 for every sample.
 
     References
     ----------
@@ -722,7 +722,7 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
     out_activation_ : str
         Output transform: 'identity', or 'exp' with ``loss='poisson'``.
     target_mean_, target_scale_ : float64 ndarray of shape (n_outputs,)
-        What y was standardised with; only with `scale_targets`. The scale of a constant output is 1.
+        What y was standardised with; only with `scale_targets`. A constant output has scale 1.
 
     See Also
     --------
@@ -740,8 +740,8 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
     A fit that ends no better than predicting a constant warns
     (:class:`~sklearn.exceptions.ConvergenceWarning`) if the cause can be named: a column of X with
     a root mean square above 30, a y with a mean above 10 or a standard deviation outside of 0.1
-    to 10, a learning rate at which the loss went up, or a
-    layer of rectified units of which nine tenths are 0 for every sample.
+    to 10, or with 'sgd' and 'adam' a learning rate at which the loss went up, or a layer of
+    rectified units of which nine tenths are 0 for every sample.
 
     References
     ----------

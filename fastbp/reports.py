@@ -3,6 +3,7 @@
 Text and clock only: it is told of finished epochs, and knows nothing of how they are trained.
 """
 
+import shutil
 import sys
 import time
 
@@ -76,6 +77,8 @@ class Report:
         self.shown, self.shown_at = self.latest, time.perf_counter()
         line = self._describe(self.shown_at - self.begun)
         if self.live:
+            if sys.stdout.isatty():  # a line that wraps cannot be written over
+                line = line[: shutil.get_terminal_size().columns - 1]
             print("\r" + line.ljust(self.width), end="", flush=True)
             self.width = len(line)
         else:
@@ -86,12 +89,12 @@ class Report:
         parts = [f"Iteration {n_iter}", f"loss = {loss:.8f}"]
         if score is not None:
             parts.append(f"validation score = {score:f}")
-        parts.append(f"{n_samples / max(elapsed_s, 1e-9):,.0f} samples/s")
         left_s = elapsed_s / n_iter * (self.max_iter - n_iter)
         if self.max_time is not None:
             left_s = min(left_s, self.max_time - elapsed_s)
         if n_iter < self.max_iter:
             parts.append(f"at most {format_duration(max(left_s, 0.0))} left")
+        parts.append(f"{n_samples / max(elapsed_s, 1e-9):,.0f} samples/s")
         return ", ".join(parts)
 
 

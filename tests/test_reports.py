@@ -99,6 +99,14 @@ def test_the_live_line_rests_between_refreshes(monkeypatch):
     assert re.fullmatch(r"\rIteration 12, .*\n", terminal.getvalue())
 
 
+def test_the_live_line_never_wraps(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("COLUMNS", "40")
+    fit(max_iter=12, early_stopping=True, n_iter_no_change=20, verbose=True)
+    assert {len(state) for state in terminal.getvalue().strip().split("\r")} == {39}
+
+
 def test_an_error_ends_the_live_line(monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr(sys, "stdout", terminal)
@@ -127,7 +135,7 @@ def test_the_time_left_obeys_max_time(monkeypatch, capsys):
     report.after_epoch(1, 0.5, None, 640)
     assert (
         capsys.readouterr().out
-        == "Iteration 1, loss = 0.50000000, 64 samples/s, at most 2 s left\n"
+        == "Iteration 1, loss = 0.50000000, at most 2 s left, 64 samples/s\n"
     )
 
 
