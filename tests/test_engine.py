@@ -1153,7 +1153,7 @@ def test_loss_of_raw_scores(engine, loss, sizes, weighted):
     with closing(open_session(engine, problem, np.float64, batch_size=64)) as session:
         scores = np.empty((2100, sizes[-1]))
         session.predict_into(X, scores)
-        got = session.loss_of(scores, targets, weight)
+        got = session.mean_loss(scores, targets, weight)
     expected, _ = reference.loss_and_gradient(
         params, sizes, problem.activations, loss, X, targets, weight
     )

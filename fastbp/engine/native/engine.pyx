@@ -349,7 +349,7 @@ cdef class Session:
             unpack(f, f.g, flat_bytes(self, gradient))
         return loss + add_penalty(self.layer_sizes, params, gradient, alpha / total)
 
-    def loss_of(self, scores, targets, sample_weight):
+    def mean_loss(self, scores, targets, sample_weight):
         """Mean loss of raw scores, without penalty: what `predict_into` gave, under the session's
         loss.
 

@@ -314,7 +314,7 @@ class Session:
         check_matrix(out, self.dtype, self.layer_sizes[-1])
         predict_blocks(self.network, self.buffers, describe_data(X, self.network), out)
 
-    def loss_of(self, scores, targets, sample_weight):
+    def mean_loss(self, scores, targets, sample_weight):
         """Mean loss of raw scores, without penalty, as in the compiled engine."""
         self._check_open()
         check_matrix(scores, self.dtype, self.layer_sizes[-1])
