@@ -4,6 +4,7 @@ This file lists the public names and nothing else.  Importing it loads neither N
 and chooses no engine: that happens at the first fit.
 """
 
+from fastbp import losses
 from fastbp.activations import Activation
 from fastbp.estimators import BackpropClassifier, BackpropRegressor
 from fastbp.learning_rate import LearningRateCurve, find_learning_rate
@@ -18,5 +19,6 @@ __all__ = [
     "Loss",
     "__version__",
     "find_learning_rate",
+    "losses",
     "show_versions",
 ]

@@ -7,6 +7,7 @@ scikit-learn's conventions ask.
 
 from copy import deepcopy
 from functools import partial
+from numbers import Real
 
 import numpy as np
 import scipy.sparse
@@ -39,11 +40,12 @@ from fastbp.activations import activations_for
 from fastbp.callbacks import watch_tasks
 from fastbp.engine import get_engine, watch_formulas
 from fastbp.lbfgs import train_lbfgs
-from fastbp.losses import LOSSES, Loss, loss_for
+from fastbp.losses import NAMED_LOSSES, Quantile, loss_for
 from fastbp.optimizers import OPTIMIZERS
 from fastbp.parallel import thread_ceiling
 from fastbp.randomness import own_stream
 from fastbp.scaling import measure, standardize
+from fastbp.scoring import default_score
 from fastbp.training import HISTORY, Problem, Progress, train_stochastic
 
 
@@ -151,7 +153,9 @@ class _BaseBackprop(CallbackSupportMixin, BaseEstimator):
         layers = problem.layer_sizes
         if fresh:
             rows = problem.activations or activations_for(settings.activation or "identity", 1)
-            return Progress(network.initial_params(layers, rows, random_state, dtype))
+            return Progress(
+                network.initial_params(layers, rows, random_state, dtype, settings.init)
+            )
         self._check_same_layers(layers)
         params = network.flatten(self.coefs_, self.intercepts_, dtype)
         return Progress.resumed(params, vars(self))
@@ -234,23 +238,27 @@ def _float64(given):
 class BackpropClassifier(ClassifierMixin, _BaseBackprop):
     """Neural network classifier, trained by backpropagation in compiled code.
 
-    Minimises the log-loss by stochastic gradient descent, Adam or L-BFGS. Parameters, methods and
-    fitted attributes are those of :class:`~sklearn.neural_network.MLPClassifier`; with
+    Minimises the log loss, or another, by stochastic gradient descent, Adam or L-BFGS. Parameters,
+    methods and fitted attributes are those of :class:`~sklearn.neural_network.MLPClassifier`; with
     ``dtype=None`` and the same `random_state` a run reproduces it.
 
     Parameters
     ----------
     hidden_layer_sizes : int or array-like of int, default=(100,)
         Number of units of each hidden layer; ``()`` for none (a linear model).
-    activation : {'identity', 'logistic', 'tanh', 'relu'}, function, Activation or list, \
-            default='relu'
-        Activation function of the hidden layers, or a list with one for each.  A function of yours
+    activation : {'identity', 'logistic', 'tanh', 'relu', 'leaky_relu', 'elu', 'selu', 'gelu', \
+            'silu', 'mish', 'softplus'}, function, Activation or list, default='relu'
+        Activation function of the hidden layers, or a list with one for each (their formulas and
+        sources: :mod:`fastbp.activations`).  A function of yours
         is a scalar Python function ``f(z)``; Numba compiles it at the first fit (about a second)
         and differentiates it. :class:`~fastbp.Activation` holds one with settings.
-    loss : 'log_loss', function or Loss, default='log_loss'
-        Cross-entropy of the softmax (multiclass) or logistic (binary, multilabel) output; or, for
-        binary and multilabel targets, a scalar Python function ``g(y_true, raw)`` of yours, with
-        `y_true` 0 or 1 and the score before the logistic function.
+    loss : {'log_loss', 'focal'}, object of fastbp.losses, function or Loss, default='log_loss'
+        Cross-entropy of the softmax (multiclass) or logistic (binary, multilabel) output, or the
+        focal loss of its probabilities. A name has default settings; an object has yours:
+        :class:`LogLoss(label_smoothing=0.1) <fastbp.losses.LogLoss>`,
+        :class:`Focal(gamma=1.0) <fastbp.losses.Focal>`. Or, for binary and multilabel targets, a
+        scalar Python function ``g(y_true, raw)`` of yours, with `y_true` 0 or 1 and the score
+        before the logistic function.
     solver : {'lbfgs', 'sgd', 'adam'}, default='adam'
         'adam' and 'sgd' step minibatch by minibatch; 'lbfgs' is scipy's L-BFGS-B over the full
         batch, always in float64.
@@ -586,23 +594,30 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
 class BackpropRegressor(RegressorMixin, _BaseBackprop):
     """Neural network regressor, trained by backpropagation in compiled code.
 
-    Minimises the squared error or the Poisson deviance by stochastic gradient descent, Adam or
-    L-BFGS. Parameters, methods and fitted attributes are those of
+    Minimises the squared error, or another loss, by stochastic gradient descent, Adam or L-BFGS.
+    Parameters, methods and fitted attributes are those of
     :class:`~sklearn.neural_network.MLPRegressor`; with ``dtype=None`` and the same `random_state`
     a run reproduces it (except for 'lbfgs' with several outputs, where scikit-learn's gradient
     does not belong to its loss).
 
     Parameters
     ----------
-    loss : {'squared_error', 'poisson'}, function or Loss, default='squared_error'
-        Half the squared error, or half the Poisson deviance with log link (``y >= 0``); or a scalar
-        Python function ``g(y_true, raw)`` of yours, summed over the outputs.
-        :class:`~fastbp.Loss` holds one with settings, such as its link.
+    loss : {'squared_error', 'absolute_error', 'huber', 'quantile', 'poisson', 'gamma', \
+            'tweedie'}, object of fastbp.losses, function or Loss, default='squared_error'
+        Half the squared error; the absolute error; Huber's loss; the pinball loss of a quantile
+        (0.5); or half the Poisson (``y >= 0``), gamma (``y > 0``) or Tweedie (power 1.5, ``y >=
+        0``) deviance with log link. A name has default settings; an object has yours:
+        :class:`Huber(delta=2.0) <fastbp.losses.Huber>`, :class:`Quantile(0.9)
+        <fastbp.losses.Quantile>` or ``Quantile([0.1, 0.5, 0.9])``, :class:`Tweedie(power=1.2)
+        <fastbp.losses.Tweedie>`; a search varies ``loss__delta``. Or a scalar Python function
+        ``g(y_true, raw)`` of yours, summed over the outputs; :class:`~fastbp.Loss` holds one with
+        settings, such as its link.
     hidden_layer_sizes : int or array-like of int, default=(100,)
         Number of units of each hidden layer; ``()`` for none (a linear model).
-    activation : {'identity', 'logistic', 'tanh', 'relu'}, function, Activation or list, \
-            default='relu'
-        Activation function of the hidden layers, or a list with one for each.  A function of yours
+    activation : {'identity', 'logistic', 'tanh', 'relu', 'leaky_relu', 'elu', 'selu', 'gelu', \
+            'silu', 'mish', 'softplus'}, function, Activation or list, default='relu'
+        Activation function of the hidden layers, or a list with one for each (their formulas and
+        sources: :mod:`fastbp.activations`).  A function of yours
         is a scalar Python function ``f(z)``; Numba compiles it at the first fit (about a second)
         and differentiates it. :class:`~fastbp.Activation` holds one with settings.
     solver : {'lbfgs', 'sgd', 'adam'}, default='adam'
@@ -700,7 +715,8 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
     loss_curve_ : list of float
         Loss of each epoch. Not set by 'lbfgs'.
     validation_scores_ : list of float or None
-        R2 on the validation set after each epoch; None without `early_stopping`.
+        Score on the validation set after each epoch, as `score` gives it; None without
+        `early_stopping`.
     best_validation_score_ : float or None
         Best of `validation_scores_`.
     t_ : int
@@ -718,9 +734,11 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
     n_layers_ : int
         Number of layers, input and output included.
     n_outputs_ : int
-        Number of outputs.
+        Number of outputs: of targets, or of quantiles with a list of them.
     out_activation_ : str
-        Output transform: 'identity', or 'exp' with ``loss='poisson'``.
+        Output transform: 'identity'; 'exp' with the losses 'poisson', 'gamma' and 'tweedie';
+        'cumulative_softplus' with a list of quantiles, where the first raw score is the lowest
+        quantile and ``softplus`` of each other one is added to the quantile before.
     target_mean_, target_scale_ : float64 ndarray of shape (n_outputs,)
         What y was standardised with; only with `scale_targets`. A constant output has scale 1.
 
@@ -846,7 +864,7 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
         loss = loss_for(self.loss, "real")
         given = np.float64 if self.scale_targets else dtype
         targets = check_targets(self, y, n_samples, given, loss)
-        self.n_outputs_ = targets.shape[1]
+        self.n_outputs_ = len(loss.hyper) if loss.target == "shared" else targets.shape[1]
         return targets, loss
 
     def _scale(self, targets, weights, dtype, fresh):
@@ -877,7 +895,8 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
         Returns
         -------
         y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
-            float32 for float32 X, else float64 (``dtype=None``: as scikit-learn).
+            float32 for float32 X, else float64 (``dtype=None``: as scikit-learn). One column for
+            each quantile with a list of quantiles as loss.
         """
         scores, engine, dtype = self._raw_scores(X)
         predictions = scores.astype(dtype, copy=False)
@@ -886,11 +905,47 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
         if "target_scale_" in vars(self):
             predictions *= self.target_scale_
             predictions += self.target_mean_
-        return predictions.ravel() if predictions.shape[1] == 1 else predictions
+        one_column = predictions.shape[1] == 1 and self.out_activation_ != "cumulative_softplus"
+        return predictions.ravel() if one_column else predictions
+
+    def score(self, X, y, sample_weight=None):
+        """Score the predictions: R2, or the D2 of the loss.
+
+        D2 is the share of the loss that predicting a constant (the mean of y, or its quantile)
+        leaves and the network takes away: 1 is perfect, R2 is that of the squared error. The
+        quantile losses have the D2 of the pinball loss (a list: the mean over its quantiles),
+        'gamma' and 'tweedie' that of their deviance; 'squared_error', 'absolute_error', 'huber',
+        functions of yours and 'poisson' have R2, as scikit-learn's MLPRegressor.
+
+        Parameters
+        ----------
+        X : array-like, data frame or sparse matrix of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            True values.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each sample.
+
+        Returns
+        -------
+        float
+
+        Raises
+        ------
+        ValueError
+            If y is not what the loss needs.
+        """
+        loss = loss_for(self.loss, "real")
+        if loss.metric[0] == "r2":
+            return super().score(X, y, sample_weight)
+        y_pred = self.predict(X)
+        y_true = check_targets(self, y, len(y_pred), np.float64, loss)
+        weights = check_sample_weight(self, sample_weight, len(y_pred), np.float64)
+        return default_score(loss, y_true, y_pred.reshape(len(y_pred), -1), weights)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = True
-        row = LOSSES.get(self.loss) if isinstance(self.loss, str) else self.loss
-        tags.target_tags.positive_only = isinstance(row, Loss) and row.target_min == 0.0
+        loss = NAMED_LOSSES.get(self.loss) if isinstance(self.loss, str) else self.loss
+        many = isinstance(loss, Quantile) and not isinstance(loss.quantile, Real)
+        tags.target_tags.multi_output = not many
+        tags.target_tags.positive_only = getattr(loss, "target_min", None) == 0.0
         return tags

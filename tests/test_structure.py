@@ -88,6 +88,7 @@ def test_tables_import_no_arrays(name):
         assert {module.split(".")[0] for module in modules} <= {
             "math",
             "dataclasses",
+            "itertools",
             "collections",
             "fastbp",
         }

@@ -54,7 +54,8 @@ cdef double sum_losses(Plan *f, const char *scores) noexcept nogil:
         f.kernels.gather_columns(scores + first * f.n_outputs * size, f.n_outputs, NULL, rows,
                                  f.n_outputs, f.scores, f.capacity)
         gather_targets(f, first, 0, rows)
-        f.loss.loss(f.targets, f.scores, f.weights, 0, f.row_loss, f.capacity, rows, f.n_outputs)
+        f.loss.loss(f.targets, f.scores, f.weights, 0, f.row_loss, f.capacity, rows, f.n_outputs,
+                    f.loss_hyper)
         total += weighted_row_losses(f, rows)
         first += rows
     return total * f.loss_factor

@@ -39,7 +39,8 @@ typedef struct {
 typedef struct {
     const char *name;
     void (*loss)(const void *targets, void *scores, const void *weights, double scale,
-                 double *row_loss, int64_t capacity, int64_t rows, int64_t n_outputs);
+                 double *row_loss, int64_t capacity, int64_t rows, int64_t n_outputs,
+                 const double *hyper);
 } fb_loss;
 
 /* One step over n contiguous parameters: see optimizers.h. */
@@ -129,7 +130,8 @@ typedef struct {
     const fb_optimizer *optimizers;
 } fb_kernels;
 
-enum { FB_IDENTITY, FB_LOGISTIC, FB_SOFTMAX, FB_EXP, FB_LOG_LOGISTIC, FB_LOG_SOFTMAX };
+enum { FB_IDENTITY, FB_LOGISTIC, FB_SOFTMAX, FB_EXP, FB_LOG_LOGISTIC, FB_LOG_SOFTMAX,
+       FB_CUMULATIVE_SOFTPLUS };
 
 /* cpu.c */
 int fb_n_instruction_sets(void);                 /* those this processor runs, best first */

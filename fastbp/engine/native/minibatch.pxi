@@ -60,6 +60,7 @@ cdef struct Plan:
     char *weights
     double *row_loss
     const fb_loss *loss
+    double *loss_hyper
     double loss_factor, gradient_factor
     const fb_optimizer *optimizer
     double hyper[8]
@@ -218,7 +219,8 @@ cdef void pass_over_rows(Plan *f, Share share, int64_t first, double scale,
     forward_rows(f, from_layer, first, r0, rows)
     gather_targets(f, first, r0, rows)
     f.loss.loss(f.targets + r0 * size, f.scores + r0 * size, f.weights + r0 * size,
-                scale * f.gradient_factor, f.row_loss + r0, f.capacity, rows, f.n_outputs)
+                scale * f.gradient_factor, f.row_loss + r0, f.capacity, rows, f.n_outputs,
+                f.loss_hyper)
     if not output.narrow:
         f.kernels.columns_to_panels(f.scores + r0 * size, f.capacity,
                                     output.delta + r0 * f.lanes * size, f.panel, rows,

@@ -43,7 +43,7 @@ cdef const fb_loss *find_loss(const fb_kernels *k, row, Memory memory) except NU
     address = find_kernels().loss_kernel(row, real_of(k)).addresses["loss"]
     made = <fb_loss *>memory.take(sizeof(fb_loss))
     made.loss = <void (*)(const void *, void *, const void *, double, double *, int64_t, int64_t,
-                          int64_t) noexcept nogil><size_t>address
+                          int64_t, const double *) noexcept nogil><size_t>address
     return made
 
 
@@ -142,6 +142,8 @@ cdef lay_out(Session s, activations, loss, int64_t batch_size, bint sparse):
         raise ValueError(f"dtype must be float32 or float64, got {s.dtype}")
     if len(activations) != len(s.layer_sizes) - 2 or min(s.layer_sizes) < 1:
         raise ValueError("one activation per hidden layer and at least one unit per layer")
+    if loss.target == "shared" and len(loss.hyper) != s.layer_sizes[-1]:
+        raise ValueError(f"{len(loss.hyper)} outputs expected, got {s.layer_sizes[-1]}")
     f.kernels = fb_find_kernels(chosen, s.dtype.itemsize)
     f.itemsize, f.lanes = f.kernels.itemsize, f.kernels.lanes
     size, P = f.itemsize, f.lanes
@@ -151,8 +153,11 @@ cdef lay_out(Session s, activations, loss, int64_t batch_size, bint sparse):
     f.capacity = spread_capacity(block_rows, P)
     f.panel = f.capacity * P
     f.loss = find_loss(f.kernels, loss, memory)
+    f.loss_hyper = <double *>memory.take(len(loss.hyper) * sizeof(double))
+    for i, number in enumerate(loss.hyper):
+        f.loss_hyper[i] = number
     f.loss_factor = 1.0 / f.n_outputs if loss.output_mean else 1.0
-    f.n_targets = 1 if loss.target == "class" else f.n_outputs
+    f.n_targets = f.n_outputs if loss.target == "real" else 1
     f.layers = <Layer *>memory.take(f.n_layers * sizeof(Layer))
     for l in range(f.n_layers):
         set_layer(f, l, s.layer_sizes[l], s.layer_sizes[l + 1], l == f.n_layers - 1,

@@ -34,7 +34,7 @@ Buffers = namedtuple("Buffers", "x a z unit_at delta below scores targets weight
 Data = namedtuple("Data", "x indices indptr index_bytes y sample_weight order")
 # addresses of the caller's arrays; index_bytes 0: X is dense; sample_weight 0: none
 
-Loss = namedtuple("Loss", "address n_targets loss_factor gradient_factor")
+Loss = namedtuple("Loss", "address hyper n_targets loss_factor gradient_factor")
 Steps = namedtuple("Steps", "address slots hyper constants rates alpha batch_size")
 # address of prepare and update (0: no steps, only gradients)
 
@@ -258,7 +258,8 @@ def loss_of_block(network, buffers, data, loss, scale, first, rows, scores):
     factor = scale * loss.gradient_factor
     y, s, w = place(buffers.targets), place(scores), place(weights)
     row_loss = place(buffers.row_loss)
-    call_loss(loss.address, (y, s, w, factor, row_loss, rows, rows, scores.shape[0]))
+    arguments = (y, s, w, factor, row_loss, rows, rows, scores.shape[0], place(loss.hyper))
+    call_loss(loss.address, arguments)
     total = 0.0
     for i in range(rows):
         total += buffers.row_loss[i] * weights[i]

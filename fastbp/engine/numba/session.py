@@ -180,9 +180,13 @@ class Session:
             raise ValueError(f"dtype must be float32 or float64, got {self.dtype}")
         if params.dtype != self.dtype:
             raise ValueError(f"expected parameters of {self.dtype}, got {params.dtype}")
-        self.n_targets = 1 if loss.target == "class" else self.layer_sizes[-1]
+        n_outputs = self.layer_sizes[-1]
+        if loss.target == "shared" and len(loss.hyper) != n_outputs:
+            raise ValueError(f"{len(loss.hyper)} outputs expected, got {n_outputs}")
+        self.n_targets = n_outputs if loss.target == "real" else 1
         self.network = lay_out_network(self.layer_sizes, activations, params.copy())
         self.loss_kernel = kernels.loss_kernel(loss, self.dtype)
+        self.loss_hyper = kernels.hyper_of(loss)
         capacity = min(max(int(batch_size), 1), minibatch.BLOCK_ROWS)
         self.buffers = lay_out_buffers(
             self.network, capacity, n_targets=self.n_targets, sparse=sparse, training=True
@@ -243,6 +247,7 @@ class Session:
     def _loss(self, gradient_factor=1.0):
         return minibatch.Loss(
             address=self.loss_kernel.addresses["loss"],
+            hyper=self.loss_hyper,
             n_targets=self.n_targets,
             loss_factor=1.0 / self.layer_sizes[-1] if self.loss.output_mean else 1.0,
             gradient_factor=gradient_factor,
