@@ -4,6 +4,7 @@ This file lists the public names and nothing else.  Importing it loads neither N
 and chooses no engine: that happens at the first fit.
 """
 
+from fastbp import optimizers, schedules
 from fastbp.activations import Activation
 from fastbp.estimators import BackpropClassifier, BackpropRegressor
 from fastbp.losses import Loss
@@ -15,5 +16,7 @@ __all__ = [
     "BackpropRegressor",
     "Loss",
     "__version__",
+    "optimizers",
+    "schedules",
     "show_versions",
 ]
