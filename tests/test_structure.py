@@ -17,8 +17,8 @@ PACKAGE = Path(fastbp.__file__).parent
 # own list of names.
 FLOORS = [
     {"engine", "engine.copies", "descriptions"},
-    {"activations", "losses", "optimizers", "schedules"},
-    {"callbacks", "parallel", "network", "randomness"},
+    {"activations", "losses", "optimizers"},
+    {"callbacks", "parallel", "network", "randomness", "schedules"},
     {"_parameters", "scoring"},
     {"_validation"},
     {"training"},

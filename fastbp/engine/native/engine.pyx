@@ -285,6 +285,8 @@ cdef class Session:
             self.check_usable()
             bind(self, X, targets, sample_weight, order)
             f.batch_size = batch_size
+            if rates.shape[0] not in (1, epochs * ((f.n_samples + batch_size - 1) // batch_size)):
+                raise ValueError("learning_rate must be a number or one for each step of this call")
             f.alpha = alpha
             f.rates = &rates[0]
             f.n_rates = rates.shape[0]
