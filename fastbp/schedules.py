@@ -1,10 +1,9 @@
 """Learning-rate schedules: the rate of every step, or what changes it after an epoch.
 
 Here lives one class per schedule and the table `SCHEDULES`, the one place where they are listed.
-No training loop and no state: the caller keeps the rate in force, counts steps and asks.  A schedule
-is one of three kinds, told by which of its functions is there: `factors` (the rate is a function of
-the step), `after_epoch` (of what was reached after an epoch), `on_plateau` (asked when training
-would stop).
+No training loop and no state: the caller keeps the rate in force, counts steps and asks.  Which
+function a schedule has tells its kind: `factors` (the rate is a function of the step),
+`after_epoch` (of what an epoch reached), `on_plateau` (asked when training would stop).
 """
 
 import numpy as np
@@ -198,7 +197,7 @@ class OneCycle(Schedule):
     --------
     >>> from fastbp import BackpropClassifier
     >>> from fastbp.schedules import OneCycle
-    >>> BackpropClassifier(learning_rate=OneCycle(warmup=0.2), learning_rate_init=0.01).learning_rate
+    >>> BackpropClassifier(learning_rate=OneCycle(warmup=0.2)).learning_rate
     OneCycle(warmup=0.2)
     """
 

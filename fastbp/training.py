@@ -182,9 +182,9 @@ def train_stochastic(problem, settings, progress, stream, *, incremental=False):
 def new_optimizer(settings):
     """Describe a solver before its first step, in plain types that pickle.
 
-    Besides settings: `slots` and the number of steps `t` (see the engine's `set_optimizer`); `step`,
-    the place in the learning rate's schedule (minibatches without weight count); `weights`, those
-    that steps change where predictions use an average of them; `dropout_seed`.
+    Besides settings: `slots` and the number of steps `t`, as the engine's `set_optimizer` takes
+    them; `step`, the place in the learning rate's schedule (minibatches without weight count);
+    `weights`, those that steps change where predictions use an average of them; `dropout_seed`.
     """
     row = optimizer_for(settings.solver, settings)
     schedule = schedule_for(settings.learning_rate, row, settings)

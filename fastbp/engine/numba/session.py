@@ -309,9 +309,7 @@ class Session:
             while self.epochs_done < n_epochs and not stopped:
                 if shuffle is not None:
                     shuffle.shuffle(order)
-                value = losses[self.epochs_done] = self._run_epoch(
-                    data, loss, steps, self.dropout
-                )
+                value = losses[self.epochs_done] = self._run_epoch(data, loss, steps, self.dropout)
                 self.epochs_done += 1
                 stopped = not self._is_finite(value)
                 stopped = (stopping is not None and no_progress(stopping, value)) or stopped
