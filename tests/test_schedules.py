@@ -295,8 +295,9 @@ def test_searches_vary_schedules():
         ("warm", "learning_rate"), (Cosine, "learning_rate"), (0.1, "learning_rate"),
         (None, "learning_rate"), (Cosine(warmup=1.0), "learning_rate__warmup"),
         (Cosine(final=-0.1), "learning_rate__final"), (Linear(final=2), "learning_rate__final"),
-        (OneCycle(start="0"), "learning_rate__start"), (Plateau(factor=1.0), "learning_rate__factor"),
-        (Plateau(patience=0), "learning_rate__patience"), (Function(3), "learning_rate__value"),
+        (OneCycle(start="0"), "learning_rate__start"), (Function(3), "learning_rate__value"),
+        (Plateau(factor=1.0), "learning_rate__factor"),
+        (Plateau(patience=0), "learning_rate__patience"),
         (InvScaling(-1), "learning_rate__power_t"),
     ],
 )  # fmt: skip

@@ -362,8 +362,8 @@ VALUES = {
     "max_grad_norm": [None, 1.0],
     "ema_decay": [None, 0.9],
     "learning_rate": [
-        "constant", "invscaling", "adaptive", "cosine", "one_cycle", "linear", "plateau", Constant(),
-        Cosine(), math.hypot,
+        "constant", "invscaling", "adaptive", "cosine", "one_cycle", "linear", "plateau",
+        Constant(), Cosine(), math.hypot,
     ],
 }  # fmt: skip
 
