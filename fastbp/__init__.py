@@ -4,7 +4,7 @@ This file lists the public names and nothing else.  Importing it loads neither N
 and chooses no engine: that happens at the first fit.
 """
 
-from fastbp import losses
+from fastbp import losses, optimizers, schedules
 from fastbp.activations import Activation
 from fastbp.estimators import BackpropClassifier, BackpropRegressor
 from fastbp.learning_rate import LearningRateCurve, find_learning_rate
@@ -20,5 +20,7 @@ __all__ = [
     "__version__",
     "find_learning_rate",
     "losses",
+    "optimizers",
+    "schedules",
     "show_versions",
 ]

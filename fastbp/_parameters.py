@@ -22,8 +22,8 @@ from fastbp.losses import (
     RegressionLoss,
 )
 from fastbp.network import VARIANCES
-from fastbp.optimizers import OPTIMIZERS
-from fastbp.schedules import SCHEDULES
+from fastbp.optimizers import OPTIMIZERS, Optimizer, is_full_batch, is_solver
+from fastbp.schedules import SCHEDULES, Schedule, is_schedule
 
 
 def _one_of(*names):
@@ -99,10 +99,13 @@ _SHARED_PARAMETERS = {
         _instance_of(Activation),
         (_activations_rule, "a list of these"),
     ),
-    "solver": (_one_of(*OPTIMIZERS),),
+    "solver": (_one_of(*OPTIMIZERS), (is_solver, "an object of fastbp.optimizers")),
     "alpha": (_number(Real, "[", 0.0, _INF, ")"),),
     "batch_size": (_one_of("auto"), _COUNT),
-    "learning_rate": (_one_of(*SCHEDULES),),
+    "learning_rate": (
+        _one_of(*SCHEDULES),
+        (is_schedule, "an object of fastbp.schedules or a function of step and n_steps"),
+    ),
     "learning_rate_init": (_number(Real, "(", 0.0, _INF, ")"),),
     "power_t": (_number(Real, "[", 0.0, _INF, ")"),),
     "max_iter": (_COUNT,),
@@ -130,6 +133,18 @@ _SHARED_PARAMETERS = {
     "scoring": (_instance_of(str), (callable, "a scorer"), _NONE),
     "max_time": (_number(Real, "(", 0.0, _INF, ")"), _NONE),
 }
+# Parameters of solver and schedule objects that the estimators do not have; the others are there.
+_FRACTION = _number(Real, "[", 0.0, 1.0, "]")
+OBJECT_PARAMETERS = {
+    **_SHARED_PARAMETERS,
+    "weight_decay": (_number(Real, "[", 0.0, _INF, ")"),),
+    "warmup": (_PROBABILITY,),
+    "start": (_FRACTION,),
+    "final": (_FRACTION,),
+    "factor": (_number(Real, "(", 0.0, 1.0, ")"),),
+    "patience": (_COUNT,),
+    "value": ((callable, "a function of step and n_steps"),),
+}
 CLASSIFIER_PARAMETERS = {
     "loss": _loss_rules(CLASSIFICATION_LOSSES, ClassificationLoss, "Focal()"),
     **_SHARED_PARAMETERS,
@@ -146,9 +161,9 @@ REGRESSOR_PARAMETERS = {
 _is_set = bool
 
 
-def _is_full_batch(solver):
-    row = OPTIMIZERS.get(solver) if isinstance(solver, str) else None
-    return row is not None and not row.stochastic
+def _is_new_schedule(learning_rate):
+    """Whether a schedule is not one of scikit-learn's names, which its lbfgs ignores."""
+    return learning_rate not in ("constant", "invscaling", "adaptive")
 
 
 def _has_dropout(dropout):
@@ -164,9 +179,10 @@ def _has_link(loss):
 _LINKED = "predictions of this loss go through a link, which shifted and divided y does not fit"
 _FULL_BATCH = "L-BFGS-B minimises one fixed function of all samples with steps of its own"
 CONFLICTS = (
-    ("solver", _is_full_batch, "dropout", _has_dropout, _FULL_BATCH),
-    ("solver", _is_full_batch, "max_grad_norm", _is_set, _FULL_BATCH),
-    ("solver", _is_full_batch, "ema_decay", _is_set, _FULL_BATCH),
+    ("solver", is_full_batch, "dropout", _has_dropout, _FULL_BATCH),
+    ("solver", is_full_batch, "max_grad_norm", _is_set, _FULL_BATCH),
+    ("solver", is_full_batch, "ema_decay", _is_set, _FULL_BATCH),
+    ("solver", is_full_batch, "learning_rate", _is_new_schedule, _FULL_BATCH),
     ("scale_targets", _is_set, "loss", _has_link, _LINKED),
 )
 
@@ -185,8 +201,26 @@ def hidden_sizes(hidden_layer_sizes):
     return tuple(sizes.tolist())
 
 
+def dropout_rates(dropout, n_hidden):
+    """List of the dropout probability of each hidden layer.
+
+    Raises
+    ------
+    ValueError
+        If a list is not as long as there are hidden layers.
+    """
+    if not isinstance(dropout, list | tuple):
+        return [float(dropout)] * n_hidden
+    if len(dropout) != n_hidden:
+        raise ValueError(
+            f"dropout has {len(dropout)} entries for {n_hidden} hidden layers. Give one for each "
+            "layer of hidden_layer_sizes, or a single one for all."
+        )
+    return [float(rate) for rate in dropout]
+
+
 def check_parameters(estimator, table):
-    """Compare every parameter of `estimator` with its rules in `table`.
+    """Compare every parameter of `estimator`, and of its objects, with the rules in `table`.
 
     Returns
     -------
@@ -200,20 +234,14 @@ def check_parameters(estimator, table):
     ValueError
         If two parameters cannot go together (`CONFLICTS`): names both.
     """
-    values = vars(estimator)
+    values, owner = vars(estimator), type(estimator).__name__
     for name, rules in table.items():
         value = values[name]
-        for accepts, _ in rules:
-            if accepts(value):
-                break
-        else:
-            wanted = [text for _, text in rules]
-            wanted = " or ".join(filter(None, [", ".join(wanted[:-1]), wanted[-1]]))
-            raise InvalidParameterError(
-                f"The {name!r} parameter of {type(estimator).__name__} must be {wanted}. "
-                f"Got {value!r} instead."
-            )
-        if isinstance(value, Description):
+        _check_value(owner, name, value, rules)
+        if isinstance(value, Optimizer | Schedule):
+            for inner, number in value.get_params(deep=False).items():
+                _check_value(owner, f"{name}__{inner}", number, OBJECT_PARAMETERS[inner])
+        elif isinstance(value, Description):
             value.check(name)
     for name, matters, other, also_matters, reason in CONFLICTS:
         known = name in table and other in table
@@ -223,3 +251,13 @@ def check_parameters(estimator, table):
                 f"{reason}. Change one of them."
             )
     return SimpleNamespace(**{name: values[name] for name in table})
+
+
+def _check_value(owner, name, value, rules):
+    """Raise InvalidParameterError unless one of the rules accepts the value."""
+    if not any(accepts(value) for accepts, _ in rules):
+        wanted = [text for _, text in rules]
+        wanted = " or ".join(filter(None, [", ".join(wanted[:-1]), wanted[-1]]))
+        raise InvalidParameterError(
+            f"The {name!r} parameter of {owner} must be {wanted}. Got {value!r} instead."
+        )

@@ -17,7 +17,7 @@ import sklearn.callback
 from sklearn.exceptions import ConvergenceWarning
 
 from fastbp import network
-from fastbp.optimizers import OPTIMIZERS
+from fastbp.optimizers import is_full_batch
 
 LARGE = 30.0  # columns of X (and targets, when training diverges) beyond this size are named
 SAMPLE_ROWS = 512  # on which the loss is compared with that of a constant
@@ -57,7 +57,7 @@ def explain_divergence(problem, settings, when):
     if target > LARGE:
         cure = "set scale_targets=True" if problem.loss.link == "identity" else "scale it"
         causes.append(f"y is unscaled, with values up to {target:.3g} in size ({cure})")
-    if OPTIMIZERS[settings.solver].stochastic:
+    if not is_full_batch(settings.solver):
         causes.append(f"learning_rate_init={settings.learning_rate_init:g} is too high (lower it)")
     return (
         "Solver produced non-finite parameter weights. The input data may contain large values and "
@@ -142,7 +142,7 @@ def warn_if_poor(problem, settings, params, rows, curve, *, stalled):
     causes += name_unscaled_target(problem)
     if not causes and is_rate_too_high(curve, constant, stalled=stalled):
         causes.append(f"learning_rate_init={settings.learning_rate_init:g} is too high (lower it)")
-    if OPTIMIZERS[settings.solver].stochastic:
+    if not is_full_batch(settings.solver):
         causes += name_dead_units(sample, params)
     if causes:
         warn_user(

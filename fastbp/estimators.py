@@ -22,6 +22,7 @@ from fastbp._parameters import (
     CLASSIFIER_PARAMETERS,
     REGRESSOR_PARAMETERS,
     check_parameters,
+    dropout_rates,
     hidden_sizes,
 )
 from fastbp._validation import (
@@ -41,7 +42,7 @@ from fastbp.callbacks import watch_tasks
 from fastbp.engine import get_engine, watch_formulas
 from fastbp.lbfgs import train_lbfgs
 from fastbp.losses import NAMED_LOSSES, Quantile, loss_for
-from fastbp.optimizers import OPTIMIZERS
+from fastbp.optimizers import is_full_batch
 from fastbp.parallel import thread_ceiling
 from fastbp.randomness import own_stream
 from fastbp.scaling import measure, standardize
@@ -51,8 +52,7 @@ from fastbp.training import HISTORY, Problem, Progress, train_stochastic
 
 def _partial_fit_exists(estimator):
     """partial_fit is there for stochastic solvers (and for unknown ones, to name the error)."""
-    row = OPTIMIZERS.get(estimator.solver) if isinstance(estimator.solver, str) else None
-    if row is not None and not row.stochastic:
+    if is_full_batch(estimator.solver):
         raise AttributeError(
             "partial_fit is only available for stochastic optimizers. "
             f"{estimator.solver} is not stochastic."
@@ -98,7 +98,7 @@ class _BaseBackprop(CallbackSupportMixin, BaseEstimator):
         settings = check_parameters(self, self._parameter_rules)
         engine = get_engine(settings.engine)
         fresh = not (self.__sklearn_is_fitted__() and (incremental or settings.warm_start))
-        stochastic = OPTIMIZERS[settings.solver].stochastic
+        stochastic = not is_full_batch(settings.solver)
         tasks = None
         if not incremental:
             name = "epoch" if stochastic else "iteration"
@@ -117,6 +117,7 @@ class _BaseBackprop(CallbackSupportMixin, BaseEstimator):
 
         layers = (self.n_features_in_, *hidden_sizes(settings.hidden_layer_sizes), self.n_outputs_)
         activations = activations_for(settings.activation, len(layers) - 2)
+        settings.dropout = dropout_rates(settings.dropout, len(layers) - 2)
         problem = Problem(
             engine=engine,
             layer_sizes=layers,

@@ -12,8 +12,9 @@ from sklearn.base import clone
 
 from fastbp.diagnosis import warn_user
 from fastbp.estimators import BackpropClassifier, BackpropRegressor
-from fastbp.optimizers import OPTIMIZERS
-from fastbp.training import choose_batch_size, new_optimizer
+from fastbp.optimizers import is_full_batch
+from fastbp.randomness import draw_seed
+from fastbp.training import choose_batch_size, new_optimizer, open_session
 
 SMOOTHING = 0.03  # standard deviation of the Gaussian over the steps, as share of their number
 # The suggestion is the rate of the lowest loss, divided by this. On nine real data sets with two
@@ -151,8 +152,7 @@ def find_learning_rate(
     if not n_steps >= 10:
         raise ValueError(f"n_steps must be at least 10. Got {n_steps!r}.")
     model = clone(model).set_callbacks().set_params(early_stopping=False, verbose=False)
-    row = OPTIMIZERS.get(model.solver) if isinstance(model.solver, str) else None
-    if row is not None and not row.stochastic:
+    if is_full_batch(model.solver):
         raise ValueError(f"solver={model.solver!r} has no learning rate. Use 'sgd' or 'adam'.")
     rates = np.geomspace(lowest, highest, int(n_steps))
     losses = np.full(len(rates), np.nan)
@@ -176,9 +176,10 @@ def sweep(problem, settings, progress, stream, *, rates, losses, incremental=Fal
     n_samples, loss = problem.X.shape[0], np.empty(1)
     batch_size = choose_batch_size(settings.batch_size, n_samples)
     optimizer = new_optimizer(settings)
-    session = problem.open_session(progress.params, batch_size)
+    if any(settings.dropout):
+        optimizer["dropout_seed"] = draw_seed(stream[0])
+    session = open_session(problem, settings, progress, optimizer, batch_size)
     try:
-        session.set_optimizer(OPTIMIZERS[optimizer["solver"]], optimizer["hyperparameters"])
         batches = draw_minibatches(n_samples, batch_size, stream[0])
         for step, (rate, rows) in enumerate(zip(rates, batches, strict=False)):
             session.train(

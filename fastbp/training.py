@@ -18,14 +18,16 @@ from sklearn.exceptions import ConvergenceWarning
 from fastbp.callbacks import Tasks
 from fastbp.diagnosis import explain_divergence, warn_if_poor, warn_user
 from fastbp.losses import Loss
-from fastbp.optimizers import OPTIMIZERS
+from fastbp.optimizers import OPTIMIZERS, optimizer_for
 from fastbp.parallel import one_blas_thread
+from fastbp.randomness import draw_seed
 from fastbp.reports import Report
-from fastbp.schedules import SCHEDULES, schedule_for
+from fastbp.schedules import Schedule, recreate, schedule_for
 from fastbp.scoring import Validation, split_off_validation
 
 LIMIT, PLATEAU, ASKED = "limit of epochs", "no progress", "asked by a callback"  # ends of training
 EPOCHS_PER_CALL = 4096  # when nobody watches in between; bounds the buffer of losses
+STEPS_PER_CALL = 65536  # where each step has a learning rate of its own; bounds their buffer
 
 
 @dataclass
@@ -156,13 +158,11 @@ def train_stochastic(problem, settings, progress, stream, *, incremental=False, 
         train = np.arange(problem.X.shape[0])
     batch_size = choose_batch_size(settings.batch_size, len(train))
     optimizer = dict((incremental and progress.optimizer) or new_optimizer(settings))
+    if any(settings.dropout) and optimizer["dropout_seed"] is None:
+        optimizer["dropout_seed"] = draw_seed(stream[0])
     progress.begin(settings)
-    session = problem.open_session(progress.params, batch_size)
+    session = open_session(problem, settings, progress, optimizer, batch_size)
     try:
-        row, slots = OPTIMIZERS[optimizer["solver"]], optimizer["slots"]
-        if slots is not None:
-            slots = slots.astype(problem.dtype, copy=False)
-        session.set_optimizer(row, optimizer["hyperparameters"], slots, optimizer["t"])
         run = Run(problem, settings, progress, session, optimizer, validation)
         run.order, run.bits = train, stream[1] if settings.shuffle else None
         run.batch_size, run.best_params = batch_size, progress.params
@@ -185,19 +185,52 @@ def train_stochastic(problem, settings, progress, stream, *, incremental=False, 
 
 
 def new_optimizer(settings):
-    """Describe a solver before its first step, in plain types that pickle."""
-    row = OPTIMIZERS[settings.solver]
+    """Describe a solver before its first step, in plain types that pickle.
+
+    Besides settings: `slots` and the number of steps `t`, as the engine's `set_optimizer` takes
+    them; `step`, the place in the learning rate's schedule (minibatches without weight count);
+    `weights`, those that steps change where predictions use an average of them; `dropout_seed`.
+    """
+    row = optimizer_for(settings.solver, settings)
+    schedule = schedule_for(settings.learning_rate, row, settings)
     rate = float(settings.learning_rate_init)
     return {
         "solver": row.name,
-        "hyperparameters": {name: getattr(settings, name) for name in row.hyperparameters},
-        "schedule": schedule_for(settings.learning_rate, row.name).name,
+        "hyperparameters": row.get_params(deep=False),
+        "schedule": schedule.name,
+        "schedule_parameters": schedule.get_params(deep=False),
         "learning_rate_init": rate,
         "learning_rate": rate,
-        "power_t": settings.power_t,
+        "max_grad_norm": settings.max_grad_norm,
+        "ema_decay": settings.ema_decay,
+        "dropout_seed": None,
+        "weights": None,
         "slots": None,
         "t": 0,
+        "step": 0,
     }
+
+
+def open_session(problem, settings, progress, optimizer, batch_size):
+    """Make a session that goes on from the state of an optimizer; the caller closes it."""
+    slots, weights = optimizer["slots"], optimizer["weights"]
+    slots = None if slots is None else slots.astype(problem.dtype, copy=False)
+    start, average = progress.params, None
+    if weights is not None:
+        start, average = weights.astype(problem.dtype, copy=False), progress.params
+    session = problem.open_session(start, batch_size)
+    session.set_optimizer(
+        OPTIMIZERS[optimizer["solver"]],
+        optimizer["hyperparameters"],
+        slots,
+        optimizer["t"],
+        max_grad_norm=optimizer["max_grad_norm"],
+        ema_decay=optimizer["ema_decay"],
+        average=average,
+    )
+    if any(settings.dropout):
+        session.set_dropout(settings.dropout, optimizer["dropout_seed"])
+    return session
 
 
 def choose_batch_size(batch_size, n_samples):
@@ -234,6 +267,7 @@ class Run:
     best_params: np.ndarray | None = None
     tasks: Tasks | None = None
     report: Report | None = None
+    schedule: Schedule | None = None
 
     def train(self, max_iter, incremental):
         """Train until no progress, or `max_iter` epochs (then warn unless incremental).
@@ -244,11 +278,15 @@ class Run:
             Why it ended.
         """
         progress, tasks = self.progress, self.tasks
-        schedule = SCHEDULES[self.optimizer["schedule"]]
+        schedule = recreate(self.optimizer["schedule"], self.optimizer["schedule_parameters"])
+        self.schedule = schedule
         watched = (
             self.validation or self.report or tasks or schedule.after_epoch or self.problem.watch
         )
-        losses = np.empty(1 if watched else min(max_iter, EPOCHS_PER_CALL))
+        n_epochs = 1 if watched else min(max_iter, EPOCHS_PER_CALL)
+        if schedule.factors:
+            n_epochs = max(1, min(n_epochs, STEPS_PER_CALL // self.steps_per_epoch))
+        losses = np.empty(n_epochs)
         while progress.n_iter < max_iter:
             if tasks:
                 tasks.begin_epoch(self.reached)
@@ -263,7 +301,10 @@ class Run:
                 return ASKED
             if schedule.after_epoch:
                 self.optimizer["learning_rate"] = schedule.after_epoch(
-                    self.optimizer["learning_rate_init"], progress.t, self.optimizer["power_t"]
+                    self.optimizer["learning_rate"],
+                    self.optimizer["learning_rate_init"],
+                    progress.t,
+                    progress.no_improvement_count,
                 )
             if progress.no_improvement_count > progress.n_iter_no_change:
                 if self.stop_on_plateau(schedule):
@@ -279,7 +320,7 @@ class Run:
 
     def train_epochs(self, losses):
         """Let the engine train up to `len(losses)` epochs, and record them."""
-        problem, progress = self.problem, self.progress
+        problem, progress, rates = self.problem, self.progress, self.next_rates(len(losses))
         try:
             self.session.train(
                 problem.X,
@@ -289,7 +330,7 @@ class Run:
                 shuffle=self.bits,
                 batch_size=self.batch_size,
                 alpha=float(self.settings.alpha),
-                learning_rate=self.optimizer["learning_rate"],
+                learning_rate=rates,
                 n_epochs=len(losses),
                 losses=losses,
                 stopping=None if self.validation else progress,
@@ -299,10 +340,30 @@ class Run:
             if done:
                 progress.n_iter += done
                 progress.t += done * len(self.order)
+                self.optimizer["step"] += done * self.steps_per_epoch
                 progress.loss_curve += losses[:done].tolist()
                 progress.loss = progress.loss_curve[-1]
         if not self.session.finite or self.hides_failure():
             raise ValueError(explain_divergence(problem, self.settings, f"epoch {progress.n_iter}"))
+
+    @property
+    def steps_per_epoch(self):
+        """Number of minibatches, the last of which may be smaller."""
+        return -(-len(self.order) // self.batch_size)
+
+    def next_rates(self, n_epochs):
+        """Learning rate of the next epochs: one for all their steps, or one for each.
+
+        A schedule over the steps runs over `max_iter` epochs of the present size, also where each
+        is a call of partial_fit.
+        """
+        if not self.schedule.factors:
+            return self.optimizer["learning_rate"]
+        n_steps = self.settings.max_iter * self.steps_per_epoch
+        factors = self.schedule.factors(
+            self.optimizer["step"], n_epochs * self.steps_per_epoch, n_steps
+        )
+        return self.optimizer["learning_rate_init"] * factors
 
     def hides_failure(self):
         """Whether a user's function failed and a later layer made a finite number of it.
@@ -369,9 +430,13 @@ class Run:
         slots = np.empty((n_slots, len(progress.params)), self.problem.dtype)
         self.session.slots_into(slots)
         progress.optimizer = self.optimizer | {"slots": slots, "t": self.session.t}
+        if self.optimizer["ema_decay"] is not None:
+            weights = np.empty_like(progress.params)
+            self.session.params_into(weights)
+            progress.optimizer["weights"] = weights
 
     def current_params(self):
-        """Copy the weights out of the engine."""
+        """Copy the weights that predictions use out of the engine."""
         params = np.empty_like(self.progress.params)
-        self.session.params_into(params)
+        self.session.average_into(params)
         return params

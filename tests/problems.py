@@ -10,9 +10,12 @@ from scipy import sparse
 HYPERPARAMETERS = {
     "sgd": {"momentum": 0.9, "nesterovs_momentum": True},
     "adam": {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8},
+    "adamw": {"beta_1": 0.8, "beta_2": 0.99, "epsilon": 1e-8, "weight_decay": 0.5},
+    "rmsprop": {"beta_2": 0.95, "epsilon": 1e-6, "momentum": 0.5},
+    "lion": {"beta_1": 0.9, "beta_2": 0.99, "weight_decay": 0.3},
 }
 
-LEARNING_RATES = {"sgd": 0.005, "adam": 0.01}
+LEARNING_RATES = {"sgd": 0.005, "adam": 0.01, "adamw": 0.01, "rmsprop": 0.002, "lion": 0.003}
 
 
 def draw_targets(loss, n_samples, n_outputs, rng):

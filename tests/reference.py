@@ -238,8 +238,59 @@ def adam(w, g, slots, learning_rate, t, hyper):
     return w - step_size * m / (np.sqrt(v) + hyper["epsilon"]), [m, v]
 
 
+def adamw(w, g, slots, learning_rate, t, hyper):
+    """Adam, and besides every parameter loses a share of itself."""
+    moved, slots = adam(w, g, slots, learning_rate, t, hyper)
+    return moved - learning_rate * hyper["weight_decay"] * w, slots
+
+
+def rmsprop(w, g, slots, learning_rate, t, hyper):
+    """Gradient over the root of its running mean square, with momentum on that quotient."""
+    mean_square = hyper["beta_2"] * slots[0] + (1 - hyper["beta_2"]) * g**2
+    direction = hyper["momentum"] * slots[1] + g / (np.sqrt(mean_square) + hyper["epsilon"])
+    return w - learning_rate * direction, [mean_square, direction]
+
+
+def lion(w, g, slots, learning_rate, t, hyper):
+    """Sign of a mix of momentum and gradient; the momentum follows more slowly."""
+    direction = np.sign(hyper["beta_1"] * slots[0] + (1 - hyper["beta_1"]) * g)
+    mean = hyper["beta_2"] * slots[0] + (1 - hyper["beta_2"]) * g
+    return w - learning_rate * (direction + hyper["weight_decay"] * w), [mean]
+
+
 # Optimiser: number of slots and one step; lbfgs takes no steps and has a function, `minimize`.
-OPTIMIZERS = {"sgd": (1, sgd), "adam": (2, adam), "lbfgs": (0, None)}
+OPTIMIZERS = {
+    "sgd": (1, sgd),
+    "adam": (2, adam),
+    "adamw": (2, adamw),
+    "rmsprop": (2, rmsprop),
+    "lion": (1, lion),
+    "lbfgs": (0, None),
+}
+
+
+def split_mix(x):
+    """Return number ``x`` (uint64, counted from 0) of the SplitMix64 stream with seed 0."""
+    z = (x + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+def draw_kept(rate, n_units, seed, t, layer, places):
+    """Return which units of a hidden layer are kept, bool (len(places), n_units).
+
+    ``t`` steps were done before the epoch, in whose order the samples have these ``places``.
+    """
+    number = [np.array([n], np.uint64) for n in (seed, t, layer)]
+    key = split_mix(split_mix(split_mix(number[0]) + number[1]) + number[2])
+    words = split_mix(key + np.asarray(places, np.uint64))[:, None]
+    x = words.astype(np.uint32) + np.arange(n_units, dtype=np.uint32)
+    x = (x ^ (x >> np.uint32(16))) * np.uint32(0x7FEB352D)
+    x += (words >> np.uint64(32)).astype(np.uint32)
+    x = (x ^ (x >> np.uint32(15))) * np.uint32(0x846CA68B)
+    x ^= x >> np.uint32(16)
+    return x >= rate * 2**32
 
 
 def find(table, kind, name):
@@ -279,15 +330,18 @@ def split(params, layer_sizes):
     return layers
 
 
-def forward(params, layer_sizes, activations, X):
-    """Return the pre-activations of every layer (the last: raw scores) and the activations."""
+def forward(params, layer_sizes, activations, X, masks=None):
+    """Return the pre-activations of every layer (the last: raw scores) and the activations.
+
+    ``masks``: what each hidden layer's activations are multiplied by, under dropout.
+    """
     layers = split(params, layer_sizes)
     pre_activations, outputs = [], [X]
     for layer, (W, b) in enumerate(layers):
         pre_activations.append(outputs[-1] @ W + b)
         if layer < len(layers) - 1:
             value, _ = find_activation(activations[layer])
-            outputs.append(value(pre_activations[-1]))
+            outputs.append(value(pre_activations[-1]) * (1 if masks is None else masks[layer]))
     return pre_activations, outputs
 
 
@@ -312,6 +366,7 @@ def loss_and_gradient(
     *,
     alpha=0.0,
     mean_gradient=False,
+    masks=None,
 ):
     """Return the weighted mean loss plus 0.5 alpha |W|^2 / sum(weights), and its flat gradient.
 
@@ -321,7 +376,7 @@ def loss_and_gradient(
     X, targets, params = as_float64(X), as_float64(targets), as_float64(params)
     weight = np.ones(len(X)) if sample_weight is None else as_float64(sample_weight)
     value, gradient, is_mean = find_loss(loss)
-    pre_activations, outputs = forward(params, layer_sizes, activations, X)
+    pre_activations, outputs = forward(params, layer_sizes, activations, X, masks)
     raw, layers = pre_activations[-1], split(params, layer_sizes)
     penalty = 0.5 * alpha * sum((W**2).sum() for W, _ in layers)
     total = (weight @ value(targets, raw) + penalty) / weight.sum()
@@ -338,6 +393,7 @@ def loss_and_gradient(
         if layer:
             _, slope = find_activation(activations[layer - 1])
             delta = (delta @ W.T) * slope(pre_activations[layer - 1])
+            delta *= 1 if masks is None else masks[layer - 1]
     return total, flat
 
 
@@ -358,12 +414,21 @@ def train(
     hyper,
     slots=None,
     t=0,
+    max_grad_norm=np.inf,
+    ema_decay=None,
+    dropout=None,
+    seed=0,
 ):
     """Return (params, losses, slots, t) after one epoch per entry of ``orders``.
 
     ``learning_rate`` is a number or one value per step. A minibatch whose weights sum to 0 counts
-    for nothing.
+    for nothing. With ``ema_decay`` the average of the parameters comes fifth. ``dropout`` has one
+    rate per hidden layer.
     """
+    is_weight = np.zeros(len(params), bool)
+    for W, _ in split(is_weight, layer_sizes):
+        W[:] = True
+    average, without_decay = as_float64(params), hyper | {"weight_decay": 0.0}
     X, targets, params = as_float64(X), as_float64(targets), as_float64(params)
     n_slots, update = find_optimizer(optimizer)
     slots = np.zeros((n_slots, len(params))) if slots is None else as_float64(slots)
@@ -371,19 +436,34 @@ def train(
     rates = iter(np.broadcast_to(learning_rate, n_steps))
     losses = []
     for order in orders:
-        total = 0.0
+        total, t_before = 0.0, t
         for start in range(0, len(order), batch_size):
             rows, rate = order[start : start + batch_size], next(rates)
             weight = None if sample_weight is None else as_float64(sample_weight)[rows]
             if weight is not None and weight.sum() == 0:
                 continue
+            masks, places = None, start + np.arange(len(rows))
+            if dropout is not None:
+                masks = [
+                    draw_kept(p, layer_sizes[layer + 1], seed, t_before, layer, places) / (1 - p)
+                    for layer, p in enumerate(dropout)
+                ]
             value, gradient = loss_and_gradient(
-                params, layer_sizes, activations, loss, X[rows], targets[rows], weight, alpha=alpha
-            )
+                params, layer_sizes, activations, loss, X[rows], targets[rows], weight,
+                alpha=alpha, masks=masks,
+            )  # fmt: skip
             total += value * len(rows)
             t += 1
-            params, slots = update(params, gradient, slots, rate, t, hyper)
+            gradient *= min(1, max_grad_norm / max(np.linalg.norm(gradient), 1e-300))
+            moved, new_slots = update(params, gradient, slots, rate, t, hyper)
+            biases_moved, _ = update(params, gradient, slots, rate, t, without_decay)
+            params, slots = np.where(is_weight, moved, biases_moved), new_slots
+            if ema_decay is not None:
+                decay = min(ema_decay, (1 + t) / (10 + t))
+                average = decay * average + (1 - decay) * params
         losses.append(total / len(order))
+    if ema_decay is not None:
+        return params, np.array(losses), slots, t, average
     return params, np.array(losses), slots, t
 
 

@@ -27,6 +27,7 @@ from fastbp.losses import LOSSES
 from fastbp.optimizers import OPTIMIZERS
 
 SOLVERS = [name for name, row in OPTIMIZERS.items() if row.stochastic]
+BASIC = ["sgd", "adam"]  # one slot and two; other solvers differ in the formula alone
 DTYPES = [np.float32, np.float64]
 THREADS = [1, 2, 3, 7]
 OF_ROWS = [name for name, row in LOSSES.items() if row.target != "real"]  # see all scores at once
@@ -143,7 +144,7 @@ def check_against_reference(engine, sizes, dtype, *, solver, n_epochs=10, batch_
 
 def list_trainings():
     """Yield (activation, loss, solver, density, weighted, dtype): newer pairs once per dtype."""
-    ways = list(itertools.product(SOLVERS, [None, 0.3], [False, True]))
+    ways = list(itertools.product(BASIC, [None, 0.3], [False, True]))
     pairs = list(itertools.product(ACTIVATIONS, LOSSES))
     for number, (activation, loss) in enumerate(pairs):
         classic = activation in CLASSIC_ACTIVATIONS and loss in CLASSIC_LOSSES
@@ -175,7 +176,7 @@ SHAPES = [
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("solver", BASIC)
 @pytest.mark.parametrize("sizes", SHAPES, ids=str)
 def test_odd_shapes_equal_reference(forced_engine, sizes, solver, dtype):
     check_against_reference(forced_engine, sizes, dtype, solver=solver, n_epochs=3, n_samples=37)
@@ -742,7 +743,7 @@ def name_case(case):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("solver", BASIC)
 @pytest.mark.parametrize("case", THREAD_CASES, ids=name_case)
 def test_threads_never_change_a_bit(forced_engine, case, solver, dtype):
     options = {key: value for key, value in case.items() if key not in ("sizes", "batch_size")}

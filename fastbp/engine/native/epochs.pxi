@@ -98,6 +98,21 @@ cdef inline bint meet(Plan *f, int member, int n_members, bint stop) noexcept no
     return fb_team_barrier(f.team, member, stop)
 
 
+cdef void begin_step(Plan *f) noexcept nogil:
+    """Member 0 only: count the step and compute its constants; the others read them behind the next
+    barrier."""
+    cdef double rate = f.rates[f.step if f.n_rates > 1 else 0], decay
+    f.t += 1
+    f.optimizer.prepare(f.hyper, rate, <double>f.t, f.h)
+    if f.decay >= 0:
+        decay = f.hyper[f.decay]
+        f.hyper[f.decay] = 0
+        f.optimizer.prepare(f.hyper, rate, <double>f.t, f.bias_h)
+        f.hyper[f.decay] = decay
+    if f.average != NULL:   # forgets the start: after t steps the mean is over about t / 9 of them
+        f.average_share = 1 - min(f.ema_decay, (1.0 + f.t) / (10.0 + f.t))
+
+
 cdef bint minibatch(Plan *f, int member, int n_members, int64_t first, int64_t rows,
                     uint64_t float_state) noexcept nogil:
     """One step on one thread. Returns whether to stop; then the step was not finished."""
@@ -110,8 +125,7 @@ cdef bint minibatch(Plan *f, int member, int n_members, int64_t first, int64_t r
         return False          # nothing to learn from; NaN weights are refused before
     scale = 1 / total
     if member == 0 and f.update:
-        f.t += 1
-        f.optimizer.prepare(f.hyper, f.rates[f.step if f.n_rates > 1 else 0], <double>f.t, f.h)
+        begin_step(f)
     while start < first + rows:
         n = min(f.block_rows, first + rows - start)
         last_block = start + n == first + rows
@@ -136,6 +150,11 @@ cdef bint minibatch(Plan *f, int member, int n_members, int64_t first, int64_t r
             pass_over_units(f, member, n_members, start, n, first, last_block, f.alpha * scale)
         elif last_block:
             join_chunks(f, member, n, start > first, f.alpha * scale)
+        if last_block and f.update:
+            if f.max_norm > 0:
+                meet(f, member, n_members, False)
+                update_within_norm(f, member, n_members, f.alpha * scale)
+            clear_sparse_gradient(f, member, n_members, first, rows)
         if member == 0:
             data_loss += weighted_row_losses(f, n)
         meet(f, member, n_members, False)
@@ -248,6 +267,7 @@ cdef int64_t run_epochs(Plan *f, Stream *stream, int64_t n_epochs, double *losse
             permute(stream, f.order, f.n_samples)
         f.epoch_loss = 0
         f.n_seen = 0
+        f.epoch_key = fb_mix(fb_mix(f.seed) + <uint64_t>f.t)
         n_members = useful_threads(f, ceiling, forced)
         if n_members > 1 and f.team == NULL:
             f.team = fb_team_start(ceiling)

@@ -79,6 +79,11 @@ cdef extern from "kernels.h" nogil:
                                 int64_t, void *, int64_t, int64_t, int64_t, int64_t) noexcept nogil
         void (*sparse_clear)(const fb_csr *, const int64_t *, int64_t, int64_t, void *, int64_t,
                              int64_t, int64_t, int64_t) noexcept nogil
+        void (*dropout)(const void *, void *, int64_t, int64_t, int64_t, uint64_t, int64_t,
+                        int64_t, uint32_t, double) noexcept nogil
+        double (*gradient_squares)(const void *, const void *, int64_t, double) noexcept nogil
+        void (*shrink)(void *, int64_t, double) noexcept nogil
+        void (*average)(void *, const void *, int64_t, double) noexcept nogil
         void (*transform)(int, void *, int64_t, int64_t) noexcept nogil
         int (*all_finite)(const void *, int64_t) noexcept nogil
         double (*peak)(int64_t) noexcept nogil
@@ -86,6 +91,7 @@ cdef extern from "kernels.h" nogil:
         const fb_loss *losses
         const fb_optimizer *optimizers
 
+    uint64_t fb_mix(uint64_t) noexcept nogil
     int fb_n_instruction_sets() noexcept nogil
     const char *fb_instruction_set(int) noexcept nogil
     const fb_kernels *fb_find_kernels(int, int) noexcept nogil

@@ -281,6 +281,15 @@ cdef void refresh_transposes(Plan *f) noexcept nogil:
                 transpose_panel(f, &f.layers[l], p, 0, f.layers[l].n_in)
 
 
+cdef void point_weights(Plan *f, char *packed) noexcept nogil:
+    """Let the layers read these packed weights and biases (NULL: leave them)."""
+    cdef int l
+    if packed != NULL:
+        for l in range(f.n_layers):
+            f.layers[l].w = packed + f.layers[l].weight_at * f.itemsize
+            f.layers[l].b = packed + f.layers[l].bias_at * f.itemsize
+
+
 cdef fb_csr csr_of(X, dtype, n_columns) except *:
     """The arrays of a CSR matrix; its indices were checked when it came in."""
     cdef fb_csr csr

@@ -10,6 +10,7 @@
 #include "activations.h"
 #include "losses.h"
 #include "optimizers.h"
+#include "dropout.h"
 
 /* x * 0 is 0 for finite x and NaN for the others */
 static int NAME(all_finite)(const void *x_, int64_t n)
@@ -68,6 +69,10 @@ const fb_kernels NAME(fb_kernels) = {
     .sparse_product = NAME(sparse_product),
     .sparse_gradient = NAME(sparse_gradient),
     .sparse_clear = NAME(sparse_clear),
+    .dropout = NAME(dropout),
+    .gradient_squares = NAME(gradient_squares),
+    .shrink = NAME(shrink),
+    .average = NAME(average),
     .transform = NAME(transform),
     .all_finite = NAME(all_finite),
     .peak = NAME(peak),

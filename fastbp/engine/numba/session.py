@@ -16,6 +16,7 @@ from fastbp.engine.numba import kernels, minibatch
 LOOK_S = 0.02  # blocks between two looks take about this long
 MOST_BLOCKS = 1 << 20
 PREDICTION_ROWS = 64
+NO_DROPOUT = minibatch.Dropout(np.zeros(0, np.uint64), np.zeros(0), np.zeros(1, np.uint64))
 
 
 def lay_out_network(layer_sizes, activations, params):
@@ -47,9 +48,11 @@ def lay_out_buffers(network, capacity, *, n_targets=0, sparse=False, training=Fa
     n_hidden, widest = int(units.sum()), int(sizes[1 if sparse else 0 :].max())
     rows = capacity if training else 0
     kept = n_hidden if network.keeps_z.any() else 0
+    a = np.empty(capacity * n_hidden, dtype)
     return minibatch.Buffers(
         x=np.empty(0 if sparse else capacity * sizes[0], dtype),
-        a=np.empty(capacity * n_hidden, dtype),
+        a=a,
+        out=a,
         z=np.empty(capacity * kept, dtype),
         unit_at=np.array([0, *np.cumsum(units)], np.int64) * capacity,
         delta=np.empty(max(rows * widest, capacity * sizes[-1]), dtype),
@@ -131,7 +134,7 @@ def predict_blocks(network, buffers, data, out):
     capacity, n_samples = len(buffers.scores) // out.shape[1], len(data.order)
     for first in range(0, n_samples, capacity):
         rows = min(capacity, n_samples - first)
-        minibatch.predict_block(network, buffers, data, first, rows, out)
+        minibatch.predict_block(network, buffers, data, NO_DROPOUT, first, rows, out)
 
 
 def predict_into(coefs, intercepts, activations, X, out, n_threads=1):
@@ -198,7 +201,8 @@ class Session:
             counts=np.zeros(2, np.int64),
             sums=np.zeros(3),
         )
-        self.optimizer = None
+        self.optimizer, self.average = None, np.zeros(0, self.dtype)
+        self.dropout, self.seed = NO_DROPOUT, np.uint64(0)
         self.epochs_done, self.finite, self.closed = 0, True, False
         self.out_of_time, self.n_seen, self.deadline = False, 0, np.inf
 
@@ -214,8 +218,14 @@ class Session:
         """End the session. May be called again."""
         self.closed = True
 
-    def set_optimizer(self, optimizer, hyperparameters, slots=None, t=0):
-        """Take the optimiser's row, its hyper-parameters and its state."""
+    def set_optimizer(
+        self, optimizer, hyperparameters, slots=None, t=0, *, max_grad_norm=None, ema_decay=None,
+        average=None,
+    ):  # fmt: skip
+        """Take the optimiser's row, its hyper-parameters and its state, and what goes with a step.
+
+        Arguments as in the compiled engine.
+        """
         loops = kernels.optimizer_kernel(optimizer, self.dtype).addresses
         state = np.zeros((2, len(self.network.params)), self.dtype)
         if slots is not None:
@@ -228,8 +238,30 @@ class Session:
             addresses=np.array([loops["prepare"], loops["update"]], np.int64),
             slots=state,
             hyper=hyper,
+            decay=-1,
+            max_norm=float(max_grad_norm or 0),
+            ema_decay=float(ema_decay or 0),
         )
+        if optimizer.decay is not None:
+            self.optimizer.decay = optimizer.hyperparameters.index(optimizer.decay)
+        if ema_decay is not None:
+            start = self.network.params if average is None else average
+            self.average = start.astype(self.dtype, copy=True)
         self.progress.counts[minibatch.T] = t
+
+    def set_dropout(self, rates, seed):
+        """Leave hidden units out of training steps; arguments as in the compiled engine."""
+        if len(rates) != len(self.layer_sizes) - 2:
+            raise ValueError("one dropout rate per hidden layer")
+        self.dropout, self.seed = NO_DROPOUT, np.uint64(seed)
+        if any(rate > 0 for rate in rates):
+            thresholds = [min(round(rate * 2**32), 2**32 - 1) for rate in rates]
+            scales = [1 / (1 - rate) for rate in rates]
+            self.dropout = minibatch.Dropout(
+                np.array(thresholds, np.uint64), np.array(scales), np.zeros(1, np.uint64)
+            )
+            if self.buffers.out is self.buffers.a:
+                self.buffers = self.buffers._replace(out=np.empty_like(self.buffers.a))
 
     def _steps(self, rates, alpha, batch_size):
         """How steps are done; without an optimiser only gradients are."""
@@ -239,6 +271,11 @@ class Session:
             slots=np.empty((2, 0), self.dtype) if optimizer is None else optimizer.slots,
             hyper=np.empty(0) if optimizer is None else optimizer.hyper,
             constants=np.zeros(kernels.N_HYPER + 2),
+            decay=-1 if optimizer is None else optimizer.decay,
+            bias_constants=np.zeros(kernels.N_HYPER + 2),
+            max_norm=0.0 if optimizer is None else optimizer.max_norm,
+            ema_decay=0.0 if optimizer is None else optimizer.ema_decay,
+            average=self.average,
             rates=rates,
             alpha=float(alpha),
             batch_size=int(batch_size),
@@ -253,17 +290,22 @@ class Session:
             gradient_factor=gradient_factor,
         )
 
-    def _run_epoch(self, data, loss, steps):
+    def _run_epoch(self, data, loss, steps, dropout=NO_DROPOUT):
         """One pass over the data, in pieces between which signals are delivered; mean loss.
 
         Ends after the step in hand (not before the first of the call) when time is up.
         """
         n_samples, at, n_blocks = len(data.order), 0, 1
+        buffers = self.buffers
+        if dropout is NO_DROPOUT:
+            buffers = buffers._replace(out=buffers.a)
+        else:
+            dropout.key[0] = minibatch.epoch_key(self.seed, self.t)
         self.progress.sums[minibatch.EPOCH_LOSS] = 0.0
         while at < n_samples:
             begun = time.perf_counter()
             at = minibatch.advance(
-                self.network, self.buffers, data, loss, steps, self.progress, at, n_blocks
+                self.network, buffers, data, loss, steps, dropout, self.progress, at, n_blocks
             )
             now = time.perf_counter()
             self.n_seen = at if at == n_samples else at - at % steps.batch_size
@@ -284,6 +326,8 @@ class Session:
         self._check_open()
         rates = np.atleast_1d(np.asarray(learning_rate, dtype=np.float64))
         data = describe_data(X, self.network, targets, sample_weight, order, self.n_targets)
+        if len(rates) not in (1, n_epochs * -(-len(data.order) // batch_size)):
+            raise ValueError("learning_rate must be a number or one for each step of this call")
         steps, loss = self._steps(rates, alpha, batch_size), self._loss()
         if isinstance(shuffle, np.random.BitGenerator):
             shuffle = np.random.RandomState(shuffle)  # draws from it, and leaves it advanced
@@ -294,7 +338,7 @@ class Session:
             while self.epochs_done < n_epochs and not (stopped or self.out_of_time):
                 if shuffle is not None:
                     shuffle.shuffle(order)
-                value = self._run_epoch(data, loss, steps)
+                value = self._run_epoch(data, loss, steps, self.dropout)
                 if self.n_seen == 0:  # time was up before the epoch's first step
                     break
                 losses[self.epochs_done] = value
@@ -314,10 +358,13 @@ class Session:
             raise RuntimeError("this session was closed")
 
     def predict_into(self, X, out):
-        """Raw scores of X under the current parameters."""
+        """Raw scores of X under the current parameters, or their average where one is kept."""
         self._check_open()
         check_matrix(out, self.dtype, self.layer_sizes[-1])
-        predict_blocks(self.network, self.buffers, describe_data(X, self.network), out)
+        network = self.network
+        if len(self.average):
+            network = network._replace(params=self.average)
+        predict_blocks(network, self.buffers, describe_data(X, network), out)
 
     def mean_loss(self, scores, targets, sample_weight):
         """Mean loss of raw scores, without penalty, as in the compiled engine."""
@@ -354,6 +401,10 @@ class Session:
     def params_into(self, params):
         """Write the parameters into `params`, shape (n_params,)."""
         params[:] = self.network.params
+
+    def average_into(self, params):
+        """Write what predictions use, the average where one is kept, else the parameters."""
+        params[:] = self.average if len(self.average) else self.network.params
 
     def slots_into(self, slots):
         """Write the optimiser's slots into `slots`, shape (n_slots, n_params)."""
