@@ -9,7 +9,7 @@ from sklearn.base import BaseEstimator
 
 
 class Description(BaseEstimator):
-    """Base of `Activation` and `Loss`: named after its formula, equal by type and parameters."""
+    """Base of activations, losses, solvers and schedules: equal by type and parameters."""
 
     @property
     def name(self):
