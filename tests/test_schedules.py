@@ -158,7 +158,9 @@ def test_schedules_are_descriptions(row):
 @pytest.mark.parametrize("bad", [-0.1, np.nan, np.inf, None, "x", [1.0, 2.0]])
 def test_a_function_must_give_a_rate(bad):
     X, y = draw_regression(40, 3)
-    model = BackpropRegressor((4,), learning_rate=lambda step, n_steps: bad if step == 1 else 1.0)
+    model = BackpropRegressor(
+        hidden_layer_sizes=(4,), learning_rate=lambda step, n_steps: bad if step == 1 else 1.0
+    )
     with pytest.raises(ValueError, match="for step 1 of 200"):
         model.fit(X, y)
     assert not hasattr(model, "coefs_")
@@ -211,7 +213,11 @@ def test_training_follows_the_schedule(engine_name, wanted, solver):
 def test_plateau_in_training(engine_name, solver):
     X, y = draw_regression(50, 4)
     params = dict(solver=solver, tol=1e6, n_iter_no_change=10, engine=engine_name, random_state=0)
-    model = fit(BackpropRegressor((4,), learning_rate=Plateau(patience=3), **params), X, y)
+    model = fit(
+        BackpropRegressor(hidden_layer_sizes=(4,), learning_rate=Plateau(patience=3), **params),
+        X,
+        y,
+    )
     assert model.n_iter_ == 12
     assert model._optimizer["learning_rate"] == pytest.approx(0.001 / 8)
 
@@ -222,19 +228,23 @@ def test_a_name_is_the_object_with_its_defaults(name, solver):
     X, y = draw_regression(50, 4)
     params = dict(solver=solver, random_state=0, max_iter=8, tol=1e-2, n_iter_no_change=2)
     left, right = (
-        fit(BackpropRegressor((4,), learning_rate=wanted, **params), X, y)
+        fit(BackpropRegressor(hidden_layer_sizes=(4,), learning_rate=wanted, **params), X, y)
         for wanted in (name, SCHEDULES[name])
     )
     assert_same_weights(left, right)
     if name in SGD_ONLY and solver != "sgd":
-        assert_same_weights(left, fit(BackpropRegressor((4,), **params), X, y))
+        assert_same_weights(left, fit(BackpropRegressor(hidden_layer_sizes=(4,), **params), X, y))
 
 
 def test_an_object_owns_power_t():
     X, y = draw_regression(50, 4)
     params = dict(solver="sgd", random_state=0, max_iter=5)
-    named = BackpropRegressor((4,), learning_rate="invscaling", power_t=0.3, **params)
-    owned = BackpropRegressor((4,), learning_rate=InvScaling(0.3), power_t=0.9, **params)
+    named = BackpropRegressor(
+        hidden_layer_sizes=(4,), learning_rate="invscaling", power_t=0.3, **params
+    )
+    owned = BackpropRegressor(
+        hidden_layer_sizes=(4,), learning_rate=InvScaling(0.3), power_t=0.9, **params
+    )
     assert_same_weights(fit(named, X, y), fit(owned, X, y))
 
 
@@ -266,7 +276,9 @@ def test_partial_fit_keeps_the_place_in_the_schedule():
         seen.append((step, n_steps))
         return 1.0
 
-    model = BackpropRegressor((4,), learning_rate=watched, batch_size=20, max_iter=2)
+    model = BackpropRegressor(
+        hidden_layer_sizes=(4,), learning_rate=watched, batch_size=20, max_iter=2
+    )
     for _ in range(3):
         model.partial_fit(X, y)
     assert seen == [(0, 6), (1, 6), (2, 6), (3, 6), (4, 6), (5, 6), (5, 6), (5, 6), (5, 6)]

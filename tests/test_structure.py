@@ -125,6 +125,9 @@ for solver in ("sgd", "adam", "lbfgs"):
     BackpropRegressor(hidden_layer_sizes=(5,), solver=solver, max_iter=3).fit(X, X[:, 0]).score(
         X, X[:, 0]
     )
+more = dict(dropout=0.1, max_grad_norm=1.0, ema_decay=0.9, max_iter=3)
+for solver, rate in (("adamw", "cosine"), ("rmsprop", "linear"), ("lion", "one_cycle")):
+    BackpropClassifier((5,), solver=solver, learning_rate=rate, **more).fit(X, X[:, 0] > 0)
 """
 
 

@@ -353,9 +353,9 @@ def limit_gradient(network, steps, progress, scale):
         l2 = W.dtype.type(steps.alpha * scale)
         for k in range(W.shape[0]):
             for j in range(W.shape[1]):
-                total += float(G[k, j] + l2 * W[k, j]) ** 2
+                total += np.float64(G[k, j] + l2 * W[k, j]) ** 2
         for j in range(g.size):
-            total += float(g[j]) ** 2
+            total += np.float64(g[j]) ** 2
     if not total > steps.max_norm**2:
         return 1.0
     factor = steps.max_norm / math.sqrt(total)
