@@ -215,8 +215,8 @@ def _float64(given):
 class BackpropClassifier(ClassifierMixin, _BaseBackprop):
     """Neural network classifier, trained by backpropagation in compiled code.
 
-    Minimises the log-loss by stochastic gradient descent, Adam and its kin or L-BFGS. Parameters, methods and
-    fitted attributes are those of :class:`~sklearn.neural_network.MLPClassifier`; with
+    Minimises the log-loss by stochastic gradient descent, Adam and its kin or L-BFGS. Parameters,
+    methods and fitted attributes are those of :class:`~sklearn.neural_network.MLPClassifier`; with
     ``dtype=None`` and the same `random_state` a run reproduces it.
 
     Parameters
