@@ -10,34 +10,25 @@ from types import SimpleNamespace
 import numpy as np
 
 from fastbp.activations import ACTIVATIONS, Activation
+from fastbp.descriptions import Description, InvalidParameterError
+from fastbp.descriptions import number_rule as _number
 from fastbp.engine import ENGINE_NAMES
-from fastbp.losses import CLASSIFICATION_LOSSES, REGRESSION_LOSSES, Loss
+from fastbp.losses import (
+    CLASSIFICATION_LOSSES,
+    NAMED_LOSSES,
+    REGRESSION_LOSSES,
+    ClassificationLoss,
+    Loss,
+    RegressionLoss,
+)
+from fastbp.network import VARIANCES
 from fastbp.optimizers import OPTIMIZERS, Optimizer, is_full_batch, is_solver
 from fastbp.schedules import SCHEDULES, Schedule, is_schedule
-
-
-class InvalidParameterError(ValueError, TypeError):
-    """A constructor parameter has a value or a type that is not allowed (as in scikit-learn)."""
 
 
 def _one_of(*names):
     listed = ", ".join(repr(name) for name in sorted(names))
     return lambda value: isinstance(value, str) and value in names, f"a str among {{{listed}}}"
-
-
-def _number(kind, left, low, high, right):
-    """Rule for a number of `kind` from `low` to `high`; "[" and "]" include the end."""
-
-    def accepts(value):
-        return (
-            isinstance(value, kind)
-            and not isinstance(value, bool)
-            and (value >= low if left == "[" else value > low)
-            and (value <= high if right == "]" else value < high)
-        )
-
-    noun = "an int" if kind is Integral else "a float"
-    return accepts, f"{noun} in the range {left}{low}, {high}{right}"
 
 
 def _same(constant):
@@ -63,9 +54,18 @@ def _activations_rule(value):
     return isinstance(value, list | tuple) and all(map(_activation_rule, value))
 
 
-def _loss_rules(names):
-    """Rules for a loss: a name, or something of the user's own."""
-    return _one_of(*names), (callable, "a function of y_true and raw"), _instance_of(Loss)
+def _is_function(value):
+    return callable(value) and not isinstance(value, type)
+
+
+def _loss_rules(names, kind, example):
+    """Rules for a loss: a name, an object of `kind`, or something of the user's own."""
+    return (
+        _one_of(*names),
+        (lambda value: isinstance(value, kind), f"an object such as fastbp.losses.{example}"),
+        (_is_function, "a function of y_true and raw"),
+        _instance_of(Loss),
+    )
 
 
 def _list_of(rule):
@@ -126,7 +126,7 @@ _SHARED_PARAMETERS = {
     "dtype": (_one_of("float32", "float64"), _NONE),
     "n_threads": (_COUNT, _same(-1), _NONE),
     "engine": (_one_of(*ENGINE_NAMES),),
-    "init": (_one_of("auto", "he", "glorot", "lecun"),),
+    "init": (_one_of("auto", *VARIANCES),),
     "dropout": (_PROBABILITY, _list_of(_PROBABILITY)),
     "max_grad_norm": (_number(Real, "(", 0.0, _INF, ")"), _NONE),
     "ema_decay": (_number(Real, "(", 0.0, 1.0, ")"), _NONE),
@@ -146,12 +146,12 @@ OBJECT_PARAMETERS = {
     "value": ((callable, "a function of step and n_steps"),),
 }
 CLASSIFIER_PARAMETERS = {
-    "loss": _loss_rules(CLASSIFICATION_LOSSES),
+    "loss": _loss_rules(CLASSIFICATION_LOSSES, ClassificationLoss, "Focal()"),
     **_SHARED_PARAMETERS,
     "class_weight": (_one_of("balanced"), _instance_of(dict, list, tuple), _NONE),
 }
 REGRESSOR_PARAMETERS = {
-    "loss": _loss_rules(REGRESSION_LOSSES),
+    "loss": _loss_rules(REGRESSION_LOSSES, RegressionLoss, "Huber()"),
     **_SHARED_PARAMETERS,
     "scale_targets": (_BOOLEAN,),
 }
@@ -170,12 +170,20 @@ def _has_dropout(dropout):
     return bool(np.any(np.asarray(dropout) > 0))
 
 
+def _has_link(loss):
+    row = NAMED_LOSSES.get(loss) if isinstance(loss, str) else loss
+    row = row.row("real") if isinstance(row, RegressionLoss) else row
+    return getattr(row, "link", None) not in (None, "identity", "increments")
+
+
+_LINKED = "predictions of this loss go through a link, which shifted and divided y does not fit"
 _FULL_BATCH = "L-BFGS-B minimises one fixed function of all samples with steps of its own"
 CONFLICTS = (
     ("solver", is_full_batch, "dropout", _has_dropout, _FULL_BATCH),
     ("solver", is_full_batch, "max_grad_norm", _is_set, _FULL_BATCH),
     ("solver", is_full_batch, "ema_decay", _is_set, _FULL_BATCH),
     ("solver", is_full_batch, "learning_rate", _is_new_schedule, _FULL_BATCH),
+    ("scale_targets", _is_set, "loss", _has_link, _LINKED),
 )
 
 
@@ -228,10 +236,13 @@ def check_parameters(estimator, table):
     """
     values, owner = vars(estimator), type(estimator).__name__
     for name, rules in table.items():
-        _check_value(owner, name, values[name], rules)
-        if isinstance(values[name], Optimizer | Schedule):
-            for inner, value in values[name].get_params(deep=False).items():
-                _check_value(owner, f"{name}__{inner}", value, OBJECT_PARAMETERS[inner])
+        value = values[name]
+        _check_value(owner, name, value, rules)
+        if isinstance(value, Optimizer | Schedule):
+            for inner, number in value.get_params(deep=False).items():
+                _check_value(owner, f"{name}__{inner}", number, OBJECT_PARAMETERS[inner])
+        elif isinstance(value, Description):
+            value.check(name)
     for name, matters, other, also_matters, reason in CONFLICTS:
         known = name in table and other in table
         if known and matters(values[name]) and also_matters(values[other]):

@@ -267,18 +267,37 @@ def check_targets(estimator, y, n_samples, dtype, loss):
             except (TypeError, ValueError) as error:
                 raise ValueError(f"y must be numeric. Got dtype {y.dtype} instead.") from error
     check_lengths(n_samples, len(y))
-    if loss.target_min is not None and y.min() < loss.target_min:
-        raise ValueError(
-            f"loss={loss.name!r} needs y >= {loss.target_min:g}. Got a minimum of {y.min():g}; "
-            "use loss='squared_error' for such a target."
-        )
     targets = _as_dtype(y.reshape(len(y), -1), dtype)
+    if loss.target == "shared" and targets.shape[1] > 1:
+        raise ValueError(
+            f"A list of quantiles needs y with one column. Got {targets.shape[1]} columns; fit one "
+            "estimator for each (sklearn.multioutput.MultiOutputRegressor), or learn one quantile."
+        )
+    if loss.target_min is not None:
+        _check_target_range(y, targets, loss)
     if not np.isfinite(targets).all():
         raise ValueError(
             f"y has values beyond the range of {np.dtype(dtype).name} "
             f"(+-{np.finfo(dtype).max:.1e}). Scale y, or use dtype='float64'."
         )
     return targets
+
+
+def _check_target_range(y, targets, loss):
+    """Raise if targets are too small for the loss, also where only the dtype makes them so."""
+    least = loss.target_min
+    wanted = f"y {'>' if loss.above_min else '>='} {least:g}"
+    if y.min() < least or (loss.above_min and y.min() == least):
+        raise ValueError(
+            f"loss={loss.name!r} needs {wanted}. Got a minimum of {y.min():g}; use "
+            "loss='squared_error' for such a target."
+        )
+    tiny = np.finfo(targets.dtype).tiny  # smaller numbers count as 0 in the engines
+    if loss.above_min and targets.min() < least + tiny:
+        raise ValueError(
+            f"loss={loss.name!r} needs {wanted}, and {y.min():g} is {least:g} in "
+            f"{targets.dtype}. Scale y, or use dtype='float64'."
+        )
 
 
 def _check_y(estimator, y, n_samples):

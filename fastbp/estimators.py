@@ -5,12 +5,15 @@ computes.  The file is long because both classes list and document every paramet
 scikit-learn's conventions ask.
 """
 
+from copy import deepcopy
 from functools import partial
+from numbers import Real
 
 import numpy as np
 import scipy.sparse
 from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
@@ -35,12 +38,15 @@ from fastbp._validation import (
     unchanged_on_error,
 )
 from fastbp.activations import activations_for
+from fastbp.callbacks import watch_tasks
 from fastbp.engine import get_engine, watch_formulas
 from fastbp.lbfgs import train_lbfgs
-from fastbp.losses import LOSSES, Loss, loss_for
+from fastbp.losses import NAMED_LOSSES, Quantile, loss_for
 from fastbp.optimizers import is_full_batch
 from fastbp.parallel import thread_ceiling
 from fastbp.randomness import own_stream
+from fastbp.scaling import measure, standardize
+from fastbp.scoring import default_score
 from fastbp.training import HISTORY, Problem, Progress, train_stochastic
 
 
@@ -54,7 +60,7 @@ def _partial_fit_exists(estimator):
     return True
 
 
-class _BaseBackprop(BaseEstimator):
+class _BaseBackprop(CallbackSupportMixin, BaseEstimator):
     """What both estimators share."""
 
     def _store(self, parameters):
@@ -87,11 +93,16 @@ class _BaseBackprop(BaseEstimator):
         with unchanged_on_error(self):
             return self._fit(X, y, sample_weight)
 
-    def _fit(self, X, y, sample_weight, *, incremental=False):
+    @with_callbacks
+    def _fit(self, X, y, sample_weight, *, incremental=False, train=train_stochastic):
         settings = check_parameters(self, self._parameter_rules)
         engine = get_engine(settings.engine)
         fresh = not (self.__sklearn_is_fitted__() and (incremental or settings.warm_start))
         stochastic = not is_full_batch(settings.solver)
+        tasks = None
+        if not incremental:
+            name = "epoch" if stochastic else "iteration"
+            tasks = watch_tasks(self, X, y, sample_weight, settings.max_iter, name)
         old_dtype = None if fresh else self.coefs_[0].dtype
         choose_dtype = partial(self._training_dtype, weights=old_dtype)
         X, given = check_features(
@@ -102,6 +113,7 @@ class _BaseBackprop(BaseEstimator):
             check_range(self, X, dtype)
         targets, loss = self._check_y(y, X.shape[0], X.dtype, fresh, incremental)
         weights = check_sample_weight(self, sample_weight, X.shape[0], X.dtype)
+        targets = self._scale(targets, weights, X.dtype, fresh)
 
         layers = (self.n_features_in_, *hidden_sizes(settings.hidden_layer_sizes), self.n_outputs_)
         activations = activations_for(settings.activation, len(layers) - 2)
@@ -119,16 +131,22 @@ class _BaseBackprop(BaseEstimator):
             watch=watch_formulas(activations, loss, targets, X.dtype),
         )
         settings.feature_names = getattr(self, "feature_names_in_", None)
+        if fresh:
+            for name in HISTORY:
+                vars(self).pop(name, None)
+        if tasks:
+            tasks.set_description(partial(self._fitted_attributes, problem, dtype))
         with own_stream(settings.random_state) as (random_state, bits):
             progress = self._first_progress(problem, settings, dtype, random_state, fresh)
             if stochastic:
                 stream = random_state, bits
-                train_stochastic(problem, settings, progress, stream, incremental=incremental)
+                train(problem, settings, progress, stream, incremental=incremental, tasks=tasks)
             else:
                 progress.params = progress.params.astype(X.dtype, copy=False)
-                train_lbfgs(problem, settings, progress)
-                progress.params = progress.params.astype(dtype, copy=False)
-        self._keep(problem, progress, fresh)
+                train_lbfgs(problem, settings, progress, tasks)
+        vars(self).update(self._fitted_attributes(problem, dtype, progress))
+        if tasks:
+            tasks.end(partial(deepcopy, progress))
         return self
 
     def _first_progress(self, problem, settings, dtype, random_state, fresh):
@@ -136,7 +154,9 @@ class _BaseBackprop(BaseEstimator):
         layers = problem.layer_sizes
         if fresh:
             rows = problem.activations or activations_for(settings.activation or "identity", 1)
-            return Progress(network.initial_params(layers, rows, random_state, dtype))
+            return Progress(
+                network.initial_params(layers, rows, random_state, dtype, settings.init)
+            )
         self._check_same_layers(layers)
         params = network.flatten(self.coefs_, self.intercepts_, dtype)
         return Progress.resumed(params, vars(self))
@@ -157,16 +177,20 @@ class _BaseBackprop(BaseEstimator):
                 "warm_start=False to begin anew."
             )
 
-    def _keep(self, problem, progress, fresh):
-        """Turn what training reached into fitted attributes."""
-        state = vars(self)
-        if fresh:
-            for name in HISTORY:
-                state.pop(name, None)
-        state.update(progress.attributes())
-        self.coefs_, self.intercepts_ = network.views(progress.params, problem.layer_sizes)
-        self.n_layers_ = len(problem.layer_sizes)
-        self.out_activation_ = problem.loss.output
+    def _scale(self, targets, weights, dtype, fresh):
+        """Targets in the units of the loss: as they are, but for a regressor that scales them."""
+        return targets
+
+    def _fitted_attributes(self, problem, dtype, progress):
+        """Turn what training reached into fitted attributes, with weights of `dtype`."""
+        params = progress.params.astype(dtype, copy=False)
+        coefs, intercepts = network.views(params, problem.layer_sizes)
+        return progress.attributes() | {
+            "coefs_": coefs,
+            "intercepts_": intercepts,
+            "n_layers_": len(problem.layer_sizes),
+            "out_activation_": problem.loss.output,
+        }
 
     def _raw_scores(self, X):
         """Scores before the output transform, their engine, and the dtype of the output.
@@ -215,7 +239,7 @@ def _float64(given):
 class BackpropClassifier(ClassifierMixin, _BaseBackprop):
     """Neural network classifier, trained by backpropagation in compiled code.
 
-    Minimises the log-loss by stochastic gradient descent, Adam and its kin or L-BFGS. Parameters,
+    Minimises the log loss, or another, by stochastic gradient descent, Adam or L-BFGS. Parameters,
     methods and fitted attributes are those of :class:`~sklearn.neural_network.MLPClassifier`; with
     ``dtype=None`` and the same `random_state` a run reproduces it.
 
@@ -223,15 +247,19 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
     ----------
     hidden_layer_sizes : int or array-like of int, default=(100,)
         Number of units of each hidden layer; ``()`` for none (a linear model).
-    activation : {'identity', 'logistic', 'tanh', 'relu'}, function, Activation or list, \
-            default='relu'
-        Activation function of the hidden layers, or a list with one for each.  A function of yours
+    activation : {'identity', 'logistic', 'tanh', 'relu', 'leaky_relu', 'elu', 'selu', 'gelu', \
+            'silu', 'mish', 'softplus'}, function, Activation or list, default='relu'
+        Activation function of the hidden layers, or a list with one for each (their formulas and
+        sources: :mod:`fastbp.activations`).  A function of yours
         is a scalar Python function ``f(z)``; Numba compiles it at the first fit (about a second)
         and differentiates it. :class:`~fastbp.Activation` holds one with settings.
-    loss : 'log_loss', function or Loss, default='log_loss'
-        Cross-entropy of the softmax (multiclass) or logistic (binary, multilabel) output; or, for
-        binary and multilabel targets, a scalar Python function ``g(y_true, raw)`` of yours, with
-        `y_true` 0 or 1 and the score before the logistic function.
+    loss : {'log_loss', 'focal'}, object of fastbp.losses, function or Loss, default='log_loss'
+        Cross-entropy of the softmax (multiclass) or logistic (binary, multilabel) output, or the
+        focal loss of its probabilities. A name has default settings; an object has yours:
+        :class:`LogLoss(label_smoothing=0.1) <fastbp.losses.LogLoss>`,
+        :class:`Focal(gamma=1.0) <fastbp.losses.Focal>`. Or, for binary and multilabel targets, a
+        scalar Python function ``g(y_true, raw)`` of yours, with `y_true` 0 or 1 and the score
+        before the logistic function.
     solver : {'adam', 'adamw', 'lbfgs', 'lion', 'rmsprop', 'sgd'} or object, default='adam'
         'lbfgs' is scipy's L-BFGS-B over the full batch, always in float64; the others step
         minibatch by minibatch. The names 'sgd', 'adam' and 'adamw' take `momentum`, `beta_1`, ...
@@ -268,7 +296,10 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
         Improvement of the loss (or validation score) below which an epoch counts as none; for
         'lbfgs' the largest gradient at which it has converged.
     verbose : bool or int, default=False
-        Whether to print the loss (and validation score) of each epoch.
+        Whether to show the progress. True or 1: one live line in a terminal or notebook (epoch,
+        loss, validation score, samples per second, time left); elsewhere a line after 1, 2, 5, 10,
+        20, 50 ... epochs, at least one a minute, and after the last. From 2 on: every epoch, in
+        scikit-learn's words.
     warm_start : bool, default=False
         Whether `fit` starts from the weights of the last call (with a fresh optimizer).
     momentum : float, default=0.9
@@ -363,6 +394,20 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
     See Also
     --------
     BackpropRegressor : Neural network regressor.
+    find_learning_rate : A rate to begin with.
+
+    Notes
+    -----
+    Callbacks of :mod:`sklearn.callback` (``set_callbacks``) see `fit` as a task and each epoch
+    ('lbfgs': iteration) as a subtask: ``ProgressBar`` and ``ScoringMonitor`` work alone, in a
+    pipeline and in a search. They get X, y and `sample_weight` as given to `fit`; the
+    `fitted_estimator` is a copy, made only for a callback that asks for it. If one asks to stop,
+    training ends after the epoch, as on its own. `partial_fit` calls none.
+
+    A fit that ends no better than predicting a constant warns
+    (:class:`~sklearn.exceptions.ConvergenceWarning`) if the cause can be named: a column of X with
+    a root mean square above 30, or with 'sgd' and 'adam' a learning rate at which the loss went up,
+    or a layer of rectified units of which nine tenths are 0 for every sample.
 
     References
     ----------
@@ -581,23 +626,30 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
 class BackpropRegressor(RegressorMixin, _BaseBackprop):
     """Neural network regressor, trained by backpropagation in compiled code.
 
-    Minimises the squared error or the Poisson deviance by stochastic gradient descent, Adam and its
-    kin or L-BFGS. Parameters, methods and fitted attributes are those of
+    Minimises the squared error, or another loss, by stochastic gradient descent, Adam or L-BFGS.
+    Parameters, methods and fitted attributes are those of
     :class:`~sklearn.neural_network.MLPRegressor`; with ``dtype=None`` and the same `random_state`
     a run reproduces it (except for 'lbfgs' with several outputs, where scikit-learn's gradient
     does not belong to its loss).
 
     Parameters
     ----------
-    loss : {'squared_error', 'poisson'}, function or Loss, default='squared_error'
-        Half the squared error, or half the Poisson deviance with log link (``y >= 0``); or a scalar
-        Python function ``g(y_true, raw)`` of yours, summed over the outputs.
-        :class:`~fastbp.Loss` holds one with settings, such as its link.
+    loss : {'squared_error', 'absolute_error', 'huber', 'quantile', 'poisson', 'gamma', \
+            'tweedie'}, object of fastbp.losses, function or Loss, default='squared_error'
+        Half the squared error; the absolute error; Huber's loss; the pinball loss of a quantile
+        (0.5); or half the Poisson (``y >= 0``), gamma (``y > 0``) or Tweedie (power 1.5, ``y >=
+        0``) deviance with log link. A name has default settings; an object has yours:
+        :class:`Huber(delta=2.0) <fastbp.losses.Huber>`, :class:`Quantile(0.9)
+        <fastbp.losses.Quantile>` or ``Quantile([0.1, 0.5, 0.9])``, :class:`Tweedie(power=1.2)
+        <fastbp.losses.Tweedie>`; a search varies ``loss__delta``. Or a scalar Python function
+        ``g(y_true, raw)`` of yours, summed over the outputs; :class:`~fastbp.Loss` holds one with
+        settings, such as its link.
     hidden_layer_sizes : int or array-like of int, default=(100,)
         Number of units of each hidden layer; ``()`` for none (a linear model).
-    activation : {'identity', 'logistic', 'tanh', 'relu'}, function, Activation or list, \
-            default='relu'
-        Activation function of the hidden layers, or a list with one for each.  A function of yours
+    activation : {'identity', 'logistic', 'tanh', 'relu', 'leaky_relu', 'elu', 'selu', 'gelu', \
+            'silu', 'mish', 'softplus'}, function, Activation or list, default='relu'
+        Activation function of the hidden layers, or a list with one for each (their formulas and
+        sources: :mod:`fastbp.activations`).  A function of yours
         is a scalar Python function ``f(z)``; Numba compiles it at the first fit (about a second)
         and differentiates it. :class:`~fastbp.Activation` holds one with settings.
     solver : {'adam', 'adamw', 'lbfgs', 'lion', 'rmsprop', 'sgd'} or object, default='adam'
@@ -636,7 +688,10 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
         Improvement of the loss (or validation score) below which an epoch counts as none; for
         'lbfgs' the largest gradient at which it has converged.
     verbose : bool or int, default=False
-        Whether to print the loss (and validation score) of each epoch.
+        Whether to show the progress. True or 1: one live line in a terminal or notebook (epoch,
+        loss, validation score, samples per second, time left); elsewhere a line after 1, 2, 5, 10,
+        20, 50 ... epochs, at least one a minute, and after the last. From 2 on: every epoch, in
+        scikit-learn's words.
     warm_start : bool, default=False
         Whether `fit` starts from the weights of the last call (with a fresh optimizer).
     momentum : float, default=0.9
@@ -691,8 +746,13 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
     max_time : float or None, default=None
         Seconds after which training ends, with the step in hand completed.
     scale_targets : bool, default=False
-        Whether to standardise y inside: the network is trained on targets of mean 0 and variance 1,
-        and predictions come back on the original scale.
+        Whether to standardise y inside: the network is trained on targets of mean 0 and variance 1
+        (each output; with the sample weights), and predictions come back on the original scale.
+        Learning rate, `tol` and `alpha` are meant for such targets: without it a y of thousands is
+        out of reach of Adam's small steps, and a y of thousandths ends training at `tol` before
+        anything is learned. Weights, `loss_` and `loss_curve_` belong to the scaled problem; scores
+        do not change. `partial_fit` and `warm_start` keep the scale of the first call. Not for
+        losses with a link, such as 'poisson'.
 
     Attributes
     ----------
@@ -703,7 +763,8 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
     loss_curve_ : list of float
         Loss of each epoch. Not set by 'lbfgs'.
     validation_scores_ : list of float or None
-        R2 on the validation set after each epoch; None without `early_stopping`.
+        Score on the validation set after each epoch, as `score` gives it; None without
+        `early_stopping`.
     best_validation_score_ : float or None
         Best of `validation_scores_`.
     t_ : int
@@ -721,13 +782,32 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
     n_layers_ : int
         Number of layers, input and output included.
     n_outputs_ : int
-        Number of outputs.
+        Number of outputs: of targets, or of quantiles with a list of them.
     out_activation_ : str
-        Output transform: 'identity', or 'exp' with ``loss='poisson'``.
+        Output transform: 'identity'; 'exp' with the losses 'poisson', 'gamma' and 'tweedie';
+        'cumulative_softplus' with a list of quantiles, where the first raw score is the lowest
+        quantile and ``softplus`` of each other one is added to the quantile before.
+    target_mean_, target_scale_ : float64 ndarray of shape (n_outputs,)
+        What y was standardised with; only with `scale_targets`. A constant output has scale 1.
 
     See Also
     --------
     BackpropClassifier : Neural network classifier.
+    find_learning_rate : A rate to begin with.
+
+    Notes
+    -----
+    Callbacks of :mod:`sklearn.callback` (``set_callbacks``) see `fit` as a task and each epoch
+    ('lbfgs': iteration) as a subtask: ``ProgressBar`` and ``ScoringMonitor`` work alone, in a
+    pipeline and in a search. They get X, y and `sample_weight` as given to `fit`; the
+    `fitted_estimator` is a copy, made only for a callback that asks for it. If one asks to stop,
+    training ends after the epoch, as on its own. `partial_fit` calls none.
+
+    A fit that ends no better than predicting a constant warns
+    (:class:`~sklearn.exceptions.ConvergenceWarning`) if the cause can be named: a column of X with
+    a root mean square above 30, a y with a mean above 10 or a standard deviation outside of 0.1
+    to 10, or with 'sgd' and 'adam' a learning rate at which the loss went up, or a layer of
+    rectified units of which nine tenths are 0 for every sample.
 
     References
     ----------
@@ -749,6 +829,16 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
     (3,)
     >>> reg.score(X, scale(y)) > 0.9
     True
+
+    The same with y as it came, watched by a callback:
+
+    >>> from sklearn.callback import ScoringMonitor
+    >>> monitor = ScoringMonitor(scoring="r2")
+    >>> reg = BackpropRegressor(solver="lbfgs", tol=0.01, scale_targets=True, random_state=0)
+    >>> reg.set_callbacks(monitor).fit(X, y).score(X, y) > 0.9
+    True
+    >>> monitor.get_logs().data[-1]["task_name"]
+    'iteration'
     """
 
     _parameter_rules = REGRESSOR_PARAMETERS
@@ -824,9 +914,28 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
     def _check_y(self, y, n_samples, dtype, fresh, incremental):
         """Targets and loss of y; sets `n_outputs_`."""
         loss = loss_for(self.loss, "real")
-        targets = check_targets(self, y, n_samples, dtype, loss)
-        self.n_outputs_ = targets.shape[1]
+        given = np.float64 if self.scale_targets else dtype
+        targets = check_targets(self, y, n_samples, given, loss)
+        self.n_outputs_ = len(loss.hyper) if loss.target == "shared" else targets.shape[1]
         return targets, loss
+
+    def _scale(self, targets, weights, dtype, fresh):
+        """Standardised targets with `scale_targets`; sets `target_mean_` and `target_scale_`."""
+        state = vars(self)
+        if fresh:
+            state.pop("target_mean_", None)
+            state.pop("target_scale_", None)
+        elif self.scale_targets != ("target_scale_" in state):
+            raise ValueError(
+                f"Training goes on with a network that was begun with scale_targets="
+                f"{'target_scale_' in state}, but now scale_targets={self.scale_targets}. Set it "
+                "back, or call fit with warm_start=False to begin anew."
+            )
+        if not self.scale_targets:
+            return targets
+        if fresh:
+            self.target_mean_, self.target_scale_ = measure(targets, weights)
+        return standardize(targets, self.target_mean_, self.target_scale_, dtype)
 
     def predict(self, X):
         """Predict target values.
@@ -838,17 +947,57 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
         Returns
         -------
         y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
-            float32 for float32 X, else float64 (``dtype=None``: as scikit-learn).
+            float32 for float32 X, else float64 (``dtype=None``: as scikit-learn). One column for
+            each quantile with a list of quantiles as loss.
         """
         scores, engine, dtype = self._raw_scores(X)
         predictions = scores.astype(dtype, copy=False)
         if self.out_activation_ != "identity":
             engine.transform_into(self.out_activation_, predictions)
-        return predictions.ravel() if predictions.shape[1] == 1 else predictions
+        if "target_scale_" in vars(self):
+            predictions *= self.target_scale_
+            predictions += self.target_mean_
+        one_column = predictions.shape[1] == 1 and self.out_activation_ != "cumulative_softplus"
+        return predictions.ravel() if one_column else predictions
+
+    def score(self, X, y, sample_weight=None):
+        """Score the predictions: R2, or the D2 of the loss.
+
+        D2 is the share of the loss that predicting a constant (the mean of y, or its quantile)
+        leaves and the network takes away: 1 is perfect, R2 is that of the squared error. The
+        quantile losses have the D2 of the pinball loss (a list: the mean over its quantiles),
+        'gamma' and 'tweedie' that of their deviance; 'squared_error', 'absolute_error', 'huber',
+        functions of yours and 'poisson' have R2, as scikit-learn's MLPRegressor.
+
+        Parameters
+        ----------
+        X : array-like, data frame or sparse matrix of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            True values.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each sample.
+
+        Returns
+        -------
+        float
+
+        Raises
+        ------
+        ValueError
+            If y is not what the loss needs.
+        """
+        loss = loss_for(self.loss, "real")
+        if loss.metric[0] == "r2":
+            return super().score(X, y, sample_weight)
+        y_pred = self.predict(X)
+        y_true = check_targets(self, y, len(y_pred), np.float64, loss)
+        weights = check_sample_weight(self, sample_weight, len(y_pred), np.float64)
+        return default_score(loss, y_true, y_pred.reshape(len(y_pred), -1), weights)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = True
-        row = LOSSES.get(self.loss) if isinstance(self.loss, str) else self.loss
-        tags.target_tags.positive_only = isinstance(row, Loss) and row.target_min == 0.0
+        loss = NAMED_LOSSES.get(self.loss) if isinstance(self.loss, str) else self.loss
+        many = isinstance(loss, Quantile) and not isinstance(loss.quantile, Real)
+        tags.target_tags.multi_output = not many
+        tags.target_tags.positive_only = getattr(loss, "target_min", None) == 0.0
         return tags

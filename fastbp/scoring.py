@@ -1,12 +1,13 @@
 """The validation set of early stopping, and its score.
 
-Drawn and scored as scikit-learn's MLP does it, without its metric functions: an epoch of a small
-fit costs less than one of their calls.
+Drawn and scored as scikit-learn's MLP does it, without its functions for accuracy and R2: an epoch
+of a small fit costs less than one of their calls.
 """
 
 from dataclasses import replace
 
 import numpy as np
+from sklearn.metrics import d2_pinball_score, d2_tweedie_score
 from sklearn.model_selection import train_test_split
 
 
@@ -67,7 +68,41 @@ class Validation:
             correct = ((scores > 0) == (problem.targets > 0)).all(axis=1)
             return float(np.average(correct, weights=problem.sample_weight))
         problem.engine.transform_into(problem.loss.output, scores)
-        return r2(problem.targets, scores, problem.sample_weight)
+        return default_score(problem.loss, problem.targets, scores, problem.sample_weight)
+
+
+def default_score(loss, y_true, y_pred, sample_weight):
+    """Score of a regressor's predictions by the metric of its loss, mean over the outputs.
+
+    Parameters
+    ----------
+    loss : fastbp.losses.Loss
+    y_true : ndarray of shape (n_samples, n_targets)
+    y_pred : ndarray of shape (n_samples, n_outputs)
+    sample_weight : ndarray of shape (n_samples,) or None
+
+    Returns
+    -------
+    float
+        NaN if a prediction is not finite.
+    """
+    metric, *numbers = loss.metric
+    if metric == "r2":
+        return r2(y_true, y_pred, sample_weight)
+    if not np.isfinite(y_pred).all():
+        return float("nan")
+    y_true = np.broadcast_to(y_true, y_pred.shape).astype(np.float64)
+    y_pred = y_pred.astype(np.float64)
+    if metric == "d2_tweedie":  # a mean that underflowed to 0 is no mean
+        score, y_pred = d2_tweedie_score, np.maximum(y_pred, np.finfo(np.float32).tiny)
+        settings = [{"power": numbers[0]}] * y_pred.shape[1]
+    else:
+        score, n_levels = d2_pinball_score, len(numbers)
+        settings = [{"alpha": numbers[k % n_levels]} for k in range(y_pred.shape[1])]
+    return float(np.mean([
+        score(y_true[:, k], y_pred[:, k], sample_weight=sample_weight, **settings[k])
+        for k in range(y_pred.shape[1])
+    ]))  # fmt: skip
 
 
 def r2(y_true, y_pred, sample_weight):

@@ -5,9 +5,9 @@ arrives checked from `_validation`, and the estimators turn `Progress` into fitt
 rules of stopping and the messages are scikit-learn's.
 """
 
-import warnings
+import copy
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -15,16 +15,19 @@ import numpy as np
 import scipy.sparse
 from sklearn.exceptions import ConvergenceWarning
 
+from fastbp.callbacks import Tasks
+from fastbp.diagnosis import explain_divergence, warn_if_poor, warn_user
 from fastbp.losses import Loss
-from fastbp.optimizers import OPTIMIZERS, is_full_batch, optimizer_for
+from fastbp.optimizers import OPTIMIZERS, optimizer_for
 from fastbp.parallel import one_blas_thread
 from fastbp.randomness import draw_seed
+from fastbp.reports import Report
 from fastbp.schedules import Schedule, recreate, schedule_for
 from fastbp.scoring import Validation, split_off_validation
 
+LIMIT, PLATEAU, ASKED = "limit of epochs", "no progress", "asked by a callback"  # ends of training
 EPOCHS_PER_CALL = 4096  # when nobody watches in between; bounds the buffer of losses
 STEPS_PER_CALL = 65536  # where each step has a learning rate of its own; bounds their buffer
-LARGE = 30.0  # columns of X and targets beyond this size are named when training diverges
 
 
 @dataclass
@@ -125,7 +128,7 @@ class Progress:
 HISTORY = tuple(Progress(None, loss=0.0, loss_curve=[]).attributes())
 
 
-def train_stochastic(problem, settings, progress, stream, *, incremental=False):
+def train_stochastic(problem, settings, progress, stream, *, incremental=False, tasks=None):
     """Train by minibatches, changing `progress`.
 
     Parameters
@@ -137,6 +140,8 @@ def train_stochastic(problem, settings, progress, stream, *, incremental=False):
     stream : tuple of RandomState and its BitGenerator
     incremental : bool, default=False
         One epoch, going on with `progress.optimizer` (partial_fit).
+    tasks : Tasks or None, default=None
+        The callbacks to tell of each epoch.
 
     Raises
     ------
@@ -158,25 +163,25 @@ def train_stochastic(problem, settings, progress, stream, *, incremental=False):
     progress.begin(settings)
     session = open_session(problem, settings, progress, optimizer, batch_size)
     try:
-        row = OPTIMIZERS[optimizer["solver"]]
         run = Run(problem, settings, progress, session, optimizer, validation)
         run.order, run.bits = train, stream[1] if settings.shuffle else None
         run.batch_size, run.best_params = batch_size, progress.params
+        run.tasks, run.report = tasks, open_report(settings, incremental)
+        end = None
         try:
             with one_blas_thread() if problem.engine.NAME == "numba" else nullcontext():
-                run.train(1 if incremental else settings.max_iter, incremental)
+                end = run.train(1 if incremental else settings.max_iter, incremental)
         except KeyboardInterrupt:
-            warnings.warn("Training interrupted by user.", stacklevel=4)
-        progress.params = run.best_params if validation else run.current_params()
-        slots = np.empty((row.n_slots, len(progress.params)), problem.dtype)
-        session.slots_into(slots)
-        progress.optimizer = optimizer | {"slots": slots, "t": session.t}
-        if optimizer["ema_decay"] is not None:
-            weights = np.empty_like(progress.params)
-            session.params_into(weights)
-            progress.optimizer["weights"] = weights
+            warn_user("Training interrupted by user.")
+        finally:
+            if run.report:
+                run.report.close()
+        run.write_into(progress)
     finally:
         session.close()
+    if end in (LIMIT, PLATEAU) and not incremental:
+        curve, stalled = progress.loss_curve[-progress.n_iter :], end == PLATEAU
+        warn_if_poor(problem, settings, progress.params, train, curve, stalled=stalled)
 
 
 def new_optimizer(settings):
@@ -233,11 +238,17 @@ def choose_batch_size(batch_size, n_samples):
     if batch_size == "auto":
         return min(200, n_samples)
     if batch_size > n_samples:
-        warnings.warn(
-            "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped",
-            stacklevel=5,
+        warn_user(
+            "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped"
         )
     return int(min(batch_size, n_samples))
+
+
+def open_report(settings, incremental=False):
+    """Open the report of a call; None without `verbose`."""
+    if not settings.verbose:
+        return None
+    return Report(settings.verbose, 1 if incremental else settings.max_iter, settings.max_time)
 
 
 @dataclass
@@ -254,24 +265,40 @@ class Run:
     bits: np.random.BitGenerator | None = None
     batch_size: int = 1
     best_params: np.ndarray | None = None
+    tasks: Tasks | None = None
+    report: Report | None = None
     schedule: Schedule | None = None
 
     def train(self, max_iter, incremental):
-        """Train until no progress, or `max_iter` epochs (then warn unless incremental)."""
-        progress, verbose = self.progress, self.settings.verbose
+        """Train until no progress, or `max_iter` epochs (then warn unless incremental).
+
+        Returns
+        -------
+        {LIMIT, PLATEAU, ASKED}
+            Why it ended.
+        """
+        progress, tasks = self.progress, self.tasks
         schedule = recreate(self.optimizer["schedule"], self.optimizer["schedule_parameters"])
         self.schedule = schedule
-        watched = self.validation or verbose or schedule.after_epoch or self.problem.watch
+        watched = (
+            self.validation or self.report or tasks or schedule.after_epoch or self.problem.watch
+        )
         n_epochs = 1 if watched else min(max_iter, EPOCHS_PER_CALL)
         if schedule.factors:
             n_epochs = max(1, min(n_epochs, STEPS_PER_CALL // self.steps_per_epoch))
         losses = np.empty(n_epochs)
         while progress.n_iter < max_iter:
+            if tasks:
+                tasks.begin_epoch(self.reached)
             self.train_epochs(losses[: max_iter - progress.n_iter])
-            if verbose:
-                print(f"Iteration {progress.n_iter}, loss = {progress.loss:.8f}")
             if self.validation:
                 self.validate()
+            if self.report:
+                self.report_epoch()
+            if tasks and tasks.end_epoch(self.reached):
+                if self.report:
+                    self.report.say("A callback asked to stop. Stopping.")
+                return ASKED
             if schedule.after_epoch:
                 self.optimizer["learning_rate"] = schedule.after_epoch(
                     self.optimizer["learning_rate"],
@@ -281,15 +308,15 @@ class Run:
                 )
             if progress.no_improvement_count > progress.n_iter_no_change:
                 if self.stop_on_plateau(schedule):
-                    return
+                    return PLATEAU
                 progress.no_improvement_count = 0
         if not incremental:
-            warnings.warn(
+            warn_user(
                 f"Stochastic Optimizer: Maximum iterations ({max_iter}) reached and the "
                 "optimization hasn't converged yet.",
                 ConvergenceWarning,
-                stacklevel=5,
             )
+        return LIMIT
 
     def train_epochs(self, losses):
         """Let the engine train up to `len(losses)` epochs, and record them."""
@@ -358,8 +385,6 @@ class Run:
         progress = self.progress
         score = self.validation.score(self.session)
         progress.validation_scores.append(score)
-        if self.settings.verbose:
-            print(f"Validation score: {score:f}")
         if score < progress.best_validation_score + progress.tol:
             progress.no_improvement_count += 1
         else:
@@ -377,47 +402,41 @@ class Run:
         if rate is not None:
             self.optimizer["learning_rate"] = rate
             end = f"Setting learning rate to {rate:f}"
-        if self.settings.verbose:
+        if self.report:
             what = "Validation score" if self.validation else "Training loss"
-            print(
+            self.report.say(
                 f"{what} did not improve more than tol={self.settings.tol:f} for "
                 f"{self.settings.n_iter_no_change} consecutive epochs. {end}"
             )
         return rate is None
+
+    def report_epoch(self):
+        """Show the epoch that has just ended."""
+        progress = self.progress
+        score = progress.validation_scores[-1] if self.validation else None
+        n_samples = progress.n_iter * len(self.order)
+        self.report.after_epoch(progress.n_iter, progress.loss, score, n_samples)
+
+    def reached(self):
+        """Return what training has reached, as if it ended now; shares nothing with the run."""
+        progress = replace(self.progress)
+        self.write_into(progress)
+        return copy.deepcopy(progress)
+
+    def write_into(self, progress):
+        """Write weights and optimiser, as if training ended now."""
+        progress.params = self.best_params if self.validation else self.current_params()
+        n_slots = OPTIMIZERS[self.optimizer["solver"]].n_slots
+        slots = np.empty((n_slots, len(progress.params)), self.problem.dtype)
+        self.session.slots_into(slots)
+        progress.optimizer = self.optimizer | {"slots": slots, "t": self.session.t}
+        if self.optimizer["ema_decay"] is not None:
+            weights = np.empty_like(progress.params)
+            self.session.params_into(weights)
+            progress.optimizer["weights"] = weights
 
     def current_params(self):
         """Copy the weights that predictions use out of the engine."""
         params = np.empty_like(self.progress.params)
         self.session.average_into(params)
         return params
-
-
-def explain_divergence(problem, settings, when):
-    """Say when training left the finite numbers, and the likely cause."""
-    X, names = problem.X, settings.feature_names
-    if scipy.sparse.issparse(X):
-        sizes = abs(X).max(axis=0).toarray().ravel()
-    else:
-        sizes = np.maximum(X.max(axis=0), -X.min(axis=0))
-    column = int(sizes.argmax())
-    failure = problem.watch and problem.watch.failure()
-    causes = [failure] if failure else []
-    if sizes[column] > LARGE:
-        label = f"{column}" if names is None else f"{column} ({names[column]!r})"
-        causes.append(
-            f"column {label} of X is unscaled, with values up to {sizes[column]:.3g} in size "
-            "(scale X, for example with StandardScaler)"
-        )
-    target = np.abs(problem.targets).max() if problem.loss.task == "regression" else 0.0
-    if target > LARGE:
-        causes.append(
-            f"y is unscaled, with values up to {target:.3g} in size (scale it, for example with "
-            "TransformedTargetRegressor)"
-        )
-    if not is_full_batch(settings.solver):
-        causes.append(f"learning_rate_init={settings.learning_rate_init:g} is too high (lower it)")
-    return (
-        "Solver produced non-finite parameter weights. The input data may contain large values and "
-        f"need to be preprocessed. Loss or weights stopped being finite in {when}; likely cause: "
-        f"{'; or '.join(causes) or 'the loss is not bounded on these data'}."
-    )

@@ -20,12 +20,16 @@ LEARNING_RATES = {"sgd": 0.005, "adam": 0.01, "adamw": 0.01, "rmsprop": 0.002, "
 
 def draw_targets(loss, n_samples, n_outputs, rng):
     """Return float64 targets of the shape that a loss takes at the engine's door."""
-    if loss == "log_loss":
+    if loss in ("log_loss", "smoothed_log_loss", "focal"):
         return rng.integers(0, n_outputs, (n_samples, 1)).astype(float)
-    if loss == "binary_log_loss":
+    if "binary" in loss:
         return rng.integers(0, 2, (n_samples, n_outputs)).astype(float)
-    if loss == "poisson":
+    if loss in ("poisson", "tweedie"):
         return rng.poisson(1.0, (n_samples, n_outputs)).astype(float)
+    if loss == "gamma":
+        return rng.gamma(2.0, 0.5, (n_samples, n_outputs)) + 0.01
+    if loss == "quantiles":
+        return rng.standard_normal((n_samples, 1))
     return rng.standard_normal((n_samples, n_outputs))
 
 

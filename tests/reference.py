@@ -18,12 +18,46 @@ from scipy import optimize, sparse, special
 FLOAT64_TOLERANCE = 1e-10
 FLOAT32_LOSS_TOLERANCE = 5e-5
 
+
+def normal_density(z):
+    """Density of the standard normal distribution."""
+    return np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
+
+
+def mish_slope(z):
+    """Slope of z tanh(softplus(z)) by the product rule."""
+    softplus = np.logaddexp(0, z)
+    return np.tanh(softplus) + z * special.expit(z) / np.cosh(np.minimum(softplus, 350)) ** 2
+
+
+# Klambauer et al. 2017, section 1: alpha and lambda.
+ALPHA, LAMBDA = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
+
 # Activation: value(z) and slope(z) of a pre-activation array.
 ACTIVATIONS = {
     "identity": (lambda z: z, np.ones_like),
     "logistic": (special.expit, lambda z: special.expit(z) * special.expit(-z)),
     "tanh": (np.tanh, lambda z: 1 / np.cosh(np.clip(z, -350, 350)) ** 2),
     "relu": (lambda z: np.maximum(z, 0), lambda z: (z > 0).astype(float)),
+    "leaky_relu": (lambda z: np.maximum(z, z / 100), lambda z: np.where(z > 0, 1, 1 / 100)),
+    "elu": (
+        lambda z: np.where(z > 0, z, np.expm1(np.minimum(z, 0))),
+        lambda z: np.exp(np.minimum(z, 0)),
+    ),
+    "selu": (
+        lambda z: LAMBDA * np.where(z > 0, z, ALPHA * np.expm1(np.minimum(z, 0))),
+        lambda z: LAMBDA * np.where(z > 0, 1, ALPHA * np.exp(np.minimum(z, 0))),
+    ),
+    "gelu": (
+        lambda z: np.maximum(z, -1e300) * special.ndtr(z),
+        lambda z: special.ndtr(z) + z * normal_density(z),
+    ),
+    "silu": (
+        lambda z: np.maximum(z, -1e300) * special.expit(z),
+        lambda z: special.expit(z) * (1 + z * special.expit(-z)),
+    ),
+    "mish": (lambda z: np.maximum(z, -1e300) * np.tanh(np.logaddexp(0, z)), mish_slope),
+    "softplus": (lambda z: np.logaddexp(0, z), special.expit),
 }
 
 
@@ -32,9 +66,139 @@ def one_hot(targets, n_outputs):
     return np.eye(n_outputs)[targets[:, 0].astype(int)]
 
 
+def huber(delta):
+    """Quadratic up to delta, then linear (Huber 1964)."""
+    return (
+        lambda y, s: special.huber(delta, s - y).sum(axis=1),
+        lambda y, s: np.clip(s - y, -delta, delta),
+        False,
+    )
+
+
+def pinball(q):
+    """Loss of one quantile (Koenker & Bassett 1978)."""
+    return (
+        lambda y, s: np.maximum(q * (y - s), (q - 1) * (y - s)).sum(axis=1),
+        lambda y, s: np.where(s > y, 1 - q, np.where(s < y, -q, 0)),
+        False,
+    )
+
+
+def levels_of(raw):
+    """Quantiles that cannot cross: cumulative sums of the first score and positive steps."""
+    return np.cumsum(np.hstack([raw[:, :1], np.logaddexp(0, raw[:, 1:])]), axis=1)
+
+
+def non_crossing_quantiles(levels):
+    """Mean pinball loss of several quantiles of one target; the chain rule by the full Jacobian."""
+    q = np.array(levels)
+
+    def value(y, s):
+        error = y - levels_of(s)
+        return np.maximum(q * error, (q - 1) * error).mean(axis=1)
+
+    def gradient(y, s):
+        slopes = np.where(levels_of(s) > y, 1 - q, -q) / len(q)
+        steps = np.hstack([np.ones_like(s[:, :1]), special.expit(s[:, 1:])])
+        # d level_k / d s_j = steps_j for j <= k
+        return np.einsum("ik,kj,ij->ij", slopes, np.tri(len(q)), steps)
+
+    return value, gradient, False
+
+
+def tweedie(p):
+    """Half the unit deviance of power p (Jorgensen 1987) at the mean exp(s)."""
+
+    def value(y, s):
+        whole = (
+            y ** (2 - p) / ((1 - p) * (2 - p))
+            - y * np.exp((1 - p) * s) / (1 - p) + np.exp((2 - p) * s) / (2 - p)
+        )  # fmt: skip
+        return whole.sum(axis=1)
+
+    return value, lambda y, s: np.exp((2 - p) * s) - y * np.exp((1 - p) * s), False
+
+
+def smooth(targets, smoothing):
+    """Targets with the share `smoothing` spread evenly over the columns."""
+    return (1 - smoothing) * targets + smoothing / targets.shape[1]
+
+
+def smoothed_log_loss(smoothing):
+    """Cross-entropy of smoothed one-hot targets."""
+    return (
+        lambda y, s: (
+            -(smooth(one_hot(y, s.shape[1]), smoothing) * special.log_softmax(s, axis=1)).sum(
+                axis=1
+            )
+        ),
+        lambda y, s: special.softmax(s, axis=1) - smooth(one_hot(y, s.shape[1]), smoothing),
+        False,
+    )
+
+
+def smoothed_binary_log_loss(smoothing):
+    """Log loss of targets moved towards one half."""
+    return (
+        lambda y, s: (np.logaddexp(0, s) - (y * (1 - smoothing) + smoothing / 2) * s).sum(axis=1),
+        lambda y, s: special.expit(s) - (y * (1 - smoothing) + smoothing / 2),
+        False,
+    )
+
+
+def focal(gamma):
+    """-(1 - p)^gamma log p (Lin et al. 2017) of the softmax probability of the class."""
+
+    def value(y, s):
+        log_p = (one_hot(y, s.shape[1]) * special.log_softmax(s, axis=1)).sum(axis=1)
+        return -((-np.expm1(log_p)) ** gamma) * log_p
+
+    def gradient(y, s):
+        hot, p_all = one_hot(y, s.shape[1]), special.softmax(s, axis=1)
+        log_p = (hot * special.log_softmax(s, axis=1)).sum(axis=1, keepdims=True)
+        p, q = np.exp(log_p), -np.expm1(log_p)
+        by_p = gamma * q ** (gamma - 1) * log_p - q**gamma / p
+        return by_p * p * (hot - p_all)
+
+    return value, gradient, False
+
+
+def binary_focal(gamma):
+    """-(1 - p)^gamma log p of the logistic probability of the true answer."""
+
+    def parts(y, s):
+        margin = np.where(y > 0, s, -s)
+        return special.expit(margin), special.expit(-margin), special.log_expit(margin)
+
+    def value(y, s):
+        _, q, log_p = parts(y, s)
+        return (-(q**gamma) * log_p).sum(axis=1)
+
+    def gradient(y, s):
+        p, q, log_p = parts(y, s)
+        by_p = gamma * q ** (gamma - 1) * log_p - q**gamma / p
+        return by_p * p * q * np.where(y > 0, 1, -1)
+
+    return value, gradient, False
+
+
 # Loss: value(targets, raw) per sample, gradient(targets, raw) of the sum over outputs, and whether
-# value is the mean over outputs.
+# value is the mean over outputs; of parameterised ones at the settings in fastbp's table.
 LOSSES = {
+    "absolute_error": (lambda y, s: abs(y - s).sum(axis=1), lambda y, s: np.sign(s - y), False),
+    "huber": huber(1.0),
+    "quantile": pinball(0.5),
+    "quantiles": non_crossing_quantiles([0.1, 0.5, 0.9]),
+    "gamma": (
+        lambda y, s: (s - np.log(y) + y * np.exp(-s) - 1).sum(axis=1),
+        lambda y, s: 1 - y * np.exp(-s),
+        False,
+    ),
+    "tweedie": tweedie(1.5),
+    "smoothed_log_loss": smoothed_log_loss(0.1),
+    "smoothed_binary_log_loss": smoothed_binary_log_loss(0.1),
+    "focal": focal(2.0),
+    "binary_focal": binary_focal(2.0),
     "squared_error": (
         lambda y, s: 0.5 * ((y - s) ** 2).mean(axis=1),
         lambda y, s: s - y,
@@ -141,9 +305,9 @@ def find_activation(name):
     return find(ACTIVATIONS, "activation", name)
 
 
-def find_loss(name):
-    """Return (value, gradient, is_mean) of a loss."""
-    return find(LOSSES, "loss", name)
+def find_loss(loss):
+    """Return (value, gradient, is_mean) of a loss, which may be such a triple itself."""
+    return loss if isinstance(loss, tuple) else find(LOSSES, "loss", loss)
 
 
 def find_optimizer(name):

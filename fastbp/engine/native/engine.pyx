@@ -102,6 +102,10 @@ cdef class Session:
         Epochs completed by the last call of `train`, also when it was interrupted.
     finite : bool
         False once an epoch ended with a loss or parameters that are not finite.
+    out_of_time : bool
+        Whether the last call of `train` ended because its time was up.
+    n_seen : int
+        Samples on which the last epoch of the last call trained.
     """
 
     cdef Plan plan
@@ -238,7 +242,7 @@ cdef class Session:
                 layer.out = layer.a
 
     def train(self, X, targets, sample_weight, order, *, shuffle, batch_size, alpha,
-              learning_rate, n_epochs, losses, stopping=None):
+              learning_rate, n_epochs, losses, stopping=None, time_limit=None):
         """Train for up to n_epochs epochs; the GIL is released throughout.
 
         Parameters
@@ -266,12 +270,15 @@ cdef class Session:
         stopping : object or None
             With attributes tol, n_iter_no_change, best_loss, no_improvement_count: scikit-learn's
             rule on the training loss, applied after each epoch; the last two are written back.
+        time_limit : float or None
+            Seconds after which the call ends, with the step in hand completed, and not before the
+            first. The epoch in hand then counts as one, with the loss of the samples it saw.
 
         Returns
         -------
         int
-            Epochs done: fewer than n_epochs when the rule stopped training or something was no
-            longer finite.
+            Epochs done: fewer than n_epochs when the rule stopped training, time was up or
+            something was no longer finite.
         """
         cdef Plan *f = &self.plan
         cdef Stopping rule
@@ -294,7 +301,7 @@ cdef class Session:
             f.update = True
             f.dropping = f.dropout
             f.gradient_factor = 1.0
-            self.start_looking()
+            self.start_looking(time_limit)
             rule.active = stopping is not None
             if stopping is not None:
                 rule.tol, rule.best_loss = stopping.tol, stopping.best_loss
@@ -305,7 +312,7 @@ cdef class Session:
                 self.borrow_stream(shuffle, &stream)
             fb_running_fits(1)
             try:
-                while done < epochs and not (stopped or f.interrupted):
+                while done < epochs and not (stopped or f.interrupted or f.out_of_time):
                     run = epochs - done
                     if shuffle is not None and stream.bits == NULL:   # not MT19937: NumPy draws
                         shuffle.shuffle(order)
@@ -384,7 +391,7 @@ cdef class Session:
             f.n_rates = 1
             f.update = f.dropping = False
             f.gradient_factor = 1.0 / f.n_outputs if mean_gradient else 1.0
-            self.start_looking()
+            self.start_looking(None)
             rule.active = False
             stream.bits = NULL
             if f.layers[0].sparse:
@@ -401,6 +408,44 @@ cdef class Session:
                 self.raise_signal()
             unpack(f, f.g, flat_bytes(self, gradient))
         return loss + add_penalty(self.layer_sizes, params, gradient, alpha / total)
+
+    def mean_loss(self, scores, targets, sample_weight):
+        """Mean loss of raw scores, without penalty: what `predict_into` gave, under the session's
+        loss.
+
+        Parameters
+        ----------
+        scores : ndarray of shape (n_samples, n_outputs)
+        targets, sample_weight : as for `train`
+
+        Returns
+        -------
+        float
+        """
+        cdef Plan *f = &self.plan
+        cdef double total = 0, weight = 0
+        cdef uint64_t float_state
+        cdef const char *raw = <const char *>cnp.PyArray_DATA(scores)
+        check_matrix(scores, self.dtype, self.layer_sizes[-1])
+        with self.lock:
+            self.check_usable()
+            bind_targets(self, len(scores), targets, sample_weight)
+            f.order = NULL
+            with nogil:
+                float_state = fb_flush_subnormals()
+                total = sum_losses(f, raw)
+                weight = sum_of_weights(f, 0, f.n_samples)
+                fb_restore_float_state(float_state)
+            unbind(f)
+        return total / weight
+
+    @property
+    def out_of_time(self):
+        return self.plan.out_of_time
+
+    @property
+    def n_seen(self):
+        return self.plan.n_seen
 
     def params_into(self, params):
         """Write the parameters into `params`, shape (n_params,), in the flat layout."""
@@ -425,12 +470,15 @@ cdef class Session:
                 self.plan.team = NULL
             self.process = os.getpid()
 
-    cdef start_looking(self):
+    cdef start_looking(self, time_limit):
         """Signals are delivered to the main thread only; another one need not take the GIL."""
         cdef Plan *f = &self.plan
         cdef double step_ns = f.cost * min(f.batch_size, f.block_rows) / 10.0
         f.watch_signals = threading.get_ident() == threading.main_thread().ident
-        f.interrupted = False
+        f.interrupted = f.out_of_time = False
+        f.deadline_ns = 0
+        if time_limit is not None:
+            f.deadline_ns = fb_clock_ns() + max(1, <int64_t>min(time_limit * 1e9, 4e18))
         f.session = <void *>self
         f.steps_between_looks = max(1, <int64_t>(200_000 / step_ns))
         f.steps_since_look = 0

@@ -39,7 +39,8 @@ typedef struct {
 typedef struct {
     const char *name;
     void (*loss)(const void *targets, void *scores, const void *weights, double scale,
-                 double *row_loss, int64_t capacity, int64_t rows, int64_t n_outputs);
+                 double *row_loss, int64_t capacity, int64_t rows, int64_t n_outputs,
+                 const double *hyper);
 } fb_loss;
 
 /* One step over n contiguous parameters: see optimizers.h. */
@@ -83,6 +84,9 @@ typedef struct {
                        int accumulate);
     void (*column_sums)(const void *d, int64_t capacity, void *g, int64_t rows, int64_t n_out,
                         int accumulate);
+
+    /* g[:] += h[:], n elements, a multiple of P */
+    void (*add)(void *g, const void *h, int64_t n);
 
     /* A[i, :] = X[order[i], :] (order NULL: X[i, :]); X rows ldx apart IN, no read at or past
      * x_end, A panels OUT */
@@ -133,7 +137,8 @@ typedef struct {
     const fb_optimizer *optimizers;
 } fb_kernels;
 
-enum { FB_IDENTITY, FB_LOGISTIC, FB_SOFTMAX, FB_EXP, FB_LOG_LOGISTIC, FB_LOG_SOFTMAX };
+enum { FB_IDENTITY, FB_LOGISTIC, FB_SOFTMAX, FB_EXP, FB_LOG_LOGISTIC, FB_LOG_SOFTMAX,
+       FB_CUMULATIVE_SOFTPLUS };
 
 /* Number x, from 0, of SplitMix64's stream with seed 0: neighbours have nothing in common. */
 static inline uint64_t fb_mix(uint64_t x)

@@ -19,6 +19,7 @@ cdef extern from "kernels.h" nogil:
     enum: FB_EXP
     enum: FB_LOG_LOGISTIC
     enum: FB_LOG_SOFTMAX
+    enum: FB_CUMULATIVE_SOFTPLUS
 
     ctypedef struct fb_activation:
         const char *name
@@ -29,7 +30,7 @@ cdef extern from "kernels.h" nogil:
     ctypedef struct fb_loss:
         const char *name
         void (*loss)(const void *, void *, const void *, double, double *, int64_t, int64_t,
-                     int64_t) noexcept nogil
+                     int64_t, const double *) noexcept nogil
 
     ctypedef struct fb_optimizer:
         const char *name
@@ -59,6 +60,7 @@ cdef extern from "kernels.h" nogil:
                                 int64_t, int64_t, int) noexcept nogil
         void (*panel_sums)(const void *, int64_t, void *, int64_t, int64_t, int) noexcept nogil
         void (*column_sums)(const void *, int64_t, void *, int64_t, int64_t, int) noexcept nogil
+        void (*add)(void *, const void *, int64_t) noexcept nogil
         void (*gather)(const void *, const void *, int64_t, const int64_t *, int64_t, int64_t,
                        void *, int64_t) noexcept nogil
         void (*gather_columns)(const void *, int64_t, const int64_t *, int64_t, int64_t, void *,

@@ -80,7 +80,7 @@ def kernel_bench(name, dtype, int64_t M, int64_t N, int64_t K, int64_t repeats):
             elif kind == 3:
                 k.gather(w, w + M * N * size, N, NULL, M, N, c, panel)
             elif kind == 4:
-                k.losses[3].loss(b, c, weights, 1.0, row_loss, capacity, M, N)
+                k.losses[3].loss(b, c, weights, 1.0, row_loss, capacity, M, N, hyper)
             elif kind == 5:
                 activation.forward(c, NULL, M * N // P * P)
             else:

@@ -10,6 +10,11 @@
 # divide its forward product by columns instead of rows: each reads only the weights it updates, and
 # those stay in its own cache (784-512-256-10, batch 128, two threads: 1.50 -> 1.26 ms a step,
 # November 2026). The input must then be gathered before, at the price of two more barriers.
+#
+# Where the activations outweigh the weights, every weight gradient is the sum of two, one for each
+# of two fixed chunks of the minibatch's rows: two threads then work off a chunk each, gradients
+# included, and exchange gradients instead of activations (64-100-10, batch 200: 39 -> 37 us a step,
+# November 2026). One thread, or more than two, add the same two sums unit by unit.
 
 cdef struct Layer:
     int64_t n_in, n_out, in_panels, out_panels
@@ -44,11 +49,12 @@ cdef struct Plan:
     Unit *units
     double *squares                         # one sum of w^2 per unit
     double cost
-    bint by_columns                         # see above
+    bint by_columns, by_chunks              # see above
     int64_t n_packed
     char *w                                 # packed parameters; g and slots in the same layout
     char *g
-    char *scratch                           # one unit's gradient for each member
+    char *g1                                # gradient of the second chunk, where there are chunks
+    char *scratch                           # one unit's gradients (of two chunks) for each member
     int64_t scratch_size
     char *slots[2]
     char *a0                                # gathered X
@@ -57,6 +63,7 @@ cdef struct Plan:
     char *weights
     double *row_loss
     const fb_loss *loss
+    double *loss_hyper
     double loss_factor, gradient_factor
     const fb_optimizer *optimizer
     double hyper[8]
@@ -81,9 +88,12 @@ cdef struct Plan:
     int64_t n_rates, step
     int64_t t
     double epoch_loss
+    int64_t n_seen                          # samples of the epoch in hand that were trained on
     bint update
     # interrupts
     bint watch_signals, interrupted
+    int64_t deadline_ns                     # of the monotonic clock; 0: none
+    bint out_of_time
     int64_t steps_between_looks, steps_since_look, last_look_ns
     void *session
     fb_team *team
@@ -198,6 +208,17 @@ cdef void gather_rows(Plan *f, int64_t first, int64_t r0, int64_t rows) noexcept
                          f.a0 + r0 * f.lanes * size, f.panel)
 
 
+cdef void gather_targets(Plan *f, int64_t first, int64_t r0, int64_t rows) noexcept nogil:
+    """Targets and sample weights of rows r0.. of the block, in columns."""
+    cdef int64_t size = f.itemsize, start = first + r0
+    f.kernels.gather_columns(f.y + (start * f.n_targets * size if f.order == NULL else 0),
+                             f.n_targets, order_at(f, start), rows, f.n_targets,
+                             f.targets + r0 * size, f.capacity)
+    if f.sample_weight != NULL:
+        f.kernels.gather_columns(f.sample_weight + (start * size if f.order == NULL else 0), 1,
+                                 order_at(f, start), rows, 1, f.weights + r0 * size, f.capacity)
+
+
 cdef void forward_rows(Plan *f, int from_layer, int64_t first, int64_t r0,
                        int64_t rows) noexcept nogil:
     """Carry rows r0.. of the block from a layer's input to the raw scores."""
@@ -222,20 +243,16 @@ cdef inline Share rows_of(Plan *f, int member, int n_members, int64_t n_rows) no
 cdef void pass_over_rows(Plan *f, Share share, int64_t first, double scale,
                          int from_layer) noexcept nogil:
     """First phase: one member's rows of a block, forward, loss and backward."""
-    cdef int64_t size = f.itemsize, r0 = share.r0, rows = share.rows, start = first + r0
+    cdef int64_t size = f.itemsize, r0 = share.r0, rows = share.rows
     cdef Layer *output = &f.layers[f.n_layers - 1]
     cdef int l
     if rows <= 0:
         return
     forward_rows(f, from_layer, first, r0, rows)
-    f.kernels.gather_columns(f.y + (start * f.n_targets * size if f.order == NULL else 0),
-                             f.n_targets, order_at(f, start), rows, f.n_targets,
-                             f.targets + r0 * size, f.capacity)
-    if f.sample_weight != NULL:
-        f.kernels.gather_columns(f.sample_weight + (start * size if f.order == NULL else 0), 1,
-                                 order_at(f, start), rows, 1, f.weights + r0 * size, f.capacity)
+    gather_targets(f, first, r0, rows)
     f.loss.loss(f.targets + r0 * size, f.scores + r0 * size, f.weights + r0 * size,
-                scale * f.gradient_factor, f.row_loss + r0, f.capacity, rows, f.n_outputs)
+                scale * f.gradient_factor, f.row_loss + r0, f.capacity, rows, f.n_outputs,
+                f.loss_hyper)
     if not output.narrow:
         f.kernels.columns_to_panels(f.scores + r0 * size, f.capacity,
                                     output.delta + r0 * f.lanes * size, f.panel, rows,
@@ -263,40 +280,84 @@ cdef void forward_own_columns(Plan *f, int member, int n_members, int64_t first,
         forward_layer(f, 0, f.a0, first, 0, n_rows, p0, p1)
 
 
-cdef inline char *unit_place(Plan *f, Unit *u, char *scratch, int64_t *g_panel) noexcept nogil:
+cdef inline Share chunk_of(Plan *f, int index, int64_t n_rows) noexcept nogil:
+    """Rows of the first or second chunk of a block; the second may be empty."""
+    cdef int64_t n_groups = (n_rows + f.lanes - 1) // f.lanes
+    cdef int64_t middle = n_rows if n_groups < 2 else n_groups // 2 * f.lanes
+    return Share(0, middle) if index == 0 else Share(middle, n_rows - middle)
+
+
+cdef inline char *unit_place(Plan *f, Unit *u, char *g, char *scratch,
+                             int64_t *g_panel) noexcept nogil:
     """Where the unit's weight gradient goes: scratch that stays in the first-level cache when its
-    update follows at once, else its place in the whole gradient. g_panel: OUT, its stride."""
+    update follows at once, else its place in the whole gradient g. g_panel: OUT, its stride."""
     cdef Layer *layer = &f.layers[u.layer]
     g_panel[0] = layer.w_panel
     if scratch == NULL:
-        return f.g + (layer.weight_at + u.p0 * layer.w_panel + u.k0 * f.lanes) * f.itemsize
+        return g + (layer.weight_at + u.p0 * layer.w_panel + u.k0 * f.lanes) * f.itemsize
     if not layer.narrow:
         g_panel[0] = u.n_k * f.lanes
     return scratch
 
 
-cdef void unit_gradient(Plan *f, Unit *u, int64_t rows, bint accumulate,
+cdef void unit_gradient(Plan *f, Unit *u, Share share, bint accumulate, char *whole,
                         char *scratch) noexcept nogil:
-    """grad_W = A^T delta and grad_b = sum of delta, for one unit."""
+    """grad_W = A^T delta and grad_b = sum of delta over some rows, for one unit."""
     cdef Layer *layer = &f.layers[u.layer]
     cdef const fb_kernels *k = f.kernels
-    cdef int64_t size = f.itemsize, g_panel
-    cdef const char *a = input_of(f, u.layer)
-    cdef char *g = unit_place(f, u, scratch, &g_panel)
-    cdef char *g_bias = f.g + layer.bias_at * size
+    cdef int64_t size = f.itemsize, at = share.r0 * f.lanes * size, g_panel
+    cdef const char *a = input_of(f, u.layer) + at
+    cdef char *g = unit_place(f, u, whole, scratch, &g_panel)
+    cdef char *g_bias = whole + layer.bias_at * size
     if layer.narrow:
-        k.narrow_gradient(f.scores, f.capacity, a + u.p0 * f.panel * size, f.panel, g, rows,
-                          layer.n_out, u.n_panels, accumulate)
+        k.narrow_gradient(f.scores + share.r0 * size, f.capacity, a + u.p0 * f.panel * size,
+                          f.panel, g, share.rows, layer.n_out, u.n_panels, accumulate)
         if u.p0 == 0:
-            k.column_sums(f.scores, f.capacity, g_bias, rows, layer.n_out, accumulate)
+            k.column_sums(f.scores + share.r0 * size, f.capacity, g_bias, share.rows,
+                          layer.n_out, accumulate)
         return
     if not layer.sparse:
         k.weight_gradient(a + u.k0 // f.lanes * f.panel * size, f.panel,
-                          layer.delta + u.p0 * f.panel * size, f.panel, g, g_panel, rows, u.n_k,
-                          u.n_panels, accumulate)
+                          layer.delta + u.p0 * f.panel * size + at, f.panel, g, g_panel,
+                          share.rows, u.n_k, u.n_panels, accumulate)
     if u.k0 == 0:
-        k.panel_sums(layer.delta + u.p0 * f.panel * size, f.panel,
-                     g_bias + u.p0 * f.lanes * size, rows, u.n_panels, accumulate)
+        k.panel_sums(layer.delta + u.p0 * f.panel * size + at, f.panel,
+                     g_bias + u.p0 * f.lanes * size, share.rows, u.n_panels, accumulate)
+
+
+cdef void add_second_chunk(Plan *f, Unit *u, char *scratch) noexcept nogil:
+    """g += g1 for one unit."""
+    cdef Layer *layer = &f.layers[u.layer]
+    cdef int64_t p, P = f.lanes, size = f.itemsize, g_panel, biases = layer.bias_at
+    cdef char *second = NULL if scratch == NULL else scratch + f.scratch_size // 2
+    cdef char *g = unit_place(f, u, f.g, scratch, &g_panel)
+    cdef char *g1 = unit_place(f, u, f.g1, second, &g_panel)
+    if layer.narrow:
+        f.kernels.add(g, g1, u.n_panels * layer.w_panel)
+        if u.p0 == 0:
+            f.kernels.add(f.g + biases * size, f.g1 + biases * size, P)
+        return
+    for p in range(u.n_panels):
+        f.kernels.add(g + p * g_panel * size, g1 + p * g_panel * size, u.n_k * P)
+    if u.k0 == 0:
+        biases += u.p0 * P
+        f.kernels.add(f.g + biases * size, f.g1 + biases * size, u.n_panels * P)
+
+
+cdef void unit_gradients(Plan *f, Unit *u, int64_t rows, bint accumulate, bint last_block,
+                         char *scratch) noexcept nogil:
+    """The unit's gradient of a block, chunk by chunk where there are chunks."""
+    cdef Share first = Share(0, rows), second
+    if not f.by_chunks:
+        unit_gradient(f, u, first, accumulate, f.g, scratch)
+        return
+    first, second = chunk_of(f, 0, rows), chunk_of(f, 1, rows)
+    unit_gradient(f, u, first, accumulate, f.g, scratch)
+    if second.rows > 0:
+        unit_gradient(f, u, second, accumulate, f.g1,
+                      NULL if scratch == NULL else scratch + f.scratch_size // 2)
+    if last_block and (second.rows > 0 or accumulate):
+        add_second_chunk(f, u, scratch)
 
 
 cdef inline double update_range(Plan *f, int64_t at, const char *g, int64_t n, double l2,
@@ -332,7 +393,7 @@ cdef void unit_update(Plan *f, int index, double l2, char *scratch) noexcept nog
     cdef Unit *u = &f.units[index]
     cdef Layer *layer = &f.layers[u.layer]
     cdef int64_t p, P = f.lanes, g_panel
-    cdef char *g = unit_place(f, u, scratch, &g_panel)
+    cdef char *g = unit_place(f, u, f.g, scratch, &g_panel)
     cdef double squares = 0
     if layer.narrow:
         squares = update_range(f, layer.weight_at + u.p0 * layer.w_panel, g,
@@ -464,6 +525,27 @@ cdef void pass_over_units(Plan *f, int member, int n_members, int64_t first, int
     for i in range(f.n_units):
         u = &f.units[i]
         if owner(u, n_members) == member:
-            unit_gradient(f, u, rows, accumulate, scratch)
+            unit_gradients(f, u, rows, accumulate, last_block, scratch)
             if last_block and f.update:
                 finish_unit(f, i, l2, scratch)
+
+
+cdef void pass_over_chunk(Plan *f, int member, int64_t rows, bint accumulate) noexcept nogil:
+    """Gradients of one of two members' own rows, for all units."""
+    cdef Share share = chunk_of(f, member, rows)
+    cdef int i
+    if share.rows > 0:
+        for i in range(f.n_units):
+            unit_gradient(f, &f.units[i], share, accumulate, f.g if member == 0 else f.g1, NULL)
+
+
+cdef void join_chunks(Plan *f, int member, int64_t rows, bint accumulate, double l2) noexcept nogil:
+    """Add the two members' gradients of this member's units, and update these."""
+    cdef bint two = accumulate or chunk_of(f, 1, rows).rows > 0
+    cdef int i
+    for i in range(f.n_units):
+        if owner(&f.units[i], 2) == member:
+            if two:
+                add_second_chunk(f, &f.units[i], NULL)
+            if f.update:
+                finish_unit(f, i, l2, NULL)

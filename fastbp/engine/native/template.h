@@ -27,6 +27,14 @@ static int NAME(all_finite)(const void *x_, int64_t n)
     return NAME(sum)(total) + rest == 0;
 }
 
+static void NAME(add)(void *g_, const void *h_, int64_t n)
+{
+    REAL *g = g_;
+    const REAL *h = h_;
+    for (int64_t i = 0; i < n; i += VL)
+        store(g + i, load(g + i) + load(h + i));
+}
+
 /* Multiply-adds with nothing in the way: 12 independent chains hide the latency. They start from
  * values the compiler cannot know, or it finds the fixed point of one and drops it. */
 static double NAME(peak)(int64_t n)
@@ -50,6 +58,7 @@ const fb_kernels NAME(fb_kernels) = {
     .narrow_gradient = NAME(narrow_gradient),
     .panel_sums = NAME(panel_sums),
     .column_sums = NAME(column_sums),
+    .add = NAME(add),
     .gather = NAME(gather),
     .gather_columns = NAME(gather_columns),
     .panels_to_columns = NAME(panels_to_columns),

@@ -36,7 +36,7 @@ Buffers = namedtuple("Buffers", "x a out z unit_at delta below scores targets we
 Data = namedtuple("Data", "x indices indptr index_bytes y sample_weight order")
 # addresses of the caller's arrays; index_bytes 0: X is dense; sample_weight 0: none
 
-Loss = namedtuple("Loss", "address n_targets loss_factor gradient_factor")
+Loss = namedtuple("Loss", "address hyper n_targets loss_factor gradient_factor")
 Dropout = namedtuple("Dropout", "thresholds scales key")
 # draws below a layer's threshold leave a unit out, the others are scaled; empty: no dropout. key
 # (1,): of the epoch
@@ -311,11 +311,24 @@ def loss_of_block(network, buffers, data, loss, scale, first, rows, scores):
     factor = scale * loss.gradient_factor
     y, s, w = place(buffers.targets), place(scores), place(weights)
     row_loss = place(buffers.row_loss)
-    call_loss(loss.address, (y, s, w, factor, row_loss, rows, rows, scores.shape[0]))
+    arguments = (y, s, w, factor, row_loss, rows, rows, scores.shape[0], place(loss.hyper))
+    call_loss(loss.address, arguments)
     total = 0.0
     for i in range(rows):
         total += buffers.row_loss[i] * weights[i]
     return total
+
+
+@jit
+def loss_of_scores(network, buffers, data, loss, scores):
+    """Weighted mean loss of raw scores (n_samples, n_outputs), in blocks of rows."""
+    n_outputs, total = scores.shape[1], 0.0
+    for first in range(0, data.order.size, buffers.row_loss.size):
+        rows = min(buffers.row_loss.size, data.order.size - first)
+        block = buffers.scores[: rows * n_outputs].reshape(n_outputs, rows)
+        transpose_into(scores[first : first + rows], block)
+        total += loss_of_block(network, buffers, data, loss, 0.0, first, rows, block)
+    return total * loss.loss_factor / sum_of_weights(network, data, 0, data.order.size)
 
 
 @jit

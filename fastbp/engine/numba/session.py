@@ -86,14 +86,24 @@ def describe_data(X, network, targets=None, sample_weight=None, order=None, n_ta
             raise ValueError(f"expected a CSR matrix of {dtype} with {n_features} columns")
     else:
         check_matrix(X, dtype, n_features)
+    if order is not None:
+        if order.dtype != np.int64 or not order.flags.c_contiguous or len(order) == 0:
+            raise ValueError("order must be a contiguous int64 vector of rows")
+        if order.min() < 0 or order.max() >= n_samples:
+            raise ValueError(f"order names rows outside of an X with {n_samples} rows")
+    data = describe_targets(n_samples, dtype, targets, sample_weight, n_targets, order)
+    return data._replace(
+        x=_address(X.data if sparse else X),
+        indices=_address(X.indices) if sparse else 0,
+        indptr=_address(X.indptr) if sparse else 0,
+        index_bytes=X.indptr.dtype.itemsize if sparse else 0,
+    )
+
+
+def describe_targets(n_samples, dtype, targets, sample_weight, n_targets, order=None):
+    """Addresses of targets and weights alone; without an order as they stand."""
     if targets is not None:
         check_matrix(targets, dtype, n_targets)
-    if order is None:
-        order = np.arange(n_samples)
-    elif order.dtype != np.int64 or not order.flags.c_contiguous or len(order) == 0:
-        raise ValueError("order must be a contiguous int64 vector of rows")
-    elif order.min() < 0 or order.max() >= n_samples:
-        raise ValueError(f"order names rows outside of an X with {n_samples} rows")
     if sample_weight is not None and not (
         sample_weight.shape == (n_samples,)
         and sample_weight.dtype == dtype
@@ -105,13 +115,13 @@ def describe_data(X, network, targets=None, sample_weight=None, order=None, n_ta
     if targets is not None and len(targets) != n_samples:
         raise ValueError(f"X has {n_samples} rows, targets has {len(targets)}")
     return minibatch.Data(
-        x=_address(X.data if sparse else X),
-        indices=_address(X.indices) if sparse else 0,
-        indptr=_address(X.indptr) if sparse else 0,
-        index_bytes=X.indptr.dtype.itemsize if sparse else 0,
+        x=0,
+        indices=0,
+        indptr=0,
+        index_bytes=0,
         y=_address(targets),
         sample_weight=_address(sample_weight),
-        order=order,
+        order=np.arange(n_samples) if order is None else order,
     )
 
 
@@ -157,6 +167,10 @@ class Session:
         Epochs completed by the last call of `train`, also when it was interrupted.
     finite : bool
         False once an epoch ended with a loss or parameters that are not finite.
+    out_of_time : bool
+        Whether the last call of `train` ended because its time was up.
+    n_seen : int
+        Samples on which the last epoch of the last call trained.
     """
 
     def __init__(
@@ -169,9 +183,13 @@ class Session:
             raise ValueError(f"dtype must be float32 or float64, got {self.dtype}")
         if params.dtype != self.dtype:
             raise ValueError(f"expected parameters of {self.dtype}, got {params.dtype}")
-        self.n_targets = 1 if loss.target == "class" else self.layer_sizes[-1]
+        n_outputs = self.layer_sizes[-1]
+        if loss.target == "shared" and len(loss.hyper) != n_outputs:
+            raise ValueError(f"{len(loss.hyper)} outputs expected, got {n_outputs}")
+        self.n_targets = n_outputs if loss.target == "real" else 1
         self.network = lay_out_network(self.layer_sizes, activations, params.copy())
         self.loss_kernel = kernels.loss_kernel(loss, self.dtype)
+        self.loss_hyper = kernels.hyper_of(loss)
         capacity = min(max(int(batch_size), 1), minibatch.BLOCK_ROWS)
         self.buffers = lay_out_buffers(
             self.network, capacity, n_targets=self.n_targets, sparse=sparse, training=True
@@ -186,6 +204,7 @@ class Session:
         self.optimizer, self.average = None, np.zeros(0, self.dtype)
         self.dropout, self.seed = NO_DROPOUT, np.uint64(0)
         self.epochs_done, self.finite, self.closed = 0, True, False
+        self.out_of_time, self.n_seen, self.deadline = False, 0, np.inf
 
     @property
     def t(self):
@@ -265,13 +284,17 @@ class Session:
     def _loss(self, gradient_factor=1.0):
         return minibatch.Loss(
             address=self.loss_kernel.addresses["loss"],
+            hyper=self.loss_hyper,
             n_targets=self.n_targets,
             loss_factor=1.0 / self.layer_sizes[-1] if self.loss.output_mean else 1.0,
             gradient_factor=gradient_factor,
         )
 
     def _run_epoch(self, data, loss, steps, dropout=NO_DROPOUT):
-        """One pass over the data, in pieces between which signals are delivered; mean loss."""
+        """One pass over the data, in pieces between which signals are delivered; mean loss.
+
+        Ends after the step in hand (not before the first of the call) when time is up.
+        """
         n_samples, at, n_blocks = len(data.order), 0, 1
         buffers = self.buffers
         if dropout is NO_DROPOUT:
@@ -284,15 +307,20 @@ class Session:
             at = minibatch.advance(
                 self.network, buffers, data, loss, steps, dropout, self.progress, at, n_blocks
             )
-            if time.perf_counter() - begun < LOOK_S / 2:
+            now = time.perf_counter()
+            self.n_seen = at if at == n_samples else at - at % steps.batch_size
+            if now >= self.deadline and self.progress.counts[minibatch.STEP] > 0:
+                self.out_of_time = True
+                break
+            if now - begun < LOOK_S / 2:
                 n_blocks = min(2 * n_blocks, MOST_BLOCKS)
             else:
                 n_blocks = max(n_blocks // 2, 1)
-        return self.progress.sums[minibatch.EPOCH_LOSS] / n_samples
+        return self.progress.sums[minibatch.EPOCH_LOSS] / max(self.n_seen, 1)
 
     def train(
         self, X, targets, sample_weight, order, *, shuffle, batch_size, alpha, learning_rate,
-        n_epochs, losses, stopping=None,
+        n_epochs, losses, stopping=None, time_limit=None,
     ):  # fmt: skip
         """Train for up to n_epochs epochs; arguments and result as in the compiled engine."""
         self._check_open()
@@ -304,12 +332,16 @@ class Session:
         if isinstance(shuffle, np.random.BitGenerator):
             shuffle = np.random.RandomState(shuffle)  # draws from it, and leaves it advanced
         self.progress.counts[minibatch.STEP] = 0
-        self.epochs_done, stopped = 0, False
+        self.epochs_done, self.out_of_time, stopped = 0, False, False
+        self.deadline = np.inf if time_limit is None else time.perf_counter() + time_limit
         try:
-            while self.epochs_done < n_epochs and not stopped:
+            while self.epochs_done < n_epochs and not (stopped or self.out_of_time):
                 if shuffle is not None:
                     shuffle.shuffle(order)
-                value = losses[self.epochs_done] = self._run_epoch(data, loss, steps, self.dropout)
+                value = self._run_epoch(data, loss, steps, self.dropout)
+                if self.n_seen == 0:  # time was up before the epoch's first step
+                    break
+                losses[self.epochs_done] = value
                 self.epochs_done += 1
                 stopped = not self._is_finite(value)
                 stopped = (stopping is not None and no_progress(stopping, value)) or stopped
@@ -334,6 +366,13 @@ class Session:
             network = network._replace(params=self.average)
         predict_blocks(network, self.buffers, describe_data(X, network), out)
 
+    def mean_loss(self, scores, targets, sample_weight):
+        """Mean loss of raw scores, without penalty, as in the compiled engine."""
+        self._check_open()
+        check_matrix(scores, self.dtype, self.layer_sizes[-1])
+        data = describe_targets(len(scores), self.dtype, targets, sample_weight, self.n_targets)
+        return minibatch.loss_of_scores(self.network, self.buffers, data, self._loss(), scores)
+
     def loss_and_gradient(
         self, params, X, targets, sample_weight, *, alpha, gradient, mean_gradient=False
     ):
@@ -348,6 +387,7 @@ class Session:
         steps = self._steps(np.zeros(1), 0.0, n_samples)
         steps = steps._replace(address=np.empty(0, np.int64))
         loss = self._loss(1.0 / self.layer_sizes[-1] if mean_gradient else 1.0)
+        self.deadline = np.inf
         value = self._run_epoch(data, loss, steps)
         gradient[:] = self.progress.gradient
         l2 = alpha / self.progress.sums[minibatch.TOTAL_WEIGHT]
