@@ -260,19 +260,30 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
         :class:`Focal(gamma=1.0) <fastbp.losses.Focal>`. Or, for binary and multilabel targets, a
         scalar Python function ``g(y_true, raw)`` of yours, with `y_true` 0 or 1 and the score
         before the logistic function.
-    solver : {'lbfgs', 'sgd', 'adam'}, default='adam'
-        'adam' and 'sgd' step minibatch by minibatch; 'lbfgs' is scipy's L-BFGS-B over the full
-        batch, always in float64.
+    solver : {'adam', 'adamw', 'lbfgs', 'lion', 'rmsprop', 'sgd'} or object, default='adam'
+        'lbfgs' is scipy's L-BFGS-B over the full batch, always in float64; the others step
+        minibatch by minibatch. The names 'sgd', 'adam' and 'adamw' take `momentum`, `beta_1`, ...
+        from below and otherwise the defaults of their classes in :mod:`fastbp.optimizers`; an
+        object of these, such as ``fastbp.optimizers.AdamW(weight_decay=0.1)``, has settings of its
+        own.
     alpha : float, default=0.0001
-        Strength of the L2 penalty; ``alpha |W|^2 / (2 n)`` is added to the loss of n samples.
+        Strength of the L2 penalty; ``alpha |W|^2 / (2 n)`` is added to the loss of n samples, with
+        every solver. The `weight_decay` of 'adamw' and 'lion' acts besides, outside the gradient.
     batch_size : int or 'auto', default='auto'
         Rows per minibatch; 'auto' is ``min(200, n_samples)``. Not used by 'lbfgs'.
-    learning_rate : {'constant', 'invscaling', 'adaptive'}, default='constant'
-        Schedule of the learning rate with ``solver='sgd'``: 'invscaling' divides
+    learning_rate : {'constant', 'invscaling', 'adaptive', 'cosine', 'linear', 'one_cycle', \
+            'plateau'}, object or function, default='constant'
+        Schedule of the learning rate. 'cosine', 'linear' and 'one_cycle' change it from step to
+        step over the `max_iter` epochs, 'plateau' lowers it after epochs without improvement: with
+        every solver but 'lbfgs', by the classes of :mod:`fastbp.schedules`, of which an object,
+        such as ``fastbp.schedules.Cosine(warmup=0.05)``, has settings of its own. A function
+        ``f(step, n_steps)`` gives what `learning_rate_init` is multiplied by in each step, counted
+        from 0. With ``solver='sgd'`` only, as in scikit-learn: 'invscaling' divides
         `learning_rate_init` by ``(t_ + 1)^power_t`` after each epoch; 'adaptive' divides it by 5
         each time training would stop for lack of progress, until it is 1e-6.
     learning_rate_init : float, default=0.001
-        Initial learning rate of 'sgd' and 'adam'.
+        Learning rate that the schedule starts from or, with a warm-up, rises to; not used by
+        'lbfgs'.
     power_t : float, default=0.5
         Exponent of 'invscaling'.
     max_iter : int, default=200
@@ -292,9 +303,9 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
     warm_start : bool, default=False
         Whether `fit` starts from the weights of the last call (with a fresh optimizer).
     momentum : float, default=0.9
-        Momentum of 'sgd', from 0 to 1.
+        Momentum of ``solver='sgd'``, from 0 to 1.
     nesterovs_momentum : bool, default=True
-        Whether 'sgd' uses Nesterov's momentum.
+        Whether ``solver='sgd'`` uses Nesterov's momentum.
     early_stopping : bool, default=False
         Whether to set `validation_fraction` of the data aside, to stop when the score on it no
         longer improves, and to keep the weights that scored best ('sgd', 'adam').
@@ -302,11 +313,11 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
         Share of the samples set aside with `early_stopping`; stratified
         by class in the binary case, as in scikit-learn.
     beta_1 : float, default=0.9
-        Decay rate of Adam's first moment, in [0, 1).
+        Decay rate of the first moment of 'adam' and 'adamw', in [0, 1).
     beta_2 : float, default=0.999
-        Decay rate of Adam's second moment, in [0, 1).
+        Decay rate of the second moment of 'adam' and 'adamw', in [0, 1).
     epsilon : float, default=1e-8
-        Added to the root of Adam's second moment, outside the bias correction.
+        Added to the root of this second moment, outside the bias correction.
     n_iter_no_change : int or inf, default=10
         Epochs without improvement after which 'sgd' and 'adam' stop.
     max_fun : int, default=15000
@@ -328,14 +339,19 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
         activation; or uniform with the variance of He et al. (2015), Glorot & Bengio (2010) or
         LeCun et al. (1998), biases 0.
     dropout : float or list of float, default=0.0
-        Probability with which a hidden unit is left out of a training step (Srivastava et al.
-        2014), for all hidden layers or one for each.
+        Probability with which a hidden unit is left out of a training step for a sample
+        (Srivastava et al. 2014), for all hidden layers or one for each, in [0, 1). The other units
+        are divided by one minus it; predictions and validation leave nothing out, `loss_curve_` is
+        the loss with units left out. Not with 'lbfgs'.
     max_grad_norm : float or None, default=None
-        Gradients with a larger norm over all weights and biases are scaled down to this norm
-        before each step (Pascanu et al. 2013).
+        Gradients, penalty included, with a larger norm over all weights and biases are scaled down
+        to this norm before each step (Pascanu et al. 2013). Not with 'lbfgs'.
     ema_decay : float or None, default=None
-        Predictions use an exponential moving average of the weights over the steps, with this
-        decay (Polyak & Juditsky 1992).
+        Predictions, `coefs_` and validation use an exponential moving average of the weights over
+        the steps (Polyak & Juditsky 1992); training itself and `loss_curve_` do not. After step t
+        the average moves by the share ``1 - min(ema_decay, (1 + t) / (10 + t))`` towards the
+        weights, so it soon forgets where training began. `partial_fit` goes on from the weights
+        and from the average; a new `fit` with `warm_start` from the average. Not with 'lbfgs'.
     scoring : str, callable or None, default=None
         What is measured on validation data: None is accuracy, 'loss' the validation
         loss, else one of scikit-learn's scorers.
@@ -398,6 +414,9 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
     Rumelhart, Hinton & Williams (1986), Learning representations by back-propagating errors.
     Glorot & Bengio (2010), Understanding the difficulty of training deep feedforward networks.
     Kingma & Ba (2014), Adam: A method for stochastic optimization.
+    Srivastava et al. (2014), Dropout: A simple way to prevent neural networks from overfitting.
+    Pascanu, Mikolov & Bengio (2013), On the difficulty of training recurrent neural networks.
+    Polyak & Juditsky (1992), Acceleration of stochastic approximation by averaging.
 
     Examples
     --------
@@ -407,6 +426,17 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
     >>> clf = BackpropClassifier(tol=0.01, random_state=0).fit(X, y)
     >>> clf.predict_proba(X).shape
     (200, 2)
+    >>> clf.score(X, y) > 0.9
+    True
+
+    Regularised, with a learning rate that rises and falls:
+
+    >>> from fastbp.optimizers import AdamW
+    >>> from fastbp.schedules import Cosine
+    >>> clf = BackpropClassifier(
+    ...     solver=AdamW(weight_decay=0.05), learning_rate=Cosine(warmup=0.05), dropout=0.2,
+    ...     max_grad_norm=1.0, ema_decay=0.99, tol=0.01, random_state=0,
+    ... ).fit(X, y)
     >>> clf.score(X, y) > 0.9
     True
     """
@@ -457,7 +487,8 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
     def partial_fit(self, X, y, sample_weight=None, classes=None):
         """Train one epoch on X and y, going on from the weights and optimizer of the last call.
 
-        The optimizer is made by the first call (or by `fit`), with the settings of that time.
+        The optimizer is made by the first call (or by `fit`), with the settings of that time. A
+        schedule over the steps runs over `max_iter` calls (of this size), then keeps its last rate.
 
         Parameters
         ----------
@@ -621,19 +652,30 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
         sources: :mod:`fastbp.activations`).  A function of yours
         is a scalar Python function ``f(z)``; Numba compiles it at the first fit (about a second)
         and differentiates it. :class:`~fastbp.Activation` holds one with settings.
-    solver : {'lbfgs', 'sgd', 'adam'}, default='adam'
-        'adam' and 'sgd' step minibatch by minibatch; 'lbfgs' is scipy's L-BFGS-B over the full
-        batch, always in float64.
+    solver : {'adam', 'adamw', 'lbfgs', 'lion', 'rmsprop', 'sgd'} or object, default='adam'
+        'lbfgs' is scipy's L-BFGS-B over the full batch, always in float64; the others step
+        minibatch by minibatch. The names 'sgd', 'adam' and 'adamw' take `momentum`, `beta_1`, ...
+        from below and otherwise the defaults of their classes in :mod:`fastbp.optimizers`; an
+        object of these, such as ``fastbp.optimizers.AdamW(weight_decay=0.1)``, has settings of its
+        own.
     alpha : float, default=0.0001
-        Strength of the L2 penalty; ``alpha |W|^2 / (2 n)`` is added to the loss of n samples.
+        Strength of the L2 penalty; ``alpha |W|^2 / (2 n)`` is added to the loss of n samples, with
+        every solver. The `weight_decay` of 'adamw' and 'lion' acts besides, outside the gradient.
     batch_size : int or 'auto', default='auto'
         Rows per minibatch; 'auto' is ``min(200, n_samples)``. Not used by 'lbfgs'.
-    learning_rate : {'constant', 'invscaling', 'adaptive'}, default='constant'
-        Schedule of the learning rate with ``solver='sgd'``: 'invscaling' divides
+    learning_rate : {'constant', 'invscaling', 'adaptive', 'cosine', 'linear', 'one_cycle', \
+            'plateau'}, object or function, default='constant'
+        Schedule of the learning rate. 'cosine', 'linear' and 'one_cycle' change it from step to
+        step over the `max_iter` epochs, 'plateau' lowers it after epochs without improvement: with
+        every solver but 'lbfgs', by the classes of :mod:`fastbp.schedules`, of which an object,
+        such as ``fastbp.schedules.Cosine(warmup=0.05)``, has settings of its own. A function
+        ``f(step, n_steps)`` gives what `learning_rate_init` is multiplied by in each step, counted
+        from 0. With ``solver='sgd'`` only, as in scikit-learn: 'invscaling' divides
         `learning_rate_init` by ``(t_ + 1)^power_t`` after each epoch; 'adaptive' divides it by 5
         each time training would stop for lack of progress, until it is 1e-6.
     learning_rate_init : float, default=0.001
-        Initial learning rate of 'sgd' and 'adam'.
+        Learning rate that the schedule starts from or, with a warm-up, rises to; not used by
+        'lbfgs'.
     power_t : float, default=0.5
         Exponent of 'invscaling'.
     max_iter : int, default=200
@@ -653,20 +695,20 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
     warm_start : bool, default=False
         Whether `fit` starts from the weights of the last call (with a fresh optimizer).
     momentum : float, default=0.9
-        Momentum of 'sgd', from 0 to 1.
+        Momentum of ``solver='sgd'``, from 0 to 1.
     nesterovs_momentum : bool, default=True
-        Whether 'sgd' uses Nesterov's momentum.
+        Whether ``solver='sgd'`` uses Nesterov's momentum.
     early_stopping : bool, default=False
         Whether to set `validation_fraction` of the data aside, to stop when the score on it no
         longer improves, and to keep the weights that scored best ('sgd', 'adam').
     validation_fraction : float, default=0.1
         Share of the samples set aside with `early_stopping`.
     beta_1 : float, default=0.9
-        Decay rate of Adam's first moment, in [0, 1).
+        Decay rate of the first moment of 'adam' and 'adamw', in [0, 1).
     beta_2 : float, default=0.999
-        Decay rate of Adam's second moment, in [0, 1).
+        Decay rate of the second moment of 'adam' and 'adamw', in [0, 1).
     epsilon : float, default=1e-8
-        Added to the root of Adam's second moment, outside the bias correction.
+        Added to the root of this second moment, outside the bias correction.
     n_iter_no_change : int or inf, default=10
         Epochs without improvement after which 'sgd' and 'adam' stop.
     max_fun : int, default=15000
@@ -685,14 +727,19 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
         activation; or uniform with the variance of He et al. (2015), Glorot & Bengio (2010) or
         LeCun et al. (1998), biases 0.
     dropout : float or list of float, default=0.0
-        Probability with which a hidden unit is left out of a training step (Srivastava et al.
-        2014), for all hidden layers or one for each.
+        Probability with which a hidden unit is left out of a training step for a sample
+        (Srivastava et al. 2014), for all hidden layers or one for each, in [0, 1). The other units
+        are divided by one minus it; predictions and validation leave nothing out, `loss_curve_` is
+        the loss with units left out. Not with 'lbfgs'.
     max_grad_norm : float or None, default=None
-        Gradients with a larger norm over all weights and biases are scaled down to this norm
-        before each step (Pascanu et al. 2013).
+        Gradients, penalty included, with a larger norm over all weights and biases are scaled down
+        to this norm before each step (Pascanu et al. 2013). Not with 'lbfgs'.
     ema_decay : float or None, default=None
-        Predictions use an exponential moving average of the weights over the steps, with this
-        decay (Polyak & Juditsky 1992).
+        Predictions, `coefs_` and validation use an exponential moving average of the weights over
+        the steps (Polyak & Juditsky 1992); training itself and `loss_curve_` do not. After step t
+        the average moves by the share ``1 - min(ema_decay, (1 + t) / (10 + t))`` towards the
+        weights, so it soon forgets where training began. `partial_fit` goes on from the weights
+        and from the average; a new `fit` with `warm_start` from the average. Not with 'lbfgs'.
     scoring : str, callable or None, default=None
         What is measured on validation data: None is R2, 'loss' the validation
         loss, else one of scikit-learn's scorers.
@@ -767,6 +814,9 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
     Rumelhart, Hinton & Williams (1986), Learning representations by back-propagating errors.
     Glorot & Bengio (2010), Understanding the difficulty of training deep feedforward networks.
     Kingma & Ba (2014), Adam: A method for stochastic optimization.
+    Srivastava et al. (2014), Dropout: A simple way to prevent neural networks from overfitting.
+    Pascanu, Mikolov & Bengio (2013), On the difficulty of training recurrent neural networks.
+    Polyak & Juditsky (1992), Acceleration of stochastic approximation by averaging.
 
     Examples
     --------
@@ -837,7 +887,8 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
     def partial_fit(self, X, y, sample_weight=None):
         """Train one epoch on X and y, going on from the weights and optimizer of the last call.
 
-        The optimizer is made by the first call (or by `fit`), with the settings of that time.
+        The optimizer is made by the first call (or by `fit`), with the settings of that time. A
+        schedule over the steps runs over `max_iter` calls (of this size), then keeps its last rate.
 
         Parameters
         ----------

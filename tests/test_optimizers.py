@@ -184,8 +184,7 @@ def test_weight_decay_spares_biases(engine_name, solver):
     zero = np.zeros((40, 3))
     model = BackpropRegressor(
         hidden_layer_sizes=(5,), activation="identity", solver=solver(weight_decay=0.5), alpha=0.0,
-        batch_size=20, learning_rate_init=0.1, dtype="float64", random_state=0, max_iter=3,
-        engine=engine_name,
+        batch_size=20, learning_rate_init=0.1, dtype="float64", random_state=0, engine=engine_name,
     )  # fmt: skip
     model.partial_fit(zero, np.zeros(40))
     first = [w.copy() for w in (model.coefs_[0], model.intercepts_[0])]
