@@ -99,7 +99,12 @@ cdef class Session:
     t : int
         Optimiser steps done.
     epochs_done : int
-        Epochs completed by the last call of `train`, also when it was interrupted.
+        Epochs completed by the last call of `train`, also when it was interrupted; the last one
+        may have been cut short by its `time_left_s`.
+    out_of_time : bool
+        Whether the last call of `train` ended because its `time_left_s` was over.
+    rows_left : int
+        Rows of the last epoch that it then left out.
     finite : bool
         False once an epoch ended with a loss or parameters that are not finite.
     """
@@ -151,6 +156,14 @@ cdef class Session:
     def t(self):
         return self.plan.t
 
+    @property
+    def out_of_time(self):
+        return bool(self.plan.out_of_time)
+
+    @property
+    def rows_left(self):
+        return self.plan.rows_left
+
     def force_threads(self, int n_threads):
         """Run every epoch on exactly this many threads (for tests: `n_threads` is a ceiling)."""
         self.n_threads = min(n_threads, FB_TEAM_MAX)
@@ -186,7 +199,7 @@ cdef class Session:
                 pack(f, f.slots[i], flat_bytes(self, slots[i]))
 
     def train(self, X, targets, sample_weight, order, *, shuffle, batch_size, alpha,
-              learning_rate, n_epochs, losses, stopping=None):
+              learning_rate, n_epochs, losses, stopping=None, time_left_s=None):
         """Train for up to n_epochs epochs; the GIL is released throughout.
 
         Parameters
@@ -214,12 +227,15 @@ cdef class Session:
         stopping : object or None
             With attributes tol, n_iter_no_change, best_loss, no_improvement_count: scikit-learn's
             rule on the training loss, applied after each epoch; the last two are written back.
+        time_left_s : float or None
+            Seconds after which training ends with the step in hand (one at least); the epoch that
+            is cut short counts, with the mean loss of the rows that it came to.
 
         Returns
         -------
         int
-            Epochs done: fewer than n_epochs when the rule stopped training or something was no
-            longer finite.
+            Epochs done: fewer than n_epochs when the rule stopped training, the time was over or
+            something was no longer finite.
         """
         cdef Plan *f = &self.plan
         cdef Stopping rule
@@ -240,6 +256,8 @@ cdef class Session:
             f.update = True
             f.gradient_factor = 1.0
             self.start_looking()
+            if time_left_s is not None and time_left_s < 1e9:
+                f.deadline_ns = fb_clock_ns() + <int64_t>(1e9 * <double>time_left_s)
             rule.active = stopping is not None
             if stopping is not None:
                 rule.tol, rule.best_loss = stopping.tol, stopping.best_loss
@@ -250,7 +268,7 @@ cdef class Session:
                 self.borrow_stream(shuffle, &stream)
             fb_running_fits(1)
             try:
-                while done < epochs and not (stopped or f.interrupted):
+                while done < epochs and not (stopped or f.interrupted or f.out_of_time):
                     run = epochs - done
                     if shuffle is not None and stream.bits == NULL:   # not MT19937: NumPy draws
                         shuffle.shuffle(order)
@@ -287,6 +305,33 @@ cdef class Session:
             bind(self, X, None, None, None)
             run_prediction(&self.plan, out, self.n_threads, self.forced)
             unbind(&self.plan)
+
+    def mean_loss(self, scores, targets, sample_weight):
+        """Mean loss of raw scores, without penalty: always in the same order, on one thread.
+
+        Parameters
+        ----------
+        scores : ndarray of shape (n_samples, n_outputs)
+            C-contiguous, of the session's dtype; left as they are.
+        targets, sample_weight : as for `train`
+
+        Returns
+        -------
+        float
+        """
+        cdef Plan *f = &self.plan
+        cdef double total = 0
+        cdef const char *values
+        check_matrix(scores, self.dtype, self.layer_sizes[-1])
+        values = <const char *>cnp.PyArray_DATA(scores)
+        with self.lock:
+            self.check_usable()
+            bind_targets(self, len(scores), targets, sample_weight)
+            with nogil:
+                total = sum_losses(f, values, f.n_samples)
+                total *= f.loss_factor / sum_of_weights(f, 0, f.n_samples)
+            unbind(f)
+        return total
 
     def loss_and_gradient(self, params, X, targets, sample_weight, *, alpha, gradient,
                           mean_gradient=False):
@@ -365,7 +410,9 @@ cdef class Session:
         cdef Plan *f = &self.plan
         cdef double step_ns = f.cost * min(f.batch_size, f.block_rows) / 10.0
         f.watch_signals = threading.get_ident() == threading.main_thread().ident
-        f.interrupted = False
+        f.interrupted = f.out_of_time = False
+        f.deadline_ns = NO_DEADLINE
+        f.rows_left = 0
         f.session = <void *>self
         f.steps_between_looks = max(1, <int64_t>(200_000 / step_ns))
         f.steps_since_look = 0

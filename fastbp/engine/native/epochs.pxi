@@ -1,7 +1,8 @@
 # Epochs: the steps of one epoch on every thread, and the run of epochs on the calling thread with
-# its order, stopping rule and interrupts.
+# its order, stopping rule, time limit and interrupts.
 
 cdef int64_t LOOK_NS = 20_000_000   # between two looks for a signal; other threads run anyway
+cdef int64_t NO_DEADLINE = 0x7fffffffffffffff
 cdef int64_t BLOCK_ROWS = 1024      # larger minibatches are worked off in blocks of this many rows
 
 
@@ -43,6 +44,26 @@ cdef double weighted_row_losses(Plan *f, int64_t rows) noexcept nogil:
     return total
 
 
+cdef double sum_losses(Plan *f, const char *scores, int64_t n_samples) noexcept nogil:
+    """Sum of the weighted losses of raw scores (n_samples, n_outputs) in row order, block by block;
+    the engine's own copy of the scores becomes their gradient."""
+    cdef double total = 0
+    cdef int64_t first = 0, rows, size = f.itemsize
+    while first < n_samples:
+        rows = min(f.block_rows, n_samples - first)
+        f.kernels.gather_columns(f.y + first * f.n_targets * size, f.n_targets, NULL, rows,
+                                 f.n_targets, f.targets, f.capacity)
+        f.kernels.gather_columns(scores + first * f.n_outputs * size, f.n_outputs, NULL, rows,
+                                 f.n_outputs, f.scores, f.capacity)
+        if f.sample_weight != NULL:
+            f.kernels.gather_columns(f.sample_weight + first * size, 1, NULL, rows, 1, f.weights,
+                                     f.capacity)
+        f.loss.loss(f.targets, f.scores, f.weights, 1, f.row_loss, f.capacity, rows, f.n_outputs)
+        total += weighted_row_losses(f, rows)
+        first += rows
+    return total
+
+
 cdef int look_for_signals(Plan *f) noexcept with gil:
     try:
         PyErr_CheckSignals()
@@ -53,14 +74,17 @@ cdef int look_for_signals(Plan *f) noexcept with gil:
 
 
 cdef bint must_stop(Plan *f, uint64_t float_state) noexcept nogil:
-    """Member 0 only: whether a signal handler raised. Looks by the clock, reads the clock rarely.
+    """Member 0 only: whether a signal handler raised. Looks by the clock, reads the clock rarely,
+    and notes when the deadline has passed: the step in hand is then still completed.
     The caller's float state is in force while Python code may run."""
     f.steps_since_look += 1
-    if not f.watch_signals or f.steps_since_look < f.steps_between_looks:
+    if f.steps_since_look < f.steps_between_looks:
         return False
     f.steps_since_look = 0
     cdef int64_t now = fb_clock_ns()
-    if now - f.last_look_ns < LOOK_NS:
+    if now >= f.deadline_ns:
+        f.out_of_time = True
+    if not f.watch_signals or now - f.last_look_ns < LOOK_NS:
         return False
     f.last_look_ns = now
     fb_restore_float_state(float_state)
@@ -75,16 +99,22 @@ cdef inline bint meet(Plan *f, int member, int n_members, bint stop) noexcept no
     return fb_team_barrier(f.team, member, stop)
 
 
-cdef bint minibatch(Plan *f, int member, int n_members, int64_t first, int64_t rows,
-                    uint64_t float_state) noexcept nogil:
-    """One step on one thread. Returns whether to stop; then the step was not finished."""
+cdef enum Outcome:
+    GO_ON
+    NOT_FINISHED                 # a signal handler raised: the step was not done
+    LAST_STEP                    # the step was done, and the time is over
+
+
+cdef Outcome minibatch(Plan *f, int member, int n_members, int64_t first, int64_t rows,
+                       uint64_t float_state) noexcept nogil:
+    """One step on one thread; every member gets the same outcome."""
     cdef double total = sum_of_weights(f, first, rows), scale, data_loss = 0, penalty = 0
     cdef int64_t start = first, n
     cdef bint stop = False, last_block
     cdef Share share
     cdef int u
     if not total > 0:
-        return False          # nothing to learn from; NaN weights are refused before
+        return GO_ON          # nothing to learn from; NaN weights are refused before
     scale = 1 / total
     if member == 0 and f.update:
         f.t += 1
@@ -106,18 +136,18 @@ cdef bint minibatch(Plan *f, int member, int n_members, int64_t first, int64_t r
         if stop:
             if member == 0 and f.update:
                 f.t -= 1
-            return True
+            return NOT_FINISHED
         pass_over_units(f, member, n_members, start, n, first, last_block, f.alpha * scale)
         if member == 0:
             data_loss += weighted_row_losses(f, n)
-        meet(f, member, n_members, False)
+        stop = meet(f, member, n_members, member == 0 and last_block and f.out_of_time)
         start += n
     if member == 0:
         if f.update:
             for u in range(f.n_units):
                 penalty += f.squares[u]
         f.epoch_loss += (data_loss * f.loss_factor + 0.5 * f.alpha * penalty) * scale * <double>rows
-    return False
+    return LAST_STEP if stop else GO_ON
 
 
 cdef void one_epoch(void *argument, int member, int n_members) noexcept nogil:
@@ -125,13 +155,16 @@ cdef void one_epoch(void *argument, int member, int n_members) noexcept nogil:
     cdef Plan *f = <Plan *>argument
     cdef uint64_t float_state = fb_flush_subnormals()
     cdef int64_t first = 0, rows
-    while first < f.n_samples:
+    cdef Outcome outcome = GO_ON
+    while first < f.n_samples and outcome == GO_ON:
         rows = min(f.batch_size, f.n_samples - first)
-        if minibatch(f, member, n_members, first, rows, float_state):
-            break
-        first += rows
-        if member == 0:
-            f.step += 1
+        outcome = minibatch(f, member, n_members, first, rows, float_state)
+        if outcome != NOT_FINISHED:
+            first += rows
+            if member == 0:
+                f.step += 1
+    if member == 0:
+        f.rows_left = f.n_samples - first
     fb_restore_float_state(float_state)
 
 
@@ -205,8 +238,9 @@ cdef inline bint all_parameters_finite(Plan *f) noexcept nogil:
 
 cdef int64_t run_epochs(Plan *f, Stream *stream, int64_t n_epochs, double *losses,
                         Stopping *rule, int ceiling, bint forced, bint *stopped) noexcept nogil:
-    """Up to n_epochs epochs; returns how many were completed. stopped: OUT, whether the rule or a
-    loss or parameter that is not finite ended the run."""
+    """Up to n_epochs epochs; returns how many were completed, one that the deadline cut short
+    counted. stopped: OUT, whether the rule or a loss or parameter that is not finite ended the
+    run."""
     cdef int64_t epoch
     cdef int n_members
     f.last_look_ns = fb_clock_ns()
@@ -223,10 +257,10 @@ cdef int64_t run_epochs(Plan *f, Stream *stream, int64_t n_epochs, double *losse
             one_epoch(f, 0, 1)
         if f.interrupted:
             return epoch
-        losses[epoch] = f.epoch_loss / <double>f.n_samples
+        losses[epoch] = f.epoch_loss / <double>(f.n_samples - f.rows_left)
         stopped[0] = not (isfinite(losses[epoch]) and all_parameters_finite(f))
         if rule.active and no_progress(rule, losses[epoch]):
             stopped[0] = True
-        if stopped[0]:
+        if stopped[0] or f.out_of_time:
             return epoch + 1
     return n_epochs

@@ -71,9 +71,10 @@ cdef struct Plan:
     int64_t t
     double epoch_loss
     bint update
-    # interrupts
-    bint watch_signals, interrupted
-    int64_t steps_between_looks, steps_since_look, last_look_ns
+    # what ends an epoch early
+    bint watch_signals, interrupted, out_of_time
+    int64_t steps_between_looks, steps_since_look, last_look_ns, deadline_ns
+    int64_t rows_left                       # rows of the last epoch that were not trained on
     void *session
     fb_team *team
 

@@ -283,15 +283,9 @@ cdef void fill_ones(Plan *f) noexcept nogil:
             (<double *>f.weights)[i] = 1
 
 
-cdef bind(Session s, X, targets, sample_weight, order):
-    """Point the plan at the caller's arrays, which outlive the call."""
+cdef bind_targets(Session s, int64_t n, targets, sample_weight):
+    """Point the plan at the targets and weights of n samples in their own order."""
     cdef Plan *f = &s.plan
-    cdef int64_t n = X.shape[0], i
-    if f.layers[0].sparse:
-        f.csr = csr_of(X, s.dtype, f.n_features)
-    else:
-        check_matrix(X, s.dtype, f.n_features)
-        f.x = <const char *>cnp.PyArray_DATA(X)
     if targets is not None:
         check_matrix(targets, s.dtype, f.n_targets)
         if len(targets) != n:
@@ -307,6 +301,18 @@ cdef bind(Session s, X, targets, sample_weight, order):
         fill_ones(f)
     f.order = NULL
     f.n_rows = f.n_samples = n
+
+
+cdef bind(Session s, X, targets, sample_weight, order):
+    """Point the plan at the caller's arrays, which outlive the call."""
+    cdef Plan *f = &s.plan
+    cdef int64_t n = X.shape[0], i
+    if f.layers[0].sparse:
+        f.csr = csr_of(X, s.dtype, f.n_features)
+    else:
+        check_matrix(X, s.dtype, f.n_features)
+        f.x = <const char *>cnp.PyArray_DATA(X)
+    bind_targets(s, n, targets, sample_weight)
     if order is not None:
         if order.ndim != 1 or order.dtype != np.int64 or not order.flags.c_contiguous:
             raise ValueError("order must be a contiguous int64 vector of rows")

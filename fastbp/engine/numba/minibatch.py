@@ -266,6 +266,20 @@ def loss_of_block(network, buffers, data, loss, scale, first, rows, scores):
 
 
 @jit
+def mean_loss(network, buffers, data, loss, scores):
+    """Mean loss of raw scores (n_samples, n_outputs), without penalty; they are left alone."""
+    n_samples, n_outputs = scores.shape
+    capacity, total, at = buffers.row_loss.size, 0.0, 0
+    while at < n_samples:
+        rows = min(capacity, n_samples - at)
+        columns = buffers.scores[: rows * n_outputs].reshape(n_outputs, rows)
+        transpose_into(scores[at : at + rows], columns)
+        total += loss_of_block(network, buffers, data, loss, 1.0, at, rows, columns)
+        at += rows
+    return total * loss.loss_factor / sum_of_weights(network, data, 0, n_samples)
+
+
+@jit
 def sum_of_weights(network, data, first, end):
     """Sum of the sample weights of a minibatch in row order."""
     if data.sample_weight == 0:

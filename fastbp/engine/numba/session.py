@@ -2,7 +2,8 @@
 
 The Python around `minibatch`: what `fastbp.engine.native.engine.Session` does, with the same
 arguments, in one thread.  Between two blocks of minibatches (`LOOK_S` seconds of them) Python looks
-for signals, so a KeyboardInterrupt ends training after the last completed step.
+for signals, so a KeyboardInterrupt ends training after the last completed step, and at the clock,
+so a time limit does, too.
 """
 
 import time
@@ -151,7 +152,12 @@ class Session:
     t : int
         Optimiser steps done.
     epochs_done : int
-        Epochs completed by the last call of `train`, also when it was interrupted.
+        Epochs completed by the last call of `train`, also when it was interrupted; the last one
+        may have been cut short by its `time_left_s`.
+    out_of_time : bool
+        Whether the last call of `train` ended because its `time_left_s` was over.
+    rows_left : int
+        Rows of the last epoch that it then left out.
     finite : bool
         False once an epoch ended with a loss or parameters that are not finite.
     """
@@ -182,6 +188,7 @@ class Session:
         )
         self.optimizer = None
         self.epochs_done, self.finite, self.closed = 0, True, False
+        self.out_of_time, self.rows_left = False, 0
 
     @property
     def t(self):
@@ -233,8 +240,11 @@ class Session:
             gradient_factor=gradient_factor,
         )
 
-    def _run_epoch(self, data, loss, steps):
-        """One pass over the data, in pieces between which signals are delivered; mean loss."""
+    def _run_epoch(self, data, loss, steps, deadline=np.inf):
+        """One pass over the data, in pieces between which signals are delivered; mean loss.
+
+        After the `deadline` (by `time.perf_counter`) it ends with the step in hand.
+        """
         n_samples, at, n_blocks = len(data.order), 0, 1
         self.progress.sums[minibatch.EPOCH_LOSS] = 0.0
         while at < n_samples:
@@ -242,15 +252,21 @@ class Session:
             at = minibatch.advance(
                 self.network, self.buffers, data, loss, steps, self.progress, at, n_blocks
             )
-            if time.perf_counter() - begun < LOOK_S / 2:
+            now = time.perf_counter()
+            if now >= deadline:
+                self.out_of_time, n_blocks = True, 1
+                if at % steps.batch_size == 0:
+                    break
+            elif now - begun < LOOK_S / 2:
                 n_blocks = min(2 * n_blocks, MOST_BLOCKS)
             else:
                 n_blocks = max(n_blocks // 2, 1)
-        return self.progress.sums[minibatch.EPOCH_LOSS] / n_samples
+        self.rows_left = n_samples - at
+        return self.progress.sums[minibatch.EPOCH_LOSS] / at
 
     def train(
         self, X, targets, sample_weight, order, *, shuffle, batch_size, alpha, learning_rate,
-        n_epochs, losses, stopping=None,
+        n_epochs, losses, stopping=None, time_left_s=None,
     ):  # fmt: skip
         """Train for up to n_epochs epochs; arguments and result as in the compiled engine."""
         self._check_open()
@@ -261,11 +277,13 @@ class Session:
             shuffle = np.random.RandomState(shuffle)  # draws from it, and leaves it advanced
         self.progress.counts[minibatch.STEP] = 0
         self.epochs_done, stopped = 0, False
+        self.out_of_time, self.rows_left = False, 0
+        deadline = np.inf if time_left_s is None else time.perf_counter() + time_left_s
         try:
-            while self.epochs_done < n_epochs and not stopped:
+            while self.epochs_done < n_epochs and not (stopped or self.out_of_time):
                 if shuffle is not None:
                     shuffle.shuffle(order)
-                value = losses[self.epochs_done] = self._run_epoch(data, loss, steps)
+                value = losses[self.epochs_done] = self._run_epoch(data, loss, steps, deadline)
                 self.epochs_done += 1
                 stopped = not self._is_finite(value)
                 stopped = (stopping is not None and no_progress(stopping, value)) or stopped
@@ -286,6 +304,17 @@ class Session:
         self._check_open()
         check_matrix(out, self.dtype, self.layer_sizes[-1])
         predict_blocks(self.network, self.buffers, describe_data(X, self.network), out)
+
+    def mean_loss(self, scores, targets, sample_weight):
+        """Mean loss of raw scores, without penalty."""
+        self._check_open()
+        check_matrix(scores, self.dtype, self.layer_sizes[-1])
+        check_matrix(targets, self.dtype, self.n_targets)
+        data = minibatch.Data(
+            x=0, indices=0, indptr=0, index_bytes=0, y=_address(targets),
+            sample_weight=_address(sample_weight), order=np.arange(len(scores)),
+        )  # fmt: skip
+        return minibatch.mean_loss(self.network, self.buffers, data, self._loss(), scores)
 
     def loss_and_gradient(
         self, params, X, targets, sample_weight, *, alpha, gradient, mean_gradient=False
