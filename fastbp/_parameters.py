@@ -8,12 +8,14 @@ from numbers import Integral, Real
 from types import SimpleNamespace
 
 import numpy as np
+from sklearn.metrics import get_scorer_names
 
 from fastbp.activations import ACTIVATIONS, Activation
 from fastbp.engine import ENGINE_NAMES
 from fastbp.losses import CLASSIFICATION_LOSSES, REGRESSION_LOSSES, Loss
 from fastbp.optimizers import OPTIMIZERS
 from fastbp.schedules import SCHEDULES
+from fastbp.scoring import LOSS
 
 
 class InvalidParameterError(ValueError, TypeError):
@@ -75,6 +77,10 @@ def _list_of(rule):
     )
 
 
+def _scoring_rule(value):
+    return isinstance(value, str) and (value == LOSS or value in get_scorer_names())
+
+
 _INF = float("inf")
 _NONE = _same(None)
 _BOOLEAN = _instance_of(bool, np.bool_)
@@ -110,7 +116,7 @@ _SHARED_PARAMETERS = {
     "random_state": (*_RANDOM_STATE, _NONE),
     "tol": (_number(Real, "[", 0.0, _INF, ")"),),
     "verbose": (_BOOLEAN, _number(Integral, "[", 0, _INF, ")")),
-    "warm_start": (_BOOLEAN,),
+    "warm_start": (_BOOLEAN, _one_of("resume")),
     "momentum": (_number(Real, "[", 0.0, 1.0, "]"),),
     "nesterovs_momentum": (_BOOLEAN,),
     "early_stopping": (_BOOLEAN,),
@@ -127,7 +133,11 @@ _SHARED_PARAMETERS = {
     "dropout": (_PROBABILITY, _list_of(_PROBABILITY)),
     "max_grad_norm": (_number(Real, "(", 0.0, _INF, ")"), _NONE),
     "ema_decay": (_number(Real, "(", 0.0, 1.0, ")"), _NONE),
-    "scoring": (_instance_of(str), (callable, "a scorer"), _NONE),
+    "scoring": (
+        _NONE,
+        (_scoring_rule, "'loss', a name in sklearn.metrics.get_scorer_names()"),
+        (callable, "a callable scorer(estimator, X, y)"),
+    ),
     "max_time": (_number(Real, "(", 0.0, _INF, ")"), _NONE),
 }
 CLASSIFIER_PARAMETERS = {
@@ -155,11 +165,20 @@ def _has_dropout(dropout):
     return bool(np.any(np.asarray(dropout) > 0))
 
 
+def _is_resume(warm_start):
+    return isinstance(warm_start, str)
+
+
+_NO_STATE = (
+    "scipy's L-BFGS-B keeps its view of the curvature to itself; warm_start=True goes on from the "
+    "weights"
+)
 _FULL_BATCH = "L-BFGS-B minimises one fixed function of all samples with steps of its own"
 CONFLICTS = (
     ("solver", _is_full_batch, "dropout", _has_dropout, _FULL_BATCH),
     ("solver", _is_full_batch, "max_grad_norm", _is_set, _FULL_BATCH),
     ("solver", _is_full_batch, "ema_decay", _is_set, _FULL_BATCH),
+    ("solver", _is_full_batch, "warm_start", _is_resume, _NO_STATE),
 )
 
 

@@ -1,5 +1,6 @@
 """The full-batch solver: scipy's L-BFGS-B over the engine's loss and gradient, in float64."""
 
+import time
 import warnings
 
 import numpy as np
@@ -7,12 +8,13 @@ import scipy.optimize
 from sklearn.exceptions import ConvergenceWarning
 
 from fastbp.parallel import one_blas_thread
+from fastbp.stopping import open_selection
 from fastbp.training import explain_divergence
 
 ROWS_PER_BLOCK = 1024  # the engine's work memory; it walks through larger batches in blocks
 
 
-def train_lbfgs(problem, settings, progress):
+def train_lbfgs(problem, settings, progress, validation=None):
     """Minimise the loss of all samples, changing `progress`.
 
     With several outputs and squared error the mean over the outputs is minimised with its true
@@ -25,6 +27,8 @@ def train_lbfgs(problem, settings, progress):
     settings : namespace of the estimator's parameters
     progress : Progress
         Its `params` (float64) are replaced, not written to.
+    validation : Validation or None, default=None
+        Data of the user's to look at after each iteration.
 
     Raises
     ------
@@ -32,7 +36,10 @@ def train_lbfgs(problem, settings, progress):
         If loss or weights become non-finite.
     """
     session = problem.open_session(progress.params, min(ROWS_PER_BLOCK, problem.X.shape[0]))
-    descent = Descent(problem, session, settings, progress.params)
+    progress.tol, progress.n_iter_no_change = settings.tol, settings.n_iter_no_change
+    progress.no_improvement_count = 0
+    selection = open_selection(validation, progress, settings)
+    descent = Descent(problem, session, settings, progress.params, selection)
     try:
         with one_blas_thread():
             result = scipy.optimize.minimize(
@@ -49,23 +56,26 @@ def train_lbfgs(problem, settings, progress):
             )
         descent.x, descent.loss = result.x, result.fun
         descent.n_iter = min(result.nit, settings.max_iter)
-        if result.status != 0:
+        if descent.out_of_time:
+            result.message = f"max_time={settings.max_time:g} seconds are over"
+        if result.status != 0 and not descent.chose_to_stop:
             _warn_not_converged(result, descent.n_iter, settings.max_iter)
     except KeyboardInterrupt:
         warnings.warn("Training interrupted by user.", stacklevel=4)
     finally:
         session.close()
-    progress.params, progress.n_iter = descent.x, descent.n_iter
+    progress.n_iter = descent.n_iter
     if descent.loss is not None:
         progress.loss = float(descent.loss)
-        if not (np.isfinite(progress.loss) and np.isfinite(progress.params).all()):
+        if not (np.isfinite(progress.loss) and np.isfinite(descent.x).all()):
             raise ValueError(explain_divergence(problem, settings, f"iteration {progress.n_iter}"))
+    progress.end(descent.x, selection)
 
 
 class Descent:
     """The objective that scipy calls, and the last point that it accepted."""
 
-    def __init__(self, problem, session, settings, x):
+    def __init__(self, problem, session, settings, x, selection):
         self.problem = problem
         self.session = session
         self.settings = settings
@@ -73,6 +83,7 @@ class Descent:
         self.gradient = np.empty_like(x)
         self.x, self.loss, self.n_iter = x, None, 0
         self.last_loss = None
+        self.selection, self.chose_to_stop, self.out_of_time = selection, False, False
 
     def loss_and_gradient(self, x):
         """Loss at `x`, and a new array of its gradient."""
@@ -98,11 +109,18 @@ class Descent:
             raise ValueError(explain_divergence(self.problem, self.settings, when))
 
     def finish_iteration(self, x):
-        """Remember the accepted `x`: what an interrupted fit keeps."""
+        """Remember the accepted `x`, which an interrupted fit keeps; look whether to go on."""
         if self.problem.watch and self.problem.watch.failure():
             self.loss_and_gradient(x)  # the report may be another fit's
             self.refuse_failure()
         self.x, self.loss, self.n_iter = x.copy(), self.last_loss, self.n_iter + 1
+        if self.selection:
+            self.selection.look(self.session, self.x.copy)  # the last point computed is x
+            self.chose_to_stop = self.selection.is_enough()
+        deadline = self.settings.deadline
+        self.out_of_time = deadline is not None and time.perf_counter() >= deadline
+        if self.chose_to_stop or self.out_of_time:
+            raise StopIteration
 
 
 def _warn_not_converged(result, n_iter, max_iter):

@@ -256,6 +256,7 @@ cdef int64_t run_epochs(Plan *f, Stream *stream, int64_t n_epochs, double *losse
         else:
             one_epoch(f, 0, 1)
         if f.interrupted:
+            f.rows_left = 0
             return epoch
         losses[epoch] = f.epoch_loss / <double>(f.n_samples - f.rows_left)
         stopped[0] = not (isfinite(losses[epoch]) and all_parameters_finite(f))
