@@ -8,6 +8,7 @@ from numbers import Integral, Real
 from types import SimpleNamespace
 
 import numpy as np
+from sklearn.metrics import get_scorer_names
 
 from fastbp.activations import ACTIVATIONS, Activation
 from fastbp.descriptions import Description, InvalidParameterError
@@ -24,6 +25,7 @@ from fastbp.losses import (
 from fastbp.network import VARIANCES
 from fastbp.optimizers import OPTIMIZERS, Optimizer, is_full_batch, is_solver
 from fastbp.schedules import SCHEDULES, Schedule, is_schedule
+from fastbp.scoring import LOSS
 
 
 def _one_of(*names):
@@ -75,6 +77,10 @@ def _list_of(rule):
     )
 
 
+def _scoring_rule(value):
+    return isinstance(value, str) and (value == LOSS or value in get_scorer_names())
+
+
 _INF = float("inf")
 _NONE = _same(None)
 _BOOLEAN = _instance_of(bool, np.bool_)
@@ -113,7 +119,7 @@ _SHARED_PARAMETERS = {
     "random_state": (*_RANDOM_STATE, _NONE),
     "tol": (_number(Real, "[", 0.0, _INF, ")"),),
     "verbose": (_BOOLEAN, _number(Integral, "[", 0, _INF, ")")),
-    "warm_start": (_BOOLEAN,),
+    "warm_start": (_BOOLEAN, _one_of("resume")),
     "momentum": (_number(Real, "[", 0.0, 1.0, "]"),),
     "nesterovs_momentum": (_BOOLEAN,),
     "early_stopping": (_BOOLEAN,),
@@ -130,7 +136,11 @@ _SHARED_PARAMETERS = {
     "dropout": (_PROBABILITY, _list_of(_PROBABILITY)),
     "max_grad_norm": (_number(Real, "(", 0.0, _INF, ")"), _NONE),
     "ema_decay": (_number(Real, "(", 0.0, 1.0, ")"), _NONE),
-    "scoring": (_instance_of(str), (callable, "a scorer"), _NONE),
+    "scoring": (
+        _NONE,
+        (_scoring_rule, "'loss', a name in sklearn.metrics.get_scorer_names()"),
+        (callable, "a callable scorer(estimator, X, y)"),
+    ),
     "max_time": (_number(Real, "(", 0.0, _INF, ")"), _NONE),
 }
 # Parameters of solver and schedule objects that the estimators do not have; the others are there.
@@ -176,6 +186,14 @@ def _has_link(loss):
     return getattr(row, "link", None) not in (None, "identity", "increments")
 
 
+def _is_resume(warm_start):
+    return isinstance(warm_start, str)
+
+
+_NO_STATE = (
+    "scipy's L-BFGS-B keeps its view of the curvature to itself; warm_start=True goes on from the "
+    "weights"
+)
 _LINKED = "predictions of this loss go through a link, which shifted and divided y does not fit"
 _FULL_BATCH = "L-BFGS-B minimises one fixed function of all samples with steps of its own"
 CONFLICTS = (
@@ -183,6 +201,7 @@ CONFLICTS = (
     ("solver", is_full_batch, "max_grad_norm", _is_set, _FULL_BATCH),
     ("solver", is_full_batch, "ema_decay", _is_set, _FULL_BATCH),
     ("solver", is_full_batch, "learning_rate", _is_new_schedule, _FULL_BATCH),
+    ("solver", is_full_batch, "warm_start", _is_resume, _NO_STATE),
     ("scale_targets", _is_set, "loss", _has_link, _LINKED),
 )
 

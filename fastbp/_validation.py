@@ -41,6 +41,17 @@ def unchanged_on_error(estimator):
         raise
 
 
+@contextmanager
+def speaking_of(name):
+    """Say which argument the error in this block is about, where the checks call it X or y."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise (TypeError if isinstance(error, TypeError) else ValueError)(
+            f"{name} cannot be used: {error}"
+        ) from error
+
+
 # ------------------------------------------------------------------------------------- X
 
 
@@ -81,6 +92,16 @@ def check_features(estimator, X, dtype, engine, *, reset):
         estimator, X, accept_sparse="csr", dtype="numeric", ensure_all_finite=False, reset=reset
     )
     return _to_dtype(estimator, X, dtype(X.dtype), engine), X.dtype
+
+
+def match_format(X, like):
+    """Turn a checked X into the format of another: CSR, or a C-contiguous array."""
+    if scipy.sparse.issparse(like) and not scipy.sparse.issparse(X):
+        X = scipy.sparse.csr_array(X)
+        return _as_csr(X, X.data)
+    if scipy.sparse.issparse(X) and not scipy.sparse.issparse(like):
+        return np.ascontiguousarray(X.toarray())
+    return X
 
 
 def _as_dtype(X, dtype):
@@ -298,6 +319,12 @@ def _check_target_range(y, targets, loss):
             f"loss={loss.name!r} needs {wanted}, and {y.min():g} is {least:g} in "
             f"{targets.dtype}. Scale y, or use dtype='float64'."
         )
+
+
+def targets_as_given(y):
+    """Return a checked regressor's y as scorers take it: an array, flat if it has one column."""
+    y = check_array(y, ensure_2d=False, dtype="numeric", input_name="y")
+    return y.ravel() if y.ndim == 2 and y.shape[1] == 1 else y
 
 
 def _check_y(estimator, y, n_samples):

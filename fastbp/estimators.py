@@ -5,7 +5,9 @@ computes.  The file is long because both classes list and document every paramet
 scikit-learn's conventions ask.
 """
 
+import time
 from copy import deepcopy
+from dataclasses import replace
 from functools import partial
 from numbers import Real
 
@@ -35,10 +37,14 @@ from fastbp._validation import (
     encode_labels,
     find_classes,
     kind_of_target,
+    match_format,
+    speaking_of,
+    targets_as_given,
     unchanged_on_error,
 )
 from fastbp.activations import activations_for
 from fastbp.callbacks import watch_tasks
+from fastbp.class_weights import find_class_weights, weigh_samples
 from fastbp.engine import get_engine, watch_formulas
 from fastbp.lbfgs import train_lbfgs
 from fastbp.losses import NAMED_LOSSES, Quantile, loss_for
@@ -46,7 +52,7 @@ from fastbp.optimizers import is_full_batch
 from fastbp.parallel import thread_ceiling
 from fastbp.randomness import own_stream
 from fastbp.scaling import measure, standardize
-from fastbp.scoring import default_score
+from fastbp.scoring import Scorer, Validation, default_score, find_scorer
 from fastbp.training import HISTORY, Problem, Progress, train_stochastic
 
 
@@ -69,8 +75,14 @@ class _BaseBackprop(CallbackSupportMixin, BaseEstimator):
             if name != "self":
                 setattr(self, name, value)
 
-    def fit(self, X, y, sample_weight=None):
+    def fit(
+        self, X, y, sample_weight=None, *, X_val=None, y_val=None, sample_weight_val=None
+    ):  # fmt: skip
         """Train the network on X and y.
+
+        With `X_val` and `y_val` loss and score on these data are recorded after each epoch, and the
+        weights of the best epoch are kept. With ``early_stopping=True`` they replace the part that
+        would be set aside, and end training; with False nothing stops for their sake.
 
         Parameters
         ----------
@@ -80,6 +92,12 @@ class _BaseBackprop(CallbackSupportMixin, BaseEstimator):
             Class labels (label indicators for multilabel), or real numbers.
         sample_weight : array-like of shape (n_samples,), default=None
             Weight of each sample; not negative, not all zero.
+        X_val : array-like, data frame or sparse matrix of shape (n_val, n_features), default=None
+            Validation data, with the features of X.
+        y_val : array-like of shape (n_val,) or (n_val, n_outputs), default=None
+            Their labels, of classes that y has, or targets.
+        sample_weight_val : array-like of shape (n_val,), default=None
+            Their weights in validation loss and score.
 
         Returns
         -------
@@ -89,13 +107,29 @@ class _BaseBackprop(CallbackSupportMixin, BaseEstimator):
         ------
         ValueError, TypeError
             For bad parameters or data, and if training diverges.  The estimator stays as it was.
+
+        Notes
+        -----
+        In a pipeline the validation data must pass through the steps before. With metadata routing
+        three lines do it::
+
+            sklearn.set_config(enable_metadata_routing=True)
+            net = BackpropClassifier(early_stopping=True).set_fit_request(X_val=True, y_val=True)
+            Pipeline([("scale", StandardScaler()), ("net", net)], transform_input=["X_val"]).fit(
+                X, y, X_val=X_val, y_val=y_val
+            )
         """
         with unchanged_on_error(self):
-            return self._fit(X, y, sample_weight)
+            return self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val))
 
     @with_callbacks
-    def _fit(self, X, y, sample_weight, *, incremental=False, train=train_stochastic):
+    def _fit(
+        self, X, y, sample_weight, held_out=(None, None, None), *, incremental=False,
+        train=train_stochastic,
+    ):  # fmt: skip
         settings = check_parameters(self, self._parameter_rules)
+        begun = time.perf_counter()
+        settings.deadline = None if settings.max_time is None else begun + settings.max_time
         engine = get_engine(settings.engine)
         fresh = not (self.__sklearn_is_fitted__() and (incremental or settings.warm_start))
         stochastic = not is_full_batch(settings.solver)
@@ -113,7 +147,11 @@ class _BaseBackprop(CallbackSupportMixin, BaseEstimator):
             check_range(self, X, dtype)
         targets, loss = self._check_y(y, X.shape[0], X.dtype, fresh, incremental)
         weights = check_sample_weight(self, sample_weight, X.shape[0], X.dtype)
+        class_weights = self._find_class_weights(targets, incremental)
+        if class_weights is not None:
+            weights = weigh_samples(class_weights, targets, weights)
         targets = self._scale(targets, weights, X.dtype, fresh)
+        held_out = self._check_held_out(held_out, X, targets, class_weights, engine)
 
         layers = (self.n_features_in_, *hidden_sizes(settings.hidden_layer_sizes), self.n_outputs_)
         activations = activations_for(settings.activation, len(layers) - 2)
@@ -136,20 +174,86 @@ class _BaseBackprop(CallbackSupportMixin, BaseEstimator):
                 vars(self).pop(name, None)
         if tasks:
             tasks.set_description(partial(self._fitted_attributes, problem, dtype))
+        validation, scorer = self._open_validation(problem, settings, dtype, held_out, y, given)
         with own_stream(settings.random_state) as (random_state, bits):
-            progress = self._first_progress(problem, settings, dtype, random_state, fresh)
+            progress = self._first_progress(
+                problem, settings, dtype, random_state, fresh, incremental
+            )
             if stochastic:
-                stream = random_state, bits
-                train(problem, settings, progress, stream, incremental=incremental, tasks=tasks)
+                train(
+                    problem, settings, progress, (random_state, bits), incremental=incremental,
+                    tasks=tasks, validation=validation, scorer=scorer,
+                )  # fmt: skip
             else:
                 progress.params = progress.params.astype(X.dtype, copy=False)
-                train_lbfgs(problem, settings, progress, tasks)
+                train_lbfgs(problem, settings, progress, tasks, validation)
         vars(self).update(self._fitted_attributes(problem, dtype, progress))
         if tasks:
             tasks.end(partial(deepcopy, progress))
         return self
 
-    def _first_progress(self, problem, settings, dtype, random_state, fresh):
+    def _find_class_weights(self, targets, incremental):
+        """Weights of the classes for each column of targets; only classifiers have them."""
+
+    def _check_held_out(self, held_out, X, targets, class_weights, engine):
+        """Check X_val, y_val and sample_weight_val as X, y and sample_weight were.
+
+        Returns
+        -------
+        tuple or None
+            X and targets in the form of the training data, sample weights, y as scorers take it,
+            and the dtype in which X_val came.
+        """
+        X_val, y_val, weights = held_out
+        if X_val is None or y_val is None:
+            if any(part is not None for part in held_out):
+                raise ValueError(
+                    "X_val and y_val must be given together, and sample_weight_val with them. Got "
+                    f"X_val {'missing' if X_val is None else 'given'}, y_val "
+                    f"{'missing' if y_val is None else 'given'}."
+                )
+            return None
+        with speaking_of("X_val"):
+            X_val, given = check_features(self, X_val, lambda given: X.dtype, engine, reset=False)
+            X_val = match_format(X_val, X)
+        with speaking_of("y_val"):
+            found, _ = self._check_y(y_val, X_val.shape[0], X.dtype, False, True)
+            if found.shape[1] != targets.shape[1]:
+                raise ValueError(
+                    f"it has {found.shape[1]} outputs, but y has {targets.shape[1]}."
+                )
+            answers = self._answers(y_val, found)
+            found = self._scale(found, None, X.dtype, fresh=False)
+        with speaking_of("sample_weight_val"):
+            weights = check_sample_weight(self, weights, X_val.shape[0], X.dtype)
+            if class_weights is not None:
+                weights = weigh_samples(class_weights, found, weights)
+        return X_val, found, weights, answers, given
+
+    def _open_validation(self, problem, settings, dtype, held_out, y, given):
+        """Open the user's validation data, or None; and the scorer for data to be drawn."""
+        splits = held_out is None and settings.early_stopping
+        function = find_scorer(settings.scoring)
+        scorer = None
+        if function is not None and (splits or held_out is not None):
+            answers = self._answers(y, problem.targets) if splits else held_out[3]
+            make_estimator = partial(self._make_fitted, problem, dtype)
+            scorer = Scorer(function, make_estimator, given if splits else held_out[4], answers)
+        if held_out is None:
+            return None, scorer
+        X, targets, weights = held_out[:3]
+        part = replace(problem, X=X, targets=targets, sample_weight=weights)
+        return Validation(part, settings.scoring, scorer), None
+
+    def _make_fitted(self, problem, dtype, params):
+        """Fitted copy of this estimator with these weights; it takes arrays, without names."""
+        twin = object.__new__(type(self))
+        vars(twin).update(vars(self))
+        vars(twin).pop("feature_names_in_", None)
+        vars(twin).update(self._network_of(problem, dtype, params))
+        return twin
+
+    def _first_progress(self, problem, settings, dtype, random_state, fresh, incremental):
         """Where training starts: drawn weights, or what the last call reached."""
         layers = problem.layer_sizes
         if fresh:
@@ -159,7 +263,8 @@ class _BaseBackprop(CallbackSupportMixin, BaseEstimator):
             )
         self._check_same_layers(layers)
         params = network.flatten(self.coefs_, self.intercepts_, dtype)
-        return Progress.resumed(params, vars(self))
+        from_last = settings.warm_start == "resume" and not incremental
+        return Progress.resumed(params, vars(self), from_last=from_last)
 
     def _training_dtype(self, given, weights=None):
         """Dtype of the arithmetic for X of dtype `given` and weights to go on from."""
@@ -183,9 +288,13 @@ class _BaseBackprop(CallbackSupportMixin, BaseEstimator):
 
     def _fitted_attributes(self, problem, dtype, progress):
         """Turn what training reached into fitted attributes, with weights of `dtype`."""
-        params = progress.params.astype(dtype, copy=False)
+        return progress.attributes() | self._network_of(problem, dtype, progress.params)
+
+    def _network_of(self, problem, dtype, params):
+        """Return the attributes that make a network of these weights."""
+        params = params.astype(dtype, copy=False)
         coefs, intercepts = network.views(params, problem.layer_sizes)
-        return progress.attributes() | {
+        return {
             "coefs_": coefs,
             "intercepts_": intercepts,
             "n_layers_": len(problem.layer_sizes),
@@ -300,15 +409,21 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
         loss, validation score, samples per second, time left); elsewhere a line after 1, 2, 5, 10,
         20, 50 ... epochs, at least one a minute, and after the last. From 2 on: every epoch, in
         scikit-learn's words.
-    warm_start : bool, default=False
-        Whether `fit` starts from the weights of the last call (with a fresh optimizer).
+    warm_start : bool or 'resume', default=False
+        Whether `fit` starts from the weights of the last call: True with a fresh optimizer;
+        'resume' with everything where the last call left it (last weights, optimizer, learning
+        rate, order and shuffles, validation set), so that with an integer `random_state` two
+        calls of 10 epochs are one of 20, bit for bit, also by way of a pickle. All of these calls
+        need the setting (it keeps a number per sample), and data of the same length. An optimizer
+        or a learning rate that is changed in between begins anew.
     momentum : float, default=0.9
         Momentum of ``solver='sgd'``, from 0 to 1.
     nesterovs_momentum : bool, default=True
         Whether ``solver='sgd'`` uses Nesterov's momentum.
     early_stopping : bool, default=False
         Whether to set `validation_fraction` of the data aside, to stop when the score on it no
-        longer improves, and to keep the weights that scored best ('sgd', 'adam').
+        longer improves, and to keep the weights that scored best ('sgd', 'adam'; with X_val and
+        y_val given to `fit` instead of that part, also 'lbfgs').
     validation_fraction : float, default=0.1
         Share of the samples set aside with `early_stopping`; stratified
         by class in the binary case, as in scikit-learn.
@@ -333,7 +448,9 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
         used, in one thread. 'auto' is 'cython', or 'numba' where the extension was not built.
     class_weight : dict, 'balanced', list of dict or None, default=None
         Weight of each class, multiplied into the sample weights; 'balanced' is
-        ``n_samples / (n_classes * count)``; a list has one dict for each label of multilabel y.
+        ``n_samples / (n_classes * count)`` (not in `partial_fit`, which sees parts); a list has one
+        dict with the weights of 0 and 1 for each label of multilabel y. Classes that are not named
+        weigh 1. The weights count in validation loss and score, too.
     init : {'auto', 'he', 'glorot', 'lecun'}, default='auto'
         How initial weights are drawn: 'auto' as scikit-learn draws them, with a gain that fits the
         activation; or uniform with the variance of He et al. (2015), Glorot & Bengio (2010) or
@@ -353,10 +470,14 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
         weights, so it soon forgets where training began. `partial_fit` goes on from the weights
         and from the average; a new `fit` with `warm_start` from the average. Not with 'lbfgs'.
     scoring : str, callable or None, default=None
-        What is measured on validation data: None is accuracy, 'loss' the validation
-        loss, else one of scikit-learn's scorers.
+        What is measured on validation data, larger being better: None is accuracy, 'loss' the
+        negative validation loss, else the name of one of scikit-learn's scorers or a callable
+        ``scorer(estimator, X, y)``. It gets a fitted copy of the estimator and arrays, after each
+        epoch, and `sample_weight` too where samples or classes have weights.
     max_time : float or None, default=None
-        Seconds after which training ends, with the step in hand completed.
+        Seconds from the call of `fit` after which training ends, with a warning: 'sgd' and 'adam'
+        after the step in hand (the epoch that is cut short counts in `n_iter_` and, with the mean
+        loss of its samples so far, in `loss_curve_`), 'lbfgs' after the iteration in hand.
 
     Attributes
     ----------
@@ -369,9 +490,13 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
     loss_curve_ : list of float
         Loss of each epoch. Not set by 'lbfgs'.
     validation_scores_ : list of float or None
-        Accuracy on the validation set after each epoch; None without `early_stopping`.
+        Accuracy (or what `scoring` says) on the validation data after each epoch; None without such.
+    validation_loss_curve_ : list of float or None
+        Loss on the validation data after each epoch, without the L2 penalty; None without such.
     best_validation_score_ : float or None
-        Best of `validation_scores_`.
+        Best of `validation_scores_`: that of the weights that `fit` kept.
+    best_iter_ : int or None
+        Its epoch, counted from 1 along `validation_scores_`.
     t_ : int
         Number of samples seen, ``epochs * n_samples``.
     coefs_ : list of ndarray of shape (n_in, n_out)
@@ -484,11 +609,15 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
         self._store(locals())
 
     @available_if(_partial_fit_exists)
-    def partial_fit(self, X, y, sample_weight=None, classes=None):
+    def partial_fit(
+        self, X, y, sample_weight=None, classes=None, *, X_val=None, y_val=None,
+        sample_weight_val=None,
+    ):  # fmt: skip
         """Train one epoch on X and y, going on from the weights and optimizer of the last call.
 
-        The optimizer is made by the first call (or by `fit`), with the settings of that time. A
-        schedule over the steps runs over `max_iter` calls (of this size), then keeps its last rate.
+        The optimizer is made by the first call (or by `fit`), with the settings of that time, and
+        lives on, also in a copy or a pickle. A schedule over the steps runs over `max_iter` calls
+        (of this size), then keeps its last rate. `max_time` is not looked at.
 
         Parameters
         ----------
@@ -500,6 +629,8 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
             Weight of each sample; not negative, not all zero.
         classes : array-like of shape (n_classes,), default=None
             All classes of all calls; required in the first call.
+        X_val, y_val, sample_weight_val : as for `fit`, default=None
+            Loss and score on these data are recorded; which weights are kept does not depend on it.
 
         Returns
         -------
@@ -512,7 +643,8 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
         """
         with unchanged_on_error(self):
             self._check_partial_fit_classes(classes)
-            return self._fit(X, y, sample_weight, incremental=True)
+            held_out = X_val, y_val, sample_weight_val
+            return self._fit(X, y, sample_weight, held_out, incremental=True)
 
     def _check_partial_fit_classes(self, classes):
         known = vars(self).get("classes_")
@@ -550,6 +682,24 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
             complete = not (fresh or incremental)
             targets = encode_labels(y, self.classes_, dtype, complete=complete)
         return targets, loss_for(self.loss, self._target_kind)
+
+    def _find_class_weights(self, targets, incremental):
+        """Weights of the classes for each column of targets, or None."""
+        if self.class_weight is None:
+            return None
+        return find_class_weights(
+            self.class_weight,
+            self.classes_,
+            targets,
+            multilabel=self._target_kind == "multilabel",
+            incremental=incremental,
+        )
+
+    def _answers(self, y, targets):
+        """Labels as scorers take them: of `classes_`, or indicators."""
+        if self._target_kind == "multilabel":
+            return targets.astype(np.int64)
+        return self.classes_[targets[:, 0].astype(np.intp)]
 
     def predict(self, X):
         """Predict classes.
@@ -692,15 +842,21 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
         loss, validation score, samples per second, time left); elsewhere a line after 1, 2, 5, 10,
         20, 50 ... epochs, at least one a minute, and after the last. From 2 on: every epoch, in
         scikit-learn's words.
-    warm_start : bool, default=False
-        Whether `fit` starts from the weights of the last call (with a fresh optimizer).
+    warm_start : bool or 'resume', default=False
+        Whether `fit` starts from the weights of the last call: True with a fresh optimizer;
+        'resume' with everything where the last call left it (last weights, optimizer, learning
+        rate, order and shuffles, validation set), so that with an integer `random_state` two
+        calls of 10 epochs are one of 20, bit for bit, also by way of a pickle. All of these calls
+        need the setting (it keeps a number per sample), and data of the same length. An optimizer
+        or a learning rate that is changed in between begins anew.
     momentum : float, default=0.9
         Momentum of ``solver='sgd'``, from 0 to 1.
     nesterovs_momentum : bool, default=True
         Whether ``solver='sgd'`` uses Nesterov's momentum.
     early_stopping : bool, default=False
         Whether to set `validation_fraction` of the data aside, to stop when the score on it no
-        longer improves, and to keep the weights that scored best ('sgd', 'adam').
+        longer improves, and to keep the weights that scored best ('sgd', 'adam'; with X_val and
+        y_val given to `fit` instead of that part, also 'lbfgs').
     validation_fraction : float, default=0.1
         Share of the samples set aside with `early_stopping`.
     beta_1 : float, default=0.9
@@ -741,10 +897,14 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
         weights, so it soon forgets where training began. `partial_fit` goes on from the weights
         and from the average; a new `fit` with `warm_start` from the average. Not with 'lbfgs'.
     scoring : str, callable or None, default=None
-        What is measured on validation data: None is R2, 'loss' the validation
-        loss, else one of scikit-learn's scorers.
+        What is measured on validation data, larger being better: None is R2, 'loss' the
+        negative validation loss, else the name of one of scikit-learn's scorers or a callable
+        ``scorer(estimator, X, y)``. It gets a fitted copy of the estimator and arrays, after each
+        epoch, and `sample_weight` too where samples or classes have weights.
     max_time : float or None, default=None
-        Seconds after which training ends, with the step in hand completed.
+        Seconds from the call of `fit` after which training ends, with a warning: 'sgd' and 'adam'
+        after the step in hand (the epoch that is cut short counts in `n_iter_` and, with the mean
+        loss of its samples so far, in `loss_curve_`), 'lbfgs' after the iteration in hand.
     scale_targets : bool, default=False
         Whether to standardise y inside: the network is trained on targets of mean 0 and variance 1
         (each output; with the sample weights), and predictions come back on the original scale.
@@ -763,10 +923,14 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
     loss_curve_ : list of float
         Loss of each epoch. Not set by 'lbfgs'.
     validation_scores_ : list of float or None
-        Score on the validation set after each epoch, as `score` gives it; None without
-        `early_stopping`.
+        What `scoring` says, by default what `score` gives, on the validation data after each
+        epoch; None without such.
+    validation_loss_curve_ : list of float or None
+        Loss on the validation data after each epoch, without the L2 penalty; None without such.
     best_validation_score_ : float or None
-        Best of `validation_scores_`.
+        Best of `validation_scores_`: that of the weights that `fit` kept.
+    best_iter_ : int or None
+        Its epoch, counted from 1 along `validation_scores_`.
     t_ : int
         Number of samples seen, ``epochs * n_samples``.
     coefs_ : list of ndarray of shape (n_in, n_out)
@@ -884,11 +1048,14 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
         self._store(locals())
 
     @available_if(_partial_fit_exists)
-    def partial_fit(self, X, y, sample_weight=None):
+    def partial_fit(
+        self, X, y, sample_weight=None, *, X_val=None, y_val=None, sample_weight_val=None
+    ):  # fmt: skip
         """Train one epoch on X and y, going on from the weights and optimizer of the last call.
 
-        The optimizer is made by the first call (or by `fit`), with the settings of that time. A
-        schedule over the steps runs over `max_iter` calls (of this size), then keeps its last rate.
+        The optimizer is made by the first call (or by `fit`), with the settings of that time, and
+        lives on, also in a copy or a pickle. A schedule over the steps runs over `max_iter` calls
+        (of this size), then keeps its last rate. `max_time` is not looked at.
 
         Parameters
         ----------
@@ -898,6 +1065,8 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
             Target values.
         sample_weight : array-like of shape (n_samples,), default=None
             Weight of each sample; not negative, not all zero.
+        X_val, y_val, sample_weight_val : as for `fit`, default=None
+            Loss and score on these data are recorded; which weights are kept does not depend on it.
 
         Returns
         -------
@@ -909,7 +1078,8 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
             For bad parameters or data, and if training diverges.  The estimator stays as it was.
         """
         with unchanged_on_error(self):
-            return self._fit(X, y, sample_weight, incremental=True)
+            held_out = X_val, y_val, sample_weight_val
+            return self._fit(X, y, sample_weight, held_out, incremental=True)
 
     def _check_y(self, y, n_samples, dtype, fresh, incremental):
         """Targets and loss of y; sets `n_outputs_`."""
@@ -936,6 +1106,10 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
         if fresh:
             self.target_mean_, self.target_scale_ = measure(targets, weights)
         return standardize(targets, self.target_mean_, self.target_scale_, dtype)
+
+    def _answers(self, y, targets):
+        """Targets as scorers take them: as given."""
+        return targets_as_given(y)
 
     def predict(self, X):
         """Predict target values.

@@ -167,7 +167,7 @@ def find_learning_rate(
     return LearningRateCurve(rates, losses, smoothed, float(rates[at] / BELOW_LOWEST))
 
 
-def sweep(problem, settings, progress, stream, *, rates, losses, incremental=False, tasks=None):
+def sweep(problem, settings, progress, stream, *, rates, losses, **_):
     """Take one step with each rate, and write the loss of its minibatch into `losses`.
 
     In the place of `fastbp.training.train_stochastic`, with its parameters. Ends when something is
