@@ -219,9 +219,7 @@ class _BaseBackprop(CallbackSupportMixin, BaseEstimator):
         with speaking_of("y_val"):
             found, _ = self._check_y(y_val, X_val.shape[0], X.dtype, False, True)
             if found.shape[1] != targets.shape[1]:
-                raise ValueError(
-                    f"it has {found.shape[1]} outputs, but y has {targets.shape[1]}."
-                )
+                raise ValueError(f"it has {found.shape[1]} outputs, but y has {targets.shape[1]}.")
             answers = self._answers(y_val, found)
             found = self._scale(found, None, X.dtype, fresh=False)
         with speaking_of("sample_weight_val"):
@@ -231,7 +229,7 @@ class _BaseBackprop(CallbackSupportMixin, BaseEstimator):
         return X_val, found, weights, answers, given
 
     def _open_validation(self, problem, settings, dtype, held_out, y, given):
-        """Open the user's validation data, or None; and the scorer for data to be drawn."""
+        """Prepare to measure the data of the user's (or None), and the scorer of data to draw."""
         splits = held_out is None and settings.early_stopping
         function = find_scorer(settings.scoring)
         scorer = None
@@ -490,7 +488,8 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
     loss_curve_ : list of float
         Loss of each epoch. Not set by 'lbfgs'.
     validation_scores_ : list of float or None
-        Accuracy (or what `scoring` says) on the validation data after each epoch; None without such.
+        Accuracy (or what `scoring` says) on the validation data after each epoch; None without
+        such.
     validation_loss_curve_ : list of float or None
         Loss on the validation data after each epoch, without the L2 penalty; None without such.
     best_validation_score_ : float or None

@@ -117,7 +117,9 @@ def test_regressor_follows_the_reference(engine_name, loss):
 @pytest.mark.parametrize("kind", ["binary", "multiclass", "multilabel"])
 @pytest.mark.parametrize("loss", CLASSIFICATION, ids=repr)
 def test_classifier_follows_the_reference(engine_name, loss, kind):
-    X, y = draw_labels(61, 5, 3) if kind == "multilabel" else draw_classes(61, 5, 2 + (kind[1] == "u"))
+    X, y = (
+        draw_labels(61, 5, 3) if kind == "multilabel" else draw_classes(61, 5, 2 + (kind[1] == "u"))
+    )
     model = BackpropClassifier(
         activation="tanh", loss=loss, dtype="float64", engine=engine_name, **SMALL
     ).fit(X, y)
@@ -311,7 +313,11 @@ def test_validation_score_is_the_score(loss):
     """A fit that holds out a share scores it as `score` would."""
     X, y = draw(loss)
     model = BackpropRegressor(
-        loss, early_stopping=True, validation_fraction=0.3, dtype="float64", **{**SMALL, "max_iter": 1}
+        loss,
+        early_stopping=True,
+        validation_fraction=0.3,
+        dtype="float64",
+        **{**SMALL, "max_iter": 1},
     ).fit(X, y)
     from sklearn.model_selection import train_test_split
 
@@ -441,9 +447,7 @@ def test_search_over_a_setting_and_over_objects(engine_name):
     objects = [Huber(0.2), "absolute_error", Quantile(0.5), Huber(1.0), Huber(5.0)]
     again = GridSearchCV(model, {"loss": objects}, cv=2, error_score="raise").fit(X, y)
     scores = search.cv_results_["mean_test_score"]
-    np.testing.assert_array_equal(
-        again.cv_results_["mean_test_score"][[0, 3, 4]], scores
-    )
+    np.testing.assert_array_equal(again.cv_results_["mean_test_score"][[0, 3, 4]], scores)
 
 
 def test_other_settings_compile_nothing_anew():
