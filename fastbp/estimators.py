@@ -218,8 +218,8 @@ def _float64(given):
 class BackpropClassifier(ClassifierMixin, _BaseBackprop):
     """Neural network classifier, trained by backpropagation in compiled code.
 
-    Minimises the log loss, or another, by stochastic gradient descent, Adam or L-BFGS. Parameters, methods and
-    fitted attributes are those of :class:`~sklearn.neural_network.MLPClassifier`; with
+    Minimises the log loss, or another, by stochastic gradient descent, Adam or L-BFGS. Parameters,
+    methods and fitted attributes are those of :class:`~sklearn.neural_network.MLPClassifier`; with
     ``dtype=None`` and the same `random_state` a run reproduces it.
 
     Parameters
@@ -557,7 +557,8 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
 class BackpropRegressor(RegressorMixin, _BaseBackprop):
     """Neural network regressor, trained by backpropagation in compiled code.
 
-    Minimises the squared error, or another loss, by stochastic gradient descent, Adam or L-BFGS. Parameters, methods and fitted attributes are those of
+    Minimises the squared error, or another loss, by stochastic gradient descent, Adam or L-BFGS.
+    Parameters, methods and fitted attributes are those of
     :class:`~sklearn.neural_network.MLPRegressor`; with ``dtype=None`` and the same `random_state`
     a run reproduces it (except for 'lbfgs' with several outputs, where scikit-learn's gradient
     does not belong to its loss).

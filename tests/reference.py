@@ -18,6 +18,7 @@ from scipy import optimize, sparse, special
 FLOAT64_TOLERANCE = 1e-10
 FLOAT32_LOSS_TOLERANCE = 5e-5
 
+
 def normal_density(z):
     """Density of the standard normal distribution."""
     return np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
@@ -126,9 +127,11 @@ def smooth(targets, smoothing):
 def smoothed_log_loss(smoothing):
     """Cross-entropy of smoothed one-hot targets."""
     return (
-        lambda y, s: -(
-            smooth(one_hot(y, s.shape[1]), smoothing) * special.log_softmax(s, axis=1)
-        ).sum(axis=1),
+        lambda y, s: (
+            -(smooth(one_hot(y, s.shape[1]), smoothing) * special.log_softmax(s, axis=1)).sum(
+                axis=1
+            )
+        ),
         lambda y, s: special.softmax(s, axis=1) - smooth(one_hot(y, s.shape[1]), smoothing),
         False,
     )

@@ -142,7 +142,7 @@ def check_against_reference(engine, sizes, dtype, *, solver, n_epochs=10, batch_
 
 
 def list_trainings():
-    """Yield (activation, loss, solver, density, weighted, dtype): the newer pairs once per dtype."""
+    """Yield (activation, loss, solver, density, weighted, dtype); newer pairs once per dtype."""
     ways = list(itertools.product(SOLVERS, [None, 0.3], [False, True]))
     pairs = list(itertools.product(ACTIVATIONS, LOSSES))
     for number, (activation, loss) in enumerate(pairs):
@@ -601,6 +601,7 @@ def test_one_call_equals_many(engine):
 
 # --- the loss and its gradient --------------------------------------------------------------------
 
+
 def list_gradients():
     """Yield (activation, loss, n_outputs, kind): all of both dense, the classic in every kind."""
     for activation, loss in itertools.product(ACTIVATIONS, LOSSES):
@@ -717,10 +718,22 @@ def test_extreme_scores_have_a_finite_loss(engine, loss, dtype):
 # --- threads --------------------------------------------------------------------------------------
 
 THREAD_CASES = [
-    *[dict(sizes=(20, 33, N_OUTPUTS[loss]), loss=loss, batch_size=64, n_samples=150,
-           activation="gelu") for loss in LOSSES if loss not in CLASSIC_LOSSES],
-    *[dict(sizes=(20, 33, 2), activation=activation, batch_size=64, n_samples=150)
-      for activation in ACTIVATIONS if activation not in CLASSIC_ACTIVATIONS],
+    *[
+        dict(
+            sizes=(20, 33, N_OUTPUTS[loss]),
+            loss=loss,
+            batch_size=64,
+            n_samples=150,
+            activation="gelu",
+        )
+        for loss in LOSSES
+        if loss not in CLASSIC_LOSSES
+    ],
+    *[
+        dict(sizes=(20, 33, 2), activation=activation, batch_size=64, n_samples=150)
+        for activation in ACTIVATIONS
+        if activation not in CLASSIC_ACTIVATIONS
+    ],
     dict(sizes=(6, 9, 2), batch_size=1, n_samples=40),
     dict(sizes=(6, 9, 2), batch_size=13, n_samples=60),
     dict(sizes=(4, 10, 3), batch_size=32, n_samples=150, loss="log_loss", weighted=True),
@@ -919,7 +932,9 @@ def test_transforms(forced_engine, name, n_outputs, dtype):
         -np.logaddexp(0, -scores.astype(np.longdouble))
     )  # fmt: skip
     np.testing.assert_allclose(
-        whole, expected.astype(np.float64), rtol=8 * eps,
+        whole,
+        expected.astype(np.float64),
+        rtol=8 * eps,
         atol={"soft": 4, "cumu": 40 * n_outputs}.get(name.lstrip("log_")[:4], 0) * eps,
     )
     order = rng.permutation(41)
@@ -1006,7 +1021,7 @@ def exact_activation(name, x):
     if name == "gelu":  # erfc at the rounded argument, and along its slope to the exact one
         exact = -x / np.sqrt(np.longdouble(2))
         near = exact.astype(np.float64)
-        slope = -2 / np.sqrt(np.longdouble(np.pi)) * np.exp(-near.astype(np.longdouble) ** 2)
+        slope = -2 / np.sqrt(np.longdouble(np.pi)) * np.exp(-(near.astype(np.longdouble) ** 2))
         return x * (np.vectorize(math.erfc)(near) + slope * (exact - near)) / 2
     return {
         "elu": np.where(x > 0, x, np.expm1(np.minimum(x, 0))),

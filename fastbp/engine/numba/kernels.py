@@ -308,9 +308,7 @@ def _compile_loss(kernel, row):
             value = kernel.loop(row_value_without_hyper, FORMULA=value)
             gradient = kernel.loop(row_gradient_without_hyper, FORMULA=gradient)
         as_target = njit(class_code if row.target == "class" else number)
-        kernel.add(
-            loss_of_rows, *signature, VALUE=value, DERIVATIVE=gradient, AS_TARGET=as_target
-        )
+        kernel.add(loss_of_rows, *signature, VALUE=value, DERIVATIVE=gradient, AS_TARGET=as_target)
         kernel.addresses["loss"] = kernel.addresses["loss_of_rows"]
         return
 
