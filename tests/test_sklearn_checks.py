@@ -11,6 +11,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
 
 from fastbp import BackpropClassifier, BackpropRegressor
+from fastbp.losses import Gamma, Huber, LogLoss
 
 ESTIMATORS = [BackpropClassifier, BackpropRegressor]
 PEERS = {BackpropClassifier: MLPClassifier, BackpropRegressor: MLPRegressor}
@@ -50,6 +51,19 @@ def run(check, estimator):
     ]
 )
 def test_checks_in_float64(estimator, check):
+    run(check, estimator)
+
+
+@parametrize_with_checks(
+    [
+        BackpropRegressor(Huber(), activation="gelu", dtype="float64"),
+        BackpropRegressor(Gamma(), activation="elu", dtype="float64"),
+        BackpropRegressor("quantile", init="he", dtype="float64"),
+        BackpropClassifier(loss=LogLoss(label_smoothing=0.1), activation="selu", dtype="float64"),
+        BackpropClassifier(loss="focal", activation="mish", dtype="float64"),
+    ]
+)
+def test_checks_with_other_losses(estimator, check):
     run(check, estimator)
 
 

@@ -88,6 +88,8 @@ def test_tables_import_no_arrays(name):
         modules += [node.module] if isinstance(node, ast.ImportFrom) else []
         assert {module.split(".")[0] for module in modules} <= {
             "math",
+            "numbers",
+            "itertools",
             "dataclasses",
             "itertools",
             "numbers",
