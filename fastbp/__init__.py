@@ -7,6 +7,7 @@ and chooses no engine: that happens at the first fit.
 from fastbp.activations import Activation
 from fastbp.estimators import BackpropClassifier, BackpropRegressor
 from fastbp.losses import Loss
+from fastbp.persistence import load, save
 from fastbp.versions import __version__, show_versions
 
 __all__ = [
@@ -15,5 +16,7 @@ __all__ = [
     "BackpropRegressor",
     "Loss",
     "__version__",
+    "load",
+    "save",
     "show_versions",
 ]

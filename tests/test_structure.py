@@ -16,10 +16,10 @@ PACKAGE = Path(fastbp.__file__).parent
 # not named here is a leaf: it may import all of these, and nobody may import it but the package's
 # own list of names.
 FLOORS = [
-    {"engine", "engine.copies", "descriptions"},
+    {"engine", "engine.copies", "descriptions", "safetensors"},
     {"activations", "losses", "optimizers", "schedules"},
     {"callbacks", "parallel", "network", "randomness"},
-    {"_parameters", "scoring"},
+    {"_parameters", "scoring", "versions"},
     {"_validation"},
     {"training"},
     {"lbfgs"},
