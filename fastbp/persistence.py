@@ -282,6 +282,7 @@ def _decode(node, arrays):
     if isinstance(node, list):
         return [_decode(item, arrays) for item in node]
     if isinstance(node, dict):
+        require(len(node) == 1, f"a value is of {len(node)} kinds")
         ((kind, content),) = node.items()
         require(kind in _READERS, f"it holds an unknown kind of value, {kind!r}")
         return _READERS[kind](content, arrays)
