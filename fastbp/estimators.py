@@ -54,6 +54,7 @@ from fastbp.randomness import own_stream
 from fastbp.scaling import measure, standardize
 from fastbp.scoring import Scorer, Validation, default_score, find_scorer
 from fastbp.training import HISTORY, Problem, Progress, train_stochastic
+from fastbp.versions import __version__, refuse_newer
 
 
 def _partial_fit_exists(estimator):
@@ -332,6 +333,17 @@ class _BaseBackprop(CallbackSupportMixin, BaseEstimator):
 
     def __sklearn_is_fitted__(self):
         return "coefs_" in vars(self)
+
+    def __getstate__(self):
+        return {**super().__getstate__(), "_fastbp_version": __version__}
+
+    def __setstate__(self, state):
+        """Take the state of a pickle or copy; one of a newer fastbp would go wrong later."""
+        state = dict(state)
+        refuse_newer(
+            state.pop("_fastbp_version", __version__), f"This pickled {type(self).__name__}"
+        )
+        super().__setstate__(state)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

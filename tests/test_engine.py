@@ -524,6 +524,24 @@ def test_shuffling_is_numpys(engine, kind, n_samples):
     assert_same_state(random_state, expected_state)
 
 
+@pytest.mark.parametrize("name", ["MT19937", "PCG64", "Philox", "SFC64"])
+def test_a_bit_generator_is_drawn_from_directly(engine, name):
+    problem = draw_problem((3, 2, 1), n_samples=300)
+    bits, twin = (getattr(np.random, name)(3) for _ in range(2))
+    order, expected = np.arange(300), np.arange(300)
+    with closing(open_session(engine, problem)) as session:
+        session.set_optimizer(OPTIMIZERS["sgd"], HYPERPARAMETERS["sgd"])
+        session.train(
+            problem.X, problem.targets, None, order, shuffle=bits, batch_size=16, alpha=0.0,
+            learning_rate=0.001, n_epochs=3, losses=np.zeros(3),
+        )  # fmt: skip
+    twin = np.random.RandomState(twin)
+    for _ in range(3):
+        twin.shuffle(expected)
+    np.testing.assert_array_equal(order, expected)
+    assert_same_state(np.random.RandomState(bits), twin)
+
+
 def test_the_global_generator_is_advanced(engine):
     problem = draw_problem((3, 2, 1))
     before = np.random.get_state()
