@@ -204,6 +204,8 @@ class Session:
         hyper = np.zeros(kernels.N_HYPER)
         for i, name in enumerate(optimizer.hyperparameters):
             hyper[i] = float(hyperparameters[name])
+            if hyper[i] > 0:  # an epsilon that vanishes in the dtype would divide 0 by 0
+                hyper[i] = max(hyper[i], np.finfo(self.dtype).tiny)
         self.optimizer = SimpleNamespace(
             row=optimizer,
             addresses=np.array([loops["prepare"], loops["update"]], np.int64),
@@ -295,6 +297,9 @@ class Session:
         self.network.params[:] = params
         n_samples = X.shape[0]
         data = describe_data(X, self.network, targets, sample_weight, None, self.n_targets)
+        total = n_samples if sample_weight is None else sample_weight.sum(dtype=np.float64)
+        if not total > 0:
+            raise ValueError(f"the weights of {n_samples} samples sum to {total}")
         if n_samples > len(self.buffers.row_loss) and not self.progress.part.size:
             part = np.zeros(len(params), self.dtype)
             self.progress = self.progress._replace(part=part)
