@@ -13,6 +13,7 @@ import selectors
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from collections import Counter
@@ -86,10 +87,11 @@ class Worker:
     def begin(self, first):
         """Start a process at a case."""
         self.at, self.since = first, time.monotonic()
+        self.errors = tempfile.TemporaryFile()  # a pipe that nobody reads would fill up
         self.process = subprocess.Popen(
             [sys.executable, "-m", self.module, "--engine", self.engine_name, "--worker",
              str(first), str(self.end)],
-            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            cwd=ROOT, stdout=subprocess.PIPE, stderr=self.errors,
         )  # fmt: skip
         os.set_blocking(self.process.stdout.fileno(), False)
         self.rest = b""
@@ -126,8 +128,10 @@ def supervise(module, description, arguments):
         selector.unregister(worker.process.stdout)
         worker.process.stdout.close()
         if worker.at < worker.end:
-            errors = worker.process.stderr.read().decode(errors="replace").strip().splitlines()
-            fail(worker.at, f"{text} {' | '.join(errors[:6])}"[:700])
+            worker.errors.seek(0)
+            errors = worker.errors.read().decode(errors="replace")
+            errors = [line for line in errors.splitlines() if "Warning" not in line][-12:]
+            fail(worker.at, f"{text} {' | '.join(errors)}"[:900])
             if worker.at + 1 < worker.end:
                 worker.begin(worker.at + 1)
                 selector.register(worker.process.stdout, selectors.EVENT_READ, worker)

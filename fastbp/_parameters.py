@@ -20,6 +20,9 @@ class InvalidParameterError(ValueError, TypeError):
     """A constructor parameter has a value or a type that is not allowed (as in scikit-learn)."""
 
 
+LARGEST = float(np.finfo(np.float64).max)  # Python's integers go on; the engines' numbers do not
+
+
 def _one_of(*names):
     listed = ", ".join(repr(name) for name in sorted(names))
     return lambda value: isinstance(value, str) and value in names, f"a str among {{{listed}}}"
@@ -32,6 +35,7 @@ def _number(kind, left, low, high, right):
         return (
             isinstance(value, kind)
             and not isinstance(value, bool)
+            and value <= LARGEST
             and (value >= low if left == "[" else value > low)
             and (value <= high if right == "]" else value < high)
         )

@@ -40,6 +40,13 @@ def split_off_validation(problem, fraction, random_state):
             "The validation set is too small. Increase 'validation_fraction' or the size of your "
             "dataset."
         )
+    if problem.sample_weight is not None:
+        for part, name in ((train, "training"), (held_out, "validation")):
+            if not problem.sample_weight[part].any():
+                raise ValueError(
+                    f"All samples in the {name} set have weight 0. Change 'validation_fraction' or "
+                    "'random_state', or leave out samples of weight 0."
+                )
     return train.astype(np.int64, copy=False), Validation(_select(problem, held_out))
 
 
