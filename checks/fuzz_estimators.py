@@ -8,7 +8,6 @@ name in a table is drawn without a word here.
 """
 
 import ast
-import os
 import re
 import warnings
 
@@ -16,7 +15,7 @@ import numpy as np
 from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning, DataConversionWarning
 
-from checks.workers import run
+from checks.workers import limited_memory, run
 from fastbp import BackpropClassifier, BackpropRegressor
 
 EXPECTED = (ValueError, TypeError)  # InvalidParameterError is both
@@ -303,19 +302,8 @@ def check_fitted(model, X):
         raise AssertionError("probabilities do not sum to 1")
 
 
-def limit_memory():
-    """Let layers that no memory holds be refused by the system, not by the kernel's killer."""
-    if os.name == "posix":
-        import resource
-
-        soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-        if soft == resource.RLIM_INFINITY:
-            resource.setrlimit(resource.RLIMIT_AS, (6 << 30, hard))
-
-
 def run_case(number, engine_name):
     """One estimator, up to three calls; returns what kind of case it was."""
-    limit_memory()
     rng = np.random.default_rng(number)
     kind = [BackpropClassifier, BackpropRegressor][rng.integers(2)]
     with warnings.catch_warnings():
@@ -360,4 +348,4 @@ def check_fitted_still(model, X, rng):
 
 
 if __name__ == "__main__":
-    run("checks.fuzz_estimators", run_case, __doc__, 10_000)
+    run("checks.fuzz_estimators", run_case, __doc__, 10_000, limited_memory)

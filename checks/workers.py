@@ -17,6 +17,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
+from contextlib import contextmanager, nullcontext
 
 from checks import ROOT
 from checks.figures import Figures
@@ -35,7 +36,7 @@ def parse_arguments(description, n):
     return parser.parse_args()
 
 
-def run(module, run_case, description, n):
+def run(module, run_case, description, n, limit=nullcontext):
     """Be the program: the parent of workers, a worker, or one case.
 
     Parameters
@@ -48,15 +49,35 @@ def run(module, run_case, description, n):
     description : str
     n : int
         Cases by default.
+    limit : context manager
+        What cases run within.
     """
     arguments = parse_arguments(description, n)
     if arguments.only is not None:
         faulthandler.enable()
-        print(run_case(arguments.only, arguments.engine))
+        with limit():
+            print(run_case(arguments.only, arguments.engine))
     elif arguments.worker:
-        work(run_case, arguments.engine, *arguments.worker)
+        with limit():
+            work(run_case, arguments.engine, *arguments.worker)
     else:
         supervise(module, description, arguments)
+
+
+@contextmanager
+def limited_memory(most_bytes=6 << 30):
+    """Within it the system refuses what no memory holds, before its killer wakes up."""
+    if os.name != "posix":
+        yield
+        return
+    import resource
+
+    before, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (most_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (before, hard))
 
 
 def work(run_case, engine_name, first, end):

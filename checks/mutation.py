@@ -1,0 +1,107 @@
+"""Mutation check: each fault of `checks.faults`, alone, must make the test suite fail.
+
+The checkout is copied and built once; a fault is put into a copy of that, native code is built
+again (without optimisation, with bounds checks), the tests named by the fault run, and if they pass
+the whole suite.  A test run that dies or does not end has noticed the fault too.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from checks.faults import FAULTS
+from checks.figures import Figures
+from checks.sanitize import build, copy_checkout
+
+TARGETED_S, WHOLE_S = 400, 1800
+ENVIRONMENT = os.environ | {"FASTBP_DEBUG": "1", "OMP_NUM_THREADS": "2"}
+
+
+def apply(fault, folder):
+    """Put a fault into a copy of the checkout."""
+    path = folder / fault.path
+    parts = path.read_text(encoding="utf-8").split(fault.old)
+    if len(parts) - 1 <= fault.nth:
+        raise LookupError(f"{fault.path} no longer holds: {fault.old}")
+    before = fault.old.join(parts[: fault.nth + 1])
+    after = fault.old.join(parts[fault.nth + 1 :])
+    path.write_text(before + fault.new + after, encoding="utf-8")
+
+
+def run_tests(folder, tests, timeout_s):
+    """Return how a test run noticed the fault, or "" if it passed."""
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
+    environment = ENVIRONMENT | {"PYTHONPATH": str(folder)}
+    try:
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, check=False,
+            timeout=timeout_s,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return "does not end"
+    if done.returncode == 0:
+        return ""
+    failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    if not failed:
+        last = (done.stdout + done.stderr).strip().splitlines()[-1:]
+        return f"exit code {done.returncode} {' '.join(last)}"[:100]
+    return failed[0].split(" ")[1].rsplit("/", 1)[-1][:100]
+
+
+def try_fault(fault, built, *, targeted_only=False):
+    """Return (how it was noticed or "", seconds)."""
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "checkout"
+        shutil.copytree(built, folder)
+        apply(fault, folder)
+        if "native" in fault.path:
+            build(folder, ENVIRONMENT)
+        noticed = run_tests(folder, fault.tests, TARGETED_S)
+        if not noticed and not targeted_only:
+            noticed = run_tests(folder, (), WHOLE_S)
+    return noticed, time.monotonic() - begun
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--only", type=int, nargs="+", help="numbers of faults")
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--list", action="store_true", help="print the faults and end")
+    parser.add_argument("--targeted-only", action="store_true", help="without the whole suite")
+    arguments = parser.parse_args()
+    chosen = list(enumerate(FAULTS)) if arguments.only is None else [
+        (number, FAULTS[number]) for number in arguments.only
+    ]  # fmt: skip
+    if arguments.list:
+        for number, fault in chosen:
+            print(f"{number:>3} {fault.path}: {fault.what}")
+        return
+    figures = Figures(f"mutation: {len(chosen)} faults")
+    with tempfile.TemporaryDirectory() as place:
+        built = Path(place)
+        copy_checkout(built)
+        build(built, ENVIRONMENT)
+
+        def work(item):
+            number, fault = item
+            noticed, seconds = try_fault(fault, built, targeted_only=arguments.targeted_only)
+            mark = "killed  " if noticed else "SURVIVED"
+            print(f"{number:>3} {mark} {seconds:4.0f} s  {fault.what}: {noticed}", flush=True)
+            return bool(noticed)
+
+        with ThreadPoolExecutor(arguments.jobs) as pool:
+            killed = sum(pool.map(work, chosen))
+    figures.add("faults", len(chosen), least=40 if arguments.only is None else 1)
+    figures.add("faults killed", 100.0 * killed / len(chosen), least=95.0, unit="%")
+    figures.finish()
+
+
+if __name__ == "__main__":
+    main()
