@@ -14,6 +14,7 @@ import threading
 import warnings
 import weakref
 from contextlib import contextmanager
+from functools import cache
 
 import numpy as np
 from problems import draw_classes, draw_regression
@@ -173,6 +174,7 @@ def fail_each_allocation(fit, work):
     """
     engine = get_engine()
     expected, n_failed, defects = describe(fit()), 0, []
+    work()
     while True:
         engine.fail_allocation(n_failed)
         try:
@@ -193,7 +195,7 @@ def fail_each_allocation(fit, work):
 
 
 def list_memory_jobs():
-    """Name, fit to compare, work in which allocations fail."""
+    """List (name, fit to compare, work in which allocations fail)."""
     X, y = draw_classes(40, 6, 3)
     S = sparse.csr_array(X * (X > 0))
     Z, t = draw_regression(40, 6)
@@ -213,11 +215,12 @@ def list_memory_jobs():
             BackpropRegressor, Z, t, early_stopping=True, validation_fraction=0.3
         ),
     }
-    fitted = jobs["adam"]()
-    for name, fit in jobs.items():
-        yield name, fit, fit
-    yield "predict", jobs["adam"], lambda: fitted.predict_proba(np.tile(X, (20, 1)))
-    yield "partial_fit", jobs["adam"], lambda: fitted.partial_fit(X, y)
+    fitted = cache(jobs["adam"])
+    return [
+        *[(name, fit, fit) for name, fit in jobs.items()],
+        ("predict", jobs["adam"], lambda: fitted().predict_proba(np.tile(X, (20, 1)))),
+        ("partial_fit", jobs["adam"], lambda: fitted().partial_fit(X, y)),
+    ]
 
 
 UNDER_LIMIT = """

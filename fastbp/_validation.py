@@ -209,9 +209,18 @@ def check_labels(estimator, y, n_samples):
 
 def find_classes(labels):
     """Return the sorted classes of validated labels, or of partial_fit's `classes`."""
-    if type(labels) is np.ndarray and labels.dtype.kind in "iub":
-        return np.unique(labels)
+    numbers = labels if type(labels) is np.ndarray else np.asarray(labels)
+    if numbers.ndim == 1 and numbers.dtype.kind in "iub" and len(numbers):
+        return _sorted_values(numbers)
     return unique_labels(labels)
+
+
+def _sorted_values(numbers):
+    """As `np.unique`, by sorting: the hash table that NumPy 2.3 and later use there aborts a process
+    that ends while a daemon thread is in it (before Python 3.14).
+    """
+    numbers = np.sort(numbers)
+    return numbers[np.append(True, numbers[1:] != numbers[:-1])]
 
 
 def kind_of_target(estimator, is_multilabel, classes):
@@ -255,7 +264,7 @@ def encode_labels(y, classes, dtype, *, complete):
     codes = np.searchsorted(classes, y) if comparable else np.zeros(len(y), np.intp)
     np.minimum(codes, len(classes) - 1, out=codes)
     known = comparable and (classes[codes] == y).all()
-    if complete and not (known and len(np.unique(codes)) == len(classes)):
+    if complete and not (known and len(_sorted_values(codes)) == len(classes)):
         raise ValueError(
             "warm_start can only be used where `y` has the same classes as in the previous call "
             f"to fit. Previously got {classes}, `y` has {find_classes(y)}"
