@@ -1,4 +1,4 @@
-"""What a check prints: one line per figure, with its bound, and a last line that says how it went."""
+"""What a check prints: a line per figure, with its bound, and a last line with the verdict."""
 
 import sys
 
@@ -27,7 +27,9 @@ class Figures:
         """Print one line."""
         self.failed += not passed
         mark = "    " if passed else "FAIL"
-        print(f"{mark} {name:<58} {shown:>14}  {f'({bound})' if bound else ''}".rstrip(), flush=True)
+        print(
+            f"{mark} {name:<58} {shown:>14}  {f'({bound})' if bound else ''}".rstrip(), flush=True
+        )
 
     def finish(self):
         """Print the verdict and end the program."""

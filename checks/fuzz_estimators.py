@@ -128,8 +128,23 @@ def draw_X(rng):
     elif kind == "bad":
         X[rng.integers(n), rng.integers(d)] = rng.choice([np.nan, np.inf, -np.inf])
     X = X.astype([np.float64, np.float64, np.float32, np.float16, np.int64][rng.integers(5)])
-    form = rng.choice(["array"] * 9 + ["columns", "strided", "list", "frame", "read only", "CSR",
-                                       "CSR", "CSC", "COO", "malformed", "object", "empty"])
+    form = rng.choice(
+        ["array"] * 9
+        + [
+            "columns",
+            "strided",
+            "list",
+            "frame",
+            "read only",
+            "CSR",
+            "CSR",
+            "CSC",
+            "COO",
+            "malformed",
+            "object",
+            "empty",
+        ]
+    )
     if form == "columns":
         return np.asfortranarray(X)
     if form == "strided":
@@ -179,7 +194,9 @@ def draw_y(rng, kind, n):
     if kind is BackpropRegressor:
         y = rng.standard_normal((n, int(rng.choice([1, 1, 1, 2, 9]))))
         y = y[:, 0] if y.shape[1] == 1 else y
-        scale = rng.choice(["usual"] * 6 + ["counts", "huge", "1e30", "constant", "bad", "integers"])
+        scale = rng.choice(
+            ["usual"] * 6 + ["counts", "huge", "1e30", "constant", "bad", "integers"]
+        )
         if scale == "counts":
             y = np.floor(np.abs(3 * y))
         elif scale == "huge":
@@ -194,8 +211,20 @@ def draw_y(rng, kind, n):
             y = (100 * y).astype(np.int32)
         return y.astype(np.float32) if rng.random() < 0.2 and scale != "huge" else y
     labels = rng.integers(0, int(rng.choice([2, 2, 3, 5])), n)
-    form = rng.choice(["integers"] * 8 + ["names", "bool", "floats", "indicators", "sparse",
-                                          "malformed", "one class", "far apart", "mixed"])
+    form = rng.choice(
+        ["integers"] * 8
+        + [
+            "names",
+            "bool",
+            "floats",
+            "indicators",
+            "sparse",
+            "malformed",
+            "one class",
+            "far apart",
+            "mixed",
+        ]
+    )
     if form == "names":
         return np.array(["a", "bb", "ccc", "d", "e"])[labels]
     if form == "bool":
@@ -246,7 +275,9 @@ def freeze(value):
         return tuple(part.tobytes() for part in vars(value).values() if hasattr(part, "tobytes"))
     if hasattr(value, "to_numpy"):
         value = value.to_numpy()
-    return value.tobytes() if isinstance(value, np.ndarray) and value.dtype != object else repr(value)
+    return (
+        value.tobytes() if isinstance(value, np.ndarray) and value.dtype != object else repr(value)
+    )
 
 
 def call(model, method, *arguments):

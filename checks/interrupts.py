@@ -36,14 +36,26 @@ def draw_jobs():
     yield "digits size", 0.5, BackpropClassifier(**LONG), (X, y)
     yield "two threads", 0.5, BackpropClassifier((256, 256), n_threads=2, **LONG), (X, y)
     yield "early stopping", 0.5, BackpropClassifier(early_stopping=True, **LONG), (X, y)
-    yield "batches of one", 0.5, BackpropClassifier(batch_size=1, solver="sgd",
-                                                    learning_rate_init=1e-4, **LONG), (X, y)
+    yield (
+        "batches of one",
+        0.5,
+        BackpropClassifier(batch_size=1, solver="sgd", learning_rate_init=1e-4, **LONG),
+        (X, y),
+    )
     yield "sparse", 0.5, BackpropClassifier((50,), **LONG), (rows, kinds)
     yield "large", 0.5, BackpropClassifier(big, **LONG), (large, digits)
-    yield "lbfgs", 0.5, BackpropRegressor(hidden_layer_sizes=big, solver="lbfgs", max_fun=10**8,
-                                          **LONG), (wide, target)
-    yield "one batch of 60 000 rows", 3.0, BackpropClassifier(big, batch_size=60_000,
-                                                              **LONG), (large, digits)
+    yield (
+        "lbfgs",
+        0.5,
+        BackpropRegressor(hidden_layer_sizes=big, solver="lbfgs", max_fun=10**8, **LONG),
+        (wide, target),
+    )
+    yield (
+        "one batch of 60 000 rows",
+        3.0,
+        BackpropClassifier(big, batch_size=60_000, **LONG),
+        (large, digits),
+    )
     yield "numba engine", 0.5, BackpropClassifier(engine="numba", **LONG), (X, y)
 
 

@@ -13,7 +13,7 @@ import sys
 import threading
 import warnings
 import weakref
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 
 import numpy as np
@@ -99,10 +99,8 @@ def fit_interrupted():
 def join_uninterrupted(timer):
     """Wait for a timer; its interrupt may come while we do."""
     while timer.is_alive():
-        try:
+        with suppress(KeyboardInterrupt):
             timer.join()
-        except KeyboardInterrupt:
-            pass
 
 
 KINDS = {
@@ -280,7 +278,9 @@ def main():
             for kind in KINDS:
                 grown, threads, files = repeat(kind, arguments.fits)
                 name = f"{kind}, threads: {n_threads}"
-                figures.add(f"{name}: RSS grown in the second half", grown / MEGABYTE, 1.0, unit="MB")
+                figures.add(
+                    f"{name}: RSS grown in the second half", grown / MEGABYTE, 1.0, unit="MB"
+                )
                 figures.add(f"{name}: threads left", threads, most=0)
                 figures.add(f"{name}: files left", files, most=0)
     for kind in KINDS:
@@ -291,8 +291,12 @@ def main():
                 for name, fit, work in list_memory_jobs():
                     n_failed, defects = fail_each_allocation(fit, work)
                     print("\n".join(defects), end="")
-                    figures.add(f"{name}, threads: {n_threads}: allocations failed", n_failed, least=5)
-                    figures.add(f"{name}, threads: {n_threads}: wrong outcomes", len(defects), most=0)
+                    figures.add(
+                        f"{name}, threads: {n_threads}: allocations failed", n_failed, least=5
+                    )
+                    figures.add(
+                        f"{name}, threads: {n_threads}: wrong outcomes", len(defects), most=0
+                    )
     seen = set()
     for megabytes in LIMITS_MEGABYTES:
         outcomes = fit_under_limit(megabytes * MEGABYTE)

@@ -23,17 +23,6 @@ TARGETED_S, WHOLE_S = 400, 1800
 ENVIRONMENT = os.environ | {"FASTBP_DEBUG": "1", "OMP_NUM_THREADS": "2"}
 
 
-def apply(fault, folder):
-    """Put a fault into a copy of the checkout."""
-    path = folder / fault.path
-    parts = path.read_text(encoding="utf-8").split(fault.old)
-    if len(parts) - 1 <= fault.nth:
-        raise LookupError(f"{fault.path} no longer holds: {fault.old}")
-    before = fault.old.join(parts[: fault.nth + 1])
-    after = fault.old.join(parts[fault.nth + 1 :])
-    path.write_text(before + fault.new + after, encoding="utf-8")
-
-
 def run_tests(folder, tests, timeout_s):
     """Return how a test run noticed the fault, or "" if it passed."""
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
@@ -60,7 +49,7 @@ def try_fault(fault, built, *, targeted_only=False):
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "checkout"
         shutil.copytree(built, folder)
-        apply(fault, folder)
+        fault.put_into(folder)
         if "native" in fault.path:
             build(folder, ENVIRONMENT)
         noticed = run_tests(folder, fault.tests, TARGETED_S)

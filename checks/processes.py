@@ -141,7 +141,7 @@ PROGRAMS = {
     """,
     **{
         f"exit in a daemon's fit: {how}, {kind}": f"""
-        {'force_threads(3)' if kind == 'threads: 3' else ''}
+        {"force_threads(3)" if kind == "threads: 3" else ""}
         start_endless({settings})
         {code}
         """
@@ -230,7 +230,8 @@ def main():
     }
     jobs |= {name: lambda body=body: run_program(body) for name, body in PROGRAMS.items()}
     jobs |= {
-        f"{name} in a fit": lambda name=name: kill_in_a_fit(getattr(signal, name)) for name in SIGNALS
+        f"{name} in a fit": lambda name=name: kill_in_a_fit(getattr(signal, name))
+        for name in SIGNALS
     }
     n_runs = n_wrong = 0
     for name, job in jobs.items():

@@ -23,6 +23,7 @@ import tempfile
 from pathlib import Path
 
 from checks import ROOT
+from checks.faults import FAULTS
 from checks.figures import Figures
 
 OURS = re.compile(r"engine\.cpython|fastbp/engine/native|\bfb_\w+")
@@ -113,7 +114,7 @@ def run(folder, environment, command, figures, name, timeout_s):
         print("\n".join(tail[-30:]))
 
 
-def check(kind, figures, n_fuzz):
+def check(kind, figures, n_fuzz, fault):
     """Build, run, and count the reports of one kind of instrument."""
     settings = SETTINGS[kind]
     library = settings.get("library")
@@ -129,6 +130,8 @@ def check(kind, figures, n_fuzz):
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         copy_checkout(folder)
+        if fault is not None:
+            FAULTS[fault].put_into(folder)
         switches = {name: value for name, value in settings.items() if name.startswith("FASTBP")}
         build(folder, os.environ | switches)
         environment = os.environ | settings["options"]
@@ -137,10 +140,16 @@ def check(kind, figures, n_fuzz):
                 environment[name] += f":log_path={folder / 'report'}"
         if library:
             environment["LD_PRELOAD"] = str(path)
-        environment["PYTHONPATH"] = str(folder)
+        environment["PYTHONPATH"] = str(folder)  # before any installed fastbp
         python = [sys.executable]
         if kind == "thread" and shutil.which("setarch"):  # it needs its own place in memory
             python = ["setarch", os.uname().machine, "-R", *python]
+        where = [*python, "-c", "import fastbp.engine.native.engine as e; print(e.__file__)"]
+        done = subprocess.run(where, env=environment, capture_output=True, text=True, check=False)
+        found = done.stdout.strip()
+        figures.require(
+            f"{kind}: the copy is what runs", found.startswith(str(folder)), done.stderr
+        )
         tests = [*python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *settings["tests"]]
         run(folder, environment, tests, figures, f"{kind}: tests pass", 3000)
         n = settings["fuzz"] if n_fuzz is None else n_fuzz
@@ -158,10 +167,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("kinds", nargs="*", default=list(SETTINGS), help="address, thread, debug")
     parser.add_argument("--fuzz", type=int, help="cases of the fuzzer")
+    parser.add_argument(
+        "--fault", type=int, help="put this fault of checks.faults in: does the instrument see it?"
+    )
     arguments = parser.parse_args()
     figures = Figures(f"sanitizers: {', '.join(arguments.kinds)}")
     for kind in arguments.kinds:
-        check(kind, figures, arguments.fuzz)
+        check(kind, figures, arguments.fuzz, arguments.fault)
     figures.finish()
 
 

@@ -108,7 +108,8 @@ class Worker:
     def begin(self, first):
         """Start a process at a case."""
         self.at, self.since = first, time.monotonic()
-        self.errors = tempfile.TemporaryFile()  # a pipe that nobody reads would fill up
+        # A pipe that nobody reads would fill up; the file ends with the worker.
+        self.errors = tempfile.TemporaryFile()  # noqa: SIM115
         self.process = subprocess.Popen(
             [sys.executable, "-m", self.module, "--engine", self.engine_name, "--worker",
              str(first), str(self.end)],

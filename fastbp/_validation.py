@@ -216,8 +216,10 @@ def find_classes(labels):
 
 
 def _sorted_values(numbers):
-    """As `np.unique`, by sorting: the hash table that NumPy 2.3 and later use there aborts a process
-    that ends while a daemon thread is in it (before Python 3.14).
+    """Return what `np.unique` returns, by sorting.
+
+    The hash table that NumPy 2.3 and later use there aborts a process that ends while a daemon
+    thread is in it (before Python 3.14).
     """
     numbers = np.sort(numbers)
     return numbers[np.append(True, numbers[1:] != numbers[:-1])]

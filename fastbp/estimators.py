@@ -201,7 +201,7 @@ class _BaseBackprop(BaseEstimator):
         if not np.isfinite(converted).all():
             raise ValueError(
                 f"{type(self).__name__} predicts values up to {np.abs(scores).max():.3g} in size, "
-                f"beyond the range of the {np.dtype(dtype).name} in which X came. Pass X as float64."
+                f"beyond the range of X's dtype {np.dtype(dtype).name}. Pass X as float64."
             )
         return converted
 

@@ -1,7 +1,7 @@
 """A short run of each check of trust, and the defects that they found.
 
-The checks themselves, with their figures, are commands: ``python -m checks.NAME``.  A time here only
-guards against a hang, at ten times the bound that the command has.
+The checks themselves, with their figures, are commands: ``python -m checks.NAME``.  A time here
+only guards against a hang, at ten times the bound that the command has.
 """
 
 import os
@@ -23,7 +23,8 @@ from fastbp import BackpropClassifier, BackpropRegressor
 from fastbp.engine import get_engine
 from fastbp.optimizers import OPTIMIZERS
 
-sys.path.append(str(Path(__file__).resolve().parent.parent))  # last: an installed fastbp comes first
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT))  # last: an installed fastbp comes first
 
 from checks import determinism, fuzz_engine, fuzz_estimators, memory, processes
 from checks import numbers as edges
@@ -374,8 +375,7 @@ def test_a_case_that_crashes_is_reported(tmp_path):
         "    return 'fine'\n"
         "if __name__ == '__main__': workers.run('{name}', run_case, 'Crash on purpose.', 6)\n"
     )
-    root = Path(__file__).resolve().parent.parent
-    (tmp_path / "crashing.py").write_text(program.format(root=str(root), name="crashing"))
+    (tmp_path / "crashing.py").write_text(program.format(root=str(ROOT), name="crashing"))
     done = subprocess.run(
         [sys.executable, "-m", "crashing"], capture_output=True, text=True, check=False,
         env=os.environ | {"PYTHONPATH": str(tmp_path)}, cwd=tmp_path, timeout=120,
