@@ -23,10 +23,9 @@ from fastbp import BackpropClassifier, BackpropRegressor
 from fastbp.engine import get_engine
 from fastbp.optimizers import OPTIMIZERS
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.append(str(ROOT))  # last: an installed fastbp comes first
+sys.path.append(str(Path(__file__).parents[1]))  # last: an installed fastbp comes first
 
-from checks import determinism, fuzz_engine, fuzz_estimators, memory, processes
+from checks import ROOT, determinism, fuzz_engine, fuzz_estimators, memory, processes
 from checks import numbers as edges
 from checks.interrupts import Watch, draw_jobs, interrupt
 from checks.workers import limited_memory
