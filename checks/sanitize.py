@@ -72,10 +72,16 @@ def copy_checkout(folder):
 
 def build(folder, environment):
     """Build the extension beside its sources."""
-    subprocess.run(
-        [sys.executable, "setup.py", "-q", "build_ext", "--inplace"], cwd=folder, check=True,
-        env=environment | {"FASTBP_REQUIRE_EXTENSION": "1"}, stdout=subprocess.DEVNULL,
-    )  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "setup.py", "-q", "build_ext", "--inplace"],
+        cwd=folder,
+        env=environment | {"FASTBP_REQUIRE_EXTENSION": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"the build failed:\n{done.stderr[-3000:]}")
 
 
 def list_reports(folder):
@@ -145,7 +151,9 @@ def check(kind, figures, n_fuzz, fault):
         if kind == "thread" and shutil.which("setarch"):  # it needs its own place in memory
             python = ["setarch", os.uname().machine, "-R", *python]
         where = [*python, "-c", "import fastbp.engine.native.engine as e; print(e.__file__)"]
-        done = subprocess.run(where, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            where, cwd=folder, env=environment, capture_output=True, text=True, check=False
+        )
         found = done.stdout.strip()
         figures.require(
             f"{kind}: the copy is what runs", found.startswith(str(folder)), done.stderr
