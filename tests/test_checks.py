@@ -99,19 +99,19 @@ def train(session, problem, n_epochs=2):
     return losses
 
 
-def test_training_needs_an_optimizer(compiled_engine):
+def test_training_needs_an_optimizer(engine):
     problem = draw_problem((5, 9, 2))
-    with closing(open_session(compiled_engine, problem)) as session:
+    with closing(open_session(engine, problem)) as session:
         with pytest.raises(RuntimeError, match="set_optimizer"):
             train(session, problem)
         with pytest.raises(RuntimeError, match="set_optimizer"):
             session.slots_into(np.zeros((2, len(problem.params))))
 
 
-def test_prediction_needs_a_row_for_each_sample(compiled_engine):
+def test_prediction_needs_a_row_for_each_sample(engine):
     problem = draw_problem((5, 9, 2))
     with (
-        closing(open_session(compiled_engine, problem)) as session,
+        closing(open_session(engine, problem)) as session,
         pytest.raises(ValueError, match="60 rows"),
     ):
         session.predict_into(problem.X, np.zeros((59, 2)))

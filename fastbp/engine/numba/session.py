@@ -73,6 +73,12 @@ def check_matrix(array, dtype, n_columns):
         raise ValueError(f"expected a C-contiguous {dtype} array with {n_columns} columns")
 
 
+def check_rows(X, out):
+    """Refuse an output that has not one row per sample."""
+    if X.shape[0] != out.shape[0]:
+        raise ValueError(f"X has {X.shape[0]} rows, out has {out.shape[0]}")
+
+
 def describe_data(X, network, targets=None, sample_weight=None, order=None, n_targets=0):
     """Addresses of the caller's arrays, which outlive the call."""
     dtype, n_features = network.params.dtype, int(network.sizes[0])
@@ -131,8 +137,7 @@ def predict_into(coefs, intercepts, activations, X, out, n_threads=1):
     params = np.concatenate([part.ravel() for part in parts])
     network = lay_out_network(layer_sizes, activations, params)
     check_matrix(out, coefs[0].dtype, layer_sizes[-1])
-    if X.shape[0] != out.shape[0]:
-        raise ValueError(f"X has {X.shape[0]} rows, out has {out.shape[0]}")
+    check_rows(X, out)
     if len(out):
         # Whole blocks, filled up with the first row: BLAS chooses its loops by the number of rows,
         # and a row's scores must not depend on the rows that come with it.
@@ -256,6 +261,10 @@ class Session:
     ):  # fmt: skip
         """Train for up to n_epochs epochs; arguments and result as in the compiled engine."""
         self._check_open()
+        if self.optimizer is None:
+            raise RuntimeError("this session has no optimizer yet: call set_optimizer")
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         rates = np.atleast_1d(np.asarray(learning_rate, dtype=np.float64))
         data = describe_data(X, self.network, targets, sample_weight, order, self.n_targets)
         steps, loss = self._steps(rates, alpha, batch_size), self._loss()
@@ -287,6 +296,7 @@ class Session:
         """Raw scores of X under the current parameters."""
         self._check_open()
         check_matrix(out, self.dtype, self.layer_sizes[-1])
+        check_rows(X, out)
         predict_blocks(self.network, self.buffers, describe_data(X, self.network), out)
 
     def loss_and_gradient(
@@ -322,6 +332,8 @@ class Session:
 
     def slots_into(self, slots):
         """Write the optimiser's slots into `slots`, shape (n_slots, n_params)."""
+        if self.optimizer is None:
+            raise RuntimeError("this session has no optimizer yet: call set_optimizer")
         slots[:] = self.optimizer.slots[: self.optimizer.row.n_slots]
 
 
