@@ -7,6 +7,7 @@ the whole suite.  A test run that dies or does not end has noticed the fault too
 
 import argparse
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,47 @@ from checks.figures import Figures
 from checks.sanitize import build, copy_checkout
 
 TARGETED_S, WHOLE_S = 400, 1800
+NATIVE = Path("fastbp/engine/native")
 ENVIRONMENT = os.environ | {"FASTBP_DEBUG": "1", "OMP_NUM_THREADS": "2"}
+
+
+# Read setup.py for its settings, without its setup().
+CYTHONIZE = """
+import runpy, setuptools
+setuptools.setup = lambda **settings: None
+settings = runpy.run_path("setup.py")
+from Cython.Build import cythonize
+cythonize([settings["engine"]], compiler_directives=settings["CYTHON_DIRECTIVES"], force=True)
+"""
+
+
+def build_first(folder):
+    """Build the copy; returns the compiler's command of each source, and of the link."""
+    commands = {}
+    for line in build(folder, ENVIRONMENT, "--verbose").splitlines():
+        words = shlex.split(line) if " -o " in line else []
+        if "-c" in words:
+            commands[words[words.index("-c") + 1]] = words
+        elif "-shared" in words:  # setup.py links elsewhere, and copies
+            at = words.index("-o") + 1
+            words[at] = str(NATIVE / Path(words[at]).name)
+            commands["link"] = words
+    return commands
+
+
+def build_again(folder, path, commands):
+    """Compile what a change of `path` reaches, and link."""
+    name = Path(path).name
+    if name.endswith((".pyx", ".pxi", ".pxd")):
+        jobs = [[sys.executable, "-c", CYTHONIZE], commands[str(NATIVE / "engine.c")]]
+    elif name.endswith(".c"):
+        jobs = [commands[path]]
+    elif name in ("kernels.h", "team.h", "shuffle.h"):
+        jobs = [words for source, words in commands.items() if source != "link"]
+    else:  # of the kernels' template
+        jobs = [words for source, words in commands.items() if "isa_" in source]
+    for words in [*jobs, commands["link"]]:
+        subprocess.run(words, cwd=folder, env=ENVIRONMENT, capture_output=True, check=True)
 
 
 def run_tests(folder, tests, timeout_s):
@@ -43,7 +84,7 @@ def run_tests(folder, tests, timeout_s):
     return failed[0].split(" ")[1].rsplit("/", 1)[-1][:100]
 
 
-def try_fault(fault, built, *, targeted_only=False):
+def try_fault(fault, built, commands, *, targeted_only=False):
     """Return (how it was noticed or "", seconds)."""
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as place:
@@ -51,7 +92,7 @@ def try_fault(fault, built, *, targeted_only=False):
         shutil.copytree(built, folder)
         fault.put_into(folder)
         if "native" in fault.path:
-            build(folder, ENVIRONMENT)
+            build_again(folder, fault.path, commands)
         noticed = run_tests(folder, fault.tests, TARGETED_S)
         if not noticed and not targeted_only:
             noticed = run_tests(folder, (), WHOLE_S)
@@ -76,11 +117,13 @@ def main():
     with tempfile.TemporaryDirectory() as place:
         built = Path(place)
         copy_checkout(built)
-        build(built, ENVIRONMENT)
+        commands = build_first(built)
 
         def work(item):
             number, fault = item
-            noticed, seconds = try_fault(fault, built, targeted_only=arguments.targeted_only)
+            noticed, seconds = try_fault(
+                fault, built, commands, targeted_only=arguments.targeted_only
+            )
             mark = "killed  " if noticed else "SURVIVED"
             print(f"{number:>3} {mark} {seconds:4.0f} s  {fault.what}: {noticed}", flush=True)
             return bool(noticed)

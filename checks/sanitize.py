@@ -70,10 +70,10 @@ def copy_checkout(folder):
         shutil.copy(ROOT / name, folder / name)
 
 
-def build(folder, environment):
-    """Build the extension beside its sources."""
+def build(folder, environment, verbosity="--quiet"):
+    """Build the extension beside its sources; returns what the build printed."""
     done = subprocess.run(
-        [sys.executable, "setup.py", "-q", "build_ext", "--inplace"],
+        [sys.executable, "setup.py", verbosity, "build_ext", "--inplace"],
         cwd=folder,
         env=environment | {"FASTBP_REQUIRE_EXTENSION": "1"},
         capture_output=True,
@@ -82,6 +82,7 @@ def build(folder, environment):
     )
     if done.returncode:
         raise RuntimeError(f"the build failed:\n{done.stderr[-3000:]}")
+    return done.stdout + done.stderr
 
 
 def list_reports(folder):
