@@ -108,6 +108,16 @@ def test_training_needs_an_optimizer(engine):
             session.slots_into(np.zeros((2, len(problem.params))))
 
 
+@pytest.mark.parametrize("batch_size", [1, 7, 16, 60])
+def test_minibatches_may_be_larger_than_the_session_was_told(engine, batch_size):
+    problem, results = draw_problem((5, 9, 2)), []
+    for capacity in (batch_size, 60):
+        with closing(open_session(engine, problem, batch_size=capacity)) as session:
+            session.set_optimizer(OPTIMIZERS["adam"], HYPERPARAMETERS["adam"])
+            results.append(train(session, problem))
+    np.testing.assert_allclose(*results, rtol=1e-12)
+
+
 def test_prediction_needs_a_row_for_each_sample(engine):
     problem = draw_problem((5, 9, 2))
     with (

@@ -219,6 +219,12 @@ class Session:
         )
         self.progress.counts[minibatch.T] = t
 
+    def _make_room(self, batch_rows):
+        """Get a place for the gradient of a block, where a minibatch has more than one."""
+        if batch_rows > len(self.buffers.row_loss) and not self.progress.part.size:
+            part = np.zeros(len(self.network.params), self.dtype)
+            self.progress = self.progress._replace(part=part)
+
     def _steps(self, rates, alpha, batch_size):
         """How steps are done; without an optimiser only gradients are."""
         optimizer = self.optimizer
@@ -267,6 +273,7 @@ class Session:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         rates = np.atleast_1d(np.asarray(learning_rate, dtype=np.float64))
         data = describe_data(X, self.network, targets, sample_weight, order, self.n_targets)
+        self._make_room(min(batch_size, len(data.order)))
         steps, loss = self._steps(rates, alpha, batch_size), self._loss()
         if isinstance(shuffle, np.random.BitGenerator):
             shuffle = np.random.RandomState(shuffle)  # draws from it, and leaves it advanced
@@ -310,9 +317,7 @@ class Session:
         total = n_samples if sample_weight is None else sample_weight.sum(dtype=np.float64)
         if not total > 0:
             raise ValueError(f"the weights of {n_samples} samples sum to {total}")
-        if n_samples > len(self.buffers.row_loss) and not self.progress.part.size:
-            part = np.zeros(len(params), self.dtype)
-            self.progress = self.progress._replace(part=part)
+        self._make_room(n_samples)
         steps = self._steps(np.zeros(1), 0.0, n_samples)
         steps = steps._replace(address=np.empty(0, np.int64))
         loss = self._loss(1.0 / self.layer_sizes[-1] if mean_gradient else 1.0)
