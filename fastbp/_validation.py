@@ -124,7 +124,8 @@ def _to_dtype(estimator, X, dtype, engine):
     is_sparse = scipy.sparse.issparse(X)
     values = _as_dtype(X.data if is_sparse else X, dtype)
     if not engine.all_finite(values):
-        assert_all_finite(X, estimator_name=type(estimator).__name__, input_name="X")
+        with np.errstate(invalid="ignore"):  # inf - inf in its sum is what it looks for
+            assert_all_finite(X, estimator_name=type(estimator).__name__, input_name="X")
         _raise_beyond_range(estimator, X, values)
     return _as_csr(X, values) if is_sparse else values
 
@@ -152,37 +153,49 @@ def _as_csr(X, values):
     return converted
 
 
-def _check_sparse_structure(X):
-    """Raise if the index arrays of a sparse X point outside of it (scipy does not look)."""
-    if X.format in ("csr", "csc"):
-        n_major, n_minor = X.shape if X.format == "csr" else X.shape[::-1]
-    elif X.format == "bsr":
-        n_major, n_minor = (size // block for size, block in zip(X.shape, X.blocksize, strict=True))
-    elif X.format == "coo":
-        for axis, coordinates in enumerate(X.coords):
-            _check_range(X, f"coords[{axis}]", coordinates, X.shape[axis])
+def _check_sparse_structure(matrix, name="X"):
+    """Raise if the index arrays of a sparse matrix point outside of it (scipy does not look)."""
+    if matrix.format in ("csr", "csc"):
+        n_major, n_minor = matrix.shape if matrix.format == "csr" else matrix.shape[::-1]
+    elif matrix.format == "bsr":
+        sizes = zip(matrix.shape, matrix.blocksize, strict=True)
+        n_major, n_minor = (size // block for size, block in sizes)
+    elif matrix.format == "coo":
+        for axis, coordinates in enumerate(matrix.coords):
+            if len(coordinates) != len(matrix.data):
+                raise ValueError(
+                    f"{name} is a malformed coo matrix: {len(matrix.data)} values are stored, but "
+                    f"coords[{axis}] has {len(coordinates)} indices. Build {name} anew."
+                )
+            _check_range(matrix, name, f"coords[{axis}]", coordinates, matrix.shape[axis])
         return
     else:
         return
-    indptr, stored = X.indptr, min(len(X.indices), len(X.data))
+    indptr, stored = matrix.indptr, min(len(matrix.indices), len(matrix.data))
     if len(indptr) != n_major + 1 or indptr[0] != 0 or (indptr[1:] < indptr[:-1]).any():
         raise ValueError(
-            f"X is a malformed {X.format} matrix of shape {X.shape}: indptr must hold "
-            f"{n_major + 1} values that start at 0 and never decrease. Build X anew."
+            f"{name} is a malformed {matrix.format} matrix of shape {matrix.shape}: indptr must "
+            f"hold {n_major + 1} values that start at 0 and never decrease. Build {name} anew."
         )
     if indptr[-1] > stored:
         raise ValueError(
-            f"X is a malformed {X.format} matrix: indptr ends at {indptr[-1]}, but only {stored} "
-            "values are stored. Build X anew."
+            f"{name} is a malformed {matrix.format} matrix: indptr ends at {indptr[-1]}, but only "
+            f"{stored} values are stored. Build {name} anew."
         )
-    _check_range(X, "indices", X.indices[: indptr[-1]], n_minor)
+    _check_range(matrix, name, "indices", matrix.indices[: indptr[-1]], n_minor)
 
 
-def _check_range(X, name, indices, size):
+def _check_range(matrix, name, what, indices, size):
+    if indices.dtype.kind not in "iu":
+        raise ValueError(
+            f"{name} is a malformed {matrix.format} matrix: {what} must hold integers, got "
+            f"{indices.dtype}. Build {name} anew."
+        )
     if len(indices) and (indices.min() < 0 or indices.max() >= size):
         raise ValueError(
-            f"X is a malformed {X.format} matrix of shape {X.shape}: {name} must lie in "
-            f"[0, {size}), got values in [{indices.min()}, {indices.max()}]. Build X anew."
+            f"{name} is a malformed {matrix.format} matrix of shape {matrix.shape}: {what} must "
+            f"lie in [0, {size}), got values in [{indices.min()}, {indices.max()}]. "
+            f"Build {name} anew."
         )
 
 
@@ -217,9 +230,20 @@ def check_labels(estimator, y, n_samples):
 
 def find_classes(labels):
     """Return the sorted classes of validated labels, or of partial_fit's `classes`."""
-    if type(labels) is np.ndarray and labels.dtype.kind in "iub":
-        return np.unique(labels)
+    numbers = labels if type(labels) is np.ndarray else np.asarray(labels)
+    if numbers.ndim == 1 and numbers.dtype.kind in "iub" and len(numbers):
+        return _sorted_values(numbers)
     return unique_labels(labels)
+
+
+def _sorted_values(numbers):
+    """Return what `np.unique` returns, by sorting.
+
+    The hash table that NumPy 2.3 and later use there aborts a process that ends while a daemon
+    thread is in it (before Python 3.14).
+    """
+    numbers = np.sort(numbers)
+    return numbers[np.append(True, numbers[1:] != numbers[:-1])]
 
 
 def kind_of_target(estimator, is_multilabel, classes):
@@ -263,7 +287,7 @@ def encode_labels(y, classes, dtype, *, complete):
     codes = np.searchsorted(classes, y) if comparable else np.zeros(len(y), np.intp)
     np.minimum(codes, len(classes) - 1, out=codes)
     known = comparable and (classes[codes] == y).all()
-    if complete and not (known and len(np.unique(codes)) == len(classes)):
+    if complete and not (known and len(_sorted_values(codes)) == len(classes)):
         raise ValueError(
             "warm_start can only be used where `y` has the same classes as in the previous call "
             f"to fit. Previously got {classes}, `y` has {find_classes(y)}"
@@ -333,6 +357,8 @@ def _check_y(estimator, y, n_samples):
             f"This {type(estimator).__name__} estimator requires y to be passed, but the target y "
             "is None."
         )
+    if scipy.sparse.issparse(y):
+        _check_sparse_structure(y, "y")
     y = check_array(
         y, accept_sparse="csr", ensure_2d=False, dtype=None, input_name="y", estimator=estimator
     )
@@ -384,8 +410,9 @@ def check_sample_weight(estimator, sample_weight, n_samples, dtype):
         raise ValueError(f"sample_weight must not be negative. Got {weights.min()}.")
     if not weights.any():
         raise ValueError("Sample weights must contain at least one non-zero number.")
-    converted = _as_dtype(weights, dtype)
-    if not (np.isfinite(converted.sum(dtype=np.float64)) and converted.any()):
+    converted, tiny = _as_dtype(weights, dtype), float(np.finfo(dtype).tiny)
+    # Numbers below `tiny` are 0 to the engines, and so would be 1 / sum where the sum is beyond.
+    if not (converted.max() >= tiny and converted.sum(dtype=np.float64) <= 1 / tiny):
         raise ValueError(
             f"sample_weight has values beyond the range of {np.dtype(dtype).name}. Scale the "
             "weights, or use dtype='float64'."

@@ -5,9 +5,12 @@ it clones, pickles and has parameters which a search can vary.  What it describe
 business; what its settings may be stands in the subclass's `_rules` and is checked before training.
 """
 
+import sys
 from numbers import Integral
 
 from sklearn.base import BaseEstimator
+
+LARGEST = sys.float_info.max  # Python's integers go on; the engines' numbers do not
 
 
 class InvalidParameterError(ValueError, TypeError):
@@ -21,6 +24,7 @@ def number_rule(kind, left, low, high, right):
         return (
             isinstance(value, kind)
             and not isinstance(value, bool)
+            and value <= LARGEST
             and (value >= low if left == "[" else value > low)
             and (value <= high if right == "]" else value < high)
         )

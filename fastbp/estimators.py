@@ -325,6 +325,19 @@ class _BaseBackprop(CallbackSupportMixin, BaseEstimator):
             dtype = np.float32 if given == np.float32 else np.float64
         return scores, engine, dtype
 
+    def _as_output(self, scores, dtype):
+        """Scores in the dtype of the output; an error where they are beyond its range."""
+        if scores.dtype == np.float32 or dtype == scores.dtype:
+            return scores.astype(dtype, copy=False)
+        with np.errstate(over="ignore"):
+            converted = scores.astype(dtype)
+        if not np.isfinite(converted).all():
+            raise ValueError(
+                f"{type(self).__name__} predicts values up to {np.abs(scores).max():.3g} in size, "
+                f"beyond the range of X's dtype {np.dtype(dtype).name}. Pass X as float64."
+            )
+        return converted
+
     def _prediction_dtype(self, weights, given):
         """Dtype of the arithmetic for weights and X of these dtypes (that of X @ W for None)."""
         if self.dtype is not None:
@@ -749,7 +762,7 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
             X, else float64 (``dtype=None``: as scikit-learn).
         """
         scores, engine, dtype = self._raw_scores(X)
-        scores = scores.astype(dtype, copy=False)
+        scores = self._as_output(scores, dtype)
         binary, second_is_larger = self._target_kind == "binary", scores > 0
         if binary:  # the smaller of two directly, the larger as its complement: no digits are lost
             np.negative(np.abs(scores, out=scores), out=scores)
@@ -772,7 +785,7 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
             In the order of `classes_`, with the dtype of `predict_proba`.
         """
         scores, engine, dtype = self._raw_scores(X)
-        scores = scores.astype(dtype, copy=False)
+        scores = self._as_output(scores, dtype)
         if self._target_kind == "binary":
             scores = np.hstack([-scores, scores])
         engine.transform_into(f"log_{self.out_activation_}", scores)
@@ -1136,7 +1149,7 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
             each quantile with a list of quantiles as loss.
         """
         scores, engine, dtype = self._raw_scores(X)
-        predictions = scores.astype(dtype, copy=False)
+        predictions = self._as_output(scores, dtype)
         if self.out_activation_ != "identity":
             engine.transform_into(self.out_activation_, predictions)
         if "target_scale_" in vars(self):

@@ -46,12 +46,13 @@ def split_off_validation(problem, fraction, random_state):
             "The validation set is too small. Increase 'validation_fraction' or the size of your "
             "dataset."
         )
-    weights = problem.sample_weight
-    if weights is not None and not (weights[train].any() and weights[held_out].any()):
-        raise ValueError(
-            "early_stopping drew a validation set that leaves the training or the validation part "
-            "without any weight. Drop samples of weight 0, or give X_val and y_val."
-        )
+    if problem.sample_weight is not None:
+        for part, name in ((train, "training"), (held_out, "validation")):
+            if not problem.sample_weight[part].any():
+                raise ValueError(
+                    f"All samples in the {name} set have weight 0. Change 'validation_fraction' or "
+                    "'random_state', leave out samples of weight 0, or give X_val and y_val."
+                )
     return train.astype(np.int64, copy=False), held_out.astype(np.int64, copy=False)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import scipy.sparse
 from sklearn.exceptions import ConvergenceWarning
 
+from fastbp import network
 from fastbp.callbacks import Tasks
 from fastbp.diagnosis import explain_divergence, warn_if_poor, warn_user
 from fastbp.losses import Loss
@@ -229,9 +230,32 @@ def train_stochastic(
             progress.place = None
     finally:
         session.close()
+    if not predicts_finite_scores(problem, progress.params):
+        raise ValueError(explain_divergence(problem, settings, f"epoch {progress.n_iter}"))
     if end in (LIMIT, PLATEAU) and not incremental:
         curve, stalled = progress.loss_curve[-progress.n_iter :], end == PLATEAU
         warn_if_poor(problem, settings, progress.params, order, curve, stalled=stalled)
+
+
+def predicts_finite_scores(problem, params):
+    """Whether the training samples have finite scores under `params`.
+
+    Losses are those before each step, so the last step may leave weights with which scores overflow
+    though every number seen was finite; and an interrupt ends training between two looks.  The
+    scores are computed only where the size of the weights (NaN included) does not rule it out.
+    """
+    layers, size = problem.layer_sizes, float(max(params.max(), -params.min()))
+    growth = 1.0
+    for n_in in layers[:-1]:
+        growth *= (n_in + 1) * size
+    if growth < float(np.finfo(params.dtype).max) ** 0.5:
+        return True
+    scores = np.empty((problem.X.shape[0], layers[-1]), problem.dtype)
+    coefs, intercepts = network.views(params.astype(problem.dtype, copy=False), layers)
+    problem.engine.predict_into(
+        coefs, intercepts, problem.activations, problem.X, scores, problem.n_threads
+    )
+    return bool(np.isfinite(params).all() and np.isfinite(scores).all())
 
 
 def choose_rows(problem, settings, progress, random_state, splits, resumes):

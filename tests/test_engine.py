@@ -882,6 +882,23 @@ def test_prediction_of_a_row_ignores_its_neighbours(forced_compiled_engine, size
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("density", [None, 1.0], ids=["dense", "sparse"])
+@pytest.mark.parametrize("n_outputs", [3, 17])
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_nan_passes_every_activation(forced_engine, name, n_outputs, density, dtype):
+    """A unit that takes NaN for 0 would hide a weight that diverged."""
+    sizes = (5, 9, 4, n_outputs)
+    problem = draw_problem_once(sizes, n_samples=40, density=density)
+    X, _, _, params = problem.in_dtype(dtype)
+    X[3, 2] = np.nan
+    coefs, intercepts = split_params(params, sizes)
+    scores = np.zeros((40, n_outputs), dtype)
+    forced_engine.predict_into(coefs, intercepts, [ACTIVATIONS[name]] * 2, X, scores)
+    np.testing.assert_array_equal(np.isnan(scores).any(axis=1), np.arange(40) == 3)
+    assert np.isnan(scores[3]).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_large_predictions_on_any_number_of_threads(engine, dtype):
     problem = draw_problem_once((20, 33, 3), n_samples=9001)
     X, _, _, params = problem.in_dtype(dtype)

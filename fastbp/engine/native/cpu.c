@@ -94,11 +94,22 @@ void fb_restore_float_state(uint64_t state)
 #endif
 }
 
+/* For tests alone: how many allocations succeed before one fails; negative: none is made to fail. */
+static int64_t allocations_to_failure = -1;
+
+int64_t fb_fail_allocation(int64_t after)
+{
+    return __atomic_exchange_n(&allocations_to_failure, after, __ATOMIC_RELAXED);
+}
+
 /* calloc and an aligned address inside it: fresh pages cost nothing until they are touched, and it
  * exists everywhere. The original pointer stands before the block. */
 void *fb_allocate(size_t bytes)
 {
     if (bytes > SIZE_MAX - 128)
+        return NULL;
+    if (__atomic_load_n(&allocations_to_failure, __ATOMIC_RELAXED) >= 0 &&
+        __atomic_fetch_sub(&allocations_to_failure, 1, __ATOMIC_RELAXED) == 0)
         return NULL;
     char *original = calloc(bytes + 128, 1);
     if (!original)

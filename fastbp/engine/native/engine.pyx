@@ -1,5 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=True, cdivision=True
-# cython: initializedcheck=False, freethreading_compatible=True
+# cython: language_level=3, wraparound=True, cdivision=True, freethreading_compatible=True
 """The compiled engine: sessions that train, and predictions, over the C kernels.
 
 Here the packed form of a fit is laid out and filled (this file); `minibatch.pxi` walks one
@@ -66,12 +65,32 @@ cdef class Memory:
         cdef char *block = <char *>fb_allocate(<size_t>max(n_bytes, 64))
         if block == NULL:
             raise MemoryError(f"the engine could not allocate {n_bytes} bytes")
-        self.blocks.append(<size_t>block)
+        try:
+            self.blocks.append(<size_t>block)
+        except MemoryError:
+            fb_release(block)
+            raise
         return block
 
     def __dealloc__(self):
         for block in self.blocks:
             fb_release(<void *><size_t>block)
+
+
+def fail_allocation(int64_t after):
+    """For tests: after so many more allocations let the engine's next one fail, once.
+
+    Parameters
+    ----------
+    after : int
+        Negative: let none fail.
+
+    Returns
+    -------
+    int
+        What was left of the count before: negative if an allocation failed, or none was to.
+    """
+    return fb_fail_allocation(after)
 
 
 cdef class Session:
@@ -127,10 +146,11 @@ cdef class Session:
         self.layer_sizes = tuple(int(n) for n in layer_sizes)
         self.dtype = np.dtype(dtype)
         self.loss_row = loss
-        self.n_threads = min(int(n_threads), FB_TEAM_MAX)
+        self.n_threads = max(1, min(int(n_threads), FB_TEAM_MAX))
         self.process = os.getpid()
         self.finite = True
         self.memory = Memory()
+        flat_bytes(self, params)       # sizes that no array can have end here, not in an overflow
         lay_out(self, activations, loss, int(batch_size), bool(sparse))
         pack(&self.plan, self.plan.w, flat_bytes(self, params))
         refresh_transposes(&self.plan)
@@ -159,10 +179,11 @@ cdef class Session:
 
     def force_threads(self, int n_threads):
         """Run every epoch on exactly this many threads (for tests: `n_threads` is a ceiling)."""
-        self.n_threads = min(n_threads, FB_TEAM_MAX)
+        cdef int exact = max(1, min(n_threads, FB_TEAM_MAX))
+        self.plan.scratch = self.memory.take(self.plan.scratch_size * exact)
+        self.n_threads = exact
         self.forced = True
         self.end_team()
-        self.plan.scratch = self.memory.take(self.plan.scratch_size * self.n_threads)
 
     def set_optimizer(self, optimizer, hyperparameters, slots=None, t=0, *, max_grad_norm=None,
                       ema_decay=None, average=None):
@@ -188,10 +209,14 @@ cdef class Session:
         """
         cdef Plan *f = &self.plan
         cdef const fb_optimizer *row = find_optimizer(f.kernels, optimizer, self.memory)
-        f.optimizer = row
+        if len(optimizer.hyperparameters) > FB_MAX_HYPER:
+            raise ValueError(f"an optimizer has at most {FB_MAX_HYPER} hyper-parameters")
+        f.optimizer = NULL             # until its state is there
         f.decay = -1
         for i, name in enumerate(optimizer.hyperparameters):
             f.hyper[i] = float(hyperparameters[name])
+            if f.hyper[i] > 0:         # an epsilon that vanishes in the dtype would divide 0 by 0
+                f.hyper[i] = max(f.hyper[i], float(np.finfo(self.dtype).tiny))
             if name == optimizer.decay:
                 f.decay = i
         f.t = t
@@ -212,6 +237,7 @@ cdef class Session:
                 memset(f.slots[i], 0, f.n_packed * f.itemsize)
             if slots is not None:
                 pack(f, f.slots[i], flat_bytes(self, slots[i]))
+        f.optimizer = row
 
     def set_dropout(self, rates, seed):
         """Leave hidden units out of training steps.
@@ -293,9 +319,8 @@ cdef class Session:
         with self.lock:
             self.check_usable()
             bind(self, X, targets, sample_weight, order)
+            self.check_run(batch_size, rates.shape[0], n_epochs, out.shape[0], order, shuffle)
             f.batch_size = batch_size
-            if rates.shape[0] not in (1, epochs * ((f.n_samples + batch_size - 1) // batch_size)):
-                raise ValueError("learning_rate must be a number or one for each step of this call")
             f.alpha = alpha
             f.rates = &rates[0]
             f.n_rates = rates.shape[0]
@@ -346,6 +371,7 @@ cdef class Session:
             OUT.
         """
         check_matrix(out, self.dtype, self.layer_sizes[-1])
+        check_rows(X, out)
         with self.lock:
             self.check_usable()
             bind(self, X, None, None, None)
@@ -387,6 +413,9 @@ cdef class Session:
             pack(f, f.w, flat_bytes(self, params))
             refresh_transposes(f)
             bind(self, X, targets, sample_weight, None)
+            total = sum_of_weights(f, 0, f.n_samples)
+            if not total > 0:
+                raise ValueError(f"the weights of {f.n_samples} samples sum to {total}")
             f.batch_size = f.n_samples
             f.alpha = 0
             f.rates = &no_rate
@@ -402,7 +431,6 @@ cdef class Session:
             try:
                 with nogil:
                     run_epochs(f, &stream, 1, &loss, &rule, ceiling, forced, &stopped)
-                total = sum_of_weights(f, 0, f.n_samples)
             finally:
                 fb_running_fits(-1)
                 unbind(f)
@@ -461,6 +489,7 @@ cdef class Session:
 
     def slots_into(self, slots):
         """Write the optimiser's slots into `slots`, shape (n_slots, n_params)."""
+        self.check_optimizer()
         with self.lock:
             for i in range(self.plan.optimizer.n_slots):
                 unpack(&self.plan, self.plan.slots[i], flat_bytes(self, slots[i]))
@@ -473,6 +502,24 @@ cdef class Session:
                 fb_team_forget(self.plan.team)
                 self.plan.team = NULL
             self.process = os.getpid()
+
+    cdef check_optimizer(self):
+        if self.plan.optimizer == NULL:
+            raise RuntimeError("this session has no optimizer yet: call set_optimizer")
+
+    cdef check_run(self, int64_t batch_size, int64_t n_rates, int64_t n_epochs, int64_t n_losses,
+                   order, shuffle):
+        """What would read or write beyond an array, or never end."""
+        self.check_optimizer()
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        n_steps = n_epochs * ((self.plan.n_samples + batch_size - 1) // batch_size)
+        if n_rates not in (1, n_steps):
+            raise ValueError("learning_rate must be a number or one for each step of this call")
+        if n_losses < n_epochs:
+            raise ValueError(f"losses has {n_losses} places for {n_epochs} epochs")
+        if shuffle is not None and (order is None or not order.flags.writeable):
+            raise ValueError("shuffling needs an order that may be written to")
 
     cdef start_looking(self, time_limit):
         """Signals are delivered to the main thread only; another one need not take the GIL."""

@@ -157,6 +157,7 @@ uint64_t fb_flush_subnormals(void);              /* returns the caller's setting
 void fb_restore_float_state(uint64_t state);
 void *fb_allocate(size_t bytes);                 /* 64-byte aligned, zeroed; NULL when out of memory */
 void fb_release(void *block);
+int64_t fb_fail_allocation(int64_t after);       /* for tests; returns what was left of the count */
 int64_t fb_clock_ns(void);                       /* monotonic */
 
 #endif

@@ -99,6 +99,7 @@ cdef extern from "kernels.h" nogil:
     void fb_restore_float_state(uint64_t) noexcept nogil
     void *fb_allocate(size_t) noexcept nogil
     void fb_release(void *) noexcept nogil
+    int64_t fb_fail_allocation(int64_t) noexcept nogil
     int64_t fb_clock_ns() noexcept nogil
 
 

@@ -7,6 +7,11 @@ cdef check_matrix(array, dtype, n_columns):
         raise ValueError(f"expected a C-contiguous {dtype} array with {n_columns} columns")
 
 
+cdef check_rows(X, out):
+    if X.shape[0] != out.shape[0]:
+        raise ValueError(f"X has {X.shape[0]} rows, out has {out.shape[0]}")
+
+
 cdef char *flat_bytes(Session s, array) except NULL:
     n_params = sum((a + 1) * b for a, b in zip(s.layer_sizes, s.layer_sizes[1:]))
     if not (isinstance(array, np.ndarray) and array.shape == (n_params,)
@@ -293,7 +298,8 @@ cdef void point_weights(Plan *f, char *packed) noexcept nogil:
 cdef fb_csr csr_of(X, dtype, n_columns) except *:
     """The arrays of a CSR matrix; its indices were checked when it came in."""
     cdef fb_csr csr
-    if X.data.dtype != dtype or X.indices.dtype != X.indptr.dtype or X.shape[1] != n_columns:
+    if (X.data.dtype != dtype or X.indices.dtype != X.indptr.dtype or X.shape[1] != n_columns
+            or X.indptr.dtype not in (np.int32, np.int64) or len(X.indptr) != X.shape[0] + 1):
         raise ValueError(f"expected a CSR matrix of {dtype} with {n_columns} columns")
     csr.data = cnp.PyArray_DATA(X.data)
     csr.indices = cnp.PyArray_DATA(X.indices)

@@ -127,7 +127,7 @@ def predict_into(coefs, intercepts, activations, X, out, n_threads=1):
     cdef Plan plan
     cdef Memory memory = Memory()
     cdef bint sparse = not isinstance(X, np.ndarray)
-    cdef int ceiling = min(int(n_threads), FB_TEAM_MAX)
+    cdef int ceiling = max(1, min(int(n_threads), FB_TEAM_MAX))
     dtype = coefs[0].dtype
     memset(&plan, 0, sizeof(Plan))
     plan.kernels = fb_find_kernels(chosen, dtype.itemsize)
@@ -137,8 +137,7 @@ def predict_into(coefs, intercepts, activations, X, out, n_threads=1):
         if W.shape[1] != b.shape[0] or (above is not None and above.shape[0] != W.shape[1]):
             raise ValueError(f"layers do not fit together: {[W.shape for W in coefs]}")
     check_matrix(out, dtype, coefs[-1].shape[1])
-    if X.shape[0] != out.shape[0]:
-        raise ValueError(f"X has {X.shape[0]} rows, out has {out.shape[0]}")
+    check_rows(X, out)
     if sparse:
         plan.csr = csr_of(X, dtype, coefs[0].shape[0])
     else:

@@ -76,6 +76,12 @@ def check_matrix(array, dtype, n_columns):
         raise ValueError(f"expected a C-contiguous {dtype} array with {n_columns} columns")
 
 
+def check_rows(X, out):
+    """Refuse an output that has not one row per sample."""
+    if X.shape[0] != out.shape[0]:
+        raise ValueError(f"X has {X.shape[0]} rows, out has {out.shape[0]}")
+
+
 def describe_data(X, network, targets=None, sample_weight=None, order=None, n_targets=0):
     """Addresses of the caller's arrays, which outlive the call."""
     dtype, n_features = network.params.dtype, int(network.sizes[0])
@@ -144,8 +150,7 @@ def predict_into(coefs, intercepts, activations, X, out, n_threads=1):
     params = np.concatenate([part.ravel() for part in parts])
     network = lay_out_network(layer_sizes, activations, params)
     check_matrix(out, coefs[0].dtype, layer_sizes[-1])
-    if X.shape[0] != out.shape[0]:
-        raise ValueError(f"X has {X.shape[0]} rows, out has {out.shape[0]}")
+    check_rows(X, out)
     if len(out):
         # Whole blocks, filled up with the first row: BLAS chooses its loops by the number of rows,
         # and a row's scores must not depend on the rows that come with it.
@@ -233,6 +238,8 @@ class Session:
         hyper = np.zeros(kernels.N_HYPER)
         for i, name in enumerate(optimizer.hyperparameters):
             hyper[i] = float(hyperparameters[name])
+            if hyper[i] > 0:  # an epsilon that vanishes in the dtype would divide 0 by 0
+                hyper[i] = max(hyper[i], np.finfo(self.dtype).tiny)
         self.optimizer = SimpleNamespace(
             row=optimizer,
             addresses=np.array([loops["prepare"], loops["update"]], np.int64),
@@ -262,6 +269,12 @@ class Session:
             )
             if self.buffers.out is self.buffers.a:
                 self.buffers = self.buffers._replace(out=np.empty_like(self.buffers.a))
+
+    def _make_room(self, batch_rows):
+        """Get a place for the gradient of a block, where a minibatch has more than one."""
+        if batch_rows > len(self.buffers.row_loss) and not self.progress.part.size:
+            part = np.zeros(len(self.network.params), self.dtype)
+            self.progress = self.progress._replace(part=part)
 
     def _steps(self, rates, alpha, batch_size):
         """How steps are done; without an optimiser only gradients are."""
@@ -324,10 +337,15 @@ class Session:
     ):  # fmt: skip
         """Train for up to n_epochs epochs; arguments and result as in the compiled engine."""
         self._check_open()
+        if self.optimizer is None:
+            raise RuntimeError("this session has no optimizer yet: call set_optimizer")
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         rates = np.atleast_1d(np.asarray(learning_rate, dtype=np.float64))
         data = describe_data(X, self.network, targets, sample_weight, order, self.n_targets)
         if len(rates) not in (1, n_epochs * -(-len(data.order) // batch_size)):
             raise ValueError("learning_rate must be a number or one for each step of this call")
+        self._make_room(min(batch_size, len(data.order)))
         steps, loss = self._steps(rates, alpha, batch_size), self._loss()
         if isinstance(shuffle, np.random.BitGenerator):
             shuffle = np.random.RandomState(shuffle)  # draws from it, and leaves it advanced
@@ -361,6 +379,7 @@ class Session:
         """Raw scores of X under the current parameters, or their average where one is kept."""
         self._check_open()
         check_matrix(out, self.dtype, self.layer_sizes[-1])
+        check_rows(X, out)
         network = self.network
         if len(self.average):
             network = network._replace(params=self.average)
@@ -381,9 +400,10 @@ class Session:
         self.network.params[:] = params
         n_samples = X.shape[0]
         data = describe_data(X, self.network, targets, sample_weight, None, self.n_targets)
-        if n_samples > len(self.buffers.row_loss) and not self.progress.part.size:
-            part = np.zeros(len(params), self.dtype)
-            self.progress = self.progress._replace(part=part)
+        total = n_samples if sample_weight is None else sample_weight.sum(dtype=np.float64)
+        if not total > 0:
+            raise ValueError(f"the weights of {n_samples} samples sum to {total}")
+        self._make_room(n_samples)
         steps = self._steps(np.zeros(1), 0.0, n_samples)
         steps = steps._replace(address=np.empty(0, np.int64))
         loss = self._loss(1.0 / self.layer_sizes[-1] if mean_gradient else 1.0)
@@ -408,6 +428,8 @@ class Session:
 
     def slots_into(self, slots):
         """Write the optimiser's slots into `slots`, shape (n_slots, n_params)."""
+        if self.optimizer is None:
+            raise RuntimeError("this session has no optimizer yet: call set_optimizer")
         slots[:] = self.optimizer.slots[: self.optimizer.row.n_slots]
 
 

@@ -1,0 +1,248 @@
+"""Deliberate faults for the mutation check: one small change each, and the tests that come first.
+
+A fault is a text that stands once in a file (or in its `nth` place) and what replaces it.  The list
+holds mistakes that a person could make: signs, factors, sums that lose a row, barriers, checks.
+"""
+
+from dataclasses import dataclass
+
+ENGINE = ("tests/test_engine.py", "-k", "not numba")
+NUMBA = ("tests/test_numba_engine.py", "tests/test_engine.py", "-k", "numba")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A change that the tests must notice."""
+
+    what: str
+    path: str
+    old: str
+    new: str
+    tests: tuple = ENGINE
+    nth: int = 0
+
+    def put_into(self, folder):
+        """Change the file in a copy of the checkout."""
+        path = folder / self.path
+        parts = path.read_text(encoding="utf-8").split(self.old)
+        if len(parts) - 1 <= self.nth:
+            raise LookupError(f"{self.path} no longer holds: {self.old}")
+        before, after = parts[: self.nth + 1], parts[self.nth + 1 :]
+        text = self.old.join(before) + self.new + self.old.join(after)
+        path.write_text(text, encoding="utf-8")
+
+
+def native(what, name, old, new, tests=ENGINE, **place):
+    return Fault(what, f"fastbp/engine/native/{name}", old, new, tests, **place)
+
+
+def python(what, name, old, new, *tests, **place):
+    return Fault(what, f"fastbp/{name}", old, new, tuple(f"tests/{t}" for t in tests), **place)
+
+
+LOSSES = [
+    native("squared error: wrong sign of the gradient", "losses.h",
+           "r * r * (REAL)0.5, r)", "r * r * (REAL)0.5, -r)"),
+    native("elementwise losses: sample weight dropped", "losses.h",
+           "vec factor = load(weights + i) * scale, total = {0};",
+           "vec factor = splat(scale), total = {0};", nth=0),
+    native("binary log loss: gradient 1 % too large", "losses.h",
+           "q - y * s, p - y)", "q - y * s, (p - y) * (REAL)1.01)"),
+    native("log loss: gradient 1 % too small", "losses.h",
+           "((p - hit) * factor)", "((p - hit) * factor * (REAL)0.99)"),
+    native("log loss: sample weight dropped", "losses.h",
+           "vec code = load(targets + i), factor = load(weights + i) * scale;",
+           "vec code = load(targets + i), factor = splat(scale);"),
+    native("Poisson: target 1 % too large in the gradient", "losses.h",
+           "- y + mean, mean - y)", "- y + mean, mean - y * (REAL)1.01)"),
+    native("log loss: the largest score is not taken off", "losses.h",
+           "vec shifted = load(s + n * capacity) - top, e", "vec shifted = load(s + n * capacity), e"),
+    native("binary log loss: ln(1 + e) taken as e", "losses.h",
+           "(vec){0}, s) + NAME(log1p)(e);", "(vec){0}, s) + e;"),
+    native("losses: rows beyond the last get a delta", "losses.h",
+           "(vec)((ivec)delta & exists)", "delta"),
+]  # fmt: skip
+
+FORMULAS = [
+    native("tanh: slope 1 - a", "activations.h", "d * ((REAL)1 - at * at)", "d * ((REAL)1 - at)"),
+    native("logistic: slope 1 - a", "activations.h",
+           "d * at * ((REAL)1 - at)", "d * ((REAL)1 - at)"),
+    native("relu: slope 1 everywhere", "product.h",
+           "(load(gate + at) == (REAL)0)", "(load(gate + at) < (REAL)0)"),
+    native("relu: swallows NaN", "product.h",
+           "y = (vec)((ivec)y & ~(ivec)(y < (REAL)0));", "y = (vec)((ivec)y & (ivec)(y > (REAL)0));"),
+    native("relu over CSR: swallows NaN", "activations.h",
+           "(vec)((ivec)z & ~(ivec)(z < (REAL)0))", "(vec)((ivec)z & (ivec)(z > (REAL)0))"),
+    native("exp: a coefficient of its series", "vector.h", "1 / 24.0) * r2 + (r * (1 / 6.0)",
+           "1 / 25.0) * r2 + (r * (1 / 6.0)"),
+    native("sgd: sign of the momentum", "optimizers.h",
+           "momentum * load(v + i) - rate * gradient", "rate * gradient - momentum * load(v + i)"),
+    native("sgd: no look-ahead", "optimizers.h",
+           "step = momentum * step - rate * gradient;", "step = momentum * step;"),
+    native("Adam: bias correction of the next step", "optimizers.h",
+           "sqrt(1 - pow(hyper[1], t))", "sqrt(1 - pow(hyper[1], t + 1))"),
+    native("Adam: first moment 1 % of the gradient too large", "optimizers.h",
+           "c1 = (REAL)(1 - h[1])", "c1 = (REAL)(1.01 - h[1])"),
+    native("sgd: penalty not stepped along", "optimizers.h",
+           "gradient = load(g + i) + l2 * old;\n        vec step", "gradient = load(g + i);\n        vec step"),
+    native("Adam: squares of the new weights", "optimizers.h",
+           "squares += old * old;\n        store(m + i, first);",
+           "squares += gradient * old;\n        store(m + i, first);"),
+]  # fmt: skip
+
+PRODUCTS = [
+    native("product: the last k of a panel is left out", "product.h",
+           "int n = n_k - k0 < P ? (int)(n_k - k0) : P;",
+           "int n = n_k - k0 < P ? (int)(n_k - k0) : P - 1;"),
+    native("product: every block of k starts from the bias", "product.h",
+           "int first = k0 == 0, now", "int first = 1, now"),
+    native("weight gradient: later blocks of rows overwrite", "product.h",
+           "accumulate || i > 0);\n    }", "accumulate);\n    }", nth=0),
+    native("bias gradient: the last rows are left out", "product.h",
+           "for (; i < rows; i++)\n                sum[0]", "for (; i + 1 < rows; i++)\n                sum[0]"),
+    native("output bias: blocks of rows overwrite", "product.h",
+           "g[n] = accumulate ? g[n] + total : total;", "g[n] = total;"),
+    native("gather: reads past the last row", "layout.h",
+           "if (rest && from + P <= end)", "if (rest && from <= end)"),
+    native("padding: one column too many is kept", "layout.h",
+           "NAME(lanes_below)(keep, n_valid);", "NAME(lanes_below)(keep, n_valid + 1);"),
+    native("sparse gradient: the first column of a share is left out", "sparse.h",
+           "if (k < k0 || k >= k1)", "if (k <= k0 || k >= k1)"),
+    native("sparse gradient: only the first panel is cleared", "sparse.h",
+           "(size_t)(n_panels * P)", "(size_t)(P)"),
+    native("sparse product: reads past the weights", "sparse.h",
+           "if (row + np * P <= w_end)", "if (row <= w_end)"),
+    native("finiteness: whole vectors are not looked at", "template.h",
+           "return NAME(sum)(total) + rest == 0;", "return rest == 0;"),
+    native("shuffle: the last partner is never drawn", "shuffle.c",
+           "accepted = j <= i;", "accepted = j < i;"),
+]  # fmt: skip
+
+STEPS = [
+    native("no barrier before the gradients", "epochs.pxi",
+           "stop = meet(f, member, n_members, member == 0 and must_stop(f, float_state))",
+           "stop = member == 0 and must_stop(f, float_state)"),
+    native("no barrier after the updates", "epochs.pxi",
+           "meet(f, member, n_members, False)\n        start += n", "start += n"),
+    native("no barrier before the columns' product", "epochs.pxi",
+           "meet(f, member, n_members, False)\n            forward_own", "forward_own"),
+    native("barrier opens one member early", "team.c",
+           "if (add(&team->arrived, 1) == get(&team->n_members)) {",
+           "if (add(&team->arrived, 1) + 1 >= get(&team->n_members)) {"),
+    native("sum of weights: the number of rows", "epochs.pxi",
+           "if f.sample_weight == NULL:\n        return", "if True:\n        return"),
+    native("loss: rows are not weighted", "epochs.pxi",
+           "if f.sample_weight != NULL:", "if False:"),
+    native("stopping: tolerance with the wrong sign", "epochs.pxi",
+           "loss > rule.best_loss - rule.tol", "loss > rule.best_loss + rule.tol"),
+    native("weights that are not finite go unnoticed", "epochs.pxi",
+           "not (isfinite(losses[epoch]) and all_parameters_finite(f))", "not isfinite(losses[epoch])"),
+    native("the caller's float state is not restored", "epochs.pxi",
+           "            f.step += 1\n    fb_restore_float_state(float_state)",
+           "            f.step += 1"),
+    native("the learning rate of the first step for all", "epochs.pxi",
+           "f.rates[f.step if f.n_rates > 1 else 0]", "f.rates[0]"),
+    native("penalty on the output's bias", "minibatch.pxi",
+           "update_range(f, layer.bias_at, NULL, P, 0)", "update_range(f, layer.bias_at, NULL, P, l2)"),
+    native("the transpose is not refreshed", "minibatch.pxi",
+           "            if layer.wt != NULL:\n                transpose_panel", "            if False:\n                transpose_panel"),
+    native("by columns: one panel of each share", "minibatch.pxi",
+           "p1 = u.p0 + u.n_panels", "p1 = p0 + 1"),
+    native("a block's last row is left out by threads", "minibatch.pxi",
+           "* f.lanes, n_rows) - share.r0", "* f.lanes, n_rows - (n_members > 2)) - share.r0"),
+    native("the mean over outputs is not taken", "engine.pyx",
+           "1.0 / f.n_outputs if mean_gradient else 1.0", "1.0"),
+    native("penalty twice in the loss of L-BFGS", "packing.pxi", "value += 0.5 * l2", "value += l2"),
+    native("prediction: the last columns of flat weights", "prediction.pxi",
+           "if rest and not layer.sparse:", "if False:"),
+    native("optimiser's state is not taken", "engine.pyx",
+           "            if slots is not None:\n", "            if False:\n"),
+    native("steps begin at 0 again", "engine.pyx", "        f.t = t\n", "        f.t = 0\n"),
+    native("a RandomState is not given back", "engine.pyx",
+           "        random_state.set_state(state)\n", ""),
+    native("64-bit indices are read as 32-bit", "packing.pxi",
+           "csr.index_bytes = X.indptr.dtype.itemsize", "csr.index_bytes = 4"),
+    native("no memory goes unnoticed", "engine.pyx", "if block == NULL:", "if False:",
+           ("tests/test_checks.py",)),
+]  # fmt: skip
+
+TRAINING = [
+    python("early stopping keeps the last weights", "training.py",
+           "self.best_params = self.current_params()", "pass", "test_training.py"),
+    python("early stopping: any improvement counts", "training.py",
+           "if score < progress.best_validation_score + progress.tol:",
+           "if score < progress.best_validation_score:", "test_parity.py", "test_training.py"),
+    python("t_ counts epochs", "training.py",
+           "progress.t += done * len(self.order)", "progress.t += done", "test_parity.py"),
+    python("divergence is swallowed", "training.py",
+           "if not self.session.finite or self.hides_failure():", "if self.hides_failure():",
+           "test_validation.py"),
+    python("scores that overflow are swallowed", "training.py",
+           "return bool(np.isfinite(params).all() and np.isfinite(scores).all())", "return True",
+           "test_checks.py", "test_validation.py"),
+    python("partial_fit forgets the optimiser", "training.py",
+           "dict((incremental and progress.optimizer) or new_optimizer(settings))",
+           "new_optimizer(settings)", "test_parity.py", "test_estimators.py"),
+    python("invscaling begins a sample early", "schedules.py",
+           "(n_samples_seen + 1) ** power_t", "n_samples_seen**power_t", "test_schedules.py"),
+    python("adaptive divides by 4", "schedules.py", "SHRINK = 5.0", "SHRINK = 4.0",
+           "test_schedules.py"),
+    python("initial biases are 0", "network.py",
+           "biases[...] = random_state.uniform(-bound, bound, biases.shape)", "biases[...] = 0.0",
+           "test_network.py"),
+    python("every layer has the first one's factor", "network.py",
+           "activations[min(layer, len(activations) - 1)].factor", "activations[0].factor",
+           "test_network.py", "test_user_functions.py"),
+    python("validation score without weights", "scoring.py",
+           "weight = 1.0 if sample_weight is None else sample_weight[:, np.newaxis]", "weight = 1.0",
+           "test_parity.py", "test_training.py"),
+    python("validation set is not stratified", "scoring.py",
+           "stratify=problem.targets[:, 0] if binary else None", "stratify=None",
+           "test_parity.py"),
+    python("negative weights pass", "_validation.py", "if weights.min() < 0:",
+           "if weights.min() < -1e9:", "test_validation.py"),
+    python("a failed fit draws from the stream", "_validation.py",
+           "            random_state.set_state(stream)\n", "            pass\n",
+           "test_validation.py", "test_estimators.py"),
+    python("sparse y is not looked at", "_validation.py",
+           '_check_sparse_structure(y, "y")', "pass", "test_validation.py"),
+    python("columns of CSR may be one too large", "_validation.py",
+           "indices.max() >= size", "indices.max() > size", "test_validation.py"),
+    python("probabilities of two classes exchanged", "estimators.py",
+           "np.where(second_is_larger, pair[:, ::-1], pair)",
+           "np.where(second_is_larger, pair, pair[:, ::-1])", "test_estimators.py"),
+    python("more threads than cores", "parallel.py", "else min(n_threads, available)",
+           "else n_threads", "test_parallel.py"),
+    python("the lender's stream is not advanced", "randomness.py",
+           "    lender.set_state(random_state.get_state(legacy=False))\n", "", "test_parity.py",
+           "test_estimators.py"),
+    python("L-BFGS: iterations not counted", "lbfgs.py",
+           "self.last_loss, self.n_iter + 1", "self.last_loss, self.n_iter", "test_parity.py",
+           "test_training.py"),
+    python("L-BFGS: its gradient is overwritten", "lbfgs.py",
+           "return self.last_loss, self.gradient.copy()", "return self.last_loss, self.gradient * 1.01",
+           "test_parity.py", "test_estimators.py"),
+]  # fmt: skip
+
+SECOND_ENGINE = [
+    Fault("Numba: penalty on biases", "fastbp/engine/numba/minibatch.py",
+          "begin + n_weights, n_biases, 0.0)", "begin + n_weights, n_biases, steps.alpha * scale)",
+          NUMBA),
+    Fault("Numba: rows are not weighted in the loss", "fastbp/engine/numba/minibatch.py",
+          "buffers.row_loss[i] * weights[i]", "buffers.row_loss[i]", NUMBA),
+    Fault("Numba: later blocks are not added", "fastbp/engine/numba/minibatch.py",
+          "progress.gradient[i] += progress.part[i]", "progress.gradient[i] = progress.part[i]", NUMBA),
+    Fault("formulas: sample weight dropped", "fastbp/engine/numba/kernels.py",
+          "gradient * (weights[i] * scale)", "gradient * scale",
+          ("tests/test_user_functions.py",)),
+    Fault("formulas: a slope that is not finite goes unnoticed", "fastbp/engine/numba/kernels.py",
+          "n_spoilt = add_freely(n_spoilt, spoilt(y, z))", "pass",
+          ("tests/test_user_functions.py",)),
+]  # fmt: skip
+
+# What the tests may not see, but a sanitizer must: `python -m checks.sanitize address --fault -1`.
+LEAK = native("blocks are not given back", "engine.pyx",
+              "            fb_release(<void *><size_t>block)\n\n\ndef", "            pass\n\n\ndef",
+              ("tests/test_checks.py", "-k", "leave_nothing"))  # fmt: skip
+
+FAULTS = LOSSES + FORMULAS + PRODUCTS + STEPS + TRAINING + SECOND_ENGINE + [LEAK]
