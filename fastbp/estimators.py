@@ -10,7 +10,13 @@ from functools import partial
 import numpy as np
 import scipy.sparse
 from sklearn import get_config
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.base import (
+    BaseEstimator,
+    ClassifierMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    RegressorMixin,
+    TransformerMixin,
+)
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
@@ -22,6 +28,7 @@ from fastbp._parameters import (
     hidden_sizes,
 )
 from fastbp._validation import (
+    FLOATS,
     check_features,
     check_labels,
     check_range,
@@ -54,8 +61,12 @@ def _partial_fit_exists(estimator):
     return True
 
 
-class _BaseBackprop(BaseEstimator):
-    """What both estimators share."""
+class _BaseBackprop(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """What both estimators share.
+
+    They are transformers as well, as scikit-learn's LinearDiscriminantAnalysis is: `transform`,
+    `fit_transform`, `get_feature_names_out` and `set_output` pass all of its estimator checks.
+    """
 
     def _store(self, parameters):
         """Keep the arguments of ``__init__`` under their names, untouched."""
@@ -167,10 +178,46 @@ class _BaseBackprop(BaseEstimator):
         self.n_layers_ = len(problem.layer_sizes)
         self.out_activation_ = problem.loss.output
 
-    def _raw_scores(self, X):
+    def transform(self, X):
+        """Activations of the last hidden layer: what the network has made of the features.
+
+        Parameters
+        ----------
+        X : array-like, data frame or sparse matrix of shape (n_samples, n_features)
+
+        Returns
+        -------
+        activations : ndarray of shape (n_samples, n_units)
+            Of the last hidden layer, ``coefs_[-1].shape[0]`` units, with the dtype of predictions:
+            ``transform(X) @ coefs_[-1] + intercepts_[-1]`` are the raw scores.  With no hidden
+            layer it is X.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from sklearn.linear_model import LogisticRegression
+        >>> from sklearn.pipeline import make_pipeline
+        >>> from fastbp import BackpropClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> features = BackpropClassifier((20, 4), tol=0.01, random_state=0)
+        >>> features.fit_transform(X, y).shape
+        (150, 4)
+        >>> make_pipeline(features, LogisticRegression()).fit(X, y).score(X, y) > 0.9
+        True
+        """
+        activations, _, dtype = self._raw_scores(X, hidden=True)
+        return activations.astype(dtype, copy=False)
+
+    @property
+    def _n_features_out(self):
+        """Number of columns of `transform`, for `get_feature_names_out`."""
+        return len(self.coefs_[-1])
+
+    def _raw_scores(self, X, *, hidden=False):
         """Scores before the output transform, their engine, and the dtype of the output.
 
-        Costs a few microseconds of Python for a plain array of the right dtype and width.
+        Or, if `hidden`, the activations of the last hidden layer instead of the scores.  Costs a
+        few microseconds of Python for a plain array of the right dtype and width.
         """
         state = vars(self)
         coefs, intercepts = state.get("coefs_"), state.get("intercepts_")
@@ -181,12 +228,16 @@ class _BaseBackprop(BaseEstimator):
             self, X, partial(self._prediction_dtype, coefs[0].dtype), engine, reset=False
         )
         dtype = X.dtype
+        activations = activations_for(self.activation, len(coefs) - 1)
+        if hidden:
+            coefs, intercepts = coefs[:-1], intercepts[:-1]
+            if not coefs:
+                return X.copy(), engine, given if given in FLOATS else np.float64
         if dtype != coefs[0].dtype:
             coefs = [weights.astype(dtype) for weights in coefs]
             intercepts = [biases.astype(dtype) for biases in intercepts]
-        scores = np.empty((X.shape[0], self.n_outputs_), dtype)
+        scores = np.empty((X.shape[0], coefs[-1].shape[1]), dtype)
         n_threads = 1 if len(scores) == 1 else thread_ceiling(self.n_threads)
-        activations = activations_for(self.activation, len(coefs) - 1)
         engine.predict_into(coefs, intercepts, activations, X, scores, n_threads)
         if self.dtype is not None:
             dtype = np.float32 if given == np.float32 else np.float64
@@ -204,6 +255,7 @@ class _BaseBackprop(BaseEstimator):
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
 
