@@ -249,6 +249,116 @@ class _BaseBackprop(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             return weights
         return np.float32 if np.result_type(given, weights) == np.float32 else np.float64
 
+    def to_sklearn(self):
+        """Hand the fitted network over to scikit-learn's own MLP.
+
+        Every tool made for it works then, such as converters.  Settings that only fastbp has
+        (``dtype``, ``dropout``, ...) are left out: they do not change what a fitted network
+        predicts.  Training can go on there, by `partial_fit` or ``warm_start=True``, with a fresh
+        optimizer.
+
+        Returns
+        -------
+        mlp : MLPClassifier or MLPRegressor
+            Fitted, with a copy of the weights; its predictions are the same up to rounding.
+
+        Raises
+        ------
+        ValueError
+            For activations or losses that scikit-learn lacks; names them.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from fastbp import BackpropClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> clf = BackpropClassifier(tol=0.01, random_state=0).fit(X, y)
+        >>> mlp = clf.to_sklearn()
+        >>> type(mlp).__name__, bool((mlp.predict(X) == clf.predict(X)).all())
+        ('MLPClassifier', True)
+        """
+        from fastbp.export.mlp import to_sklearn
+
+        return to_sklearn(self)
+
+    @classmethod
+    def from_sklearn(cls, mlp):
+        """Take a network over that scikit-learn's MLP has fitted.
+
+        Parameters
+        ----------
+        mlp : MLPClassifier or MLPRegressor
+            Fitted.
+
+        Returns
+        -------
+        estimator : estimator
+            Fitted, with the same parameters, ``dtype=None`` (the dtype follows X, as there) and a
+            copy of the weights.  Training can go on, with a fresh optimizer.
+
+        Raises
+        ------
+        TypeError
+            If `mlp` is not the MLP of the same kind.
+        NotFittedError
+            If it was not fitted.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from sklearn.neural_network import MLPClassifier
+        >>> from fastbp import BackpropClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> mlp = MLPClassifier(tol=0.01, random_state=0).fit(X, y)
+        >>> clf = BackpropClassifier.from_sklearn(mlp)
+        >>> bool((clf.predict(X) == mlp.predict(X)).all())
+        True
+        """
+        from fastbp.export.mlp import from_sklearn
+
+        return from_sklearn(cls, mlp)
+
+    def to_c(self, path, *, name="fastbp", X=None):
+        """Write the fitted network as one C99 file that needs nothing but ``math.h``.
+
+        It defines ``NAME_predict(const T *x, T *out)`` for one sample, with T as the dtype of the
+        weights (float or double): regression values, or the probabilities of all classes, of which
+        it returns the index of the predicted one.  Nothing is allocated.  Compiled with
+        ``-DFASTBP_SELF_TEST`` it has a ``main`` that compares with stored predictions.
+
+        Parameters
+        ----------
+        path : str or path-like
+            File to write; an existing one is replaced.
+        name : str, default="fastbp"
+            Prefix of what the file defines; a C identifier.
+        X : array-like of shape (n_samples, n_features), default=None
+            Samples for the self-test (a few suffice); None draws 8 from a normal distribution.
+
+        Raises
+        ------
+        ValueError
+            For functions of yours and whatever else C source cannot hold; names it.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from sklearn.datasets import load_iris
+        >>> from fastbp import BackpropClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> clf = BackpropClassifier(tol=0.01, random_state=0).fit(X, y)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     clf.to_c(Path(folder) / "iris.c", name="iris", X=X[::20])
+        ...     "int iris_predict(const float *x, float *out)" in (
+        ...         Path(folder) / "iris.c"
+        ...     ).read_text()
+        True
+        """
+        from fastbp.export.c_source import write_c
+
+        write_c(self, path, name=name, X=X)
+
     def __sklearn_is_fitted__(self):
         return "coefs_" in vars(self)
 
