@@ -38,7 +38,7 @@ ACTIVATIONS = {
         g.Add(g.Max(z, 0.0), g.Mul(g.Sub(g.Exp(g.Min(z, 0.0)), 1.0), 1.6732632423543772)),
         1.0507009873554805,
     ),
-    "gelu": lambda g, z: g.Mul(g.Mul(z, 0.5), g.Add(g.Erf(g.Mul(z, 0.5**0.5)), 1.0)),
+    "gelu": lambda g, z: g.Mul(g.Mul(z, 0.5), g.Add(g.erf(g.Mul(z, 0.5**0.5)), 1.0)),
     "silu": lambda g, z: g.Mul(z, g.Sigmoid(z)),
     "mish": lambda g, z: g.Mul(z, g.Tanh(softplus(g, z))),
     "softplus": softplus,
@@ -49,9 +49,10 @@ def register() -> None:
     """Teach skl2onnx to convert BackpropClassifier and BackpropRegressor.
 
     Registers converters, output shapes and the options of scikit-learn's classifiers (``zipmap``,
-    ``nocl``, ``output_class_labels``) by skl2onnx's public `update_registered_converter`; calling it
-    again does no harm.  A conversion raises ValueError for activations that are functions of yours.
-    Labels and probabilities are computed in float32 for float32 input and in float64 for float64.
+    ``nocl``, ``output_class_labels``) by skl2onnx's public `update_registered_converter`; it may be
+    called again.  A conversion raises ValueError for activations that are functions of yours.
+    Graphs compute in float32 for float32 input and in float64 for float64 (the error function of
+    gelu always in float32).
 
     Raises
     ------
@@ -118,6 +119,14 @@ class Operators:
 
         return make
 
+    def erf(self, z: Any) -> Any:
+        """Error function, always in float32: onnxruntime has no other."""
+        if self.dtype is np.float32:
+            return self.Erf(z)
+        from skl2onnx.proto import TensorProto
+
+        return self.Cast(self.Erf(self.Cast(z, to=TensorProto.FLOAT)), to=TensorProto.DOUBLE)
+
 
 def set_output_types(operator: Any) -> None:
     """Tell skl2onnx the types and shapes of an estimator's outputs."""
@@ -174,7 +183,9 @@ def convert(scope: Any, operator: Any, container: Any) -> None:
         return
     labels = operator.outputs[:1]
     if fitted.kind == "multilabel":
-        g.Cast(g.Greater(a, 0.0), to=TensorProto.INT64, output_names=labels).add_to(scope, container)
+        g.Cast(g.Greater(a, 0.0), to=TensorProto.INT64, output_names=labels).add_to(
+            scope, container
+        )
         return
     if fitted.kind == "binary":
         index = g.Reshape(g.Cast(g.Greater(a, 0.0), to=TensorProto.INT64), np.array([-1]))

@@ -115,30 +115,26 @@ int main(void)
 {{
     {T} out[{n_columns}];
     double largest = 0;
+    int failures = 0;
     for (int i = 0; i < N_SAMPLES; i++) {{
         const {T} *want = test_out + i * {n_columns};
-{call}        for (int j = 0; j < {n_columns}; j++) {{
+        {call}{prefix}_predict(test_x + i * {n_features}, out);
+        for (int j = 0; j < {n_columns}; j++) {{
             const double error = fabs((double)out[j] - want[j]) / (1 + fabs((double)want[j]));
-            if (!(error <= largest))
-                largest = error;
+            largest = fmax(largest, error);
+            failures += !(error <= {tolerance:.0e}); /* also where it is not a number */
         }}
-    }}
-    printf("{name}: %d samples, largest error %.1e (allowed {tolerance:.0e})\\n", N_SAMPLES, largest);
-    return !(largest <= {tolerance:.0e});
+{check}    }}
+    printf("{name}: %d samples, largest error %.1e (allowed {tolerance:.0e}), %d failures\\n",
+           N_SAMPLES, largest, failures);
+    return failures != 0;
 }}
 #endif
 """
 
-CALL = """\
-        {prefix}_predict(test_x + i * {n_features}, out);
-"""
-CALL_WITH_LABEL = """\
-        const int label = {prefix}_predict(test_x + i * {n_features}, out);
+CHECK_LABEL = """\
         for (int j = 0; j < {n_columns}; j++)
-            if (out[j] > out[label]) {{
-                printf("{name}: sample %d: class %d is not the most probable\\n", i, label);
-                return 1;
-            }}
+            failures += out[j] > out[label];
 """
 
 
@@ -202,7 +198,9 @@ def compose(
         _classes(fitted, name),
         *(_weights(fitted, layer, facts["T"]) for layer in range(len(sizes) - 1)),
         *(
-            _with_suffixes(FUNCTION.format(formula=ACTIVATIONS[used], T=facts["T"], name=used), facts)
+            _with_suffixes(
+                FUNCTION.format(formula=ACTIVATIONS[used], T=facts["T"], name=used), facts
+            )
             for used in called
             if used != "identity"
         ),
@@ -212,7 +210,8 @@ def compose(
             **facts,
             test_x=_numbers(samples),
             test_out=_numbers(wanted.astype(fitted.dtype)),
-            call=(CALL_WITH_LABEL if has_label else CALL).format(**facts),
+            call="const int label = " if has_label else "",
+            check=CHECK_LABEL.format(**facts) if has_label else "",
         ),
     ]
     return "".join(parts)
@@ -234,7 +233,7 @@ def _comment(fitted: FittedNetwork, title: str, facts: dict[str, Any]) -> str:
         "regression": "predicted values",
         "multilabel": f"probabilities of the labels; a label is predicted above 0.5 ({classes})",
     }.get(fitted.kind, f"probabilities of the classes, in the order of {classes}")
-    widest = max((0, *sizes[1:-1]))
+    stack = sum(_buffer_sizes(sizes))
     lines = [
         f"A {title} as plain C, written by fastbp {__version__}.",
         "",
@@ -249,12 +248,14 @@ def _comment(fitted: FittedNetwork, title: str, facts: dict[str, Any]) -> str:
         lines.append("returns   index of the predicted class")
     lines += [
         "",
-        "C99 and math.h, nothing else; link with -lm. Nothing is allocated, nothing is kept between",
-        f"calls, threads may call at the same time. Stack: twice {widest} numbers.",
+        "C99 and math.h, nothing else; link with -lm. Nothing is allocated or kept between calls,",
+        f"threads may call at the same time. Buffers on the stack: {stack} numbers.",
         "",
         "Self-test: cc -std=c99 -DFASTBP_SELF_TEST FILE.c -lm && ./a.out",
     ]
-    return "".join([f"/* {lines[0]}\n", *(f" * {line}".rstrip() + "\n" for line in lines[1:]), " */\n\n"])
+    return "".join(
+        [f"/* {lines[0]}\n", *(f" * {line}".rstrip() + "\n" for line in lines[1:]), " */\n\n"]
+    )
 
 
 def _prototype(facts: dict[str, Any]) -> str:
@@ -281,6 +282,11 @@ def _string(label: str) -> str:
     return '"' + "".join(plain.get(byte, f"\\{byte:03o}") for byte in label.encode()) + '"'
 
 
+def _function(activation: str, facts: dict[str, Any]) -> str:
+    formula = ACTIVATIONS[activation]
+    return _with_suffixes(FUNCTION.format(formula=formula, T=facts["T"], name=activation), facts)
+
+
 def _weights(fitted: FittedNetwork, layer: int, T: str) -> str:
     W, b = fitted.coefs[layer], fitted.intercepts[layer]
     n_in, n_out = W.shape
@@ -292,37 +298,41 @@ def _weights(fitted: FittedNetwork, layer: int, T: str) -> str:
 
 
 def _numbers(values: NDArray[np.floating]) -> str:
-    """Return an initialiser, exact to the bit: hexadecimal floats, eight on a line."""
+    """Return an initialiser, exact to the bit: hexadecimal floats, four on a line."""
     suffix = "f" if values.dtype == np.float32 else ""
     written = [
-        re.sub(r"\.?0*p", "p", value.hex()) + suffix for value in values.ravel().astype(float).tolist()
+        re.sub(r"\.?0*p", "p", value.hex()) + suffix
+        for value in values.ravel().astype(float).tolist()
     ]
-    lines = (written[i : i + 8] for i in range(0, len(written), 8))
+    lines = (written[i : i + 4] for i in range(0, len(written), 4))
     return ",\n".join("    " + ", ".join(line) for line in lines)
+
+
+def _buffer_sizes(sizes: tuple[int, ...]) -> list[int]:
+    """Return the widths of the buffers of the odd and of the even hidden layers."""
+    hidden = sizes[1:-1]
+    return [max(units) for units in (hidden[0::2], hidden[1::2]) if units]
 
 
 def _predict(fitted: FittedNetwork, facts: dict[str, Any]) -> str:
     """Return the function: layer by layer through two buffers, then the output transform."""
     sizes = fitted.layer_sizes
-    n_layers, T = len(sizes) - 1, facts["T"]
+    n_layers, T = len(fitted.coefs), facts["T"]
     lines = [f"{_prototype(facts)}\n{{\n"]
-    buffers = ("a", "c")[: n_layers - 1]
-    for i, buffer in enumerate(buffers):
-        lines.append(f"    {T} {buffer}[{max(sizes[1 + i : -1 : 2])}];\n")
+    buffers = ("odd", "even")  # hidden layers, counted from 1
+    for buffer, size in zip(buffers, _buffer_sizes(sizes), strict=False):
+        lines.append(f"    {T} {buffer}[{size}];\n")
     binary = fitted.kind == "binary"
     if binary:
         lines.append(f"    {T} score;\n")
     source = "x"
-    for layer in range(n_layers):
-        target = ("&score" if binary else "out") if layer == n_layers - 1 else buffers[layer % 2]
-        number = layer + 1
-        lines.append(
-            f"    layer(W{number}, b{number}, {sizes[layer]}, {sizes[number]}, {source}, {target});\n"
-        )
-        if layer < n_layers - 1 and fitted.activations[layer] != "identity":
-            lines.append(
-                ACTIVATE.format(n_out=sizes[number], out=target, activation=fitted.activations[layer])
-            )
+    for layer, n_out in enumerate(sizes[1:], start=1):
+        target = buffers[(layer - 1) % 2] if layer < n_layers else "&score" if binary else "out"
+        arguments = f"W{layer}, b{layer}, {sizes[layer - 1]}, {n_out}, {source}, {target}"
+        lines.append(f"    layer({arguments});\n")
+        if layer < n_layers and fitted.activations[layer - 1] != "identity":
+            name = fitted.activations[layer - 1]
+            lines.append(ACTIVATE.format(n_out=n_out, out=target, activation=name))
         source = target
     ending = ENDINGS[fitted.output, fitted.kind].format(**facts)
     return "".join([*lines, _with_suffixes(ending, facts), "}\n"])
