@@ -12,7 +12,7 @@ class Description(BaseEstimator):
     """Base of `Activation` and `Loss`: named after its formula, equal by type and parameters."""
 
     @property
-    def name(self):
+    def name(self) -> str:
         """Name of the formula, as users write it for the rows of the tables."""
         return getattr(self.value, "__name__", repr(self.value))
 

@@ -5,10 +5,14 @@ computes.  The file is long because both classes list and document every paramet
 scikit-learn's conventions ask.
 """
 
+from collections.abc import Sequence
 from functools import partial
+from os import PathLike
+from typing import Any, Self
 
 import numpy as np
 import scipy.sparse
+from numpy.typing import ArrayLike, NDArray
 from sklearn import get_config
 from sklearn.base import (
     BaseEstimator,
@@ -21,6 +25,21 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from fastbp import network
+from fastbp._annotations import (
+    Activations,
+    ClassWeight,
+    Features,
+    Floats,
+    Labels,
+    LayerSizes,
+    LearningRate,
+    LossLike,
+    RandomState,
+    Scoring,
+    Solver,
+    Targets,
+    Weights,
+)
 from fastbp._parameters import (
     CLASSIFIER_PARAMETERS,
     REGRESSOR_PARAMETERS,
@@ -68,13 +87,22 @@ class _BaseBackprop(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     `fit_transform`, `get_feature_names_out` and `set_output` pass all of its estimator checks.
     """
 
+    coefs_: list[Floats]
+    intercepts_: list[Floats]
+    n_features_in_: int
+    n_iter_: int
+    n_layers_: int
+    n_outputs_: int
+    out_activation_: str
+    loss_: float
+
     def _store(self, parameters):
         """Keep the arguments of ``__init__`` under their names, untouched."""
         for name, value in parameters.items():
             if name != "self":
                 setattr(self, name, value)
 
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X: Features, y: Targets, sample_weight: Weights = None) -> Self:
         """Train the network on X and y.
 
         Parameters
@@ -178,7 +206,7 @@ class _BaseBackprop(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         self.n_layers_ = len(problem.layer_sizes)
         self.out_activation_ = problem.loss.output
 
-    def transform(self, X):
+    def transform(self, X: Features) -> Floats:
         """Activations of the last hidden layer: what the network has made of the features.
 
         Parameters
@@ -249,7 +277,7 @@ class _BaseBackprop(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             return weights
         return np.float32 if np.result_type(given, weights) == np.float32 else np.float64
 
-    def to_sklearn(self):
+    def to_sklearn(self) -> Any:
         """Hand the fitted network over to scikit-learn's own MLP.
 
         Every tool made for it works then, such as converters.  Settings that only fastbp has
@@ -282,7 +310,7 @@ class _BaseBackprop(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         return to_sklearn(self)
 
     @classmethod
-    def from_sklearn(cls, mlp):
+    def from_sklearn(cls, mlp: Any) -> Self:
         """Take a network over that scikit-learn's MLP has fitted.
 
         Parameters
@@ -318,7 +346,9 @@ class _BaseBackprop(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
 
         return from_sklearn(cls, mlp)
 
-    def to_c(self, path, *, name="fastbp", X=None):
+    def to_c(
+        self, path: str | PathLike[str], *, name: str = "fastbp", X: ArrayLike | None = None
+    ) -> None:
         """Write the fitted network as one C99 file that needs nothing but ``math.h``.
 
         It defines ``NAME_predict(const T *x, T *out)`` for one sample, with T as the dtype of the
@@ -529,48 +559,56 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
 
     _parameter_rules = CLASSIFIER_PARAMETERS
 
+    classes_: NDArray[Any]
+
     def __init__(
         self,
-        hidden_layer_sizes=(100,),
-        activation="relu",
+        hidden_layer_sizes: LayerSizes = (100,),
+        activation: Activations = "relu",
         *,
-        solver="adam",
-        alpha=0.0001,
-        batch_size="auto",
-        learning_rate="constant",
-        learning_rate_init=0.001,
-        power_t=0.5,
-        max_iter=200,
-        shuffle=True,
-        random_state=None,
-        tol=1e-4,
-        verbose=False,
-        warm_start=False,
-        momentum=0.9,
-        nesterovs_momentum=True,
-        early_stopping=False,
-        validation_fraction=0.1,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-8,
-        n_iter_no_change=10,
-        max_fun=15000,
-        loss="log_loss",
-        dtype="float32",
-        n_threads=None,
-        engine="auto",
-        class_weight=None,
-        init="auto",
-        dropout=0.0,
-        max_grad_norm=None,
-        ema_decay=None,
-        scoring=None,
-        max_time=None,
-    ):
+        solver: Solver = "adam",
+        alpha: float = 0.0001,
+        batch_size: int | str = "auto",
+        learning_rate: LearningRate = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: RandomState = None,
+        tol: float = 1e-4,
+        verbose: bool | int = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: float = 10,
+        max_fun: int = 15000,
+        loss: LossLike = "log_loss",
+        dtype: str | None = "float32",
+        n_threads: int | None = None,
+        engine: str = "auto",
+        class_weight: ClassWeight = None,
+        init: str = "auto",
+        dropout: float | Sequence[float] = 0.0,
+        max_grad_norm: float | None = None,
+        ema_decay: float | None = None,
+        scoring: Scoring = None,
+        max_time: float | None = None,
+    ) -> None:
         self._store(locals())
 
     @available_if(_partial_fit_exists)
-    def partial_fit(self, X, y, sample_weight=None, classes=None):
+    def partial_fit(
+        self,
+        X: Features,
+        y: Targets,
+        sample_weight: Weights = None,
+        classes: ArrayLike | None = None,
+    ) -> Self:
         """Train one epoch on X and y, going on from the weights and optimizer of the last call.
 
         The optimizer is made by the first call (or by `fit`), with the settings of that time.
@@ -636,7 +674,7 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
             targets = encode_labels(y, self.classes_, dtype, complete=complete)
         return targets, loss_for(self.loss, self._target_kind)
 
-    def predict(self, X):
+    def predict(self, X: Features) -> Labels:
         """Predict classes.
 
         Parameters
@@ -659,7 +697,7 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
             return (scipy.sparse.csr_matrix if as_matrix else scipy.sparse.csr_array)(labels)
         return labels
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: Features) -> Floats:
         """Probability of each class.
 
         Parameters
@@ -683,7 +721,7 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
         pair = np.hstack([1 - scores, scores])
         return np.where(second_is_larger, pair[:, ::-1], pair)
 
-    def predict_log_proba(self, X):
+    def predict_log_proba(self, X: Features) -> Floats:
         """Logarithm of the probability of each class, from the raw scores: never -inf.
 
         Parameters
@@ -866,46 +904,46 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
 
     def __init__(
         self,
-        loss="squared_error",
-        hidden_layer_sizes=(100,),
-        activation="relu",
+        loss: LossLike = "squared_error",
+        hidden_layer_sizes: LayerSizes = (100,),
+        activation: Activations = "relu",
         *,
-        solver="adam",
-        alpha=0.0001,
-        batch_size="auto",
-        learning_rate="constant",
-        learning_rate_init=0.001,
-        power_t=0.5,
-        max_iter=200,
-        shuffle=True,
-        random_state=None,
-        tol=1e-4,
-        verbose=False,
-        warm_start=False,
-        momentum=0.9,
-        nesterovs_momentum=True,
-        early_stopping=False,
-        validation_fraction=0.1,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-8,
-        n_iter_no_change=10,
-        max_fun=15000,
-        dtype="float32",
-        n_threads=None,
-        engine="auto",
-        init="auto",
-        dropout=0.0,
-        max_grad_norm=None,
-        ema_decay=None,
-        scoring=None,
-        max_time=None,
-        scale_targets=False,
-    ):
+        solver: Solver = "adam",
+        alpha: float = 0.0001,
+        batch_size: int | str = "auto",
+        learning_rate: LearningRate = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: RandomState = None,
+        tol: float = 1e-4,
+        verbose: bool | int = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: float = 10,
+        max_fun: int = 15000,
+        dtype: str | None = "float32",
+        n_threads: int | None = None,
+        engine: str = "auto",
+        init: str = "auto",
+        dropout: float | Sequence[float] = 0.0,
+        max_grad_norm: float | None = None,
+        ema_decay: float | None = None,
+        scoring: Scoring = None,
+        max_time: float | None = None,
+        scale_targets: bool = False,
+    ) -> None:
         self._store(locals())
 
     @available_if(_partial_fit_exists)
-    def partial_fit(self, X, y, sample_weight=None):
+    def partial_fit(self, X: Features, y: Targets, sample_weight: Weights = None) -> Self:
         """Train one epoch on X and y, going on from the weights and optimizer of the last call.
 
         The optimizer is made by the first call (or by `fit`), with the settings of that time.
@@ -938,7 +976,7 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
         self.n_outputs_ = targets.shape[1]
         return targets, loss
 
-    def predict(self, X):
+    def predict(self, X: Features) -> Floats:
         """Predict target values.
 
         Parameters

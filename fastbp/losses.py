@@ -7,6 +7,8 @@ user makes of a function of his own.
 """
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 from fastbp.descriptions import Description
 
@@ -54,9 +56,17 @@ class Loss(Description):
     """
 
     def __init__(
-        self, value, gradient=None, link=None, *, task=None, target="real", output_mean=False,
-        target_min=None, kernel=None,
-    ):  # fmt: skip
+        self,
+        value: Callable[..., Any],
+        gradient: Callable[..., Any] | None = None,
+        link: str | None = None,
+        *,
+        task: str | None = None,
+        target: str = "real",
+        output_mean: bool = False,
+        target_min: float | None = None,
+        kernel: str | None = None,
+    ) -> None:
         self.value = value
         self.gradient = gradient
         self.link = link

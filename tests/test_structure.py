@@ -18,11 +18,13 @@ PACKAGE = Path(fastbp.__file__).parent
 FLOORS = [
     {"engine", "engine.copies", "descriptions"},
     {"activations", "losses", "optimizers", "schedules"},
-    {"callbacks", "parallel", "network", "randomness"},
+    {"_annotations", "callbacks", "parallel", "network", "randomness"},
     {"_parameters", "scoring"},
     {"_validation"},
     {"training"},
-    {"lbfgs"},
+    {"lbfgs", "versions"},
+    {"export", "export.fitted"},
+    {"export.c_source", "export.mlp"},
     {"estimators"},
 ]
 TOP = len(FLOORS)
@@ -89,6 +91,7 @@ def test_tables_import_no_arrays(name):
             "math",
             "dataclasses",
             "collections",
+            "typing",
             "fastbp",
         }
 

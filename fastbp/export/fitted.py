@@ -97,6 +97,8 @@ def describe_fitted(
             f"one of {sorted(outputs)}."
         )
     state = vars(estimator)
+    if "target_scale_" in state and output == "identity":
+        coefs[-1], intercepts[-1] = _in_units_of_y(coefs[-1], intercepts[-1], state)
     kind, classes = state.get("_target_kind", "regression"), state.get("classes_")
     network = FittedNetwork(kind, coefs, intercepts, names, output, classes)
     _compare(network, estimator, receiver)
@@ -109,6 +111,12 @@ def predictions(estimator: Any, X: NDArray[np.floating]) -> NDArray[np.floating]
     vars(twin).pop("feature_names_in_", None)  # it would warn of an X without names
     values = twin.predict_proba(X) if hasattr(twin, "predict_proba") else twin.predict(X)
     return np.asarray(values).reshape(len(X), -1)
+
+
+def _in_units_of_y(W: Any, b: Any, state: dict[str, Any]) -> tuple[Any, Any]:
+    """Weights and biases of a linear output that takes `scale_targets` back itself."""
+    mean, scale = state["target_mean_"], state["target_scale_"]
+    return (W * scale).astype(W.dtype), (b * scale + mean).astype(b.dtype)
 
 
 def _name_of(row: Any, receiver: str, activations: Collection[str]) -> str:
@@ -145,8 +153,8 @@ def _compare(network: FittedNetwork, estimator: Any, receiver: str) -> None:
     if not same:
         raise ValueError(
             f"{receiver} cannot hold this {type(estimator).__name__}: its predictions are not "
-            "those of its weights, activations and output alone. Fit without the settings that "
-            "change predictions (such as scale_targets)."
+            "those of its weights, activations and output alone. Fit without the setting that "
+            "changes what it predicts."
         )
 
 
