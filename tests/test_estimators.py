@@ -11,7 +11,7 @@ from sklearn import config_context
 from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.metrics import accuracy_score, log_loss, r2_score
 from sklearn.neural_network import MLPClassifier, MLPRegressor
-from sklearn.utils import get_tags
+from sklearn.utils import TransformerTags, get_tags
 
 from fastbp import BackpropClassifier, BackpropRegressor
 
@@ -94,6 +94,7 @@ def test_tags(ours, theirs):
     mine, other = get_tags(ours()), get_tags(theirs())
     assert mine.target_tags.multi_output or is_classifier(ours())
     other.target_tags.multi_output = mine.target_tags.multi_output
+    other.transformer_tags = TransformerTags(preserves_dtype=["float64", "float32"])
     assert mine == other
 
 
