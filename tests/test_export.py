@@ -233,9 +233,9 @@ def test_an_output_that_nobody_knows_is_refused(tmp_path):
             export()
 
 
-@pytest.mark.parametrize("case", ["multiclass", "one target"])
+@pytest.mark.parametrize("case", ["binary", "multiclass", "one target", "counts"])
 def test_networks_of_unscaled_data_are_not_refused(case):
-    """Large weights and scores have large rounding errors, which are not another network."""
+    """Large weights and scores have large rounding errors, or overflow; the network is the same."""
     model, _ = fit(case, solver="sgd", learning_rate_init=1e-3)
     model.coefs_ = [weights * 40 for weights in model.coefs_]
     model.to_sklearn()

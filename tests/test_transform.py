@@ -56,6 +56,24 @@ def test_a_function_of_the_user(engine_name):
     assert model.transform(X).min() >= 1
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("n_units", [1, 7, 16, 33])
+def test_truncated_networks_at_the_door(forced_engine, n_units, dtype):
+    """One activation per layer: the last layer of the weights is a hidden one, too."""
+    rng = np.random.default_rng(0)
+    sizes = [(6, 5), (5, n_units)]
+    coefs = [rng.standard_normal(shape).astype(dtype) for shape in sizes]
+    intercepts = [rng.standard_normal(n_out).astype(dtype) for _, n_out in sizes]
+    rows = [ACTIVATIONS["relu"], ACTIVATIONS["tanh"]]
+    X = rng.standard_normal((37, 6)).astype(dtype)
+    guarded = np.full((37 + 40, n_units), 7.0, dtype)
+    forced_engine.predict_into(coefs, intercepts, rows, X, guarded[20:57])
+    a = np.tanh(np.maximum(X @ coefs[0] + intercepts[0], 0) @ coefs[1] + intercepts[1])
+    np.testing.assert_allclose(guarded[20:57], a, **TOLERANCE[dtype])
+    assert (guarded[:20] == 7).all()
+    assert (guarded[57:] == 7).all()
+
+
 @pytest.mark.parametrize("n_units", [1, 5, 8, 40])
 def test_a_row_has_the_same_bits_alone_and_on_any_number_of_threads(engine_name, n_units):
     model, X = fit(hidden_layer_sizes=(6, n_units), activation="logistic", engine=engine_name)

@@ -148,6 +148,7 @@ def _compare(network: FittedNetwork, estimator: Any, receiver: str) -> None:
         else:  # these transforms are increasing, so that a band of scores is one of predictions
             low, high = (_transform(network.output, raw + side) for side in (-slack, slack))
             low, high = low - slack, high + slack
+            low, high = low.astype(found.dtype), high.astype(found.dtype)  # inf where it is inf
             found = found[:, 1:] if network.kind == "binary" else found
         same = found.shape == low.shape and ((low <= found) & (found <= high)).all()
     if not same:
