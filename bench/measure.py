@@ -187,7 +187,7 @@ class Rounds:
             first = len(self.rounds) % len(names)
             seconds, mark = {}, foreign_share(self.cores)
             for name in names[first:] + names[:first]:
-                time.sleep(0.05)  # idle threads of the contender before stop spinning
+                time.sleep(0.15)  # OpenBLAS threads of the contender before spin for up to 0.1 s
                 seconds[name] = self.measurements[name]()
             foreign = foreign_share(self.cores, since=mark)
             self.rounds.append({"peaks": peaks, "foreign": foreign, "seconds": seconds})

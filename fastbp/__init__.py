@@ -4,8 +4,10 @@ This file lists the public names and nothing else.  Importing it loads neither N
 and chooses no engine: that happens at the first fit.
 """
 
+from fastbp import losses, optimizers, schedules
 from fastbp.activations import Activation
 from fastbp.estimators import BackpropClassifier, BackpropRegressor
+from fastbp.learning_rate import LearningRateCurve, find_learning_rate
 from fastbp.losses import Loss
 from fastbp.versions import __version__, show_versions
 
@@ -13,7 +15,12 @@ __all__ = [
     "Activation",
     "BackpropClassifier",
     "BackpropRegressor",
+    "LearningRateCurve",
     "Loss",
     "__version__",
+    "find_learning_rate",
+    "losses",
+    "optimizers",
+    "schedules",
     "show_versions",
 ]

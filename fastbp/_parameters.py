@@ -8,36 +8,29 @@ from numbers import Integral, Real
 from types import SimpleNamespace
 
 import numpy as np
+from sklearn.metrics import get_scorer_names
 
 from fastbp.activations import ACTIVATIONS, Activation
+from fastbp.descriptions import Description, InvalidParameterError
+from fastbp.descriptions import number_rule as _number
 from fastbp.engine import ENGINE_NAMES
-from fastbp.losses import CLASSIFICATION_LOSSES, REGRESSION_LOSSES, Loss
-from fastbp.optimizers import OPTIMIZERS
-from fastbp.schedules import SCHEDULES
-
-
-class InvalidParameterError(ValueError, TypeError):
-    """A constructor parameter has a value or a type that is not allowed (as in scikit-learn)."""
+from fastbp.losses import (
+    CLASSIFICATION_LOSSES,
+    NAMED_LOSSES,
+    REGRESSION_LOSSES,
+    ClassificationLoss,
+    Loss,
+    RegressionLoss,
+)
+from fastbp.network import VARIANCES
+from fastbp.optimizers import OPTIMIZERS, Optimizer, is_full_batch, is_solver
+from fastbp.schedules import SCHEDULES, Schedule, is_schedule
+from fastbp.scoring import LOSS
 
 
 def _one_of(*names):
     listed = ", ".join(repr(name) for name in sorted(names))
     return lambda value: isinstance(value, str) and value in names, f"a str among {{{listed}}}"
-
-
-def _number(kind, left, low, high, right):
-    """Rule for a number of `kind` from `low` to `high`; "[" and "]" include the end."""
-
-    def accepts(value):
-        return (
-            isinstance(value, kind)
-            and not isinstance(value, bool)
-            and (value >= low if left == "[" else value > low)
-            and (value <= high if right == "]" else value < high)
-        )
-
-    noun = "an int" if kind is Integral else "a float"
-    return accepts, f"{noun} in the range {left}{low}, {high}{right}"
 
 
 def _same(constant):
@@ -63,9 +56,18 @@ def _activations_rule(value):
     return isinstance(value, list | tuple) and all(map(_activation_rule, value))
 
 
-def _loss_rules(names):
-    """Rules for a loss: a name, or something of the user's own."""
-    return _one_of(*names), (callable, "a function of y_true and raw"), _instance_of(Loss)
+def _is_function(value):
+    return callable(value) and not isinstance(value, type)
+
+
+def _loss_rules(names, kind, example):
+    """Rules for a loss: a name, an object of `kind`, or something of the user's own."""
+    return (
+        _one_of(*names),
+        (lambda value: isinstance(value, kind), f"an object such as fastbp.losses.{example}"),
+        (_is_function, "a function of y_true and raw"),
+        _instance_of(Loss),
+    )
 
 
 def _list_of(rule):
@@ -73,6 +75,10 @@ def _list_of(rule):
     return lambda value: isinstance(value, list | tuple) and all(map(accepts, value)), (
         f"a list of them, each {text}"
     )
+
+
+def _scoring_rule(value):
+    return isinstance(value, str) and (value == LOSS or value in get_scorer_names())
 
 
 _INF = float("inf")
@@ -99,10 +105,13 @@ _SHARED_PARAMETERS = {
         _instance_of(Activation),
         (_activations_rule, "a list of these"),
     ),
-    "solver": (_one_of(*OPTIMIZERS),),
+    "solver": (_one_of(*OPTIMIZERS), (is_solver, "an object of fastbp.optimizers")),
     "alpha": (_number(Real, "[", 0.0, _INF, ")"),),
     "batch_size": (_one_of("auto"), _COUNT),
-    "learning_rate": (_one_of(*SCHEDULES),),
+    "learning_rate": (
+        _one_of(*SCHEDULES),
+        (is_schedule, "an object of fastbp.schedules or a function of step and n_steps"),
+    ),
     "learning_rate_init": (_number(Real, "(", 0.0, _INF, ")"),),
     "power_t": (_number(Real, "[", 0.0, _INF, ")"),),
     "max_iter": (_COUNT,),
@@ -110,7 +119,7 @@ _SHARED_PARAMETERS = {
     "random_state": (*_RANDOM_STATE, _NONE),
     "tol": (_number(Real, "[", 0.0, _INF, ")"),),
     "verbose": (_BOOLEAN, _number(Integral, "[", 0, _INF, ")")),
-    "warm_start": (_BOOLEAN,),
+    "warm_start": (_BOOLEAN, _one_of("resume")),
     "momentum": (_number(Real, "[", 0.0, 1.0, "]"),),
     "nesterovs_momentum": (_BOOLEAN,),
     "early_stopping": (_BOOLEAN,),
@@ -123,20 +132,36 @@ _SHARED_PARAMETERS = {
     "dtype": (_one_of("float32", "float64"), _NONE),
     "n_threads": (_COUNT, _same(-1), _NONE),
     "engine": (_one_of(*ENGINE_NAMES),),
-    "init": (_one_of("auto", "he", "glorot", "lecun"),),
+    "init": (_one_of("auto", *VARIANCES),),
     "dropout": (_PROBABILITY, _list_of(_PROBABILITY)),
     "max_grad_norm": (_number(Real, "(", 0.0, _INF, ")"), _NONE),
     "ema_decay": (_number(Real, "(", 0.0, 1.0, ")"), _NONE),
-    "scoring": (_instance_of(str), (callable, "a scorer"), _NONE),
+    "scoring": (
+        _NONE,
+        (_scoring_rule, "'loss', a name in sklearn.metrics.get_scorer_names()"),
+        (callable, "a callable scorer(estimator, X, y)"),
+    ),
     "max_time": (_number(Real, "(", 0.0, _INF, ")"), _NONE),
 }
+# Parameters of solver and schedule objects that the estimators do not have; the others are there.
+_FRACTION = _number(Real, "[", 0.0, 1.0, "]")
+OBJECT_PARAMETERS = {
+    **_SHARED_PARAMETERS,
+    "weight_decay": (_number(Real, "[", 0.0, _INF, ")"),),
+    "warmup": (_PROBABILITY,),
+    "start": (_FRACTION,),
+    "final": (_FRACTION,),
+    "factor": (_number(Real, "(", 0.0, 1.0, ")"),),
+    "patience": (_COUNT,),
+    "value": ((callable, "a function of step and n_steps"),),
+}
 CLASSIFIER_PARAMETERS = {
-    "loss": _loss_rules(CLASSIFICATION_LOSSES),
+    "loss": _loss_rules(CLASSIFICATION_LOSSES, ClassificationLoss, "Focal()"),
     **_SHARED_PARAMETERS,
     "class_weight": (_one_of("balanced"), _instance_of(dict, list, tuple), _NONE),
 }
 REGRESSOR_PARAMETERS = {
-    "loss": _loss_rules(REGRESSION_LOSSES),
+    "loss": _loss_rules(REGRESSION_LOSSES, RegressionLoss, "Huber()"),
     **_SHARED_PARAMETERS,
     "scale_targets": (_BOOLEAN,),
 }
@@ -146,20 +171,38 @@ REGRESSOR_PARAMETERS = {
 _is_set = bool
 
 
-def _is_full_batch(solver):
-    row = OPTIMIZERS.get(solver) if isinstance(solver, str) else None
-    return row is not None and not row.stochastic
+def _is_new_schedule(learning_rate):
+    """Whether a schedule is not one of scikit-learn's names, which its lbfgs ignores."""
+    return learning_rate not in ("constant", "invscaling", "adaptive")
 
 
 def _has_dropout(dropout):
     return bool(np.any(np.asarray(dropout) > 0))
 
 
+def _has_link(loss):
+    row = NAMED_LOSSES.get(loss) if isinstance(loss, str) else loss
+    row = row.row("real") if isinstance(row, RegressionLoss) else row
+    return getattr(row, "link", None) not in (None, "identity", "increments")
+
+
+def _is_resume(warm_start):
+    return isinstance(warm_start, str)
+
+
+_NO_STATE = (
+    "scipy's L-BFGS-B keeps its view of the curvature to itself; warm_start=True goes on from the "
+    "weights"
+)
+_LINKED = "predictions of this loss go through a link, which shifted and divided y does not fit"
 _FULL_BATCH = "L-BFGS-B minimises one fixed function of all samples with steps of its own"
 CONFLICTS = (
-    ("solver", _is_full_batch, "dropout", _has_dropout, _FULL_BATCH),
-    ("solver", _is_full_batch, "max_grad_norm", _is_set, _FULL_BATCH),
-    ("solver", _is_full_batch, "ema_decay", _is_set, _FULL_BATCH),
+    ("solver", is_full_batch, "dropout", _has_dropout, _FULL_BATCH),
+    ("solver", is_full_batch, "max_grad_norm", _is_set, _FULL_BATCH),
+    ("solver", is_full_batch, "ema_decay", _is_set, _FULL_BATCH),
+    ("solver", is_full_batch, "learning_rate", _is_new_schedule, _FULL_BATCH),
+    ("solver", is_full_batch, "warm_start", _is_resume, _NO_STATE),
+    ("scale_targets", _is_set, "loss", _has_link, _LINKED),
 )
 
 
@@ -177,8 +220,26 @@ def hidden_sizes(hidden_layer_sizes):
     return tuple(sizes.tolist())
 
 
+def dropout_rates(dropout, n_hidden):
+    """List of the dropout probability of each hidden layer.
+
+    Raises
+    ------
+    ValueError
+        If a list is not as long as there are hidden layers.
+    """
+    if not isinstance(dropout, list | tuple):
+        return [float(dropout)] * n_hidden
+    if len(dropout) != n_hidden:
+        raise ValueError(
+            f"dropout has {len(dropout)} entries for {n_hidden} hidden layers. Give one for each "
+            "layer of hidden_layer_sizes, or a single one for all."
+        )
+    return [float(rate) for rate in dropout]
+
+
 def check_parameters(estimator, table):
-    """Compare every parameter of `estimator` with its rules in `table`.
+    """Compare every parameter of `estimator`, and of its objects, with the rules in `table`.
 
     Returns
     -------
@@ -192,19 +253,15 @@ def check_parameters(estimator, table):
     ValueError
         If two parameters cannot go together (`CONFLICTS`): names both.
     """
-    values = vars(estimator)
+    values, owner = vars(estimator), type(estimator).__name__
     for name, rules in table.items():
         value = values[name]
-        for accepts, _ in rules:
-            if accepts(value):
-                break
-        else:
-            wanted = [text for _, text in rules]
-            wanted = " or ".join(filter(None, [", ".join(wanted[:-1]), wanted[-1]]))
-            raise InvalidParameterError(
-                f"The {name!r} parameter of {type(estimator).__name__} must be {wanted}. "
-                f"Got {value!r} instead."
-            )
+        _check_value(owner, name, value, rules)
+        if isinstance(value, Optimizer | Schedule):
+            for inner, number in value.get_params(deep=False).items():
+                _check_value(owner, f"{name}__{inner}", number, OBJECT_PARAMETERS[inner])
+        elif isinstance(value, Description):
+            value.check(name)
     for name, matters, other, also_matters, reason in CONFLICTS:
         known = name in table and other in table
         if known and matters(values[name]) and also_matters(values[other]):
@@ -213,3 +270,13 @@ def check_parameters(estimator, table):
                 f"{reason}. Change one of them."
             )
     return SimpleNamespace(**{name: values[name] for name in table})
+
+
+def _check_value(owner, name, value, rules):
+    """Raise InvalidParameterError unless one of the rules accepts the value."""
+    if not any(accepts(value) for accepts, _ in rules):
+        wanted = [text for _, text in rules]
+        wanted = " or ".join(filter(None, [", ".join(wanted[:-1]), wanted[-1]]))
+        raise InvalidParameterError(
+            f"The {name!r} parameter of {owner} must be {wanted}. Got {value!r} instead."
+        )

@@ -41,6 +41,17 @@ def unchanged_on_error(estimator):
         raise
 
 
+@contextmanager
+def speaking_of(name):
+    """Say which argument the error in this block is about, where the checks call it X or y."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise (TypeError if isinstance(error, TypeError) else ValueError)(
+            f"{name} cannot be used: {error}"
+        ) from error
+
+
 # ------------------------------------------------------------------------------------- X
 
 
@@ -81,6 +92,16 @@ def check_features(estimator, X, dtype, engine, *, reset):
         estimator, X, accept_sparse="csr", dtype="numeric", ensure_all_finite=False, reset=reset
     )
     return _to_dtype(estimator, X, dtype(X.dtype), engine), X.dtype
+
+
+def match_format(X, like):
+    """Turn a checked X into the format of another: CSR, or a C-contiguous array."""
+    if scipy.sparse.issparse(like) and not scipy.sparse.issparse(X):
+        X = scipy.sparse.csr_array(X)
+        return _as_csr(X, X.data)
+    if scipy.sparse.issparse(X) and not scipy.sparse.issparse(like):
+        return np.ascontiguousarray(X.toarray())
+    return X
 
 
 def _as_dtype(X, dtype):
@@ -267,18 +288,43 @@ def check_targets(estimator, y, n_samples, dtype, loss):
             except (TypeError, ValueError) as error:
                 raise ValueError(f"y must be numeric. Got dtype {y.dtype} instead.") from error
     check_lengths(n_samples, len(y))
-    if loss.target_min is not None and y.min() < loss.target_min:
-        raise ValueError(
-            f"loss={loss.name!r} needs y >= {loss.target_min:g}. Got a minimum of {y.min():g}; "
-            "use loss='squared_error' for such a target."
-        )
     targets = _as_dtype(y.reshape(len(y), -1), dtype)
+    if loss.target == "shared" and targets.shape[1] > 1:
+        raise ValueError(
+            f"A list of quantiles needs y with one column. Got {targets.shape[1]} columns; fit one "
+            "estimator for each (sklearn.multioutput.MultiOutputRegressor), or learn one quantile."
+        )
+    if loss.target_min is not None:
+        _check_target_range(y, targets, loss)
     if not np.isfinite(targets).all():
         raise ValueError(
             f"y has values beyond the range of {np.dtype(dtype).name} "
             f"(+-{np.finfo(dtype).max:.1e}). Scale y, or use dtype='float64'."
         )
     return targets
+
+
+def _check_target_range(y, targets, loss):
+    """Raise if targets are too small for the loss, also where only the dtype makes them so."""
+    least = loss.target_min
+    wanted = f"y {'>' if loss.above_min else '>='} {least:g}"
+    if y.min() < least or (loss.above_min and y.min() == least):
+        raise ValueError(
+            f"loss={loss.name!r} needs {wanted}. Got a minimum of {y.min():g}; use "
+            "loss='squared_error' for such a target."
+        )
+    tiny = np.finfo(targets.dtype).tiny  # smaller numbers count as 0 in the engines
+    if loss.above_min and targets.min() < least + tiny:
+        raise ValueError(
+            f"loss={loss.name!r} needs {wanted}, and {y.min():g} is {least:g} in "
+            f"{targets.dtype}. Scale y, or use dtype='float64'."
+        )
+
+
+def targets_as_given(y):
+    """Return a checked regressor's y as scorers take it: an array, flat if it has one column."""
+    y = check_array(y, ensure_2d=False, dtype="numeric", input_name="y")
+    return y.ravel() if y.ndim == 2 and y.shape[1] == 1 else y
 
 
 def _check_y(estimator, y, n_samples):

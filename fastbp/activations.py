@@ -28,7 +28,10 @@ class Activation(Description):
         Whether `slope` is a function of ``z`` or of ``a`` (then ``z`` need not be kept).
     factor : float, default=6.0
         Initial weights are uniform within ``sqrt(factor / (n_in + n_out))`` (Glorot & Bengio
-        2010); 6 and, for the logistic function, 2 are scikit-learn's factors.
+        2010). Of identity, tanh and relu (6) and of the logistic function (2) these are
+        scikit-learn's factors; of the others it is ``6 / E[f(z)^2]`` for a standard normal z, which
+        keeps the size of the pre-activations from layer to layer (He et al. 2015, section 2.2, for
+        any f in place of the ReLU).
     kernel : str or None, default=None
         Name of a C loop of fastbp that computes the same; None means the formula is compiled.
 
@@ -101,6 +104,102 @@ def relu_slope(a):
     return 0.0 if a == 0.0 else 1.0
 
 
+def leaky_relu(z):
+    """Compute a = z where z > 0, else 0.01 z (Maas et al. 2013)."""
+    return z if z > 0.0 else 0.01 * z
+
+
+def leaky_relu_slope(a):
+    """da/dz = 1 where a > 0, else 0.01."""
+    return 1.0 if a > 0.0 else 0.01
+
+
+def elu(z):
+    """Compute a = z where z > 0, else exp(z) - 1 (Clevert et al. 2016, with alpha = 1)."""
+    return z if z > 0.0 else math.expm1(z)
+
+
+def elu_slope(a):
+    """da/dz = 1 where a > 0, else exp(z) = a + 1."""
+    return 1.0 if a > 0.0 else a + 1.0
+
+
+# lambda and lambda alpha of the SELU: the fixed point of mean 0 and variance 1.
+SELU_SCALE = 1.0507009873554804934
+SELU_DEPTH = 1.7580993408473768600
+
+
+def selu(z):
+    """Compute a = lambda z where z > 0, else lambda alpha (exp(z) - 1) (Klambauer et al. 2017)."""
+    return SELU_SCALE * z if z > 0.0 else SELU_DEPTH * math.expm1(z)
+
+
+def selu_slope(a):
+    """da/dz = lambda where a > 0, else lambda alpha exp(z) = a + lambda alpha."""
+    return SELU_SCALE if a > 0.0 else a + SELU_DEPTH
+
+
+ROOT_HALF = math.sqrt(0.5)
+DENSITY_AT_0 = 1.0 / math.sqrt(2.0 * math.pi)
+
+
+def gelu(z):
+    """Compute a = z P(Z <= z) for a standard normal Z, exactly (Hendrycks & Gimpel 2016)."""
+    probability = 0.5 * math.erfc(-ROOT_HALF * z)
+    return z * probability if probability != 0.0 else 0.0
+
+
+def gelu_slope(z):
+    """da/dz = P(Z <= z) + z exp(-z^2 / 2) / sqrt(2 pi)."""
+    return 0.5 * math.erfc(-ROOT_HALF * z) + z * (DENSITY_AT_0 * math.exp(-0.5 * z * z))
+
+
+def silu(z):
+    """Compute a = z logistic(z) (Elfwing et al. 2018; "swish")."""
+    p = logistic(z)
+    return z * p if p != 0.0 else 0.0
+
+
+def silu_slope(z):
+    """da/dz = p + z p (1 - p), p = logistic(z)."""
+    p = logistic(z)
+    return p + z * (p * logistic(-z))
+
+
+def mish(z):
+    """Compute a = z tanh(log(1 + exp(z))) (Misra 2019).
+
+    The hyperbolic tangent is (1 + 2 e) / (1 + 2 e + 2 e^2) with e = exp(-z), or with e = exp(z)
+    where that is smaller e (e + 2) / (e (e + 2) + 2).
+    """
+    if z >= 0.0:
+        e = math.exp(-z)
+        return z * ((1.0 + 2.0 * e) / (1.0 + 2.0 * e * (1.0 + e)))
+    e = math.exp(z)
+    return z * (e * (e + 2.0) / (e * (e + 2.0) + 2.0)) if e != 0.0 else 0.0
+
+
+def mish_slope(z):
+    """da/dz = t + z logistic(z) (1 - t^2), t = tanh(log(1 + exp(z))), in terms of e as above."""
+    if z >= 0.0:
+        e = math.exp(-z)
+        below = 1.0 + 2.0 * e * (1.0 + e)
+        return (1.0 + 2.0 * e) / below + z * (4.0 * e * e * (1.0 + e) / (below * below))
+    e = math.exp(z)
+    below = e * (e + 2.0) + 2.0
+    return e * (e + 2.0) / below + z * (4.0 * e * (1.0 + e) / (below * below))
+
+
+def softplus(z):
+    """Compute a = log(1 + exp(z)), so written that exp never overflows (Dugas et al. 2001)."""
+    return max(z, 0.0) + math.log1p(math.exp(-abs(z)))
+
+
+def softplus_slope(a):
+    """da/dz = logistic(z) = 1 - exp(-a)."""
+    return -math.expm1(-a)
+
+
 ACTIVATIONS = {
     row.name: row
     for row in (
@@ -108,6 +207,13 @@ ACTIVATIONS = {
         Activation(logistic, logistic_slope, "activation", factor=2.0, kernel="logistic"),
         Activation(tanh, tanh_slope, "activation", kernel="tanh"),
         Activation(relu, relu_slope, "activation", kernel="relu"),
+        Activation(leaky_relu, leaky_relu_slope, "activation", 12.0 / 1.0001, kernel="leaky_relu"),
+        Activation(elu, elu_slope, "activation", 9.303112848, kernel="elu"),
+        Activation(selu, selu_slope, "activation", 6.0, kernel="selu"),
+        Activation(gelu, gelu_slope, factor=14.11029368, kernel="gelu"),
+        Activation(silu, silu_slope, factor=16.86456674, kernel="silu"),
+        Activation(mish, mish_slope, factor=13.26429438, kernel="mish"),
+        Activation(softplus, softplus_slope, "activation", 6.512919018, kernel="softplus"),
     )
 }
 

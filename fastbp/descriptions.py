@@ -2,24 +2,77 @@
 
 A description stores its constructor's arguments untouched, as scikit-learn's estimators do, so that
 it clones, pickles and has parameters which a search can vary.  What it describes is the subclass's
-business.
+business; what its settings may be stands in the subclass's `_rules` and is checked before training.
 """
+
+from numbers import Integral
 
 from sklearn.base import BaseEstimator
 
 
+class InvalidParameterError(ValueError, TypeError):
+    """A parameter has a value or a type that is not allowed (as in scikit-learn)."""
+
+
+def number_rule(kind, left, low, high, right):
+    """Rule (test, text) for a number of `kind` from `low` to `high`; "[" and "]" include them."""
+
+    def accepts(value):
+        return (
+            isinstance(value, kind)
+            and not isinstance(value, bool)
+            and (value >= low if left == "[" else value > low)
+            and (value <= high if right == "]" else value < high)
+        )
+
+    noun = "an int" if kind is Integral else "a float"
+    return accepts, f"{noun} in the range {left}{low}, {high}{right}"
+
+
 class Description(BaseEstimator):
-    """Base of `Activation` and `Loss`: named after its formula, equal by type and parameters."""
+    """Base of what stands in fastbp's tables: equal by type and parameters."""
+
+    _rules = {}  # by setting: (test of its value, what is allowed in words)
 
     @property
     def name(self) -> str:
         """Name of the formula, as users write it for the rows of the tables."""
         return getattr(self.value, "__name__", repr(self.value))
 
+    def check(self, parameter):
+        """Raise if a setting is not allowed.
+
+        Parameters
+        ----------
+        parameter : str
+            The estimator's parameter that holds this object, for the message.
+
+        Raises
+        ------
+        InvalidParameterError
+            Names the setting as a search does (``loss__delta``), what is allowed and what came.
+        """
+        for setting, (accepts, wanted) in self._rules.items():
+            value = getattr(self, setting)
+            if not accepts(value):
+                raise InvalidParameterError(
+                    f"The '{parameter}__{setting}' parameter ({setting} of {type(self).__name__}) "
+                    f"must be {wanted}. Got {value!r} instead."
+                )
+
     def __eq__(self, other):
         if type(self) is not type(other):
             return NotImplemented
-        return self.get_params(deep=False) == other.get_params(deep=False)
+        return self._settings() == other._settings()
 
     def __hash__(self):
-        return hash((type(self), *self.get_params(deep=False).values()))
+        return hash((type(self), *self._settings()))
+
+    def _settings(self):
+        return tuple(map(_frozen, self.get_params(deep=False).values()))
+
+
+def _frozen(value):
+    """Return lists and arrays as tuples, so that settings compare and hash."""
+    value = value.tolist() if hasattr(value, "tolist") else value
+    return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value

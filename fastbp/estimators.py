@@ -5,8 +5,12 @@ computes.  The file is long because both classes list and document every paramet
 scikit-learn's conventions ask.
 """
 
+import time
 from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import replace
 from functools import partial
+from numbers import Real
 from os import PathLike
 from typing import Any, Self
 
@@ -21,6 +25,7 @@ from sklearn.base import (
     RegressorMixin,
     TransformerMixin,
 )
+from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
@@ -44,6 +49,7 @@ from fastbp._parameters import (
     CLASSIFIER_PARAMETERS,
     REGRESSOR_PARAMETERS,
     check_parameters,
+    dropout_rates,
     hidden_sizes,
 )
 from fastbp._validation import (
@@ -57,22 +63,28 @@ from fastbp._validation import (
     encode_labels,
     find_classes,
     kind_of_target,
+    match_format,
+    speaking_of,
+    targets_as_given,
     unchanged_on_error,
 )
 from fastbp.activations import activations_for
+from fastbp.callbacks import watch_tasks
+from fastbp.class_weights import find_class_weights, weigh_samples
 from fastbp.engine import get_engine, watch_formulas
 from fastbp.lbfgs import train_lbfgs
-from fastbp.losses import LOSSES, Loss, loss_for
-from fastbp.optimizers import OPTIMIZERS
+from fastbp.losses import NAMED_LOSSES, Quantile, loss_for
+from fastbp.optimizers import is_full_batch
 from fastbp.parallel import thread_ceiling
 from fastbp.randomness import own_stream
+from fastbp.scaling import measure, standardize
+from fastbp.scoring import Scorer, Validation, default_score, find_scorer
 from fastbp.training import HISTORY, Problem, Progress, train_stochastic
 
 
 def _partial_fit_exists(estimator):
     """partial_fit is there for stochastic solvers (and for unknown ones, to name the error)."""
-    row = OPTIMIZERS.get(estimator.solver) if isinstance(estimator.solver, str) else None
-    if row is not None and not row.stochastic:
+    if is_full_batch(estimator.solver):
         raise AttributeError(
             "partial_fit is only available for stochastic optimizers. "
             f"{estimator.solver} is not stochastic."
@@ -80,7 +92,9 @@ def _partial_fit_exists(estimator):
     return True
 
 
-class _BaseBackprop(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class _BaseBackprop(
+    CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+):
     """What both estimators share.
 
     They are transformers as well, as scikit-learn's LinearDiscriminantAnalysis is: `transform`,
@@ -102,8 +116,21 @@ class _BaseBackprop(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             if name != "self":
                 setattr(self, name, value)
 
-    def fit(self, X: Features, y: Targets, sample_weight: Weights = None) -> Self:
+    def fit(
+        self,
+        X: Features,
+        y: Targets,
+        sample_weight: Weights = None,
+        *,
+        X_val: Features | None = None,
+        y_val: Targets | None = None,
+        sample_weight_val: Weights = None,
+    ) -> Self:
         """Train the network on X and y.
+
+        With `X_val` and `y_val` loss and score on these data are recorded after each epoch, and the
+        weights of the best epoch are kept. With ``early_stopping=True`` they replace the part that
+        would be set aside, and end training; with False nothing stops for their sake.
 
         Parameters
         ----------
@@ -113,6 +140,12 @@ class _BaseBackprop(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             Class labels (label indicators for multilabel), or real numbers.
         sample_weight : array-like of shape (n_samples,), default=None
             Weight of each sample; not negative, not all zero.
+        X_val : array-like, data frame or sparse matrix of shape (n_val, n_features), default=None
+            Validation data, with the features of X.
+        y_val : array-like of shape (n_val,) or (n_val, n_outputs), default=None
+            Their labels, of classes that y has, or targets.
+        sample_weight_val : array-like of shape (n_val,), default=None
+            Their weights in validation loss and score.
 
         Returns
         -------
@@ -122,15 +155,36 @@ class _BaseBackprop(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         ------
         ValueError, TypeError
             For bad parameters or data, and if training diverges.  The estimator stays as it was.
+
+        Notes
+        -----
+        In a pipeline the validation data must pass through the steps before. With metadata routing
+        three lines do it::
+
+            sklearn.set_config(enable_metadata_routing=True)
+            net = BackpropClassifier(early_stopping=True).set_fit_request(X_val=True, y_val=True)
+            Pipeline([("scale", StandardScaler()), ("net", net)], transform_input=["X_val"]).fit(
+                X, y, X_val=X_val, y_val=y_val
+            )
         """
         with unchanged_on_error(self):
-            return self._fit(X, y, sample_weight)
+            return self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val))
 
-    def _fit(self, X, y, sample_weight, *, incremental=False):
+    @with_callbacks
+    def _fit(
+        self, X, y, sample_weight, held_out=(None, None, None), *, incremental=False,
+        train=train_stochastic,
+    ):  # fmt: skip
         settings = check_parameters(self, self._parameter_rules)
+        begun = time.perf_counter()
+        settings.deadline = None if settings.max_time is None else begun + settings.max_time
         engine = get_engine(settings.engine)
         fresh = not (self.__sklearn_is_fitted__() and (incremental or settings.warm_start))
-        stochastic = OPTIMIZERS[settings.solver].stochastic
+        stochastic = not is_full_batch(settings.solver)
+        tasks = None
+        if not incremental:
+            name = "epoch" if stochastic else "iteration"
+            tasks = watch_tasks(self, X, y, sample_weight, settings.max_iter, name)
         old_dtype = None if fresh else self.coefs_[0].dtype
         choose_dtype = partial(self._training_dtype, weights=old_dtype)
         X, given = check_features(
@@ -141,9 +195,15 @@ class _BaseBackprop(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             check_range(self, X, dtype)
         targets, loss = self._check_y(y, X.shape[0], X.dtype, fresh, incremental)
         weights = check_sample_weight(self, sample_weight, X.shape[0], X.dtype)
+        class_weights = self._find_class_weights(targets, incremental)
+        if class_weights is not None:
+            weights = weigh_samples(class_weights, targets, weights)
+        targets = self._scale(targets, weights, X.dtype, fresh)
+        held_out = self._check_held_out(held_out, X, targets, class_weights, engine)
 
         layers = (self.n_features_in_, *hidden_sizes(settings.hidden_layer_sizes), self.n_outputs_)
         activations = activations_for(settings.activation, len(layers) - 2)
+        settings.dropout = dropout_rates(settings.dropout, len(layers) - 2)
         problem = Problem(
             engine=engine,
             layer_sizes=layers,
@@ -157,27 +217,100 @@ class _BaseBackprop(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             watch=watch_formulas(activations, loss, targets, X.dtype),
         )
         settings.feature_names = getattr(self, "feature_names_in_", None)
+        if fresh:
+            for name in HISTORY:
+                vars(self).pop(name, None)
+        if tasks:
+            tasks.set_description(partial(self._fitted_attributes, problem, dtype))
+        validation, scorer = self._open_validation(problem, settings, dtype, held_out, y, given)
         with own_stream(settings.random_state) as (random_state, bits):
-            progress = self._first_progress(problem, settings, dtype, random_state, fresh)
+            progress = self._first_progress(
+                problem, settings, dtype, random_state, fresh, incremental
+            )
             if stochastic:
-                stream = random_state, bits
-                train_stochastic(problem, settings, progress, stream, incremental=incremental)
+                train(
+                    problem, settings, progress, (random_state, bits), incremental=incremental,
+                    tasks=tasks, validation=validation, scorer=scorer,
+                )  # fmt: skip
             else:
                 progress.params = progress.params.astype(X.dtype, copy=False)
-                train_lbfgs(problem, settings, progress)
-                progress.params = progress.params.astype(dtype, copy=False)
-        self._keep(problem, progress, fresh)
+                train_lbfgs(problem, settings, progress, tasks, validation)
+        vars(self).update(self._fitted_attributes(problem, dtype, progress))
+        if tasks:
+            tasks.end(partial(deepcopy, progress))
         return self
 
-    def _first_progress(self, problem, settings, dtype, random_state, fresh):
+    def _find_class_weights(self, targets, incremental):
+        """Weights of the classes for each column of targets; only classifiers have them."""
+
+    def _check_held_out(self, held_out, X, targets, class_weights, engine):
+        """Check X_val, y_val and sample_weight_val as X, y and sample_weight were.
+
+        Returns
+        -------
+        tuple or None
+            X and targets in the form of the training data, sample weights, y as scorers take it,
+            and the dtype in which X_val came.
+        """
+        X_val, y_val, weights = held_out
+        if X_val is None or y_val is None:
+            if any(part is not None for part in held_out):
+                raise ValueError(
+                    "X_val and y_val must be given together, and sample_weight_val with them. Got "
+                    f"X_val {'missing' if X_val is None else 'given'}, y_val "
+                    f"{'missing' if y_val is None else 'given'}."
+                )
+            return None
+        with speaking_of("X_val"):
+            X_val, given = check_features(self, X_val, lambda given: X.dtype, engine, reset=False)
+            X_val = match_format(X_val, X)
+        with speaking_of("y_val"):
+            found, _ = self._check_y(y_val, X_val.shape[0], X.dtype, False, True)
+            if found.shape[1] != targets.shape[1]:
+                raise ValueError(f"it has {found.shape[1]} outputs, but y has {targets.shape[1]}.")
+            answers = self._answers(y_val, found)
+            found = self._scale(found, None, X.dtype, fresh=False)
+        with speaking_of("sample_weight_val"):
+            weights = check_sample_weight(self, weights, X_val.shape[0], X.dtype)
+            if class_weights is not None:
+                weights = weigh_samples(class_weights, found, weights)
+        return X_val, found, weights, answers, given
+
+    def _open_validation(self, problem, settings, dtype, held_out, y, given):
+        """Open the user's validation data, or None; and the scorer for data to be drawn."""
+        splits = held_out is None and settings.early_stopping
+        function = find_scorer(settings.scoring)
+        scorer = None
+        if function is not None and (splits or held_out is not None):
+            answers = self._answers(y, problem.targets) if splits else held_out[3]
+            make_estimator = partial(self._make_fitted, problem, dtype)
+            scorer = Scorer(function, make_estimator, given if splits else held_out[4], answers)
+        if held_out is None:
+            return None, scorer
+        X, targets, weights = held_out[:3]
+        part = replace(problem, X=X, targets=targets, sample_weight=weights)
+        return Validation(part, settings.scoring, scorer), None
+
+    def _make_fitted(self, problem, dtype, params):
+        """Fitted copy of this estimator with these weights; it takes arrays, without names."""
+        twin = object.__new__(type(self))
+        vars(twin).update(vars(self))
+        vars(twin).pop("feature_names_in_", None)
+        vars(twin).update(self._network_of(problem, dtype, params))
+        return twin
+
+    def _first_progress(self, problem, settings, dtype, random_state, fresh, incremental):
         """Where training starts: drawn weights, or what the last call reached."""
         layers = problem.layer_sizes
         if fresh:
             rows = problem.activations or activations_for(settings.activation or "identity", 1)
-            return Progress(network.initial_params(layers, rows, random_state, dtype))
+            return Progress(
+                network.initial_params(layers, rows, random_state, dtype, settings.init)
+            )
         self._check_same_layers(layers)
         params = network.flatten(self.coefs_, self.intercepts_, dtype)
-        return Progress.resumed(params, vars(self))
+        from_last = settings.warm_start == "resume" and not incremental
+        return Progress.resumed(params, vars(self), from_last=from_last)
 
     def _training_dtype(self, given, weights=None):
         """Dtype of the arithmetic for X of dtype `given` and weights to go on from."""
@@ -195,16 +328,24 @@ class _BaseBackprop(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
                 "warm_start=False to begin anew."
             )
 
-    def _keep(self, problem, progress, fresh):
-        """Turn what training reached into fitted attributes."""
-        state = vars(self)
-        if fresh:
-            for name in HISTORY:
-                state.pop(name, None)
-        state.update(progress.attributes())
-        self.coefs_, self.intercepts_ = network.views(progress.params, problem.layer_sizes)
-        self.n_layers_ = len(problem.layer_sizes)
-        self.out_activation_ = problem.loss.output
+    def _scale(self, targets, weights, dtype, fresh):
+        """Targets in the units of the loss: as they are, but for a regressor that scales them."""
+        return targets
+
+    def _fitted_attributes(self, problem, dtype, progress):
+        """Turn what training reached into fitted attributes, with weights of `dtype`."""
+        return progress.attributes() | self._network_of(problem, dtype, progress.params)
+
+    def _network_of(self, problem, dtype, params):
+        """Return the attributes that make a network of these weights."""
+        params = params.astype(dtype, copy=False)
+        coefs, intercepts = network.views(params, problem.layer_sizes)
+        return {
+            "coefs_": coefs,
+            "intercepts_": intercepts,
+            "n_layers_": len(problem.layer_sizes),
+            "out_activation_": problem.loss.output,
+        }
 
     def transform(self, X: Features) -> Floats:
         """Activations of the last hidden layer: what the network has made of the features.
@@ -406,36 +547,51 @@ def _float64(given):
 class BackpropClassifier(ClassifierMixin, _BaseBackprop):
     """Neural network classifier, trained by backpropagation in compiled code.
 
-    Minimises the log-loss by stochastic gradient descent, Adam or L-BFGS. Parameters, methods and
-    fitted attributes are those of :class:`~sklearn.neural_network.MLPClassifier`; with
+    Minimises the log loss, or another, by stochastic gradient descent, Adam or L-BFGS. Parameters,
+    methods and fitted attributes are those of :class:`~sklearn.neural_network.MLPClassifier`; with
     ``dtype=None`` and the same `random_state` a run reproduces it.
 
     Parameters
     ----------
     hidden_layer_sizes : int or array-like of int, default=(100,)
         Number of units of each hidden layer; ``()`` for none (a linear model).
-    activation : {'identity', 'logistic', 'tanh', 'relu'}, function, Activation or list, \
-            default='relu'
-        Activation function of the hidden layers, or a list with one for each.  A function of yours
+    activation : {'identity', 'logistic', 'tanh', 'relu', 'leaky_relu', 'elu', 'selu', 'gelu', \
+            'silu', 'mish', 'softplus'}, function, Activation or list, default='relu'
+        Activation function of the hidden layers, or a list with one for each (their formulas and
+        sources: :mod:`fastbp.activations`).  A function of yours
         is a scalar Python function ``f(z)``; Numba compiles it at the first fit (about a second)
         and differentiates it. :class:`~fastbp.Activation` holds one with settings.
-    loss : 'log_loss', function or Loss, default='log_loss'
-        Cross-entropy of the softmax (multiclass) or logistic (binary, multilabel) output; or, for
-        binary and multilabel targets, a scalar Python function ``g(y_true, raw)`` of yours, with
-        `y_true` 0 or 1 and the score before the logistic function.
-    solver : {'lbfgs', 'sgd', 'adam'}, default='adam'
-        'adam' and 'sgd' step minibatch by minibatch; 'lbfgs' is scipy's L-BFGS-B over the full
-        batch, always in float64.
+    loss : {'log_loss', 'focal'}, object of fastbp.losses, function or Loss, default='log_loss'
+        Cross-entropy of the softmax (multiclass) or logistic (binary, multilabel) output, or the
+        focal loss of its probabilities. A name has default settings; an object has yours:
+        :class:`LogLoss(label_smoothing=0.1) <fastbp.losses.LogLoss>`,
+        :class:`Focal(gamma=1.0) <fastbp.losses.Focal>`. Or, for binary and multilabel targets, a
+        scalar Python function ``g(y_true, raw)`` of yours, with `y_true` 0 or 1 and the score
+        before the logistic function.
+    solver : {'adam', 'adamw', 'lbfgs', 'lion', 'rmsprop', 'sgd'} or object, default='adam'
+        'lbfgs' is scipy's L-BFGS-B over the full batch, always in float64; the others step
+        minibatch by minibatch. The names 'sgd', 'adam' and 'adamw' take `momentum`, `beta_1`, ...
+        from below and otherwise the defaults of their classes in :mod:`fastbp.optimizers`; an
+        object of these, such as ``fastbp.optimizers.AdamW(weight_decay=0.1)``, has settings of its
+        own.
     alpha : float, default=0.0001
-        Strength of the L2 penalty; ``alpha |W|^2 / (2 n)`` is added to the loss of n samples.
+        Strength of the L2 penalty; ``alpha |W|^2 / (2 n)`` is added to the loss of n samples, with
+        every solver. The `weight_decay` of 'adamw' and 'lion' acts besides, outside the gradient.
     batch_size : int or 'auto', default='auto'
         Rows per minibatch; 'auto' is ``min(200, n_samples)``. Not used by 'lbfgs'.
-    learning_rate : {'constant', 'invscaling', 'adaptive'}, default='constant'
-        Schedule of the learning rate with ``solver='sgd'``: 'invscaling' divides
+    learning_rate : {'constant', 'invscaling', 'adaptive', 'cosine', 'linear', 'one_cycle', \
+            'plateau'}, object or function, default='constant'
+        Schedule of the learning rate. 'cosine', 'linear' and 'one_cycle' change it from step to
+        step over the `max_iter` epochs, 'plateau' lowers it after epochs without improvement: with
+        every solver but 'lbfgs', by the classes of :mod:`fastbp.schedules`, of which an object,
+        such as ``fastbp.schedules.Cosine(warmup=0.05)``, has settings of its own. A function
+        ``f(step, n_steps)`` gives what `learning_rate_init` is multiplied by in each step, counted
+        from 0. With ``solver='sgd'`` only, as in scikit-learn: 'invscaling' divides
         `learning_rate_init` by ``(t_ + 1)^power_t`` after each epoch; 'adaptive' divides it by 5
         each time training would stop for lack of progress, until it is 1e-6.
     learning_rate_init : float, default=0.001
-        Initial learning rate of 'sgd' and 'adam'.
+        Learning rate that the schedule starts from or, with a warm-up, rises to; not used by
+        'lbfgs'.
     power_t : float, default=0.5
         Exponent of 'invscaling'.
     max_iter : int, default=200
@@ -448,25 +604,34 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
         Improvement of the loss (or validation score) below which an epoch counts as none; for
         'lbfgs' the largest gradient at which it has converged.
     verbose : bool or int, default=False
-        Whether to print the loss (and validation score) of each epoch.
-    warm_start : bool, default=False
-        Whether `fit` starts from the weights of the last call (with a fresh optimizer).
+        Whether to show the progress. True or 1: one live line in a terminal or notebook (epoch,
+        loss, validation score, samples per second, time left); elsewhere a line after 1, 2, 5, 10,
+        20, 50 ... epochs, at least one a minute, and after the last. From 2 on: every epoch, in
+        scikit-learn's words.
+    warm_start : bool or 'resume', default=False
+        Whether `fit` starts from the weights of the last call: True with a fresh optimizer;
+        'resume' with everything where the last call left it (last weights, optimizer, learning
+        rate, order and shuffles, validation set), so that with an integer `random_state` two
+        calls of 10 epochs are one of 20, bit for bit, also by way of a pickle. All of these calls
+        need the setting (it keeps a number per sample), and data of the same length. An optimizer
+        or a learning rate that is changed in between begins anew.
     momentum : float, default=0.9
-        Momentum of 'sgd', from 0 to 1.
+        Momentum of ``solver='sgd'``, from 0 to 1.
     nesterovs_momentum : bool, default=True
-        Whether 'sgd' uses Nesterov's momentum.
+        Whether ``solver='sgd'`` uses Nesterov's momentum.
     early_stopping : bool, default=False
         Whether to set `validation_fraction` of the data aside, to stop when the score on it no
-        longer improves, and to keep the weights that scored best ('sgd', 'adam').
+        longer improves, and to keep the weights that scored best ('sgd', 'adam'; with X_val and
+        y_val given to `fit` instead of that part, also 'lbfgs').
     validation_fraction : float, default=0.1
         Share of the samples set aside with `early_stopping`; stratified
         by class in the binary case, as in scikit-learn.
     beta_1 : float, default=0.9
-        Decay rate of Adam's first moment, in [0, 1).
+        Decay rate of the first moment of 'adam' and 'adamw', in [0, 1).
     beta_2 : float, default=0.999
-        Decay rate of Adam's second moment, in [0, 1).
+        Decay rate of the second moment of 'adam' and 'adamw', in [0, 1).
     epsilon : float, default=1e-8
-        Added to the root of Adam's second moment, outside the bias correction.
+        Added to the root of this second moment, outside the bias correction.
     n_iter_no_change : int or inf, default=10
         Epochs without improvement after which 'sgd' and 'adam' stop.
     max_fun : int, default=15000
@@ -482,25 +647,36 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
         used, in one thread. 'auto' is 'cython', or 'numba' where the extension was not built.
     class_weight : dict, 'balanced', list of dict or None, default=None
         Weight of each class, multiplied into the sample weights; 'balanced' is
-        ``n_samples / (n_classes * count)``; a list has one dict for each label of multilabel y.
+        ``n_samples / (n_classes * count)`` (not in `partial_fit`, which sees parts); a list has one
+        dict with the weights of 0 and 1 for each label of multilabel y. Classes that are not named
+        weigh 1. The weights count in validation loss and score, too.
     init : {'auto', 'he', 'glorot', 'lecun'}, default='auto'
         How initial weights are drawn: 'auto' as scikit-learn draws them, with a gain that fits the
         activation; or uniform with the variance of He et al. (2015), Glorot & Bengio (2010) or
         LeCun et al. (1998), biases 0.
     dropout : float or list of float, default=0.0
-        Probability with which a hidden unit is left out of a training step (Srivastava et al.
-        2014), for all hidden layers or one for each.
+        Probability with which a hidden unit is left out of a training step for a sample
+        (Srivastava et al. 2014), for all hidden layers or one for each, in [0, 1). The other units
+        are divided by one minus it; predictions and validation leave nothing out, `loss_curve_` is
+        the loss with units left out. Not with 'lbfgs'.
     max_grad_norm : float or None, default=None
-        Gradients with a larger norm over all weights and biases are scaled down to this norm
-        before each step (Pascanu et al. 2013).
+        Gradients, penalty included, with a larger norm over all weights and biases are scaled down
+        to this norm before each step (Pascanu et al. 2013). Not with 'lbfgs'.
     ema_decay : float or None, default=None
-        Predictions use an exponential moving average of the weights over the steps, with this
-        decay (Polyak & Juditsky 1992).
+        Predictions, `coefs_` and validation use an exponential moving average of the weights over
+        the steps (Polyak & Juditsky 1992); training itself and `loss_curve_` do not. After step t
+        the average moves by the share ``1 - min(ema_decay, (1 + t) / (10 + t))`` towards the
+        weights, so it soon forgets where training began. `partial_fit` goes on from the weights
+        and from the average; a new `fit` with `warm_start` from the average. Not with 'lbfgs'.
     scoring : str, callable or None, default=None
-        What is measured on validation data: None is accuracy, 'loss' the validation
-        loss, else one of scikit-learn's scorers.
+        What is measured on validation data, larger being better: None is accuracy, 'loss' the
+        negative validation loss, else the name of one of scikit-learn's scorers or a callable
+        ``scorer(estimator, X, y)``. It gets a fitted copy of the estimator and arrays, after each
+        epoch, and `sample_weight` too where samples or classes have weights.
     max_time : float or None, default=None
-        Seconds after which training ends, with the step in hand completed.
+        Seconds from the call of `fit` after which training ends, with a warning: 'sgd' and 'adam'
+        after the step in hand (the epoch that is cut short counts in `n_iter_` and, with the mean
+        loss of its samples so far, in `loss_curve_`), 'lbfgs' after the iteration in hand.
 
     Attributes
     ----------
@@ -513,9 +689,13 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
     loss_curve_ : list of float
         Loss of each epoch. Not set by 'lbfgs'.
     validation_scores_ : list of float or None
-        Accuracy on the validation set after each epoch; None without `early_stopping`.
+        Accuracy (or what `scoring` says) on the validation data after each epoch; None without such.
+    validation_loss_curve_ : list of float or None
+        Loss on the validation data after each epoch, without the L2 penalty; None without such.
     best_validation_score_ : float or None
-        Best of `validation_scores_`.
+        Best of `validation_scores_`: that of the weights that `fit` kept.
+    best_iter_ : int or None
+        Its epoch, counted from 1 along `validation_scores_`.
     t_ : int
         Number of samples seen, ``epochs * n_samples``.
     coefs_ : list of ndarray of shape (n_in, n_out)
@@ -538,12 +718,29 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
     See Also
     --------
     BackpropRegressor : Neural network regressor.
+    find_learning_rate : A rate to begin with.
+
+    Notes
+    -----
+    Callbacks of :mod:`sklearn.callback` (``set_callbacks``) see `fit` as a task and each epoch
+    ('lbfgs': iteration) as a subtask: ``ProgressBar`` and ``ScoringMonitor`` work alone, in a
+    pipeline and in a search. They get X, y and `sample_weight` as given to `fit`; the
+    `fitted_estimator` is a copy, made only for a callback that asks for it. If one asks to stop,
+    training ends after the epoch, as on its own. `partial_fit` calls none.
+
+    A fit that ends no better than predicting a constant warns
+    (:class:`~sklearn.exceptions.ConvergenceWarning`) if the cause can be named: a column of X with
+    a root mean square above 30, or with 'sgd' and 'adam' a learning rate at which the loss went up,
+    or a layer of rectified units of which nine tenths are 0 for every sample.
 
     References
     ----------
     Rumelhart, Hinton & Williams (1986), Learning representations by back-propagating errors.
     Glorot & Bengio (2010), Understanding the difficulty of training deep feedforward networks.
     Kingma & Ba (2014), Adam: A method for stochastic optimization.
+    Srivastava et al. (2014), Dropout: A simple way to prevent neural networks from overfitting.
+    Pascanu, Mikolov & Bengio (2013), On the difficulty of training recurrent neural networks.
+    Polyak & Juditsky (1992), Acceleration of stochastic approximation by averaging.
 
     Examples
     --------
@@ -553,6 +750,17 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
     >>> clf = BackpropClassifier(tol=0.01, random_state=0).fit(X, y)
     >>> clf.predict_proba(X).shape
     (200, 2)
+    >>> clf.score(X, y) > 0.9
+    True
+
+    Regularised, with a learning rate that rises and falls:
+
+    >>> from fastbp.optimizers import AdamW
+    >>> from fastbp.schedules import Cosine
+    >>> clf = BackpropClassifier(
+    ...     solver=AdamW(weight_decay=0.05), learning_rate=Cosine(warmup=0.05), dropout=0.2,
+    ...     max_grad_norm=1.0, ema_decay=0.99, tol=0.01, random_state=0,
+    ... ).fit(X, y)
     >>> clf.score(X, y) > 0.9
     True
     """
@@ -608,10 +816,16 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
         y: Targets,
         sample_weight: Weights = None,
         classes: ArrayLike | None = None,
+        *,
+        X_val: Features | None = None,
+        y_val: Targets | None = None,
+        sample_weight_val: Weights = None,
     ) -> Self:
         """Train one epoch on X and y, going on from the weights and optimizer of the last call.
 
-        The optimizer is made by the first call (or by `fit`), with the settings of that time.
+        The optimizer is made by the first call (or by `fit`), with the settings of that time, and
+        lives on, also in a copy or a pickle. A schedule over the steps runs over `max_iter` calls
+        (of this size), then keeps its last rate. `max_time` is not looked at.
 
         Parameters
         ----------
@@ -623,6 +837,8 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
             Weight of each sample; not negative, not all zero.
         classes : array-like of shape (n_classes,), default=None
             All classes of all calls; required in the first call.
+        X_val, y_val, sample_weight_val : as for `fit`, default=None
+            Loss and score on these data are recorded; which weights are kept does not depend on it.
 
         Returns
         -------
@@ -635,7 +851,8 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
         """
         with unchanged_on_error(self):
             self._check_partial_fit_classes(classes)
-            return self._fit(X, y, sample_weight, incremental=True)
+            held_out = X_val, y_val, sample_weight_val
+            return self._fit(X, y, sample_weight, held_out, incremental=True)
 
     def _check_partial_fit_classes(self, classes):
         known = vars(self).get("classes_")
@@ -673,6 +890,24 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
             complete = not (fresh or incremental)
             targets = encode_labels(y, self.classes_, dtype, complete=complete)
         return targets, loss_for(self.loss, self._target_kind)
+
+    def _find_class_weights(self, targets, incremental):
+        """Weights of the classes for each column of targets, or None."""
+        if self.class_weight is None:
+            return None
+        return find_class_weights(
+            self.class_weight,
+            self.classes_,
+            targets,
+            multilabel=self._target_kind == "multilabel",
+            incremental=incremental,
+        )
+
+    def _answers(self, y, targets):
+        """Labels as scorers take them: of `classes_`, or indicators."""
+        if self._target_kind == "multilabel":
+            return targets.astype(np.int64)
+        return self.classes_[targets[:, 0].astype(np.intp)]
 
     def predict(self, X: Features) -> Labels:
         """Predict classes.
@@ -749,38 +984,56 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
 class BackpropRegressor(RegressorMixin, _BaseBackprop):
     """Neural network regressor, trained by backpropagation in compiled code.
 
-    Minimises the squared error or the Poisson deviance by stochastic gradient descent, Adam or
-    L-BFGS. Parameters, methods and fitted attributes are those of
+    Minimises the squared error, or another loss, by stochastic gradient descent, Adam or L-BFGS.
+    Parameters, methods and fitted attributes are those of
     :class:`~sklearn.neural_network.MLPRegressor`; with ``dtype=None`` and the same `random_state`
     a run reproduces it (except for 'lbfgs' with several outputs, where scikit-learn's gradient
     does not belong to its loss).
 
     Parameters
     ----------
-    loss : {'squared_error', 'poisson'}, function or Loss, default='squared_error'
-        Half the squared error, or half the Poisson deviance with log link (``y >= 0``); or a scalar
-        Python function ``g(y_true, raw)`` of yours, summed over the outputs.
-        :class:`~fastbp.Loss` holds one with settings, such as its link.
+    loss : {'squared_error', 'absolute_error', 'huber', 'quantile', 'poisson', 'gamma', \
+            'tweedie'}, object of fastbp.losses, function or Loss, default='squared_error'
+        Half the squared error; the absolute error; Huber's loss; the pinball loss of a quantile
+        (0.5); or half the Poisson (``y >= 0``), gamma (``y > 0``) or Tweedie (power 1.5, ``y >=
+        0``) deviance with log link. A name has default settings; an object has yours:
+        :class:`Huber(delta=2.0) <fastbp.losses.Huber>`, :class:`Quantile(0.9)
+        <fastbp.losses.Quantile>` or ``Quantile([0.1, 0.5, 0.9])``, :class:`Tweedie(power=1.2)
+        <fastbp.losses.Tweedie>`; a search varies ``loss__delta``. Or a scalar Python function
+        ``g(y_true, raw)`` of yours, summed over the outputs; :class:`~fastbp.Loss` holds one with
+        settings, such as its link.
     hidden_layer_sizes : int or array-like of int, default=(100,)
         Number of units of each hidden layer; ``()`` for none (a linear model).
-    activation : {'identity', 'logistic', 'tanh', 'relu'}, function, Activation or list, \
-            default='relu'
-        Activation function of the hidden layers, or a list with one for each.  A function of yours
+    activation : {'identity', 'logistic', 'tanh', 'relu', 'leaky_relu', 'elu', 'selu', 'gelu', \
+            'silu', 'mish', 'softplus'}, function, Activation or list, default='relu'
+        Activation function of the hidden layers, or a list with one for each (their formulas and
+        sources: :mod:`fastbp.activations`).  A function of yours
         is a scalar Python function ``f(z)``; Numba compiles it at the first fit (about a second)
         and differentiates it. :class:`~fastbp.Activation` holds one with settings.
-    solver : {'lbfgs', 'sgd', 'adam'}, default='adam'
-        'adam' and 'sgd' step minibatch by minibatch; 'lbfgs' is scipy's L-BFGS-B over the full
-        batch, always in float64.
+    solver : {'adam', 'adamw', 'lbfgs', 'lion', 'rmsprop', 'sgd'} or object, default='adam'
+        'lbfgs' is scipy's L-BFGS-B over the full batch, always in float64; the others step
+        minibatch by minibatch. The names 'sgd', 'adam' and 'adamw' take `momentum`, `beta_1`, ...
+        from below and otherwise the defaults of their classes in :mod:`fastbp.optimizers`; an
+        object of these, such as ``fastbp.optimizers.AdamW(weight_decay=0.1)``, has settings of its
+        own.
     alpha : float, default=0.0001
-        Strength of the L2 penalty; ``alpha |W|^2 / (2 n)`` is added to the loss of n samples.
+        Strength of the L2 penalty; ``alpha |W|^2 / (2 n)`` is added to the loss of n samples, with
+        every solver. The `weight_decay` of 'adamw' and 'lion' acts besides, outside the gradient.
     batch_size : int or 'auto', default='auto'
         Rows per minibatch; 'auto' is ``min(200, n_samples)``. Not used by 'lbfgs'.
-    learning_rate : {'constant', 'invscaling', 'adaptive'}, default='constant'
-        Schedule of the learning rate with ``solver='sgd'``: 'invscaling' divides
+    learning_rate : {'constant', 'invscaling', 'adaptive', 'cosine', 'linear', 'one_cycle', \
+            'plateau'}, object or function, default='constant'
+        Schedule of the learning rate. 'cosine', 'linear' and 'one_cycle' change it from step to
+        step over the `max_iter` epochs, 'plateau' lowers it after epochs without improvement: with
+        every solver but 'lbfgs', by the classes of :mod:`fastbp.schedules`, of which an object,
+        such as ``fastbp.schedules.Cosine(warmup=0.05)``, has settings of its own. A function
+        ``f(step, n_steps)`` gives what `learning_rate_init` is multiplied by in each step, counted
+        from 0. With ``solver='sgd'`` only, as in scikit-learn: 'invscaling' divides
         `learning_rate_init` by ``(t_ + 1)^power_t`` after each epoch; 'adaptive' divides it by 5
         each time training would stop for lack of progress, until it is 1e-6.
     learning_rate_init : float, default=0.001
-        Initial learning rate of 'sgd' and 'adam'.
+        Learning rate that the schedule starts from or, with a warm-up, rises to; not used by
+        'lbfgs'.
     power_t : float, default=0.5
         Exponent of 'invscaling'.
     max_iter : int, default=200
@@ -793,24 +1046,33 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
         Improvement of the loss (or validation score) below which an epoch counts as none; for
         'lbfgs' the largest gradient at which it has converged.
     verbose : bool or int, default=False
-        Whether to print the loss (and validation score) of each epoch.
-    warm_start : bool, default=False
-        Whether `fit` starts from the weights of the last call (with a fresh optimizer).
+        Whether to show the progress. True or 1: one live line in a terminal or notebook (epoch,
+        loss, validation score, samples per second, time left); elsewhere a line after 1, 2, 5, 10,
+        20, 50 ... epochs, at least one a minute, and after the last. From 2 on: every epoch, in
+        scikit-learn's words.
+    warm_start : bool or 'resume', default=False
+        Whether `fit` starts from the weights of the last call: True with a fresh optimizer;
+        'resume' with everything where the last call left it (last weights, optimizer, learning
+        rate, order and shuffles, validation set), so that with an integer `random_state` two
+        calls of 10 epochs are one of 20, bit for bit, also by way of a pickle. All of these calls
+        need the setting (it keeps a number per sample), and data of the same length. An optimizer
+        or a learning rate that is changed in between begins anew.
     momentum : float, default=0.9
-        Momentum of 'sgd', from 0 to 1.
+        Momentum of ``solver='sgd'``, from 0 to 1.
     nesterovs_momentum : bool, default=True
-        Whether 'sgd' uses Nesterov's momentum.
+        Whether ``solver='sgd'`` uses Nesterov's momentum.
     early_stopping : bool, default=False
         Whether to set `validation_fraction` of the data aside, to stop when the score on it no
-        longer improves, and to keep the weights that scored best ('sgd', 'adam').
+        longer improves, and to keep the weights that scored best ('sgd', 'adam'; with X_val and
+        y_val given to `fit` instead of that part, also 'lbfgs').
     validation_fraction : float, default=0.1
         Share of the samples set aside with `early_stopping`.
     beta_1 : float, default=0.9
-        Decay rate of Adam's first moment, in [0, 1).
+        Decay rate of the first moment of 'adam' and 'adamw', in [0, 1).
     beta_2 : float, default=0.999
-        Decay rate of Adam's second moment, in [0, 1).
+        Decay rate of the second moment of 'adam' and 'adamw', in [0, 1).
     epsilon : float, default=1e-8
-        Added to the root of Adam's second moment, outside the bias correction.
+        Added to the root of this second moment, outside the bias correction.
     n_iter_no_change : int or inf, default=10
         Epochs without improvement after which 'sgd' and 'adam' stop.
     max_fun : int, default=15000
@@ -829,22 +1091,36 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
         activation; or uniform with the variance of He et al. (2015), Glorot & Bengio (2010) or
         LeCun et al. (1998), biases 0.
     dropout : float or list of float, default=0.0
-        Probability with which a hidden unit is left out of a training step (Srivastava et al.
-        2014), for all hidden layers or one for each.
+        Probability with which a hidden unit is left out of a training step for a sample
+        (Srivastava et al. 2014), for all hidden layers or one for each, in [0, 1). The other units
+        are divided by one minus it; predictions and validation leave nothing out, `loss_curve_` is
+        the loss with units left out. Not with 'lbfgs'.
     max_grad_norm : float or None, default=None
-        Gradients with a larger norm over all weights and biases are scaled down to this norm
-        before each step (Pascanu et al. 2013).
+        Gradients, penalty included, with a larger norm over all weights and biases are scaled down
+        to this norm before each step (Pascanu et al. 2013). Not with 'lbfgs'.
     ema_decay : float or None, default=None
-        Predictions use an exponential moving average of the weights over the steps, with this
-        decay (Polyak & Juditsky 1992).
+        Predictions, `coefs_` and validation use an exponential moving average of the weights over
+        the steps (Polyak & Juditsky 1992); training itself and `loss_curve_` do not. After step t
+        the average moves by the share ``1 - min(ema_decay, (1 + t) / (10 + t))`` towards the
+        weights, so it soon forgets where training began. `partial_fit` goes on from the weights
+        and from the average; a new `fit` with `warm_start` from the average. Not with 'lbfgs'.
     scoring : str, callable or None, default=None
-        What is measured on validation data: None is R2, 'loss' the validation
-        loss, else one of scikit-learn's scorers.
+        What is measured on validation data, larger being better: None is R2, 'loss' the
+        negative validation loss, else the name of one of scikit-learn's scorers or a callable
+        ``scorer(estimator, X, y)``. It gets a fitted copy of the estimator and arrays, after each
+        epoch, and `sample_weight` too where samples or classes have weights.
     max_time : float or None, default=None
-        Seconds after which training ends, with the step in hand completed.
+        Seconds from the call of `fit` after which training ends, with a warning: 'sgd' and 'adam'
+        after the step in hand (the epoch that is cut short counts in `n_iter_` and, with the mean
+        loss of its samples so far, in `loss_curve_`), 'lbfgs' after the iteration in hand.
     scale_targets : bool, default=False
-        Whether to standardise y inside: the network is trained on targets of mean 0 and variance 1,
-        and predictions come back on the original scale.
+        Whether to standardise y inside: the network is trained on targets of mean 0 and variance 1
+        (each output; with the sample weights), and predictions come back on the original scale.
+        Learning rate, `tol` and `alpha` are meant for such targets: without it a y of thousands is
+        out of reach of Adam's small steps, and a y of thousandths ends training at `tol` before
+        anything is learned. Weights, `loss_` and `loss_curve_` belong to the scaled problem; scores
+        do not change. `partial_fit` and `warm_start` keep the scale of the first call. Not for
+        losses with a link, such as 'poisson'.
 
     Attributes
     ----------
@@ -855,9 +1131,14 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
     loss_curve_ : list of float
         Loss of each epoch. Not set by 'lbfgs'.
     validation_scores_ : list of float or None
-        R2 on the validation set after each epoch; None without `early_stopping`.
+        What `scoring` says, by default what `score` gives, on the validation data after each
+        epoch; None without such.
+    validation_loss_curve_ : list of float or None
+        Loss on the validation data after each epoch, without the L2 penalty; None without such.
     best_validation_score_ : float or None
-        Best of `validation_scores_`.
+        Best of `validation_scores_`: that of the weights that `fit` kept.
+    best_iter_ : int or None
+        Its epoch, counted from 1 along `validation_scores_`.
     t_ : int
         Number of samples seen, ``epochs * n_samples``.
     coefs_ : list of ndarray of shape (n_in, n_out)
@@ -873,19 +1154,41 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
     n_layers_ : int
         Number of layers, input and output included.
     n_outputs_ : int
-        Number of outputs.
+        Number of outputs: of targets, or of quantiles with a list of them.
     out_activation_ : str
-        Output transform: 'identity', or 'exp' with ``loss='poisson'``.
+        Output transform: 'identity'; 'exp' with the losses 'poisson', 'gamma' and 'tweedie';
+        'cumulative_softplus' with a list of quantiles, where the first raw score is the lowest
+        quantile and ``softplus`` of each other one is added to the quantile before.
+    target_mean_, target_scale_ : float64 ndarray of shape (n_outputs,)
+        What y was standardised with; only with `scale_targets`. A constant output has scale 1.
 
     See Also
     --------
     BackpropClassifier : Neural network classifier.
+    find_learning_rate : A rate to begin with.
+
+    Notes
+    -----
+    Callbacks of :mod:`sklearn.callback` (``set_callbacks``) see `fit` as a task and each epoch
+    ('lbfgs': iteration) as a subtask: ``ProgressBar`` and ``ScoringMonitor`` work alone, in a
+    pipeline and in a search. They get X, y and `sample_weight` as given to `fit`; the
+    `fitted_estimator` is a copy, made only for a callback that asks for it. If one asks to stop,
+    training ends after the epoch, as on its own. `partial_fit` calls none.
+
+    A fit that ends no better than predicting a constant warns
+    (:class:`~sklearn.exceptions.ConvergenceWarning`) if the cause can be named: a column of X with
+    a root mean square above 30, a y with a mean above 10 or a standard deviation outside of 0.1
+    to 10, or with 'sgd' and 'adam' a learning rate at which the loss went up, or a layer of
+    rectified units of which nine tenths are 0 for every sample.
 
     References
     ----------
     Rumelhart, Hinton & Williams (1986), Learning representations by back-propagating errors.
     Glorot & Bengio (2010), Understanding the difficulty of training deep feedforward networks.
     Kingma & Ba (2014), Adam: A method for stochastic optimization.
+    Srivastava et al. (2014), Dropout: A simple way to prevent neural networks from overfitting.
+    Pascanu, Mikolov & Bengio (2013), On the difficulty of training recurrent neural networks.
+    Polyak & Juditsky (1992), Acceleration of stochastic approximation by averaging.
 
     Examples
     --------
@@ -898,6 +1201,16 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
     (3,)
     >>> reg.score(X, scale(y)) > 0.9
     True
+
+    The same with y as it came, watched by a callback:
+
+    >>> from sklearn.callback import ScoringMonitor
+    >>> monitor = ScoringMonitor(scoring="r2")
+    >>> reg = BackpropRegressor(solver="lbfgs", tol=0.01, scale_targets=True, random_state=0)
+    >>> reg.set_callbacks(monitor).fit(X, y).score(X, y) > 0.9
+    True
+    >>> monitor.get_logs().data[-1]["task_name"]
+    'iteration'
     """
 
     _parameter_rules = REGRESSOR_PARAMETERS
@@ -943,10 +1256,21 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
         self._store(locals())
 
     @available_if(_partial_fit_exists)
-    def partial_fit(self, X: Features, y: Targets, sample_weight: Weights = None) -> Self:
+    def partial_fit(
+        self,
+        X: Features,
+        y: Targets,
+        sample_weight: Weights = None,
+        *,
+        X_val: Features | None = None,
+        y_val: Targets | None = None,
+        sample_weight_val: Weights = None,
+    ) -> Self:
         """Train one epoch on X and y, going on from the weights and optimizer of the last call.
 
-        The optimizer is made by the first call (or by `fit`), with the settings of that time.
+        The optimizer is made by the first call (or by `fit`), with the settings of that time, and
+        lives on, also in a copy or a pickle. A schedule over the steps runs over `max_iter` calls
+        (of this size), then keeps its last rate. `max_time` is not looked at.
 
         Parameters
         ----------
@@ -956,6 +1280,8 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
             Target values.
         sample_weight : array-like of shape (n_samples,), default=None
             Weight of each sample; not negative, not all zero.
+        X_val, y_val, sample_weight_val : as for `fit`, default=None
+            Loss and score on these data are recorded; which weights are kept does not depend on it.
 
         Returns
         -------
@@ -967,14 +1293,38 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
             For bad parameters or data, and if training diverges.  The estimator stays as it was.
         """
         with unchanged_on_error(self):
-            return self._fit(X, y, sample_weight, incremental=True)
+            held_out = X_val, y_val, sample_weight_val
+            return self._fit(X, y, sample_weight, held_out, incremental=True)
 
     def _check_y(self, y, n_samples, dtype, fresh, incremental):
         """Targets and loss of y; sets `n_outputs_`."""
         loss = loss_for(self.loss, "real")
-        targets = check_targets(self, y, n_samples, dtype, loss)
-        self.n_outputs_ = targets.shape[1]
+        given = np.float64 if self.scale_targets else dtype
+        targets = check_targets(self, y, n_samples, given, loss)
+        self.n_outputs_ = len(loss.hyper) if loss.target == "shared" else targets.shape[1]
         return targets, loss
+
+    def _scale(self, targets, weights, dtype, fresh):
+        """Standardised targets with `scale_targets`; sets `target_mean_` and `target_scale_`."""
+        state = vars(self)
+        if fresh:
+            state.pop("target_mean_", None)
+            state.pop("target_scale_", None)
+        elif self.scale_targets != ("target_scale_" in state):
+            raise ValueError(
+                f"Training goes on with a network that was begun with scale_targets="
+                f"{'target_scale_' in state}, but now scale_targets={self.scale_targets}. Set it "
+                "back, or call fit with warm_start=False to begin anew."
+            )
+        if not self.scale_targets:
+            return targets
+        if fresh:
+            self.target_mean_, self.target_scale_ = measure(targets, weights)
+        return standardize(targets, self.target_mean_, self.target_scale_, dtype)
+
+    def _answers(self, y, targets):
+        """Targets as scorers take them: as given."""
+        return targets_as_given(y)
 
     def predict(self, X: Features) -> Floats:
         """Predict target values.
@@ -986,17 +1336,57 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
         Returns
         -------
         y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
-            float32 for float32 X, else float64 (``dtype=None``: as scikit-learn).
+            float32 for float32 X, else float64 (``dtype=None``: as scikit-learn). One column for
+            each quantile with a list of quantiles as loss.
         """
         scores, engine, dtype = self._raw_scores(X)
         predictions = scores.astype(dtype, copy=False)
         if self.out_activation_ != "identity":
             engine.transform_into(self.out_activation_, predictions)
-        return predictions.ravel() if predictions.shape[1] == 1 else predictions
+        if "target_scale_" in vars(self):
+            predictions *= self.target_scale_
+            predictions += self.target_mean_
+        one_column = predictions.shape[1] == 1 and self.out_activation_ != "cumulative_softplus"
+        return predictions.ravel() if one_column else predictions
+
+    def score(self, X, y, sample_weight=None):
+        """Score the predictions: R2, or the D2 of the loss.
+
+        D2 is the share of the loss that predicting a constant (the mean of y, or its quantile)
+        leaves and the network takes away: 1 is perfect, R2 is that of the squared error. The
+        quantile losses have the D2 of the pinball loss (a list: the mean over its quantiles),
+        'gamma' and 'tweedie' that of their deviance; 'squared_error', 'absolute_error', 'huber',
+        functions of yours and 'poisson' have R2, as scikit-learn's MLPRegressor.
+
+        Parameters
+        ----------
+        X : array-like, data frame or sparse matrix of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            True values.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each sample.
+
+        Returns
+        -------
+        float
+
+        Raises
+        ------
+        ValueError
+            If y is not what the loss needs.
+        """
+        loss = loss_for(self.loss, "real")
+        if loss.metric[0] == "r2":
+            return super().score(X, y, sample_weight)
+        y_pred = self.predict(X)
+        y_true = check_targets(self, y, len(y_pred), np.float64, loss)
+        weights = check_sample_weight(self, sample_weight, len(y_pred), np.float64)
+        return default_score(loss, y_true, y_pred.reshape(len(y_pred), -1), weights)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = True
-        row = LOSSES.get(self.loss) if isinstance(self.loss, str) else self.loss
-        tags.target_tags.positive_only = isinstance(row, Loss) and row.target_min == 0.0
+        loss = NAMED_LOSSES.get(self.loss) if isinstance(self.loss, str) else self.loss
+        many = isinstance(loss, Quantile) and not isinstance(loss.quantile, Real)
+        tags.target_tags.multi_output = not many
+        tags.target_tags.positive_only = getattr(loss, "target_min", None) == 0.0
         return tags

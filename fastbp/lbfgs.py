@@ -1,18 +1,22 @@
 """The full-batch solver: scipy's L-BFGS-B over the engine's loss and gradient, in float64."""
 
-import warnings
+import copy
+import time
+from dataclasses import replace
 
 import numpy as np
 import scipy.optimize
 from sklearn.exceptions import ConvergenceWarning
 
+from fastbp.diagnosis import explain_divergence, warn_if_poor, warn_user
 from fastbp.parallel import one_blas_thread
-from fastbp.training import explain_divergence
+from fastbp.stopping import open_selection
+from fastbp.training import open_report
 
 ROWS_PER_BLOCK = 1024  # the engine's work memory; it walks through larger batches in blocks
 
 
-def train_lbfgs(problem, settings, progress):
+def train_lbfgs(problem, settings, progress, tasks=None, validation=None):
     """Minimise the loss of all samples, changing `progress`.
 
     With several outputs and squared error the mean over the outputs is minimised with its true
@@ -25,6 +29,10 @@ def train_lbfgs(problem, settings, progress):
     settings : namespace of the estimator's parameters
     progress : Progress
         Its `params` (float64) are replaced, not written to.
+    tasks : fastbp.callbacks.Tasks or None, default=None
+        The callbacks to tell of each iteration.
+    validation : Validation or None, default=None
+        Data of the user's to look at after each iteration.
 
     Raises
     ------
@@ -32,7 +40,11 @@ def train_lbfgs(problem, settings, progress):
         If loss or weights become non-finite.
     """
     session = problem.open_session(progress.params, min(ROWS_PER_BLOCK, problem.X.shape[0]))
-    descent = Descent(problem, session, settings, progress.params)
+    progress.tol, progress.n_iter_no_change = settings.tol, settings.n_iter_no_change
+    progress.no_improvement_count = 0
+    selection = open_selection(validation, progress, settings)
+    descent = Descent(problem, session, settings, progress, tasks, selection)
+    unfinished = None
     try:
         with one_blas_thread():
             result = scipy.optimize.minimize(
@@ -49,35 +61,51 @@ def train_lbfgs(problem, settings, progress):
             )
         descent.x, descent.loss = result.x, result.fun
         descent.n_iter = min(result.nit, settings.max_iter)
-        if result.status != 0:
-            _warn_not_converged(result, descent.n_iter, settings.max_iter)
+        if descent.out_of_time:
+            result.message = f"max_time={settings.max_time:g} seconds are over"
+        if result.status != 0 and not descent.chose_to_stop:
+            unfinished = result
     except KeyboardInterrupt:
-        warnings.warn("Training interrupted by user.", stacklevel=4)
+        warn_user("Training interrupted by user.")
     finally:
+        if descent.report:
+            descent.report.close()
         session.close()
-    progress.params, progress.n_iter = descent.x, descent.n_iter
+    progress.n_iter = descent.n_iter
     if descent.loss is not None:
         progress.loss = float(descent.loss)
-        if not (np.isfinite(progress.loss) and np.isfinite(progress.params).all()):
+        if not (np.isfinite(progress.loss) and np.isfinite(descent.x).all()):
             raise ValueError(explain_divergence(problem, settings, f"iteration {progress.n_iter}"))
+    progress.end(descent.x, selection)
+    if unfinished is not None:
+        _warn_not_converged(unfinished, progress.n_iter, settings.max_iter)
+        rows = np.arange(problem.X.shape[0])
+        if not descent.out_of_time:
+            warn_if_poor(problem, settings, progress.params, rows, [], stalled=False)
 
 
 class Descent:
     """The objective that scipy calls, and the last point that it accepted."""
 
-    def __init__(self, problem, session, settings, x):
+    def __init__(self, problem, session, settings, progress, tasks, selection):
         self.problem = problem
         self.session = session
         self.settings = settings
+        self.progress = progress
+        self.tasks, self.report = tasks, open_report(settings)
         self.alpha = float(settings.alpha)
-        self.gradient = np.empty_like(x)
-        self.x, self.loss, self.n_iter = x, None, 0
-        self.last_loss = None
+        self.gradient = np.empty_like(progress.params)
+        self.x, self.loss, self.n_iter = progress.params, None, 0
+        self.last_loss, self.n_evaluations = None, 0
+        self.selection, self.chose_to_stop, self.out_of_time = selection, False, False
 
     def loss_and_gradient(self, x):
         """Loss at `x`, and a new array of its gradient."""
+        if self.tasks and self.tasks.epoch is None:
+            self.tasks.begin_epoch(self.reached)
         if self.problem.watch:
             self.problem.watch.forget()
+        self.n_evaluations += 1
         self.last_loss = self.session.loss_and_gradient(
             x,
             self.problem.X,
@@ -98,11 +126,32 @@ class Descent:
             raise ValueError(explain_divergence(self.problem, self.settings, when))
 
     def finish_iteration(self, x):
-        """Remember the accepted `x`: what an interrupted fit keeps."""
+        """Remember the accepted `x`, which an interrupted fit keeps; look whether to go on."""
         if self.problem.watch and self.problem.watch.failure():
             self.loss_and_gradient(x)  # the report may be another fit's
             self.refuse_failure()
         self.x, self.loss, self.n_iter = x.copy(), self.last_loss, self.n_iter + 1
+        score = None
+        if self.selection:
+            self.selection.look(self.session, self.x.copy)  # the last point computed is x
+            self.chose_to_stop = self.selection.is_enough()
+            score = self.progress.validation_scores[-1]
+        if self.report:
+            n_samples = self.n_evaluations * self.problem.X.shape[0]
+            self.report.after_epoch(self.n_iter, self.loss, score, n_samples)
+        if self.tasks and self.tasks.end_epoch(self.reached):
+            self.chose_to_stop = True
+        deadline = self.settings.deadline
+        self.out_of_time = deadline is not None and time.perf_counter() >= deadline
+        if self.chose_to_stop or self.out_of_time:
+            raise StopIteration
+
+    def reached(self):
+        """Return what training has reached, as if it ended now; shares nothing with the descent."""
+        loss = None if self.loss is None else float(self.loss)
+        progress = replace(self.progress, loss=loss, n_iter=self.n_iter)
+        progress.end(self.x, self.selection)
+        return copy.deepcopy(progress)
 
 
 def _warn_not_converged(result, n_iter, max_iter):
@@ -119,4 +168,4 @@ def _warn_not_converged(result, n_iter, max_iter):
         "\nYou might also want to scale the data as shown in:\n"
         "    https://scikit-learn.org/stable/modules/preprocessing.html"
     )
-    warnings.warn(message, ConvergenceWarning, stacklevel=5)
+    warn_user(message, ConvergenceWarning)

@@ -1,19 +1,32 @@
 """Loss functions: what each one is, as plain Python on raw scores (before the output transform).
 
-Here lives one row per loss and the table `LOSSES`, the one place where they are listed.  No arrays
-of samples, no averaging, no engine: the engines read these rows, sum them in double precision and
-weight them; the tests check the fast C loops against them.  A row is the same kind of object that a
-user makes of a function of his own.
+Here live the losses that a user names or makes with settings of his own (`Huber(delta=2.0)`), their
+formulas, and the one table in which they are listed.  No arrays of samples, no averages, no engine:
+the engines read the rows (`Loss`), sum them in double precision and weight them; the tests check
+the fast C loops against them.  A row is the same kind of object that a user makes of a function of
+his own.
+
+All losses are summed over the outputs, and the solvers follow the gradient of that sum; only the
+squared error is reported as a mean over the outputs, and the loss of a list of quantiles is one.
 """
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
+from numbers import Real
 from typing import Any
 
-from fastbp.descriptions import Description
+from fastbp.descriptions import Description, number_rule
 
-# Output transform that turns a raw score into a prediction, by link: link(prediction) = raw score.
-TRANSFORMS = {"identity": "identity", "log": "exp", "logit": "logistic", "multinomial": "softmax"}
+# Output transform that turns raw scores into predictions, by link: link(prediction) = raw score.
+TRANSFORMS = {
+    "identity": "identity", "log": "exp", "logit": "logistic", "multinomial": "softmax",
+    "increments": "cumulative_softplus",
+}  # fmt: skip
+
+
+def _is_tuple_of_numbers(value):
+    return isinstance(value, tuple) and all(isinstance(number, Real) for number in value)
 
 
 class Loss(Description):
@@ -23,19 +36,21 @@ class Loss(Description):
     ----------
     value : callable
         Scalar function ``value(y_true, raw) -> loss`` of one output; the outputs' losses are summed
-        (but see `output_mean`).  A classifier's `y_true` is 0 or 1.  With `target` "class" it takes
-        the class code and the row of raw scores.
+        (but see `output_mean`).  A classifier's `y_true` is 0 or 1.  With `target` "class" or
+        "shared" it takes the target of a sample and the row of its raw scores.
     gradient : callable or None, default=None
         ``gradient(y_true, raw) -> dloss/draw``; None derives it from `value` (forward-mode
-        differentiation).  With `target` "class" it is ``gradient(code, raw, out)``.
-    link : {"identity", "log", "logit", "multinomial"} or None, default=None
+        differentiation).  With `target` "class" or "shared" it writes the row of derivatives:
+        ``gradient(y_true, raw, out)``.
+    link : {"identity", "log", "logit", "multinomial", "increments"} or None, default=None
         Function of the prediction that the raw score is: a regressor with "log" predicts exp(raw).
         None: "identity" for regression, "logit" for classification.
     task : {"regression", "multiclass", "binary"} or None, default=None
         The kind of target the row serves; None serves regression, binary and multilabel targets.
-    target : {"real", "class"}, default="real"
+    target : {"real", "class", "shared"}, default="real"
         "real": targets (n_samples, n_outputs); "class": targets (n_samples, 1) hold the class code
-        0 .. n_classes - 1.
+        0 .. n_classes - 1; "shared": targets (n_samples, 1), one number for all outputs, of which
+        there is one for each number in `hyper`.
     output_mean : bool, default=False
         The reported loss is the mean over the outputs, while ``sgd`` and ``adam`` step along the
         gradient of the sum (scikit-learn's squared error).
@@ -43,6 +58,14 @@ class Loss(Description):
         Smallest target allowed.
     kernel : str or None, default=None
         Name of a C loop of fastbp that computes the same; None means the formulas are compiled.
+    hyper : tuple of float, default=()
+        Numbers that `value` and `gradient` take as third argument, to be read as ``hyper[0]``,
+        ``hyper[1]``, ...  They reach compiled code at run time: other numbers compile nothing anew.
+    above_min : bool, default=False
+        Whether targets must be larger than `target_min`.
+    metric : tuple, default=("r2",)
+        What a regressor's `score` is, and its numbers: ``("r2",)``, ``("d2_tweedie", power)`` or
+        ``("d2_pinball", *quantiles)``.
 
     Examples
     --------
@@ -55,6 +78,8 @@ class Loss(Description):
     'asymmetric'
     """
 
+    _rules = {"hyper": (_is_tuple_of_numbers, "a tuple of numbers")}
+
     def __init__(
         self,
         value: Callable[..., Any],
@@ -66,6 +91,9 @@ class Loss(Description):
         output_mean: bool = False,
         target_min: float | None = None,
         kernel: str | None = None,
+        hyper: tuple[float, ...] = (),
+        above_min: bool = False,
+        metric: tuple[Any, ...] = ("r2",),
     ) -> None:
         self.value = value
         self.gradient = gradient
@@ -75,11 +103,17 @@ class Loss(Description):
         self.output_mean = output_mean
         self.target_min = target_min
         self.kernel = kernel
+        self.hyper = hyper
+        self.above_min = above_min
+        self.metric = metric
 
     @property
     def output(self):
         """Transform from raw score to prediction, `out_activation_`."""
         return TRANSFORMS[self.link]
+
+
+# --- formulas: regression ------------------------------------------------------------------------
 
 
 def squared_error(y_true, raw):
@@ -90,6 +124,73 @@ def squared_error(y_true, raw):
 def squared_error_gradient(y_true, raw):
     """dloss/ds = s - y."""
     return raw - y_true
+
+
+def absolute_error(y_true, raw):
+    """Compute loss = abs(y - s)."""
+    return abs(y_true - raw)
+
+
+def absolute_error_gradient(y_true, raw):
+    """dloss/ds = sign(s - y), 0 where they are equal."""
+    error = raw - y_true
+    if error > 0.0:
+        return 1.0
+    return -1.0 if error < 0.0 else error
+
+
+def huber(y_true, raw, hyper):
+    """(y - s)^2 / 2 up to abs(y - s) = delta, beyond it the tangent delta (abs(y - s) - delta / 2).
+
+    With r = s - y and c = r clipped to [-delta, delta] both are c (r - c / 2).
+    """
+    error = raw - y_true
+    clipped = min(max(error, -hyper[0]), hyper[0])
+    return clipped * (error - 0.5 * clipped)
+
+
+def huber_gradient(y_true, raw, hyper):
+    """dloss/ds = s - y, clipped to [-delta, delta]."""
+    return min(max(raw - y_true, -hyper[0]), hyper[0])
+
+
+def quantile(y_true, raw, hyper):
+    """Pinball loss: q (y - s) where the target lies above the score, else (1 - q) (s - y)."""
+    error = raw - y_true
+    return (1.0 - hyper[0]) * error if error > 0.0 else -hyper[0] * error
+
+
+def quantile_gradient(y_true, raw, hyper):
+    """dloss/ds = 1 - q where s > y, -q where s < y, 0 where they are equal."""
+    error = raw - y_true
+    if error > 0.0:
+        return 1.0 - hyper[0]
+    return -hyper[0] if error < 0.0 else error
+
+
+def quantiles(y_true, raw, hyper):
+    """Mean pinball loss of levels that cannot cross: s_0, each next one softplus(s_k) higher."""
+    level, total = raw[0], 0.0
+    for k in range(len(raw)):
+        if k > 0:
+            level += softplus(raw[k])
+        error = level - y_true
+        total += (1.0 - hyper[k]) * error if error > 0.0 else -hyper[k] * error
+    return total / len(raw)
+
+
+def quantiles_gradient(y_true, raw, hyper, out):
+    """dloss/ds_k = logistic(s_k) (1 for k = 0) times the slopes of level k and those above it."""
+    level, above = raw[0], 0.0
+    for k in range(len(raw)):
+        if k > 0:
+            level += softplus(raw[k])
+        error = level - y_true
+        slope = -hyper[k] if error < 0.0 else error
+        out[k] = (1.0 - hyper[k] if error > 0.0 else slope) / len(raw)
+    for k in range(len(raw) - 1, -1, -1):
+        above += out[k]
+        out[k] = above * logistic(raw[k]) if k > 0 else above
 
 
 def poisson(y_true, raw):
@@ -103,6 +204,53 @@ def poisson_gradient(y_true, raw):
     return math.exp(raw) - y_true
 
 
+def gamma(y_true, raw):
+    """Half the gamma deviance with log link: loss = d + exp(-d) - 1, d = s - log y."""
+    distance = raw - math.log(y_true)
+    return distance + math.expm1(-distance)
+
+
+def gamma_gradient(y_true, raw):
+    """dloss/ds = 1 - y exp(-s)."""
+    return -math.expm1(math.log(y_true) - raw)
+
+
+def tweedie(y_true, raw, hyper):
+    """Half the Tweedie deviance with log link, of power p between 1 and 2.
+
+    With a = 1 - p, b = 2 - p, d = s - log y: loss = y^b (expm1(b d) / b - expm1(a d) / a), which is
+    y^b / (a b) - y exp(a s) / a + exp(b s) / b without its cancellation; exp(b s) / b where y is 0.
+    """
+    a, b = 1.0 - hyper[0], 2.0 - hyper[0]
+    if y_true > 0.0:
+        log_y = math.log(y_true)
+        distance = raw - log_y
+        return math.exp(b * log_y) * (math.expm1(b * distance) / b - math.expm1(a * distance) / a)
+    return math.exp(b * raw) / b
+
+
+def tweedie_gradient(y_true, raw, hyper):
+    """dloss/ds = exp((2 - p) s) - y exp((1 - p) s)."""
+    rising = math.exp((2.0 - hyper[0]) * raw)
+    return rising - y_true * math.exp((1.0 - hyper[0]) * raw) if y_true > 0.0 else rising
+
+
+# --- formulas: classification --------------------------------------------------------------------
+
+
+def softplus(s):
+    """log(1 + exp(s)), so written that exp never overflows."""
+    return max(s, 0.0) + math.log1p(math.exp(-abs(s)))
+
+
+def logistic(s):
+    """1 / (1 + exp(-s)), so written that exp never overflows."""
+    if s >= 0.0:
+        return 1.0 / (1.0 + math.exp(-s))
+    e = math.exp(s)
+    return e / (1.0 + e)
+
+
 def binary_log_loss(y_true, raw):
     """Compute loss = log(1 + exp(s)) - s y, y in {0, 1}, so written that exp never overflows."""
     return max(raw, 0.0) + math.log1p(math.exp(-abs(raw))) - raw * y_true
@@ -114,6 +262,30 @@ def binary_log_loss_gradient(y_true, raw):
         return 1.0 / (1.0 + math.exp(-raw)) - y_true
     e = math.exp(raw)
     return e / (1.0 + e) - y_true
+
+
+def smoothed_binary_log_loss(y_true, raw, hyper):
+    """Compute the log loss of the target y + smoothing (1/2 - y)."""
+    return softplus(raw) - raw * (y_true + hyper[0] * (0.5 - y_true))
+
+
+def smoothed_binary_log_loss_gradient(y_true, raw, hyper):
+    """dloss/ds = logistic(s) - y - smoothing (1/2 - y)."""
+    return logistic(raw) - (y_true + hyper[0] * (0.5 - y_true))
+
+
+def binary_focal(y_true, raw, hyper):
+    """-(1 - p)^gamma log p of the probability p of the true class; -log p = softplus(-s or s)."""
+    margin = raw if y_true > 0.0 else -raw
+    return math.exp(-hyper[0] * softplus(margin)) * softplus(-margin)
+
+
+def binary_focal_gradient(y_true, raw, hyper):
+    """Minus or plus (1 - p)^gamma (1 - p - gamma p log p)."""
+    margin = raw if y_true > 0.0 else -raw
+    weight = math.exp(-hyper[0] * softplus(margin))
+    slope = weight * (logistic(-margin) + hyper[0] * logistic(margin) * softplus(-margin))
+    return -slope if y_true > 0.0 else slope
 
 
 def log_loss(code, raw):
@@ -141,22 +313,422 @@ def log_loss_gradient(code, raw, out):
     out[code] -= 1.0
 
 
+def smoothed_log_loss(code, raw, hyper):
+    """Cross-entropy with the share `smoothing` of the target spread evenly over the classes."""
+    mean = 0.0
+    for s in raw:
+        mean += (s - raw[code]) / len(raw)
+    return log_loss(code, raw) - hyper[0] * mean
+
+
+def smoothed_log_loss_gradient(code, raw, hyper, out):
+    """dloss/ds_k = exp(s_k) / sum_j exp(s_j) - (1 - smoothing) (k == code) - smoothing / K."""
+    log_loss_gradient(code, raw, out)
+    for k in range(len(raw)):
+        out[k] -= hyper[0] / len(raw)
+    out[code] += hyper[0]
+
+
+def focal(code, raw, hyper):
+    """-(1 - p)^gamma log p of the softmax probability p of the true class."""
+    top = raw[0]
+    for s in raw:
+        top = max(top, s)
+    total, rest = 0.0, 0.0
+    for k in range(len(raw)):
+        e = math.exp(raw[k] - top)
+        total += e
+        rest += e if k != code else 0.0
+    return (rest / total) ** hyper[0] * (math.log(total) - (raw[code] - top))
+
+
+def focal_gradient(code, raw, hyper, out):
+    """With q = 1 - p and f = q^gamma (q - gamma p log p): -f at the true class, f p_k / q else."""
+    top = raw[0]
+    for s in raw:
+        top = max(top, s)
+    total, rest = 0.0, 0.0
+    for k in range(len(raw)):
+        out[k] = math.exp(raw[k] - top)
+        total += out[k]
+        rest += out[k] if k != code else 0.0
+    q, p, minus_log_p = rest / total, out[code] / total, math.log(total) - (raw[code] - top)
+    factor = q ** hyper[0] * (q + hyper[0] * p * minus_log_p)
+    share = factor / rest if rest != 0.0 else 0.0
+    for k in range(len(raw)):
+        out[k] *= share
+    out[code] = -factor
+
+
+# --- losses by name, or with settings ------------------------------------------------------------
+
+
+class RegressionLoss(Description):
+    """Base of the losses that `BackpropRegressor` takes beside a user's own."""
+
+    target_min = None
+
+    def row(self, target_kind):
+        """Formulas for a kind of target, as the engines read them."""
+        raise NotImplementedError
+
+
+class SquaredError(RegressionLoss):
+    """Half the squared error, ``(y - f)^2 / 2``; reported as the mean over the outputs.
+
+    Examples
+    --------
+    >>> from fastbp.losses import SquaredError
+    >>> SquaredError().name
+    'squared_error'
+    """
+
+    name = "squared_error"
+
+    def row(self, target_kind):
+        """Formulas for a kind of target, as the engines read them."""
+        return Loss(
+            squared_error, squared_error_gradient, "identity", task="regression",
+            output_mean=True, kernel="squared_error",
+        )  # fmt: skip
+
+
+class AbsoluteError(RegressionLoss):
+    """Absolute error, ``|y - f|``: the network learns the conditional median.
+
+    Examples
+    --------
+    >>> from fastbp.losses import AbsoluteError
+    >>> AbsoluteError().name
+    'absolute_error'
+    """
+
+    name = "absolute_error"
+
+    def row(self, target_kind):
+        """Formulas for a kind of target, as the engines read them."""
+        return Loss(
+            absolute_error, absolute_error_gradient, "identity", task="regression",
+            kernel="absolute_error",
+        )  # fmt: skip
+
+
+class Huber(RegressionLoss):
+    """Huber loss: ``(y - f)^2 / 2`` for errors up to `delta`, ``delta (|y - f| - delta/2)`` beyond.
+
+    Parameters
+    ----------
+    delta : float, default=1.0
+        Error from which on the loss is linear, in units of y; larger than 0.
+
+    References
+    ----------
+    Huber (1964), Robust estimation of a location parameter.
+
+    Examples
+    --------
+    >>> from fastbp import BackpropRegressor
+    >>> from fastbp.losses import Huber
+    >>> reg = BackpropRegressor(loss=Huber(delta=2.0))
+    >>> reg.set_params(loss__delta=0.5).loss
+    Huber(delta=0.5)
+    """
+
+    name = "huber"
+    _rules = {"delta": number_rule(Real, "(", 0.0, math.inf, ")")}
+
+    def __init__(self, delta=1.0):
+        self.delta = delta
+
+    def row(self, target_kind):
+        """Formulas for a kind of target, as the engines read them."""
+        return Loss(
+            huber, huber_gradient, "identity", task="regression", kernel="huber",
+            hyper=(float(self.delta),),
+        )  # fmt: skip
+
+
+def _is_probability(value):
+    return number_rule(Real, "(", 0.0, 1.0, ")")[0](value)
+
+
+def _is_quantile(value):
+    if isinstance(value, Real):
+        return _is_probability(value)
+    if isinstance(value, str) or not hasattr(value, "__len__") or getattr(value, "ndim", 1) != 1:
+        return False
+    levels = list(value)
+    increasing = all(map(_is_probability, levels)) and all(
+        low < high for low, high in pairwise(levels)
+    )
+    return bool(levels) and increasing
+
+
+class Quantile(RegressionLoss):
+    """Pinball loss: the network learns conditional quantiles.
+
+    For one quantile q the loss is ``q (y - f)`` where y lies above the prediction f, else
+    ``(1 - q) (f - y)``. For a list, one network with one output per quantile learns all of them
+    from one target: the first raw score is the lowest quantile, and each further quantile lies
+    ``softplus(raw score)`` above the one before, so that quantiles never cross; the loss is the
+    mean over the quantiles. `predict` then gives (n_samples, n_quantiles), also for a list of one.
+
+    `score` is the D2 of the pinball loss (`sklearn.metrics.d2_pinball_score`), the mean over the
+    quantiles: 1 is perfect, 0 as good as the quantiles of y without features.
+
+    Parameters
+    ----------
+    quantile : float or list of float, default=0.5
+        Quantile to learn, between 0 and 1; or several, increasing. A list takes y with one column.
+
+    References
+    ----------
+    Koenker & Bassett (1978), Regression quantiles.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_regression
+    >>> from sklearn.preprocessing import scale
+    >>> from fastbp import BackpropRegressor
+    >>> from fastbp.losses import Quantile
+    >>> X, y = make_regression(n_samples=200, n_features=5, noise=30, random_state=0)
+    >>> reg = BackpropRegressor(loss=Quantile([0.1, 0.5, 0.9]), tol=0.01, random_state=0)
+    >>> low, median, high = reg.fit(X, scale(y)).predict(X).T
+    >>> bool((low <= median).all() and (median <= high).all())
+    True
+    """
+
+    name = "quantile"
+    _rules = {
+        "quantile": (_is_quantile, "a float in the range (0.0, 1.0) or an increasing list of such")
+    }
+
+    def __init__(self, quantile=0.5):
+        self.quantile = quantile
+
+    def row(self, target_kind):
+        """Formulas for a kind of target, as the engines read them."""
+        if isinstance(self.quantile, Real):
+            level = float(self.quantile)
+            return Loss(
+                quantile, quantile_gradient, "identity", task="regression", kernel="quantile",
+                hyper=(level,), metric=("d2_pinball", level),
+            )  # fmt: skip
+        levels = tuple(map(float, self.quantile))
+        return Loss(
+            quantiles, quantiles_gradient, "increments", task="regression", target="shared",
+            kernel="quantiles", hyper=levels, metric=("d2_pinball", *levels),
+        )  # fmt: skip
+
+
+class Poisson(RegressionLoss):
+    """Half the Poisson deviance with log link, for counts: the network predicts ``exp(raw score)``.
+
+    `score` is R2, as in scikit-learn's MLPRegressor.
+
+    Examples
+    --------
+    >>> from fastbp.losses import Poisson
+    >>> Poisson().name
+    'poisson'
+    """
+
+    name = "poisson"
+    target_min = 0.0
+
+    def row(self, target_kind):
+        """Formulas for a kind of target, as the engines read them."""
+        return Loss(
+            poisson, poisson_gradient, "log", task="regression", target_min=0.0, kernel="poisson"
+        )
+
+
+class Gamma(RegressionLoss):
+    """Half the gamma deviance with log link, for positive targets with errors that grow with them.
+
+    The loss is ``log(f / y) + y / f - 1`` with the prediction ``f = exp(raw score)`` and y > 0, as
+    in scikit-learn's `GammaRegressor` (0 at a perfect fit). `score` is the D2 of the gamma deviance
+    (`sklearn.metrics.d2_tweedie_score` with power 2).
+
+    Examples
+    --------
+    >>> from fastbp.losses import Gamma
+    >>> Gamma().name
+    'gamma'
+    """
+
+    name = "gamma"
+    target_min = 0.0
+
+    def row(self, target_kind):
+        """Formulas for a kind of target, as the engines read them."""
+        return Loss(
+            gamma, gamma_gradient, "log", task="regression", target_min=0.0, above_min=True,
+            kernel="gamma", metric=("d2_tweedie", 2.0),
+        )  # fmt: skip
+
+
+class Tweedie(RegressionLoss):
+    """Half the Tweedie deviance with log link, for amounts that are often exactly 0.
+
+    Of `power` p between 1 (Poisson) and 2 (gamma) and with the prediction ``f = exp(raw score)`` it
+    is ``y^(2-p) / ((1-p) (2-p)) - y f^(1-p) / (1-p) + f^(2-p) / (2-p)``, as in scikit-learn's
+    `TweedieRegressor` (0 at a perfect fit). `score` is the D2 of the Tweedie deviance of that power
+    (`sklearn.metrics.d2_tweedie_score`).
+
+    Parameters
+    ----------
+    power : float, default=1.5
+        Exponent of the mean in the variance, from 1 to 2. Needs y >= 0, and y > 0 for 2.
+
+    References
+    ----------
+    Jorgensen (1987), Exponential dispersion models.
+
+    Examples
+    --------
+    >>> from fastbp.losses import Tweedie
+    >>> Tweedie(power=1.2).name
+    'tweedie'
+    """
+
+    name = "tweedie"
+    target_min = 0.0
+    _rules = {"power": number_rule(Real, "[", 1.0, 2.0, "]")}
+
+    def __init__(self, power=1.5):
+        self.power = power
+
+    def row(self, target_kind):
+        """Formulas for a kind of target, as the engines read them."""
+        power = float(self.power)
+        if power in (1.0, 2.0):
+            row = (Poisson() if power == 1.0 else Gamma()).row(target_kind)
+            return row.set_params(metric=("d2_tweedie", power))
+        return Loss(
+            tweedie, tweedie_gradient, "log", task="regression", target_min=0.0, kernel="tweedie",
+            hyper=(power,), metric=("d2_tweedie", power),
+        )  # fmt: skip
+
+
+class ClassificationLoss(Description):
+    """Base of the losses that `BackpropClassifier` takes beside a user's own."""
+
+    def row(self, target_kind):
+        """Formulas for a kind of target, as the engines read them."""
+        raise NotImplementedError
+
+
+def _classification_row(target_kind, multiclass, binary, *hyper):
+    """Make a row of the formulas (value, gradient) for the kind of target."""
+    if target_kind == "multiclass":
+        formulas, kind = multiclass, {"task": "multiclass", "target": "class"}
+    else:
+        formulas, kind = binary, {"task": "binary"}
+    link = "multinomial" if target_kind == "multiclass" else "logit"
+    return Loss(*formulas, link, **kind, kernel=formulas[0].__name__, hyper=hyper)
+
+
+class LogLoss(ClassificationLoss):
+    """Cross-entropy of the softmax (multiclass) or logistic (binary, multilabel) output.
+
+    Parameters
+    ----------
+    label_smoothing : float, default=0.0
+        Share of each target that is spread evenly over the classes (for multilabel y over yes and
+        no), in [0, 1): a class of K then has the target ``1 - label_smoothing + label_smoothing /
+        K``, and probabilities do not run away to 0 and 1.
+
+    References
+    ----------
+    Szegedy et al. (2016), Rethinking the Inception architecture for computer vision.
+
+    Examples
+    --------
+    >>> from fastbp import BackpropClassifier
+    >>> from fastbp.losses import LogLoss
+    >>> clf = BackpropClassifier(loss=LogLoss(label_smoothing=0.1))
+    """
+
+    name = "log_loss"
+    _rules = {"label_smoothing": number_rule(Real, "[", 0.0, 1.0, ")")}
+
+    def __init__(self, label_smoothing=0.0):
+        self.label_smoothing = label_smoothing
+
+    def row(self, target_kind):
+        """Formulas for a kind of target, as the engines read them."""
+        if self.label_smoothing == 0:
+            return _classification_row(
+                target_kind,
+                (log_loss, log_loss_gradient),
+                (binary_log_loss, binary_log_loss_gradient),
+            )
+        return _classification_row(
+            target_kind,
+            (smoothed_log_loss, smoothed_log_loss_gradient),
+            (smoothed_binary_log_loss, smoothed_binary_log_loss_gradient),
+            float(self.label_smoothing),
+        )
+
+
+class Focal(ClassificationLoss):
+    """Focal loss, ``-(1 - p)^gamma log p`` of the probability p of the true class.
+
+    Samples that are right already count less: for rare classes and many easy samples. For
+    multilabel y it is summed over the labels. With gamma = 0 it is the log loss.
+
+    Parameters
+    ----------
+    gamma : float, default=2.0
+        How much less, not negative.
+
+    References
+    ----------
+    Lin et al. (2017), Focal loss for dense object detection.
+
+    Examples
+    --------
+    >>> from fastbp import BackpropClassifier
+    >>> from fastbp.losses import Focal
+    >>> clf = BackpropClassifier(loss=Focal(gamma=1.0))
+    """
+
+    name = "focal"
+    _rules = {"gamma": number_rule(Real, "[", 0.0, math.inf, ")")}
+
+    def __init__(self, gamma=2.0):
+        self.gamma = gamma
+
+    def row(self, target_kind):
+        """Formulas for a kind of target, as the engines read them."""
+        if self.gamma == 0:
+            return LogLoss().row(target_kind)
+        return _classification_row(
+            target_kind,
+            (focal, focal_gradient),
+            (binary_focal, binary_focal_gradient),
+            float(self.gamma),
+        )
+
+
+# The one place where losses are listed, with settings that bring in every formula.
+TABLE = (
+    SquaredError(), Poisson(), AbsoluteError(), Huber(), Quantile(), Quantile([0.1, 0.5, 0.9]),
+    Gamma(), Tweedie(), LogLoss(), LogLoss(label_smoothing=0.1), Focal(),
+)  # fmt: skip
+
+NAMED_LOSSES = {loss.name: loss for loss in TABLE if loss == type(loss)()}
+REGRESSION_LOSSES = tuple(n for n, loss in NAMED_LOSSES.items() if isinstance(loss, RegressionLoss))
+CLASSIFICATION_LOSSES = tuple(name for name in NAMED_LOSSES if name not in REGRESSION_LOSSES)
+
+# Every row of formulas, by its own name.
 LOSSES = {
     row.name: row
-    for row in (
-        Loss(squared_error, squared_error_gradient, "identity", task="regression",
-             output_mean=True, kernel="squared_error"),
-        Loss(poisson, poisson_gradient, "log", task="regression", target_min=0.0,
-             kernel="poisson"),
-        Loss(log_loss, log_loss_gradient, "multinomial", task="multiclass", target="class",
-             kernel="log_loss"),
-        Loss(binary_log_loss, binary_log_loss_gradient, "logit", task="binary",
-             kernel="binary_log_loss"),
-    )
-}  # fmt: skip
-
-REGRESSION_LOSSES = tuple(name for name, row in LOSSES.items() if row.task == "regression")
-CLASSIFICATION_LOSSES = tuple(name for name, row in LOSSES.items() if row.task == "multiclass")
+    for loss in TABLE
+    for kind in (("real",) if isinstance(loss, RegressionLoss) else ("multiclass", "binary"))
+    for row in [loss.row(kind)]
+}
 
 
 def loss_for(wanted, target_kind):
@@ -164,8 +736,9 @@ def loss_for(wanted, target_kind):
 
     Parameters
     ----------
-    wanted : str, callable or Loss
-        One of `REGRESSION_LOSSES` or `CLASSIFICATION_LOSSES`, or a loss of the user's own.
+    wanted : str, RegressionLoss, ClassificationLoss, callable or Loss
+        One of `REGRESSION_LOSSES` or `CLASSIFICATION_LOSSES`, one of their objects, or a loss of
+        the user's own.
     target_kind : {"real", "multiclass", "binary", "multilabel"}
 
     Returns
@@ -178,8 +751,9 @@ def loss_for(wanted, target_kind):
     ValueError
         If a user's loss cannot serve that kind of target.
     """
-    if isinstance(wanted, str):
-        return LOSSES[f"binary_{wanted}" if target_kind in ("binary", "multilabel") else wanted]
+    wanted = NAMED_LOSSES[wanted] if isinstance(wanted, str) else wanted
+    if isinstance(wanted, RegressionLoss | ClassificationLoss):
+        return wanted.row(target_kind)
     row = wanted if isinstance(wanted, Loss) else Loss(wanted)
     if target_kind == "multiclass" and row.target != "class":
         raise ValueError(
@@ -190,7 +764,7 @@ def loss_for(wanted, target_kind):
     task = "regression" if target_kind == "real" else "binary"
     task = "multiclass" if target_kind == "multiclass" else task
     link = row.link or {"regression": "identity", "binary": "logit"}.get(task, "multinomial")
-    links = {"regression": ("identity", "log", "logit"), "binary": ("logit",)}
+    links = {"regression": ("identity", "log", "logit", "increments"), "binary": ("logit",)}
     if link not in links.get(task, ("multinomial",)) or row.task not in (None, task):
         raise ValueError(
             f"loss={wanted!r} with link {row.link!r} and task {row.task!r} cannot serve "

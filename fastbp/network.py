@@ -49,12 +49,21 @@ def layer_sizes_of(coefs):
     return (*(len(weights) for weights in coefs), coefs[-1].shape[1])
 
 
-def initial_params(layer_sizes, activations, random_state, dtype):
-    """Draw initial values exactly as scikit-learn's MLP does.
+# Variance of a weight by the number of inputs and outputs of its layer.
+VARIANCES = {
+    "he": lambda n_in, n_out: 2.0 / n_in,  # He et al. 2015, equation 10
+    "glorot": lambda n_in, n_out: 2.0 / (n_in + n_out),  # Glorot & Bengio 2010, equation 12
+    "lecun": lambda n_in, n_out: 1.0 / n_in,  # LeCun et al. 1998, section 4.6
+}
 
-    Layer by layer weights, then biases, uniform within ``sqrt(factor / (n_in + n_out))`` in
-    float64 (Glorot & Bengio 2010); the factor is that of the layer's activation, and the output
-    layer's is that of the last hidden layer.
+
+def initial_params(layer_sizes, activations, random_state, dtype, init="auto"):
+    """Draw initial values.
+
+    With "auto" exactly as scikit-learn's MLP does: layer by layer weights, then biases, uniform
+    within ``sqrt(factor / (n_in + n_out))`` in float64 (Glorot & Bengio 2010); the factor is that
+    of the layer's activation, and the output layer's is that of the last hidden layer.  Otherwise
+    weights uniform with the variance of `VARIANCES`, and biases 0.
 
     Parameters
     ----------
@@ -63,6 +72,7 @@ def initial_params(layer_sizes, activations, random_state, dtype):
         One per hidden layer; the activation that the user named if there is no hidden layer.
     random_state : RandomState
     dtype : dtype
+    init : {"auto", "he", "glorot", "lecun"}, default="auto"
 
     Returns
     -------
@@ -71,8 +81,13 @@ def initial_params(layer_sizes, activations, random_state, dtype):
     params = np.empty(count_params(layer_sizes), dtype)
     coefs, intercepts = views(params, layer_sizes)
     for layer, (weights, biases) in enumerate(zip(coefs, intercepts, strict=True)):
-        factor = activations[min(layer, len(activations) - 1)].factor
-        bound = np.sqrt(factor / sum(weights.shape))
-        weights[...] = random_state.uniform(-bound, bound, weights.shape)
-        biases[...] = random_state.uniform(-bound, bound, biases.shape)
+        if init == "auto":
+            factor = activations[min(layer, len(activations) - 1)].factor
+            bound = np.sqrt(factor / sum(weights.shape))
+            weights[...] = random_state.uniform(-bound, bound, weights.shape)
+            biases[...] = random_state.uniform(-bound, bound, biases.shape)
+        else:
+            bound = np.sqrt(3 * VARIANCES[init](*weights.shape))
+            weights[...] = random_state.uniform(-bound, bound, weights.shape)
+            biases[...] = 0
     return params

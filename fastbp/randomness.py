@@ -42,3 +42,8 @@ def own_stream(seed):
     random_state.set_state(state)
     yield random_state, bits
     lender.set_state(random_state.get_state(legacy=False))
+
+
+def draw_seed(random_state):
+    """Draw a seed of 63 bits for numbers that come from a counter."""
+    return int(random_state.randint(0, 2**63, dtype=np.int64))

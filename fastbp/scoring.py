@@ -1,17 +1,24 @@
-"""The validation set of early stopping, and its score.
+"""The validation set, and what is measured on it: loss and score.
 
-Drawn and scored as scikit-learn's MLP does it, without its metric functions: an epoch of a small
-fit costs less than one of their calls.
+Drawn and scored as scikit-learn's MLP does it, without its functions for accuracy and R2: an epoch
+of a small fit costs less than one of their calls.  Only a scorer of the user's and the D2 of some
+losses go through scikit-learn.
 """
 
-from dataclasses import replace
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from numbers import Real
 
 import numpy as np
+from sklearn.metrics import d2_pinball_score, d2_tweedie_score, get_scorer
 from sklearn.model_selection import train_test_split
+
+LOSS = "loss"  # the `scoring` that measures the loss itself
 
 
 def split_off_validation(problem, fraction, random_state):
-    """Divide a problem into the rows to train on and a validation set.
+    """Draw the rows to train on and those to hold out.
 
     Stratified by class for one output (binary); scikit-learn's MLP does not stratify more outputs.
 
@@ -24,9 +31,8 @@ def split_off_validation(problem, fraction, random_state):
 
     Returns
     -------
-    train : int64 ndarray
-        Rows to train on; they are not copied.
-    validation : Validation
+    train, held_out : int64 ndarray
+        Rows of the problem; they are not copied.
     """
     binary = problem.loss.task == "binary" and problem.targets.shape[1] == 1
     train, held_out = train_test_split(
@@ -40,34 +46,171 @@ def split_off_validation(problem, fraction, random_state):
             "The validation set is too small. Increase 'validation_fraction' or the size of your "
             "dataset."
         )
-    return train.astype(np.int64, copy=False), Validation(_select(problem, held_out))
+    weights = problem.sample_weight
+    if weights is not None and not (weights[train].any() and weights[held_out].any()):
+        raise ValueError(
+            "early_stopping drew a validation set that leaves the training or the validation part "
+            "without any weight. Drop samples of weight 0, or give X_val and y_val."
+        )
+    return train.astype(np.int64, copy=False), held_out.astype(np.int64, copy=False)
 
 
-def _select(problem, rows):
-    weights = None if problem.sample_weight is None else problem.sample_weight[rows]
-    return replace(problem, X=problem.X[rows], targets=problem.targets[rows], sample_weight=weights)
+@dataclass
+class Scorer:
+    """A scorer of scikit-learn's or of the user's, and what it is called with.
+
+    Parameters
+    ----------
+    function : callable
+        ``function(estimator, X, y) -> number``, larger is better; with weights it gets a keyword
+        `sample_weight`.
+    make_estimator : callable
+        ``make_estimator(params)``: a fitted copy of the estimator that has these weights.
+    dtype : dtype
+        In which X was given; that of the X which the scorer sees.
+    y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+        Labels or targets as the user has them.
+    """
+
+    function: Callable
+    make_estimator: Callable
+    dtype: np.dtype
+    y: np.ndarray
+
+    def check_weights(self, scoring):
+        """Raise if the function takes no weights; one of scikit-learn's can tell only later."""
+        try:
+            signature = inspect.signature(self.function)
+        except (TypeError, ValueError):  # compiled functions need not have one
+            return
+        try:
+            signature.bind(None, None, None, sample_weight=None)
+        except TypeError as error:
+            raise ValueError(
+                f"scoring={scoring!r} takes no `sample_weight`, but validation samples have "
+                "weights (of sample_weight, sample_weight_val or class_weight). Give it that "
+                "parameter, or train without weights."
+            ) from error
 
 
 class Validation:
-    """Held-out samples and their score: accuracy or R2."""
+    """Samples that are not trained on, and what is measured on them.
 
-    def __init__(self, problem):
-        self.problem = problem
+    Parameters
+    ----------
+    problem : fastbp.training.Problem
+        Holds the samples.
+    scoring : None, "loss", str or callable, default=None
+    scorer : Scorer or None, default=None
+        Where `scoring` asks for one.
+    """
+
+    def __init__(self, problem, scoring=None, scorer=None):
+        self.problem, self.scoring, self.scorer = problem, scoring, scorer
         n_samples = problem.X.shape[0]
         self.scores = np.empty((n_samples, problem.layer_sizes[-1]), problem.dtype)
+        if scorer is not None:
+            self.X = problem.X.astype(scorer.dtype, copy=False)
+            if problem.sample_weight is not None:
+                scorer.check_weights(scoring)
 
-    def score(self, session):
-        """Score the session's current weights; NaN if a regressor's prediction is not finite."""
+    @classmethod
+    def of_rows(cls, problem, rows, scoring=None, scorer=None):
+        """Hold out some rows of a problem (and of the scorer's y)."""
+        weights = None if problem.sample_weight is None else problem.sample_weight[rows]
+        part = replace(
+            problem, X=problem.X[rows], targets=problem.targets[rows], sample_weight=weights
+        )
+        return cls(part, scoring, scorer and replace(scorer, y=scorer.y[rows]))
+
+    def measure(self, session, params=None):
+        """Measure the session's current weights.
+
+        Parameters
+        ----------
+        session : Session
+        params : ndarray of shape (n_params,) or None
+            The same weights, for a scorer.
+
+        Returns
+        -------
+        loss : float
+            Mean loss, weighted, without penalty.
+        score : float
+            Larger is better; NaN where R2 meets predictions that are not finite.
+        """
         problem, scores = self.problem, self.scores
         session.predict_into(problem.X, scores)
-        if problem.loss.task == "multiclass":
-            correct = scores.argmax(axis=1) == problem.targets[:, 0]
-            return float(np.average(correct, weights=problem.sample_weight))
-        if problem.loss.task == "binary":
-            correct = ((scores > 0) == (problem.targets > 0)).all(axis=1)
-            return float(np.average(correct, weights=problem.sample_weight))
-        problem.engine.transform_into(problem.loss.output, scores)
-        return r2(problem.targets, scores, problem.sample_weight)
+        loss = session.mean_loss(scores, problem.targets, problem.sample_weight)
+        if self.scorer is not None:
+            return loss, self._ask_scorer(params)
+        return loss, -loss if self.scoring == LOSS else score_of(problem, scores)
+
+    def _ask_scorer(self, params):
+        scorer, weights = self.scorer, self.problem.sample_weight
+        keywords = {} if weights is None else {"sample_weight": weights}
+        try:
+            score = scorer.function(scorer.make_estimator(params), self.X, scorer.y, **keywords)
+        except Exception as error:
+            error.add_note(f"Raised by scoring={self.scoring!r}, called on the validation data.")
+            raise
+        if not isinstance(score, Real) or np.isnan(score):
+            raise ValueError(
+                f"scoring={self.scoring!r} must return a number. Got {score!r} for the validation "
+                "data."
+            )
+        return float(score)
+
+
+def find_scorer(scoring):
+    """Return the function that a `scoring` names, or None where fastbp measures itself."""
+    return None if scoring is None or scoring == LOSS else get_scorer(scoring)
+
+
+def score_of(problem, scores):
+    """Accuracy, or the metric of a regressor's loss, of raw scores, which may be overwritten."""
+    if problem.loss.task == "multiclass":
+        correct = scores.argmax(axis=1) == problem.targets[:, 0]
+        return float(np.average(correct, weights=problem.sample_weight))
+    if problem.loss.task == "binary":
+        correct = ((scores > 0) == (problem.targets > 0)).all(axis=1)
+        return float(np.average(correct, weights=problem.sample_weight))
+    problem.engine.transform_into(problem.loss.output, scores)
+    return default_score(problem.loss, problem.targets, scores, problem.sample_weight)
+
+
+def default_score(loss, y_true, y_pred, sample_weight):
+    """Score of a regressor's predictions by the metric of its loss, mean over the outputs.
+
+    Parameters
+    ----------
+    loss : fastbp.losses.Loss
+    y_true : ndarray of shape (n_samples, n_targets)
+    y_pred : ndarray of shape (n_samples, n_outputs)
+    sample_weight : ndarray of shape (n_samples,) or None
+
+    Returns
+    -------
+    float
+        NaN if a prediction is not finite.
+    """
+    metric, *numbers = loss.metric
+    if metric == "r2":
+        return r2(y_true, y_pred, sample_weight)
+    if not np.isfinite(y_pred).all():
+        return float("nan")
+    y_true = np.broadcast_to(y_true, y_pred.shape).astype(np.float64)
+    y_pred = y_pred.astype(np.float64)
+    if metric == "d2_tweedie":  # a mean that underflowed to 0 is no mean
+        score, y_pred = d2_tweedie_score, np.maximum(y_pred, np.finfo(np.float32).tiny)
+        settings = [{"power": numbers[0]}] * y_pred.shape[1]
+    else:
+        score, n_levels = d2_pinball_score, len(numbers)
+        settings = [{"alpha": numbers[k % n_levels]} for k in range(y_pred.shape[1])]
+    return float(np.mean([
+        score(y_true[:, k], y_pred[:, k], sample_weight=sample_weight, **settings[k])
+        for k in range(y_pred.shape[1])
+    ]))  # fmt: skip
 
 
 def r2(y_true, y_pred, sample_weight):

@@ -1,13 +1,15 @@
-"""Training by minibatches: epochs, order, stopping, best weights.
+"""Training by minibatches: epochs, order, and when they end.
 
 Sentences made of verbs: what happens when, and when it ends.  The arithmetic is the engine's, data
-arrives checked from `_validation`, and the estimators turn `Progress` into fitted attributes.  The
-rules of stopping and the messages are scikit-learn's.
+arrives checked from `_validation`, `stopping` looks at validation data and keeps the best weights,
+and the estimators turn `Progress` into fitted attributes.  The rules of stopping and the messages
+are scikit-learn's.
 """
 
-import warnings
+import copy
+import time
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -15,14 +17,22 @@ import numpy as np
 import scipy.sparse
 from sklearn.exceptions import ConvergenceWarning
 
+from fastbp.callbacks import Tasks
+from fastbp.diagnosis import explain_divergence, warn_if_poor, warn_user
 from fastbp.losses import Loss
-from fastbp.optimizers import OPTIMIZERS
+from fastbp.optimizers import OPTIMIZERS, optimizer_for
 from fastbp.parallel import one_blas_thread
-from fastbp.schedules import SCHEDULES, schedule_for
+from fastbp.randomness import draw_seed
+from fastbp.reports import Report
+from fastbp.resuming import find_rows, keep_place, restore_stream
+from fastbp.schedules import Schedule, recreate, schedule_for
 from fastbp.scoring import Validation, split_off_validation
+from fastbp.stopping import Selection, open_selection
 
+# How training ends.
+LIMIT, PLATEAU, ASKED, TIME = "limit of epochs", "no progress", "asked by a callback", "max_time"
 EPOCHS_PER_CALL = 4096  # when nobody watches in between; bounds the buffer of losses
-LARGE = 30.0  # columns of X and targets beyond this size are named when training diverges
+STEPS_PER_CALL = 65536  # where each step has a learning rate of its own; bounds their buffer
 
 
 @dataclass
@@ -69,26 +79,46 @@ class Progress:
     loss_curve: list | None = None
     best_loss: float | None = None
     validation_scores: list | None = None
+    validation_loss_curve: list | None = None
     best_validation_score: float | None = None
+    best_iter: int | None = None
+    best_params: np.ndarray | None = None  # those of best_iter, where they are known
+    holds_best: bool = False  # whether params are best_params
+    selected_by: tuple | None = None  # the `scoring` of best_validation_score
     no_improvement_count: int = 0
     optimizer: dict | None = None
+    place: dict | None = None  # see `resuming`
     tol: float = 0.0
     n_iter_no_change: float = np.inf
 
     @classmethod
-    def resumed(cls, params, state):
-        """Go on from an estimator's attributes `state`; its lists are copied."""
-        loss_curve, scores = state.get("loss_curve_"), state.get("validation_scores_")
+    def resumed(cls, params, state, *, from_last=False):
+        """Go on from an estimator's attributes `state`; its lists are copied.
+
+        `params` are the estimator's weights, from which training goes on; or, `from_last`, from the
+        last ones where these are not the same.
+        """
+        place, last = state.get("_place"), None
+        if place is not None:
+            last, place = place["params"], place | {"params": None}
+        lists = ("loss_curve_", "validation_scores_", "validation_loss_curve_")
+        lists = (state.get(name) for name in lists)
+        loss_curve, scores, losses = (None if found is None else list(found) for found in lists)
         return cls(
-            params,
+            last.astype(params.dtype, copy=False) if from_last and last is not None else params,
             t=state.get("t_", 0),
             loss=state.get("loss_"),
-            loss_curve=None if loss_curve is None else list(loss_curve),
+            loss_curve=loss_curve,
             best_loss=state.get("best_loss_"),
-            validation_scores=None if scores is None else list(scores),
+            validation_scores=scores,
+            validation_loss_curve=losses,
             best_validation_score=state.get("best_validation_score_"),
+            best_iter=state.get("best_iter_"),
+            best_params=params if state.get("_holds_best") else None,
+            selected_by=state.get("_selected_by"),
             no_improvement_count=state.get("_no_improvement_count", 0),
             optimizer=state.get("_optimizer"),
+            place=place,
         )
 
     def begin(self, settings):
@@ -99,8 +129,13 @@ class Progress:
         if not settings.early_stopping:
             self.best_loss = np.inf if self.best_loss is None else self.best_loss
         elif self.validation_scores is None:
-            self.validation_scores, self.best_validation_score = [], -np.inf
             self.best_loss = None
+
+    def end(self, last_params, selection):
+        """Settle the weights: the best ones where they were selected; return the others, if any."""
+        self.holds_best = selection is not None and self.best_params is not None
+        self.params = self.best_params if self.holds_best else last_params
+        return last_params if self.holds_best else None
 
     def attributes(self):
         """Return the fitted attributes; None for those that this solver does not set."""
@@ -111,10 +146,18 @@ class Progress:
             found |= {
                 "loss_curve_": self.loss_curve,
                 "best_loss_": self.best_loss,
-                "validation_scores_": self.validation_scores,
-                "best_validation_score_": self.best_validation_score,
                 "_no_improvement_count": self.no_improvement_count,
                 "_optimizer": self.optimizer,
+                "_place": self.place,
+            }
+        if self.loss_curve is not None or self.validation_scores is not None:
+            found |= {
+                "validation_scores_": self.validation_scores,
+                "validation_loss_curve_": self.validation_loss_curve,
+                "best_validation_score_": self.best_validation_score,
+                "best_iter_": self.best_iter,
+                "_holds_best": self.holds_best,
+                "_selected_by": self.selected_by,
             }
         return found
 
@@ -123,7 +166,10 @@ class Progress:
 HISTORY = tuple(Progress(np.empty(0), loss=0.0, loss_curve=[]).attributes())
 
 
-def train_stochastic(problem, settings, progress, stream, *, incremental=False):
+def train_stochastic(
+    problem, settings, progress, stream, *, incremental=False, tasks=None, validation=None,
+    scorer=None,
+):  # fmt: skip
     """Train by minibatches, changing `progress`.
 
     Parameters
@@ -135,59 +181,132 @@ def train_stochastic(problem, settings, progress, stream, *, incremental=False):
     stream : tuple of RandomState and its BitGenerator
     incremental : bool, default=False
         One epoch, going on with `progress.optimizer` (partial_fit).
+    tasks : Tasks or None, default=None
+        The callbacks to tell of each epoch.
+    validation : Validation or None, default=None
+        Data of the user's to look at; None draws some where `early_stopping` asks for it.
+    scorer : Scorer or None, default=None
+        For the data that are drawn.
 
     Raises
     ------
     ValueError
         If the validation set is too small, or loss or weights become non-finite.
     """
-    validation = None
-    if settings.early_stopping:
-        if incremental:
-            raise ValueError("partial_fit does not support early_stopping=True")
-        fraction = settings.validation_fraction
-        train, validation = split_off_validation(problem, fraction, stream[0])
-    else:
-        train = np.arange(problem.X.shape[0])
-    batch_size = choose_batch_size(settings.batch_size, len(train))
-    optimizer = dict((incremental and progress.optimizer) or new_optimizer(settings))
+    if incremental and settings.early_stopping:
+        raise ValueError("partial_fit does not support early_stopping=True")
+    resumes = settings.warm_start == "resume" and not incremental
+    if resumes:
+        restore_stream(progress.place, settings.random_state, stream[1])
+    splits = settings.early_stopping and validation is None
+    order, held_out = choose_rows(problem, settings, progress, stream[0], splits, resumes)
+    if splits:
+        validation = Validation.of_rows(problem, held_out, settings.scoring, scorer)
+    batch_size = choose_batch_size(settings.batch_size, len(order))
+    optimizer = choose_optimizer(progress.optimizer, settings, incremental, resumes)
+    if any(settings.dropout) and optimizer["dropout_seed"] is None:
+        optimizer["dropout_seed"] = draw_seed(stream[0])
     progress.begin(settings)
-    session = problem.open_session(progress.params, batch_size)
+    selection = open_selection(validation, progress, settings, restores=not incremental)
+    session = open_session(problem, settings, progress, optimizer, batch_size)
     try:
-        row, slots = OPTIMIZERS[optimizer["solver"]], optimizer["slots"]
-        if slots is not None:
-            slots = slots.astype(problem.dtype, copy=False)
-        session.set_optimizer(row, optimizer["hyperparameters"], slots, optimizer["t"])
-        run = Run(problem, settings, progress, session, optimizer, validation)
-        run.order, run.bits = train, stream[1] if settings.shuffle else None
-        run.batch_size, run.best_params = batch_size, progress.params
+        run = Run(problem, settings, progress, session, optimizer, selection, order)
+        run.bits, run.batch_size = stream[1] if settings.shuffle else None, batch_size
+        run.tasks, run.report = tasks, open_report(settings, incremental)
+        end = None
         try:
             with one_blas_thread() if problem.engine.NAME == "numba" else nullcontext():
-                run.train(1 if incremental else settings.max_iter, incremental)
+                end = run.train(1 if incremental else settings.max_iter, incremental)
         except KeyboardInterrupt:
-            warnings.warn("Training interrupted by user.", stacklevel=4)
-        progress.params = run.best_params if validation else run.current_params()
-        slots = np.empty((row.n_slots, len(progress.params)), problem.dtype)
-        session.slots_into(slots)
-        progress.optimizer = optimizer | {"slots": slots, "t": session.t}
+            warn_user("Training interrupted by user.")
+        finally:
+            if run.report:
+                run.report.close()
+        last = run.write_into(progress)
+        if resumes:
+            progress.place = keep_place(order, held_out, stream[1], last)
+        elif not incremental:
+            progress.place = None
     finally:
         session.close()
+    if end in (LIMIT, PLATEAU) and not incremental:
+        curve, stalled = progress.loss_curve[-progress.n_iter :], end == PLATEAU
+        warn_if_poor(problem, settings, progress.params, order, curve, stalled=stalled)
+
+
+def choose_rows(problem, settings, progress, random_state, splits, resumes):
+    """Return the rows to train on, in the order to begin with, and those to hold out or None."""
+    n_samples = problem.X.shape[0]
+    rows = find_rows(progress.place, n_samples, splits=splits) if resumes else None
+    if rows is not None:
+        return rows
+    if splits:
+        return split_off_validation(problem, settings.validation_fraction, random_state)
+    return np.arange(n_samples), None
+
+
+def choose_optimizer(old, settings, incremental, resumes):
+    """Return the optimizer to train with: a new one, or the last call's."""
+    if incremental and old:
+        return dict(old)
+    new = new_optimizer(settings)
+    if resumes and old and old["solver"] == new["solver"]:
+        new |= {name: old[name] for name in ("slots", "t", "dropout_seed")}
+        if new["ema_decay"] is not None:
+            new["weights"] = old["weights"]
+        schedule = ("schedule", "schedule_parameters", "learning_rate_init")
+        if all(old[name] == new[name] for name in schedule):
+            new |= {name: old[name] for name in ("learning_rate", "step")}
+    return new
 
 
 def new_optimizer(settings):
-    """Describe a solver before its first step, in plain types that pickle."""
-    row = OPTIMIZERS[settings.solver]
+    """Describe a solver before its first step, in plain types that pickle.
+
+    Besides settings: `slots` and the number of steps `t`, as the engine's `set_optimizer` takes
+    them; `step`, the place in the learning rate's schedule (minibatches without weight count);
+    `weights`, those that steps change where predictions use an average of them; `dropout_seed`.
+    """
+    row = optimizer_for(settings.solver, settings)
+    schedule = schedule_for(settings.learning_rate, row, settings)
     rate = float(settings.learning_rate_init)
     return {
         "solver": row.name,
-        "hyperparameters": {name: getattr(settings, name) for name in row.hyperparameters},
-        "schedule": schedule_for(settings.learning_rate, row.name).name,
+        "hyperparameters": row.get_params(deep=False),
+        "schedule": schedule.name,
+        "schedule_parameters": schedule.get_params(deep=False),
         "learning_rate_init": rate,
         "learning_rate": rate,
-        "power_t": settings.power_t,
+        "max_grad_norm": settings.max_grad_norm,
+        "ema_decay": settings.ema_decay,
+        "dropout_seed": None,
+        "weights": None,
         "slots": None,
         "t": 0,
+        "step": 0,
     }
+
+
+def open_session(problem, settings, progress, optimizer, batch_size):
+    """Make a session that goes on from the state of an optimizer; the caller closes it."""
+    slots, weights = optimizer["slots"], optimizer["weights"]
+    slots = None if slots is None else slots.astype(problem.dtype, copy=False)
+    start, average = progress.params, None
+    if weights is not None:
+        start, average = weights.astype(problem.dtype, copy=False), progress.params
+    session = problem.open_session(start, batch_size)
+    session.set_optimizer(
+        OPTIMIZERS[optimizer["solver"]],
+        optimizer["hyperparameters"],
+        slots,
+        optimizer["t"],
+        max_grad_norm=optimizer["max_grad_norm"],
+        ema_decay=optimizer["ema_decay"],
+        average=average,
+    )
+    if any(settings.dropout):
+        session.set_dropout(settings.dropout, optimizer["dropout_seed"])
+    return session
 
 
 def choose_batch_size(batch_size, n_samples):
@@ -195,11 +314,17 @@ def choose_batch_size(batch_size, n_samples):
     if batch_size == "auto":
         return min(200, n_samples)
     if batch_size > n_samples:
-        warnings.warn(
-            "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped",
-            stacklevel=5,
+        warn_user(
+            "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped"
         )
     return int(min(batch_size, n_samples))
+
+
+def open_report(settings, incremental=False):
+    """Open the report of a call; None without `verbose`."""
+    if not settings.verbose:
+        return None
+    return Report(settings.verbose, 1 if incremental else settings.max_iter, settings.max_time)
 
 
 @dataclass
@@ -211,45 +336,86 @@ class Run:
     progress: Progress
     session: Any
     optimizer: dict
-    validation: Validation | None
-    order: np.ndarray | None = None
+    selection: Selection | None
+    order: np.ndarray
     bits: np.random.BitGenerator | None = None
     batch_size: int = 1
-    best_params: np.ndarray | None = None
+    tasks: Tasks | None = None
+    report: Report | None = None
+    schedule: Schedule | None = None
 
     def train(self, max_iter, incremental):
-        """Train until no progress, or `max_iter` epochs (then warn unless incremental)."""
-        progress, verbose = self.progress, self.settings.verbose
-        schedule = SCHEDULES[self.optimizer["schedule"]]
-        watched = self.validation or verbose or schedule.after_epoch or self.problem.watch
-        losses = np.empty(1 if watched else min(max_iter, EPOCHS_PER_CALL))
+        """Train until no progress, or `max_iter` epochs or `max_time` (then warn unless
+        incremental).
+
+        Returns
+        -------
+        {LIMIT, PLATEAU, ASKED, TIME}
+            Why it ended.
+        """
+        progress, tasks = self.progress, self.tasks
+        self.schedule = schedule = recreate(
+            self.optimizer["schedule"], self.optimizer["schedule_parameters"]
+        )
+        deadline = None if incremental else self.settings.deadline
+        watched = (
+            self.selection or self.report or tasks or schedule.after_epoch or self.problem.watch
+        )
+        n_epochs = 1 if watched else min(max_iter, EPOCHS_PER_CALL)
+        if schedule.factors:
+            n_epochs = max(1, min(n_epochs, STEPS_PER_CALL // self.steps_per_epoch))
+        losses, end = np.empty(n_epochs), LIMIT
         while progress.n_iter < max_iter:
-            self.train_epochs(losses[: max_iter - progress.n_iter])
-            if verbose:
-                print(f"Iteration {progress.n_iter}, loss = {progress.loss:.8f}")
-            if self.validation:
-                self.validate()
+            if tasks:
+                tasks.begin_epoch(self.reached)
+            self.train_epochs(losses[: max_iter - progress.n_iter], deadline)
+            if self.selection:
+                self.selection.look(self.session, self.current_params)
+            if self.report:
+                self.report_epoch()
+            if tasks and tasks.end_epoch(self.reached):
+                if self.report:
+                    self.report.say("A callback asked to stop. Stopping.")
+                return ASKED
             if schedule.after_epoch:
                 self.optimizer["learning_rate"] = schedule.after_epoch(
-                    self.optimizer["learning_rate_init"], progress.t, self.optimizer["power_t"]
+                    self.optimizer["learning_rate"],
+                    self.optimizer["learning_rate_init"],
+                    progress.t,
+                    progress.no_improvement_count,
                 )
             if progress.no_improvement_count > progress.n_iter_no_change:
                 if self.stop_on_plateau(schedule):
-                    return
+                    return PLATEAU
                 progress.no_improvement_count = 0
+            if deadline is not None and time.perf_counter() >= deadline:
+                end = TIME
+                break
         if not incremental:
-            warnings.warn(
-                f"Stochastic Optimizer: Maximum iterations ({max_iter}) reached and the "
-                "optimization hasn't converged yet.",
-                ConvergenceWarning,
-                stacklevel=5,
-            )
+            self.warn_not_converged(max_iter, end)
+        return end
 
-    def train_epochs(self, losses):
-        """Let the engine train up to `len(losses)` epochs, and record them."""
-        problem, progress = self.problem, self.progress
+    def warn_not_converged(self, max_iter, end):
+        """Say that a limit ended training before it converged."""
+        limit = f"Maximum iterations ({max_iter}) reached"
+        if end == TIME:
+            limit = f"max_time={self.settings.max_time:g} seconds are over after epoch "
+            limit += f"{self.progress.n_iter}"
+        warn_user(
+            f"Stochastic Optimizer: {limit} and the optimization hasn't converged yet.",
+            ConvergenceWarning,
+        )
+
+    def train_epochs(self, losses, deadline):
+        """Let the engine train up to `len(losses)` epochs, and record them.
+
+        An epoch that the deadline cuts short counts like the others.
+        """
+        problem, progress, session = self.problem, self.progress, self.session
+        stops = self.selection is not None and self.selection.stops
+        rates = self.next_rates(len(losses))
         try:
-            self.session.train(
+            session.train(
                 problem.X,
                 problem.targets,
                 problem.sample_weight,
@@ -257,20 +423,42 @@ class Run:
                 shuffle=self.bits,
                 batch_size=self.batch_size,
                 alpha=float(self.settings.alpha),
-                learning_rate=self.optimizer["learning_rate"],
+                learning_rate=rates,
                 n_epochs=len(losses),
                 losses=losses,
-                stopping=None if self.validation else progress,
+                stopping=None if stops else progress,
+                time_limit=None if deadline is None else deadline - time.perf_counter(),
             )
         finally:
-            done = self.session.epochs_done
+            done = session.epochs_done
             if done:
                 progress.n_iter += done
-                progress.t += done * len(self.order)
+                progress.t += (done - 1) * len(self.order) + session.n_seen
+                self.optimizer["step"] += (done - 1) * self.steps_per_epoch
+                self.optimizer["step"] += -(-session.n_seen // self.batch_size)
                 progress.loss_curve += losses[:done].tolist()
                 progress.loss = progress.loss_curve[-1]
-        if not self.session.finite or self.hides_failure():
+        if not session.finite or self.hides_failure():
             raise ValueError(explain_divergence(problem, self.settings, f"epoch {progress.n_iter}"))
+
+    @property
+    def steps_per_epoch(self):
+        """Number of minibatches, the last of which may be smaller."""
+        return -(-len(self.order) // self.batch_size)
+
+    def next_rates(self, n_epochs):
+        """Learning rate of the next epochs: one for all their steps, or one for each.
+
+        A schedule over the steps runs over `max_iter` epochs of the present size, also where each
+        is a call of partial_fit.
+        """
+        if not self.schedule.factors:
+            return self.optimizer["learning_rate"]
+        n_steps = self.settings.max_iter * self.steps_per_epoch
+        factors = self.schedule.factors(
+            self.optimizer["step"], n_epochs * self.steps_per_epoch, n_steps
+        )
+        return self.optimizer["learning_rate_init"] * factors
 
     def hides_failure(self):
         """Whether a user's function failed and a later layer made a finite number of it.
@@ -287,21 +475,6 @@ class Run:
         self.session.predict_into(self.problem.X, scores)
         return watch.failure() is not None
 
-    def validate(self):
-        """Score the validation set; keep the weights if they are the best so far."""
-        progress = self.progress
-        score = self.validation.score(self.session)
-        progress.validation_scores.append(score)
-        if self.settings.verbose:
-            print(f"Validation score: {score:f}")
-        if score < progress.best_validation_score + progress.tol:
-            progress.no_improvement_count += 1
-        else:
-            progress.no_improvement_count = 0
-        if score > progress.best_validation_score:
-            progress.best_validation_score = score
-            self.best_params = self.current_params()
-
     def stop_on_plateau(self, schedule):
         """Lower the rate where the schedule does so; return whether to end training instead."""
         rate, end = None, "Stopping."
@@ -311,47 +484,49 @@ class Run:
         if rate is not None:
             self.optimizer["learning_rate"] = rate
             end = f"Setting learning rate to {rate:f}"
-        if self.settings.verbose:
-            what = "Validation score" if self.validation else "Training loss"
-            print(
+        if self.report:
+            by_score = self.selection is not None and self.selection.stops
+            what = "Validation score" if by_score else "Training loss"
+            self.report.say(
                 f"{what} did not improve more than tol={self.settings.tol:f} for "
                 f"{self.settings.n_iter_no_change} consecutive epochs. {end}"
             )
         return rate is None
 
+    def report_epoch(self):
+        """Show the epoch that has just ended."""
+        progress = self.progress
+        score = progress.validation_scores[-1] if self.selection else None
+        n_samples = progress.n_iter * len(self.order)
+        self.report.after_epoch(progress.n_iter, progress.loss, score, n_samples)
+
+    def reached(self):
+        """Return what training has reached, as if it ended now; shares nothing with the run."""
+        progress = replace(self.progress)
+        self.write_into(progress)
+        return copy.deepcopy(progress)
+
+    def write_into(self, progress):
+        """Write weights and optimiser, as if training ended now.
+
+        Returns
+        -------
+        ndarray of shape (n_params,) or None
+            The last weights, where `progress` gets better ones.
+        """
+        last = progress.end(self.current_params(), self.selection)
+        n_slots = OPTIMIZERS[self.optimizer["solver"]].n_slots
+        slots = np.empty((n_slots, len(progress.params)), self.problem.dtype)
+        self.session.slots_into(slots)
+        progress.optimizer = self.optimizer | {"slots": slots, "t": self.session.t}
+        if self.optimizer["ema_decay"] is not None:
+            weights = np.empty_like(progress.params)
+            self.session.params_into(weights)
+            progress.optimizer["weights"] = weights
+        return last
+
     def current_params(self):
-        """Copy the weights out of the engine."""
+        """Copy the weights that predictions use out of the engine."""
         params = np.empty_like(self.progress.params)
-        self.session.params_into(params)
+        self.session.average_into(params)
         return params
-
-
-def explain_divergence(problem, settings, when):
-    """Say when training left the finite numbers, and the likely cause."""
-    X, names = problem.X, settings.feature_names
-    if scipy.sparse.issparse(X):
-        sizes = abs(X).max(axis=0).toarray().ravel()
-    else:
-        sizes = np.maximum(X.max(axis=0), -X.min(axis=0))
-    column = int(sizes.argmax())
-    failure = problem.watch and problem.watch.failure()
-    causes = [failure] if failure else []
-    if sizes[column] > LARGE:
-        label = f"{column}" if names is None else f"{column} ({names[column]!r})"
-        causes.append(
-            f"column {label} of X is unscaled, with values up to {sizes[column]:.3g} in size "
-            "(scale X, for example with StandardScaler)"
-        )
-    target = np.abs(problem.targets).max() if problem.loss.task == "regression" else 0.0
-    if target > LARGE:
-        causes.append(
-            f"y is unscaled, with values up to {target:.3g} in size (scale it, for example with "
-            "TransformedTargetRegressor)"
-        )
-    if OPTIMIZERS[settings.solver].stochastic:
-        causes.append(f"learning_rate_init={settings.learning_rate_init:g} is too high (lower it)")
-    return (
-        "Solver produced non-finite parameter weights. The input data may contain large values and "
-        f"need to be preprocessed. Loss or weights stopped being finite in {when}; likely cause: "
-        f"{'; or '.join(causes) or 'the loss is not bounded on these data'}."
-    )

@@ -10,19 +10,26 @@ from scipy import sparse
 HYPERPARAMETERS = {
     "sgd": {"momentum": 0.9, "nesterovs_momentum": True},
     "adam": {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8},
+    "adamw": {"beta_1": 0.8, "beta_2": 0.99, "epsilon": 1e-8, "weight_decay": 0.5},
+    "rmsprop": {"beta_2": 0.95, "epsilon": 1e-6, "momentum": 0.5},
+    "lion": {"beta_1": 0.9, "beta_2": 0.99, "weight_decay": 0.3},
 }
 
-LEARNING_RATES = {"sgd": 0.005, "adam": 0.01}
+LEARNING_RATES = {"sgd": 0.005, "adam": 0.01, "adamw": 0.01, "rmsprop": 0.002, "lion": 0.003}
 
 
 def draw_targets(loss, n_samples, n_outputs, rng):
     """Return float64 targets of the shape that a loss takes at the engine's door."""
-    if loss == "log_loss":
+    if loss in ("log_loss", "smoothed_log_loss", "focal"):
         return rng.integers(0, n_outputs, (n_samples, 1)).astype(float)
-    if loss == "binary_log_loss":
+    if "binary" in loss:
         return rng.integers(0, 2, (n_samples, n_outputs)).astype(float)
-    if loss == "poisson":
+    if loss in ("poisson", "tweedie"):
         return rng.poisson(1.0, (n_samples, n_outputs)).astype(float)
+    if loss == "gamma":
+        return rng.gamma(2.0, 0.5, (n_samples, n_outputs)) + 0.01
+    if loss == "quantiles":
+        return rng.standard_normal((n_samples, 1))
     return rng.standard_normal((n_samples, n_outputs))
 
 

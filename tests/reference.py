@@ -18,12 +18,46 @@ from scipy import optimize, sparse, special
 FLOAT64_TOLERANCE = 1e-10
 FLOAT32_LOSS_TOLERANCE = 5e-5
 
+
+def normal_density(z):
+    """Density of the standard normal distribution."""
+    return np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
+
+
+def mish_slope(z):
+    """Slope of z tanh(softplus(z)) by the product rule."""
+    softplus = np.logaddexp(0, z)
+    return np.tanh(softplus) + z * special.expit(z) / np.cosh(np.minimum(softplus, 350)) ** 2
+
+
+# Klambauer et al. 2017, section 1: alpha and lambda.
+ALPHA, LAMBDA = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
+
 # Activation: value(z) and slope(z) of a pre-activation array.
 ACTIVATIONS = {
     "identity": (lambda z: z, np.ones_like),
     "logistic": (special.expit, lambda z: special.expit(z) * special.expit(-z)),
     "tanh": (np.tanh, lambda z: 1 / np.cosh(np.clip(z, -350, 350)) ** 2),
     "relu": (lambda z: np.maximum(z, 0), lambda z: (z > 0).astype(float)),
+    "leaky_relu": (lambda z: np.maximum(z, z / 100), lambda z: np.where(z > 0, 1, 1 / 100)),
+    "elu": (
+        lambda z: np.where(z > 0, z, np.expm1(np.minimum(z, 0))),
+        lambda z: np.exp(np.minimum(z, 0)),
+    ),
+    "selu": (
+        lambda z: LAMBDA * np.where(z > 0, z, ALPHA * np.expm1(np.minimum(z, 0))),
+        lambda z: LAMBDA * np.where(z > 0, 1, ALPHA * np.exp(np.minimum(z, 0))),
+    ),
+    "gelu": (
+        lambda z: np.maximum(z, -1e300) * special.ndtr(z),
+        lambda z: special.ndtr(z) + z * normal_density(z),
+    ),
+    "silu": (
+        lambda z: np.maximum(z, -1e300) * special.expit(z),
+        lambda z: special.expit(z) * (1 + z * special.expit(-z)),
+    ),
+    "mish": (lambda z: np.maximum(z, -1e300) * np.tanh(np.logaddexp(0, z)), mish_slope),
+    "softplus": (lambda z: np.logaddexp(0, z), special.expit),
 }
 
 
@@ -32,9 +66,139 @@ def one_hot(targets, n_outputs):
     return np.eye(n_outputs)[targets[:, 0].astype(int)]
 
 
+def huber(delta):
+    """Quadratic up to delta, then linear (Huber 1964)."""
+    return (
+        lambda y, s: special.huber(delta, s - y).sum(axis=1),
+        lambda y, s: np.clip(s - y, -delta, delta),
+        False,
+    )
+
+
+def pinball(q):
+    """Loss of one quantile (Koenker & Bassett 1978)."""
+    return (
+        lambda y, s: np.maximum(q * (y - s), (q - 1) * (y - s)).sum(axis=1),
+        lambda y, s: np.where(s > y, 1 - q, np.where(s < y, -q, 0)),
+        False,
+    )
+
+
+def levels_of(raw):
+    """Quantiles that cannot cross: cumulative sums of the first score and positive steps."""
+    return np.cumsum(np.hstack([raw[:, :1], np.logaddexp(0, raw[:, 1:])]), axis=1)
+
+
+def non_crossing_quantiles(levels):
+    """Mean pinball loss of several quantiles of one target; the chain rule by the full Jacobian."""
+    q = np.array(levels)
+
+    def value(y, s):
+        error = y - levels_of(s)
+        return np.maximum(q * error, (q - 1) * error).mean(axis=1)
+
+    def gradient(y, s):
+        slopes = np.where(levels_of(s) > y, 1 - q, -q) / len(q)
+        steps = np.hstack([np.ones_like(s[:, :1]), special.expit(s[:, 1:])])
+        # d level_k / d s_j = steps_j for j <= k
+        return np.einsum("ik,kj,ij->ij", slopes, np.tri(len(q)), steps)
+
+    return value, gradient, False
+
+
+def tweedie(p):
+    """Half the unit deviance of power p (Jorgensen 1987) at the mean exp(s)."""
+
+    def value(y, s):
+        whole = (
+            y ** (2 - p) / ((1 - p) * (2 - p))
+            - y * np.exp((1 - p) * s) / (1 - p) + np.exp((2 - p) * s) / (2 - p)
+        )  # fmt: skip
+        return whole.sum(axis=1)
+
+    return value, lambda y, s: np.exp((2 - p) * s) - y * np.exp((1 - p) * s), False
+
+
+def smooth(targets, smoothing):
+    """Targets with the share `smoothing` spread evenly over the columns."""
+    return (1 - smoothing) * targets + smoothing / targets.shape[1]
+
+
+def smoothed_log_loss(smoothing):
+    """Cross-entropy of smoothed one-hot targets."""
+    return (
+        lambda y, s: (
+            -(smooth(one_hot(y, s.shape[1]), smoothing) * special.log_softmax(s, axis=1)).sum(
+                axis=1
+            )
+        ),
+        lambda y, s: special.softmax(s, axis=1) - smooth(one_hot(y, s.shape[1]), smoothing),
+        False,
+    )
+
+
+def smoothed_binary_log_loss(smoothing):
+    """Log loss of targets moved towards one half."""
+    return (
+        lambda y, s: (np.logaddexp(0, s) - (y * (1 - smoothing) + smoothing / 2) * s).sum(axis=1),
+        lambda y, s: special.expit(s) - (y * (1 - smoothing) + smoothing / 2),
+        False,
+    )
+
+
+def focal(gamma):
+    """-(1 - p)^gamma log p (Lin et al. 2017) of the softmax probability of the class."""
+
+    def value(y, s):
+        log_p = (one_hot(y, s.shape[1]) * special.log_softmax(s, axis=1)).sum(axis=1)
+        return -((-np.expm1(log_p)) ** gamma) * log_p
+
+    def gradient(y, s):
+        hot, p_all = one_hot(y, s.shape[1]), special.softmax(s, axis=1)
+        log_p = (hot * special.log_softmax(s, axis=1)).sum(axis=1, keepdims=True)
+        p, q = np.exp(log_p), -np.expm1(log_p)
+        by_p = gamma * q ** (gamma - 1) * log_p - q**gamma / p
+        return by_p * p * (hot - p_all)
+
+    return value, gradient, False
+
+
+def binary_focal(gamma):
+    """-(1 - p)^gamma log p of the logistic probability of the true answer."""
+
+    def parts(y, s):
+        margin = np.where(y > 0, s, -s)
+        return special.expit(margin), special.expit(-margin), special.log_expit(margin)
+
+    def value(y, s):
+        _, q, log_p = parts(y, s)
+        return (-(q**gamma) * log_p).sum(axis=1)
+
+    def gradient(y, s):
+        p, q, log_p = parts(y, s)
+        by_p = gamma * q ** (gamma - 1) * log_p - q**gamma / p
+        return by_p * p * q * np.where(y > 0, 1, -1)
+
+    return value, gradient, False
+
+
 # Loss: value(targets, raw) per sample, gradient(targets, raw) of the sum over outputs, and whether
-# value is the mean over outputs.
+# value is the mean over outputs; of parameterised ones at the settings in fastbp's table.
 LOSSES = {
+    "absolute_error": (lambda y, s: abs(y - s).sum(axis=1), lambda y, s: np.sign(s - y), False),
+    "huber": huber(1.0),
+    "quantile": pinball(0.5),
+    "quantiles": non_crossing_quantiles([0.1, 0.5, 0.9]),
+    "gamma": (
+        lambda y, s: (s - np.log(y) + y * np.exp(-s) - 1).sum(axis=1),
+        lambda y, s: 1 - y * np.exp(-s),
+        False,
+    ),
+    "tweedie": tweedie(1.5),
+    "smoothed_log_loss": smoothed_log_loss(0.1),
+    "smoothed_binary_log_loss": smoothed_binary_log_loss(0.1),
+    "focal": focal(2.0),
+    "binary_focal": binary_focal(2.0),
     "squared_error": (
         lambda y, s: 0.5 * ((y - s) ** 2).mean(axis=1),
         lambda y, s: s - y,
@@ -74,8 +238,59 @@ def adam(w, g, slots, learning_rate, t, hyper):
     return w - step_size * m / (np.sqrt(v) + hyper["epsilon"]), [m, v]
 
 
+def adamw(w, g, slots, learning_rate, t, hyper):
+    """Adam, and besides every parameter loses a share of itself."""
+    moved, slots = adam(w, g, slots, learning_rate, t, hyper)
+    return moved - learning_rate * hyper["weight_decay"] * w, slots
+
+
+def rmsprop(w, g, slots, learning_rate, t, hyper):
+    """Gradient over the root of its running mean square, with momentum on that quotient."""
+    mean_square = hyper["beta_2"] * slots[0] + (1 - hyper["beta_2"]) * g**2
+    direction = hyper["momentum"] * slots[1] + g / (np.sqrt(mean_square) + hyper["epsilon"])
+    return w - learning_rate * direction, [mean_square, direction]
+
+
+def lion(w, g, slots, learning_rate, t, hyper):
+    """Sign of a mix of momentum and gradient; the momentum follows more slowly."""
+    direction = np.sign(hyper["beta_1"] * slots[0] + (1 - hyper["beta_1"]) * g)
+    mean = hyper["beta_2"] * slots[0] + (1 - hyper["beta_2"]) * g
+    return w - learning_rate * (direction + hyper["weight_decay"] * w), [mean]
+
+
 # Optimiser: number of slots and one step; lbfgs takes no steps and has a function, `minimize`.
-OPTIMIZERS = {"sgd": (1, sgd), "adam": (2, adam), "lbfgs": (0, None)}
+OPTIMIZERS = {
+    "sgd": (1, sgd),
+    "adam": (2, adam),
+    "adamw": (2, adamw),
+    "rmsprop": (2, rmsprop),
+    "lion": (1, lion),
+    "lbfgs": (0, None),
+}
+
+
+def split_mix(x):
+    """Return number ``x`` (uint64, counted from 0) of the SplitMix64 stream with seed 0."""
+    z = (x + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+def draw_kept(rate, n_units, seed, t, layer, places):
+    """Return which units of a hidden layer are kept, bool (len(places), n_units).
+
+    ``t`` steps were done before the epoch, in whose order the samples have these ``places``.
+    """
+    number = [np.array([n], np.uint64) for n in (seed, t, layer)]
+    key = split_mix(split_mix(split_mix(number[0]) + number[1]) + number[2])
+    words = split_mix(key + np.asarray(places, np.uint64))[:, None]
+    x = words.astype(np.uint32) + np.arange(n_units, dtype=np.uint32)
+    x = (x ^ (x >> np.uint32(16))) * np.uint32(0x7FEB352D)
+    x += (words >> np.uint64(32)).astype(np.uint32)
+    x = (x ^ (x >> np.uint32(15))) * np.uint32(0x846CA68B)
+    x ^= x >> np.uint32(16)
+    return x >= rate * 2**32
 
 
 def find(table, kind, name):
@@ -90,9 +305,9 @@ def find_activation(name):
     return find(ACTIVATIONS, "activation", name)
 
 
-def find_loss(name):
-    """Return (value, gradient, is_mean) of a loss."""
-    return find(LOSSES, "loss", name)
+def find_loss(loss):
+    """Return (value, gradient, is_mean) of a loss, which may be such a triple itself."""
+    return loss if isinstance(loss, tuple) else find(LOSSES, "loss", loss)
 
 
 def find_optimizer(name):
@@ -115,15 +330,18 @@ def split(params, layer_sizes):
     return layers
 
 
-def forward(params, layer_sizes, activations, X):
-    """Return the pre-activations of every layer (the last: raw scores) and the activations."""
+def forward(params, layer_sizes, activations, X, masks=None):
+    """Return the pre-activations of every layer (the last: raw scores) and the activations.
+
+    ``masks``: what each hidden layer's activations are multiplied by, under dropout.
+    """
     layers = split(params, layer_sizes)
     pre_activations, outputs = [], [X]
     for layer, (W, b) in enumerate(layers):
         pre_activations.append(outputs[-1] @ W + b)
         if layer < len(layers) - 1:
             value, _ = find_activation(activations[layer])
-            outputs.append(value(pre_activations[-1]))
+            outputs.append(value(pre_activations[-1]) * (1 if masks is None else masks[layer]))
     return pre_activations, outputs
 
 
@@ -148,6 +366,7 @@ def loss_and_gradient(
     *,
     alpha=0.0,
     mean_gradient=False,
+    masks=None,
 ):
     """Return the weighted mean loss plus 0.5 alpha |W|^2 / sum(weights), and its flat gradient.
 
@@ -157,7 +376,7 @@ def loss_and_gradient(
     X, targets, params = as_float64(X), as_float64(targets), as_float64(params)
     weight = np.ones(len(X)) if sample_weight is None else as_float64(sample_weight)
     value, gradient, is_mean = find_loss(loss)
-    pre_activations, outputs = forward(params, layer_sizes, activations, X)
+    pre_activations, outputs = forward(params, layer_sizes, activations, X, masks)
     raw, layers = pre_activations[-1], split(params, layer_sizes)
     penalty = 0.5 * alpha * sum((W**2).sum() for W, _ in layers)
     total = (weight @ value(targets, raw) + penalty) / weight.sum()
@@ -174,6 +393,7 @@ def loss_and_gradient(
         if layer:
             _, slope = find_activation(activations[layer - 1])
             delta = (delta @ W.T) * slope(pre_activations[layer - 1])
+            delta *= 1 if masks is None else masks[layer - 1]
     return total, flat
 
 
@@ -194,12 +414,21 @@ def train(
     hyper,
     slots=None,
     t=0,
+    max_grad_norm=np.inf,
+    ema_decay=None,
+    dropout=None,
+    seed=0,
 ):
     """Return (params, losses, slots, t) after one epoch per entry of ``orders``.
 
     ``learning_rate`` is a number or one value per step. A minibatch whose weights sum to 0 counts
-    for nothing.
+    for nothing. With ``ema_decay`` the average of the parameters comes fifth. ``dropout`` has one
+    rate per hidden layer.
     """
+    is_weight = np.zeros(len(params), bool)
+    for W, _ in split(is_weight, layer_sizes):
+        W[:] = True
+    average, without_decay = as_float64(params), hyper | {"weight_decay": 0.0}
     X, targets, params = as_float64(X), as_float64(targets), as_float64(params)
     n_slots, update = find_optimizer(optimizer)
     slots = np.zeros((n_slots, len(params))) if slots is None else as_float64(slots)
@@ -207,19 +436,34 @@ def train(
     rates = iter(np.broadcast_to(learning_rate, n_steps))
     losses = []
     for order in orders:
-        total = 0.0
+        total, t_before = 0.0, t
         for start in range(0, len(order), batch_size):
             rows, rate = order[start : start + batch_size], next(rates)
             weight = None if sample_weight is None else as_float64(sample_weight)[rows]
             if weight is not None and weight.sum() == 0:
                 continue
+            masks, places = None, start + np.arange(len(rows))
+            if dropout is not None:
+                masks = [
+                    draw_kept(p, layer_sizes[layer + 1], seed, t_before, layer, places) / (1 - p)
+                    for layer, p in enumerate(dropout)
+                ]
             value, gradient = loss_and_gradient(
-                params, layer_sizes, activations, loss, X[rows], targets[rows], weight, alpha=alpha
-            )
+                params, layer_sizes, activations, loss, X[rows], targets[rows], weight,
+                alpha=alpha, masks=masks,
+            )  # fmt: skip
             total += value * len(rows)
             t += 1
-            params, slots = update(params, gradient, slots, rate, t, hyper)
+            gradient *= min(1, max_grad_norm / max(np.linalg.norm(gradient), 1e-300))
+            moved, new_slots = update(params, gradient, slots, rate, t, hyper)
+            biases_moved, _ = update(params, gradient, slots, rate, t, without_decay)
+            params, slots = np.where(is_weight, moved, biases_moved), new_slots
+            if ema_decay is not None:
+                decay = min(ema_decay, (1 + t) / (10 + t))
+                average = decay * average + (1 - decay) * params
         losses.append(total / len(order))
+    if ema_decay is not None:
+        return params, np.array(losses), slots, t, average
     return params, np.array(losses), slots, t
 
 

@@ -16,7 +16,15 @@ LIMITS = {
     "logistic": (0.0, 1.0),
     "tanh": (-1.0, 1.0),
     "relu": (0.0, math.inf),
+    "leaky_relu": (-math.inf, math.inf),
+    "elu": (-1.0, math.inf),
+    "selu": (-1.7580993408473768, math.inf),
+    "gelu": (0.0, math.inf),
+    "silu": (0.0, math.inf),
+    "mish": (0.0, math.inf),
+    "softplus": (0.0, math.inf),
 }
+SCIKIT_LEARNS = {"identity": 6.0, "logistic": 2.0, "tanh": 6.0, "relu": 6.0}
 
 
 def slope_at(row, z):
@@ -29,7 +37,19 @@ def test_row_is_complete(name):
     row = ACTIVATIONS[name]
     assert row.name == name
     assert row.slope_of in ("activation", "pre_activation")
-    assert row.factor == (2.0 if name == "logistic" else 6.0)
+    assert row.kernel == name
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_initial_factor(name):
+    """scikit-learn's, or what keeps the mean square of standard normal pre-activations."""
+    row = ACTIVATIONS[name]
+    if name in SCIKIT_LEARNS:
+        assert row.factor == SCIKIT_LEARNS[name]
+        return
+    z, weight = np.polynomial.hermite_e.hermegauss(180)
+    squares = np.array([row.value(x) ** 2 for x in z])
+    assert row.factor == pytest.approx(6 * weight.sum() / (weight @ squares), rel=1e-3)
 
 
 @pytest.mark.parametrize("z", POINTS)
@@ -37,7 +57,7 @@ def test_row_is_complete(name):
 def test_slope_equals_central_differences(name, z):
     row, step = ACTIVATIONS[name], 1e-6
     expected = (row.value(z + step) - row.value(z - step)) / (2 * step)
-    assert slope_at(row, z) == pytest.approx(expected, rel=1e-8, abs=1e-9)
+    assert slope_at(row, z) == pytest.approx(expected, rel=1e-8, abs=2e-9)
 
 
 @pytest.mark.parametrize("z", [*POINTS, 0.0, -0.0, -1e4, 1e4])

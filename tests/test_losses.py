@@ -12,18 +12,27 @@ from fastbp.losses import LOSSES, loss_for
 
 REAL = [name for name, row in LOSSES.items() if row.target == "real"]
 CLASS = [name for name, row in LOSSES.items() if row.target == "class"]
+SCIKIT_LEARNS = [name for name in LOSSES if name in LOSS_FUNCTIONS]
 
 TARGETS = {
     "squared_error": [-3.0, 0.0, 1.0, 250.0],
     "poisson": [0.0, 1.0, 2.5, 40.0],
+    "absolute_error": [-3.1, 0.1, 250.0],
+    "huber": [-3.1, 0.1, 1.1, 250.0],
+    "quantile": [-3.1, 0.1, 250.0],
+    "gamma": [0.01, 1.0, 40.0],
+    "tweedie": [0.0, 0.3, 1.0, 40.0],
     "binary_log_loss": [0.0, 1.0],
+    "smoothed_binary_log_loss": [0.0, 1.0],
+    "binary_focal": [0.0, 1.0],
 }
 SCORES = [-30.0, -3.0, -1.0, -0.2, 0.0, 0.2, 1.0, 3.0, 30.0]
 OUTPUTS = {
-    "squared_error": "identity",
-    "poisson": "exp",
-    "log_loss": "softmax",
-    "binary_log_loss": "logistic",
+    **dict.fromkeys(["squared_error", "absolute_error", "huber", "quantile"], "identity"),
+    **dict.fromkeys(["poisson", "gamma", "tweedie"], "exp"),
+    **dict.fromkeys(CLASS, "softmax"),
+    **dict.fromkeys([name for name in REAL if "binary" in name], "logistic"),
+    "quantiles": "cumulative_softplus",
 }
 
 
@@ -32,10 +41,21 @@ def as_rows(*numbers):
     return [np.atleast_2d(np.asarray(number, dtype=float)) for number in numbers]
 
 
+def value_of(row, *point):
+    """Return the row's loss."""
+    return row.value(*point, row.hyper) if row.hyper else row.value(*point)
+
+
+def gradient_of(row, *point):
+    """Return the gradient of an elementwise loss."""
+    return row.gradient(*point, row.hyper) if row.hyper else row.gradient(*point)
+
+
 def compute_gradient(row, code, raw):
-    """Return the gradient of a loss whose target is a class code."""
+    """Return the gradient of a loss that sees one target and a row of scores."""
     out = [math.nan] * len(raw)
-    row.gradient(code, raw, out)
+    given = (row.hyper,) if row.hyper else ()
+    row.gradient(code, raw, *given, out)
     return out
 
 
@@ -45,7 +65,9 @@ def test_row_is_complete(name):
     assert row.name == name
     assert row.output == OUTPUTS[name]
     assert row.output_mean == (name == "squared_error")
-    assert row.target_min == (0.0 if name == "poisson" else None)
+    assert row.target_min == (0.0 if row.link == "log" else None)
+    assert row.above_min == (name == "gamma")
+    assert row.kernel == name
 
 
 def test_rows_for_kinds_of_target():
@@ -60,9 +82,9 @@ def test_rows_for_kinds_of_target():
 @pytest.mark.parametrize(("name", "y"), [(name, y) for name in REAL for y in TARGETS[name]])
 def test_gradient_equals_central_differences(name, y, raw):
     row, step = LOSSES[name], 1e-5
-    expected = (row.value(y, raw + step) - row.value(y, raw - step)) / (2 * step)
-    scale = abs(row.value(y, raw)) + 1.0
-    assert row.gradient(y, raw) == pytest.approx(expected, rel=1e-8, abs=1e-10 * scale)
+    expected = (value_of(row, y, raw + step) - value_of(row, y, raw - step)) / (2 * step)
+    scale = abs(value_of(row, y, raw)) + 1.0
+    assert gradient_of(row, y, raw) == pytest.approx(expected, rel=1e-8, abs=1e-10 * scale)
 
 
 @pytest.mark.parametrize("raw", SCORES)
@@ -70,8 +92,9 @@ def test_gradient_equals_central_differences(name, y, raw):
 def test_row_equals_reference(name, y, raw):
     value, gradient, _ = reference.find_loss(name)
     target, score = as_rows(y, raw)
-    assert LOSSES[name].value(y, raw) == pytest.approx(value(target, score)[0], rel=1e-13)
-    assert LOSSES[name].gradient(y, raw) == pytest.approx(
+    row, expected = LOSSES[name], value(target, score)[0]
+    assert value_of(row, y, raw) == pytest.approx(expected, rel=1e-12, abs=1e-13)
+    assert gradient_of(row, y, raw) == pytest.approx(
         gradient(target, score)[0, 0], rel=1e-12, abs=1e-15
     )
 
@@ -83,17 +106,34 @@ def test_class_row_equals_reference_and_differences(name, raw):
     value, gradient, _ = reference.find_loss(name)
     for code in range(len(raw)):
         target, scores = as_rows([code], raw)
-        assert row.value(code, raw) == pytest.approx(value(target, scores)[0], rel=1e-13)
+        expected = value(target, scores)[0]
+        assert value_of(row, code, raw) == pytest.approx(expected, rel=1e-12, abs=1e-13)
         got = compute_gradient(row, code, raw)
         np.testing.assert_allclose(got, gradient(target, scores)[0], rtol=1e-12, atol=1e-15)
         for k in range(len(raw)):
             above = [s + step * (j == k) for j, s in enumerate(raw)]
             below = [s - step * (j == k) for j, s in enumerate(raw)]
-            expected = (row.value(code, above) - row.value(code, below)) / (2 * step)
+            expected = (value_of(row, code, above) - value_of(row, code, below)) / (2 * step)
             assert got[k] == pytest.approx(expected, abs=1e-8)
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("raw", [[0.3, -1.0, 2.0], [-2.0, 0.7, -3.0], [1e4, 1e4, -1e4]])
+@pytest.mark.parametrize("y", [-1.3, 0.31, 3.0])
+def test_quantiles_equal_reference_and_differences(y, raw):
+    row, step = LOSSES["quantiles"], 1e-6
+    value, gradient, _ = reference.find_loss("quantiles")
+    target, scores = as_rows([y], raw)
+    assert value_of(row, y, raw) == pytest.approx(value(target, scores)[0], rel=1e-13)
+    got = compute_gradient(row, y, raw)
+    np.testing.assert_allclose(got, gradient(target, scores)[0], rtol=1e-12, atol=1e-16)
+    for k in range(3 if abs(raw[0]) < 1e3 else 0):
+        above = [s + step * (j == k) for j, s in enumerate(raw)]
+        below = [s - step * (j == k) for j, s in enumerate(raw)]
+        expected = (value_of(row, y, above) - value_of(row, y, below)) / (2 * step)
+        assert got[k] == pytest.approx(expected, abs=1e-8)
+
+
+@pytest.mark.parametrize("name", SCIKIT_LEARNS)
 def test_value_equals_scikit_learns(name):
     """At scores where its clipped probabilities are still exact."""
     rng = np.random.default_rng(0)
@@ -126,13 +166,13 @@ def test_log_losses_do_not_overflow():
 @pytest.mark.parametrize("name", REAL)
 def test_nan_stays_nan(name):
     y = TARGETS[name][0]
-    assert math.isnan(LOSSES[name].value(y, math.nan))
-    assert math.isnan(LOSSES[name].gradient(y, math.nan))
+    assert math.isnan(value_of(LOSSES[name], y, math.nan))
+    assert math.isnan(gradient_of(LOSSES[name], y, math.nan))
 
 
-@pytest.mark.parametrize("name", CLASS)
+@pytest.mark.parametrize("name", [*CLASS, "quantiles"])
 @pytest.mark.parametrize("position", [0, 1, 2])
 def test_nan_stays_nan_for_classes(name, position):
     raw = [0.3, -1.0, 2.0]
     raw[position] = math.nan
-    assert math.isnan(LOSSES[name].value(1, raw))
+    assert math.isnan(value_of(LOSSES[name], 1, raw))

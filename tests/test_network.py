@@ -51,3 +51,24 @@ def test_initial_values_are_scikit_learns(sizes, activation, dtype):
     expected = [part.ravel() for pair in zip(peer.coefs_, peer.intercepts_) for part in pair]
     np.testing.assert_array_equal(params, np.concatenate(expected).astype(dtype))
     assert random_state.randint(2**31) == twin.randint(2**31)
+
+
+@pytest.mark.parametrize(
+    ("init", "variance"),
+    [("he", 2 / 300), ("glorot", 2 / 500), ("lecun", 1 / 300)],
+)
+def test_variances_of_initial_weights(init, variance):
+    """Uniform weights of the published variance; biases 0; the activation does not matter."""
+    sizes = (300, 200, 1)
+    draws = [
+        network.initial_params(
+            sizes, [ACTIVATIONS[name]], np.random.RandomState(0), np.float64, init
+        )
+        for name in ("logistic", "gelu")
+    ]
+    np.testing.assert_array_equal(*draws)
+    [weights, _], [biases, last] = network.views(draws[0], sizes)
+    assert weights.var() == pytest.approx(variance, rel=0.02)
+    assert abs(weights).max() == pytest.approx(np.sqrt(3 * variance), rel=1e-3)
+    assert not biases.any()
+    assert not last.any()

@@ -22,6 +22,13 @@ CASES = [
     dict(sizes=(5, 17, 3), loss="binary_log_loss", activation="identity", density=0.3),
     dict(sizes=(5, 2), density=0.3),
     dict(sizes=(5, 20, 20, 1), n_samples=1500, weighted=True, activation="tanh"),
+    dict(sizes=(5, 7, 3), loss="huber", activation="gelu", weighted=True),
+    dict(sizes=(5, 7, 3), loss="quantiles", activation="elu", weighted=True),
+    dict(sizes=(5, 7, 2), loss="tweedie", activation="mish"),
+    dict(sizes=(5, 7, 2), loss="gamma", activation="silu"),
+    dict(sizes=(5, 7, 3), loss="focal", activation="softplus", density=0.3),
+    dict(sizes=(5, 7, 3), loss="smoothed_log_loss", activation="selu"),
+    dict(sizes=(5, 7, 2), loss="binary_focal", activation="leaky_relu"),
     dict(sizes=(200, 101, 37, 3), activation="logistic", n_samples=100),  # divided by columns
 ]
 

@@ -1,15 +1,32 @@
 """The rows of `OPTIMIZERS`: they go downhill, and step as the reference and the engines do."""
 
+import pickle
+import warnings
 from contextlib import closing
 
 import numpy as np
 import pytest
 import reference
-from problems import HYPERPARAMETERS, draw_problem
+from problems import HYPERPARAMETERS, draw_problem, draw_regression
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import GridSearchCV
+from test_training import assert_same_weights, fit
 
+from fastbp import BackpropRegressor
 from fastbp.activations import ACTIVATIONS
 from fastbp.losses import LOSSES
-from fastbp.optimizers import OPTIMIZERS
+from fastbp.optimizers import (
+    LBFGS,
+    OPTIMIZERS,
+    SGD,
+    Adam,
+    AdamW,
+    Lion,
+    Optimizer,
+    RMSprop,
+    lion_update,
+)
 
 STOCHASTIC = [name for name, row in OPTIMIZERS.items() if row.stochastic]
 
@@ -19,6 +36,12 @@ VARIANTS = [
     ("sgd", {"momentum": 0.9, "nesterovs_momentum": True}, 0.0005),
     ("adam", {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8}, 0.02),
     ("adam", {"beta_1": 0.0, "beta_2": 0.99, "epsilon": 1e-8}, 0.002),
+    ("adamw", {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8, "weight_decay": 0.0}, 0.02),
+    ("adamw", {"beta_1": 0.9, "beta_2": 0.99, "epsilon": 1e-8, "weight_decay": 1e-4}, 0.01),
+    ("rmsprop", {"beta_2": 0.99, "epsilon": 1e-8, "momentum": 0.0}, 0.0005),
+    ("rmsprop", {"beta_2": 0.9, "epsilon": 1e-6, "momentum": 0.9}, 0.0002),
+    ("lion", {"beta_1": 0.9, "beta_2": 0.99, "weight_decay": 0.0}, 0.0005),
+    ("lion", {"beta_1": 0.95, "beta_2": 0.98, "weight_decay": 1e-3}, 0.0005),
 ]
 
 
@@ -45,9 +68,12 @@ def rosenbrock_gradient(point):
 
 
 def test_names():
-    assert set(OPTIMIZERS) == {"lbfgs", "sgd", "adam"}
-    assert STOCHASTIC == ["sgd", "adam"]
+    assert set(OPTIMIZERS) == {"lbfgs", "sgd", "adam", "adamw", "rmsprop", "lion"}
+    assert STOCHASTIC == ["sgd", "adam", "adamw", "rmsprop", "lion"]
     assert all(OPTIMIZERS[name].name == name for name in OPTIMIZERS)
+    for row in OPTIMIZERS.values():
+        assert set(row.hyperparameters) == set(row.get_params()) >= set(row.shared)
+        assert row.decay is None or row.decay in row.hyperparameters
 
 
 @pytest.mark.parametrize(("name", "hyper", "learning_rate"), VARIANTS)
@@ -86,6 +112,10 @@ def test_engine_steps_by_the_rows_formula(forced_engine, sizes, name, hyper, lea
     """One full-batch step after another, the gradient asked for in between."""
     row, problem = OPTIMIZERS[name], draw_problem(sizes, activation="tanh")
     numbers = tuple(hyper[key] for key in row.hyperparameters)
+    for_biases = tuple(0.0 if key == row.decay else hyper[key] for key in row.hyperparameters)
+    is_weight = np.zeros(len(problem.params), bool)
+    for W, _ in reference.split(is_weight, sizes):
+        W[:] = True
     session = forced_engine.Session(
         sizes, [ACTIVATIONS["tanh"]] * (len(sizes) - 2), LOSSES["squared_error"], dtype=np.float64,
         params=problem.params, batch_size=60, n_threads=1, sparse=False,
@@ -99,7 +129,8 @@ def test_engine_steps_by_the_rows_formula(forced_engine, sizes, name, hyper, lea
                 params, problem.X, problem.targets, None, alpha=0.1, gradient=gradient
             )
             for k, g in enumerate(gradient):
-                params[k], slots[k] = row.update(params[k], g, slots[k], 0.01, t, numbers)
+                given = numbers if is_weight[k] else for_biases
+                params[k], slots[k] = row.update(params[k], g, slots[k], 0.01, t, given)
             session.train(
                 problem.X, problem.targets, None, None, shuffle=None, batch_size=60, alpha=0.1,
                 learning_rate=0.01, n_epochs=1, losses=np.zeros(1),
@@ -114,3 +145,114 @@ def test_engine_steps_by_the_rows_formula(forced_engine, sizes, name, hyper, lea
 def test_hyperparameters_of_the_tests_are_the_rows():
     for name in STOCHASTIC:
         assert set(HYPERPARAMETERS[name]) == set(OPTIMIZERS[name].hyperparameters)
+
+
+# --- names and objects ----------------------------------------------------------------------------
+
+X, Y = draw_regression(60, 4)
+SETTINGS = dict(hidden_layer_sizes=(6,), random_state=0, max_iter=8, tol=0.0)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_name_is_the_object_with_the_estimators_values(engine_name, name):
+    settings = SETTINGS | {"engine": engine_name}
+    named = fit(BackpropRegressor(solver=name, **settings), X, Y)
+    owned = fit(BackpropRegressor(solver=OPTIMIZERS[name], **settings), X, Y)
+    assert_same_weights(named, owned)
+
+
+ESTIMATORS_VALUES = dict(
+    momentum=0.3, nesterovs_momentum=False, beta_1=0.5, beta_2=0.9, epsilon=1e-3
+)
+
+
+@pytest.mark.parametrize("name", STOCHASTIC)
+def test_names_take_what_is_shared_and_objects_nothing(name):
+    row = OPTIMIZERS[name]
+    named = fit(BackpropRegressor(solver=name, **SETTINGS, **ESTIMATORS_VALUES), X, Y)
+    shared = {key: ESTIMATORS_VALUES[key] for key in row.shared}
+    explicit = type(row)(**shared)
+    assert_same_weights(named, fit(BackpropRegressor(solver=explicit, **SETTINGS), X, Y))
+    owned = fit(BackpropRegressor(solver=row, **SETTINGS, **ESTIMATORS_VALUES), X, Y)
+    assert_same_weights(owned, fit(BackpropRegressor(solver=row, **SETTINGS), X, Y))
+    assert bool(shared) == (named.loss_ != owned.loss_)
+
+
+@pytest.mark.parametrize("solver", [AdamW, Lion])
+def test_weight_decay_spares_biases(engine_name, solver):
+    """Where no gradient flows, weights shrink by rate times decay in each step and biases stay."""
+    zero = np.zeros((40, 3))
+    model = BackpropRegressor(
+        hidden_layer_sizes=(5,), activation="identity", solver=solver(weight_decay=0.5), alpha=0.0,
+        batch_size=20, learning_rate_init=0.1, dtype="float64", random_state=0, engine=engine_name,
+    )  # fmt: skip
+    model.partial_fit(zero, np.zeros(40))
+    first = [w.copy() for w in (model.coefs_[0], model.intercepts_[0])]
+    model.partial_fit(zero, np.zeros(40))
+    np.testing.assert_allclose(model.coefs_[0], first[0] * 0.95**2, rtol=1e-12)
+    assert (np.abs(model.intercepts_[0] - first[1]) > 1e-3).any()  # these follow their gradient
+
+
+def test_without_decay_adamw_is_adam():
+    settings = SETTINGS | {"dtype": "float64"}
+    left = fit(BackpropRegressor(solver=AdamW(weight_decay=0.0), **settings), X, Y)
+    right = fit(BackpropRegressor(solver="adam", **settings), X, Y)
+    np.testing.assert_allclose(left.coefs_[0], right.coefs_[0], rtol=0, atol=1e-12)
+
+
+def test_not_a_number_is_no_direction_for_lion():
+    _, (m,) = lion_update(1.0, np.nan, (0.0,), 0.1, 1, (0.9, 0.99, 0.0))
+    w, _ = lion_update(1.0, np.nan, (0.0,), 0.1, 1, (0.9, 0.99, 0.0))
+    assert np.isnan(w)
+    assert np.isnan(m)
+
+
+@pytest.mark.parametrize("row", OPTIMIZERS.values(), ids=str)
+def test_solvers_are_descriptions(row):
+    assert clone(row) == pickle.loads(pickle.dumps(row)) == row
+    assert type(row)() == row
+    for name in row.hyperparameters:
+        assert type(row)(**{name: 0.123}) != row
+
+
+def test_searches_vary_solvers():
+    model = BackpropRegressor(**SETTINGS | {"solver": AdamW(), "alpha": 0.0})
+    grid = [
+        {"solver__weight_decay": [1.0, 5.0]},
+        {"solver": ["adam", Adam(beta_2=0.9), Lion(), RMSprop(momentum=0.5), SGD(0.5), "lbfgs"]},
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        search = GridSearchCV(model, grid, cv=2).fit(X, Y)
+    scores = search.cv_results_["mean_test_score"]
+    assert len(set(scores)) == 8
+    assert model.solver == AdamW()
+
+
+def test_partial_fit_with_objects():
+    model = BackpropRegressor(**SETTINGS, solver=Lion())
+    assert_same_weights(
+        model.partial_fit(X, Y).partial_fit(X, Y),
+        clone(model).set_params(solver="lion").partial_fit(X, Y).partial_fit(X, Y),
+    )
+    assert not hasattr(BackpropRegressor(solver=LBFGS()), "partial_fit")
+
+
+class Homemade(Adam):
+    """Not a solver of the table."""
+
+
+@pytest.mark.parametrize(
+    ("solver", "name"),
+    [
+        ("adamax", "solver"), (AdamW, "solver"), (None, "solver"), (Homemade(), "solver"),
+        (Optimizer(), "solver"), (AdamW(weight_decay=-0.1), "solver__weight_decay"),
+        (AdamW(weight_decay=None), "solver__weight_decay"), (Adam(beta_1=1.0), "solver__beta_1"),
+        (Lion(beta_2=-0.1), "solver__beta_2"), (RMSprop(epsilon=0.0), "solver__epsilon"),
+        (SGD(momentum=1.1), "solver__momentum"), (SGD(nesterovs_momentum=1), "solver__nesterovs"),
+        (Adam(epsilon=np.nan), "solver__epsilon"),
+    ],
+)  # fmt: skip
+def test_bad_parameters(solver, name):
+    with pytest.raises(ValueError, match=f"The '{name}.*' parameter of BackpropRegressor must be"):
+        BackpropRegressor(solver=solver).fit(X, Y)

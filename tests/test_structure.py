@@ -17,10 +17,20 @@ PACKAGE = Path(fastbp.__file__).parent
 # own list of names.
 FLOORS = [
     {"engine", "engine.copies", "descriptions"},
-    {"activations", "losses", "optimizers", "schedules"},
-    {"_annotations", "callbacks", "parallel", "network", "randomness"},
-    {"_parameters", "scoring"},
-    {"_validation"},
+    {"activations", "losses", "optimizers"},
+    {
+        "_annotations",
+        "callbacks",
+        "parallel",
+        "network",
+        "randomness",
+        "reports",
+        "scaling",
+        "schedules",
+    },
+    {"scoring", "resuming", "diagnosis"},
+    {"_parameters", "stopping"},
+    {"_validation", "class_weights"},
     {"training"},
     {"lbfgs", "versions"},
     {"export", "export.fitted"},
@@ -90,6 +100,8 @@ def test_tables_import_no_arrays(name):
         assert {module.split(".")[0] for module in modules} <= {
             "math",
             "dataclasses",
+            "itertools",
+            "numbers",
             "collections",
             "typing",
             "fastbp",
@@ -126,6 +138,9 @@ for solver in ("sgd", "adam", "lbfgs"):
     BackpropRegressor(hidden_layer_sizes=(5,), solver=solver, max_iter=3).fit(X, X[:, 0]).score(
         X, X[:, 0]
     )
+more = dict(dropout=0.1, max_grad_norm=1.0, ema_decay=0.9, max_iter=3)
+for solver, rate in (("adamw", "cosine"), ("rmsprop", "linear"), ("lion", "one_cycle")):
+    BackpropClassifier((5,), solver=solver, learning_rate=rate, **more).fit(X, X[:, 0] > 0)
 """
 
 

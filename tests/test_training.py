@@ -335,7 +335,7 @@ def test_a_default_fit_does_no_python_work_per_minibatch(kind):
     X, y = draw(kind)
     counts = []
     for batch_size in (80, 80, 1):  # the first fills caches
-        model = kind(**{**SETTINGS, "batch_size": batch_size}, tol=1e6)
+        model = kind(**{**SETTINGS, "batch_size": batch_size}, tol=1e6, learning_rate_init=1e-6)
         counts.append(count_events(lambda: model.fit(X, y)))  # noqa: B023
         assert model.n_iter_ == 12
     assert counts[1] == counts[2]

@@ -4,6 +4,8 @@ Every case runs on a model never fitted, on one fitted and on one in the middle 
 """
 
 import copy
+import itertools
+import math
 import re
 import warnings
 
@@ -15,6 +17,10 @@ from sklearn.base import clone, is_classifier
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
 from fastbp import BackpropClassifier, BackpropRegressor
+from fastbp._parameters import CONFLICTS
+from fastbp.losses import Gamma, Huber, Quantile
+from fastbp.optimizers import LBFGS, AdamW
+from fastbp.schedules import Constant, Cosine
 
 SETTINGS = dict(hidden_layer_sizes=(4,), random_state=0, max_iter=5, tol=0.0, n_iter_no_change=5)
 ESTIMATORS = [BackpropClassifier, BackpropRegressor]
@@ -306,10 +312,10 @@ def test_bad_sample_weight(bad, kind, state, method):
 
 BAD_PARAMETERS = {
     "activation": ["swish", 3, None],
-    "solver": ["rmsprop", None],
+    "solver": ["adamax", None],
     "alpha": [-1e-9, "a", None, np.nan],
     "batch_size": [0, -3, 2.5, "big", None],
-    "learning_rate": ["linear", 0.1],
+    "learning_rate": ["falling", 0.1],
     "learning_rate_init": [0.0, -1.0, None, np.nan],
     "power_t": [-0.5, None],
     "max_iter": [0, -1, 2.5, None],
@@ -333,9 +339,9 @@ BAD_PARAMETERS = {
     "n_threads": [0, -2, 1.5, "all", True],
     "engine": ["abacus", None, 3],
     "init": ["orthogonal", None],
-    "dropout": [-0.1, 1.0, "half", [0.1, 2.0], None],
-    "max_grad_norm": [0.0, -1.0, "big"],
-    "ema_decay": [0.0, 1.0, "slow"],
+    "dropout": [-0.1, 1.0, "half", [0.1, 2.0], None, np.nan],
+    "max_grad_norm": [0.0, -1.0, "big", np.inf, np.nan],
+    "ema_decay": [0.0, 1.0, "slow", True, np.nan],
     "scoring": [3],
     "max_time": [0.0, -1.0, "long"],
     "class_weight": ["even", 3],
@@ -348,6 +354,43 @@ def test_every_parameter_has_bad_values():
     for kind in ESTIMATORS:
         theirs = {name for name, only in ONLY.items() if only is not kind}
         assert set(kind().get_params()) == set(BAD_PARAMETERS) - theirs
+
+
+# Values of the parameters in the table of conflicts; those that do not matter there are among them.
+VALUES = {
+    "solver": ["adam", "sgd", "lbfgs", AdamW(), LBFGS()],
+    "dropout": [0.0, [0.0], 0.1, [0.1]],
+    "max_grad_norm": [None, 1.0],
+    "ema_decay": [None, 0.9],
+    "learning_rate": [
+        "constant", "invscaling", "adaptive", "cosine", "one_cycle", "linear", "plateau",
+        Constant(), Cosine(), math.hypot,
+    ],
+    "scale_targets": [False, True],
+    "loss": ["squared_error", "poisson", "quantile", Huber(), Quantile([0.2, 0.8]), Gamma()],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ESTIMATORS)
+@pytest.mark.parametrize("row", CONFLICTS, ids=lambda row: f"{row[0]}-{row[2]}")
+def test_conflicts_are_refused_before_any_work(row, kind):
+    """Each pair of values that matter names both parameters; every other pair trains."""
+    name, matters, other, also_matters, reason = row
+    if ONLY.get(name, kind) is not kind:
+        return  # the other estimator's
+    X, y = draw(kind)
+    y = y if name == "solver" else np.exp(y)  # what losses of positive targets take
+    seen = set()
+    for value, other_value in itertools.product(VALUES[name], VALUES[other]):
+        model = kind(**{**SETTINGS, name: value, other: other_value})
+        conflict = bool(matters(value) and also_matters(other_value))
+        seen.add(conflict)
+        if conflict:
+            words = [f"{name}=", f"{other}=", re.escape(reason)]
+            check_refusal(model, lambda: model.fit("no data", y), ValueError, words, y)  # noqa: B023
+        else:
+            fit_quietly(model.set_params(max_iter=2), X, y)
+    assert seen == {True, False}
 
 
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])

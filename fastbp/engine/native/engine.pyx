@@ -15,8 +15,8 @@ import numpy as np
 
 cimport numpy as cnp
 from cpython.exc cimport PyErr_CheckSignals
-from libc.math cimport isfinite
-from libc.stdint cimport int64_t, uint64_t
+from libc.math cimport isfinite, sqrt
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from numpy.random cimport bitgen_t
@@ -102,6 +102,10 @@ cdef class Session:
         Epochs completed by the last call of `train`, also when it was interrupted.
     finite : bool
         False once an epoch ended with a loss or parameters that are not finite.
+    out_of_time : bool
+        Whether the last call of `train` ended because its time was up.
+    n_seen : int
+        Samples on which the last epoch of the last call trained.
     """
 
     cdef Plan plan
@@ -158,8 +162,9 @@ cdef class Session:
         self.end_team()
         self.plan.scratch = self.memory.take(self.plan.scratch_size * self.n_threads)
 
-    def set_optimizer(self, optimizer, hyperparameters, slots=None, t=0):
-        """Take the optimiser's row, its hyper-parameters and its state.
+    def set_optimizer(self, optimizer, hyperparameters, slots=None, t=0, *, max_grad_norm=None,
+                      ema_decay=None, average=None):
+        """Take the optimiser's row, its hyper-parameters and its state, and what goes with a step.
 
         Parameters
         ----------
@@ -170,13 +175,34 @@ cdef class Session:
             State to continue from; None starts at zero.
         t : int
             Steps already done.
+        max_grad_norm : float or None
+            Gradients (penalty included) with a larger norm over all parameters are scaled down to
+            this norm before the step.
+        ema_decay : float or None
+            Keep an average of the parameters over the steps: after step t it moves towards them by
+            the share ``1 - min(ema_decay, (1 + t) / (10 + t))`` of the way. Predictions use it.
+        average : ndarray of shape (n_params,) or None
+            The average so far; None is the present parameters.
         """
         cdef Plan *f = &self.plan
         cdef const fb_optimizer *row = find_optimizer(f.kernels, optimizer, self.memory)
         f.optimizer = row
+        f.decay = -1
         for i, name in enumerate(optimizer.hyperparameters):
             f.hyper[i] = float(hyperparameters[name])
+            if name == optimizer.decay:
+                f.decay = i
         f.t = t
+        f.max_norm = max_grad_norm or 0.0
+        if f.max_norm > 0 and f.gradient_squares == NULL:
+            f.gradient_squares = <double *>self.memory.take(f.n_units * sizeof(double))
+        if ema_decay is not None:
+            f.ema_decay = ema_decay
+            if f.average == NULL:
+                f.average = self.memory.take(f.n_packed * f.itemsize)
+            memcpy(f.average, f.w, f.n_packed * f.itemsize)
+            if average is not None:
+                pack(f, f.average, flat_bytes(self, average))
         for i in range(row.n_slots):
             if f.slots[i] == NULL:
                 f.slots[i] = self.memory.take(f.n_packed * f.itemsize)
@@ -185,8 +211,38 @@ cdef class Session:
             if slots is not None:
                 pack(f, f.slots[i], flat_bytes(self, slots[i]))
 
+    def set_dropout(self, rates, seed):
+        """Leave hidden units out of training steps.
+
+        Parameters
+        ----------
+        rates : sequence of float
+            Probability in [0, 1) to be left out, one per hidden layer. The others are divided by
+            one minus it.
+        seed : int
+            From 0 to 2^64 - 1. Which units are left out depends on it, on `t` at the start of an
+            epoch, on the layer, the place of the sample in the epoch's order and the unit; not on
+            threads, dtype or engine.
+        """
+        cdef Plan *f = &self.plan
+        cdef Layer *layer
+        if len(rates) != f.n_layers - 1:
+            raise ValueError("one dropout rate per hidden layer")
+        f.seed = seed
+        f.dropout = any(rate > 0 for rate in rates)
+        for l, rate in enumerate(rates):
+            layer = &f.layers[l]
+            layer.threshold = min(round(rate * 2**32), 2**32 - 1)
+            layer.scale = 1 / (1 - rate)
+            # Where the slope reads f(z), units are left out of a copy. (relu's may read either.)
+            if rate > 0 and layer.z == NULL and layer.activation.fused == 0:
+                if layer.out == NULL or layer.out == layer.a:
+                    layer.out = self.memory.take(layer.out_panels * f.panel * f.itemsize)
+            elif layer.out == NULL:
+                layer.out = layer.a
+
     def train(self, X, targets, sample_weight, order, *, shuffle, batch_size, alpha,
-              learning_rate, n_epochs, losses, stopping=None):
+              learning_rate, n_epochs, losses, stopping=None, time_limit=None):
         """Train for up to n_epochs epochs; the GIL is released throughout.
 
         Parameters
@@ -214,12 +270,15 @@ cdef class Session:
         stopping : object or None
             With attributes tol, n_iter_no_change, best_loss, no_improvement_count: scikit-learn's
             rule on the training loss, applied after each epoch; the last two are written back.
+        time_limit : float or None
+            Seconds after which the call ends, with the step in hand completed, and not before the
+            first. The epoch in hand then counts as one, with the loss of the samples it saw.
 
         Returns
         -------
         int
-            Epochs done: fewer than n_epochs when the rule stopped training or something was no
-            longer finite.
+            Epochs done: fewer than n_epochs when the rule stopped training, time was up or
+            something was no longer finite.
         """
         cdef Plan *f = &self.plan
         cdef Stopping rule
@@ -233,13 +292,16 @@ cdef class Session:
             self.check_usable()
             bind(self, X, targets, sample_weight, order)
             f.batch_size = batch_size
+            if rates.shape[0] not in (1, epochs * ((f.n_samples + batch_size - 1) // batch_size)):
+                raise ValueError("learning_rate must be a number or one for each step of this call")
             f.alpha = alpha
             f.rates = &rates[0]
             f.n_rates = rates.shape[0]
             f.step = 0
             f.update = True
+            f.dropping = f.dropout
             f.gradient_factor = 1.0
-            self.start_looking()
+            self.start_looking(time_limit)
             rule.active = stopping is not None
             if stopping is not None:
                 rule.tol, rule.best_loss = stopping.tol, stopping.best_loss
@@ -250,7 +312,7 @@ cdef class Session:
                 self.borrow_stream(shuffle, &stream)
             fb_running_fits(1)
             try:
-                while done < epochs and not (stopped or f.interrupted):
+                while done < epochs and not (stopped or f.interrupted or f.out_of_time):
                     run = epochs - done
                     if shuffle is not None and stream.bits == NULL:   # not MT19937: NumPy draws
                         shuffle.shuffle(order)
@@ -273,7 +335,7 @@ cdef class Session:
         return done
 
     def predict_into(self, X, out):
-        """Raw scores of X under the current parameters.
+        """Raw scores of X under the current parameters, or their average where one is kept.
 
         Parameters
         ----------
@@ -285,8 +347,13 @@ cdef class Session:
         with self.lock:
             self.check_usable()
             bind(self, X, None, None, None)
-            run_prediction(&self.plan, out, self.n_threads, self.forced)
-            unbind(&self.plan)
+            self.plan.dropping = False
+            point_weights(&self.plan, self.plan.average)
+            try:
+                run_prediction(&self.plan, out, self.n_threads, self.forced)
+            finally:
+                point_weights(&self.plan, self.plan.w)
+                unbind(&self.plan)
 
     def loss_and_gradient(self, params, X, targets, sample_weight, *, alpha, gradient,
                           mean_gradient=False):
@@ -322,9 +389,9 @@ cdef class Session:
             f.alpha = 0
             f.rates = &no_rate
             f.n_rates = 1
-            f.update = False
+            f.update = f.dropping = False
             f.gradient_factor = 1.0 / f.n_outputs if mean_gradient else 1.0
-            self.start_looking()
+            self.start_looking(None)
             rule.active = False
             stream.bits = NULL
             if f.layers[0].sparse:
@@ -342,9 +409,52 @@ cdef class Session:
             unpack(f, f.g, flat_bytes(self, gradient))
         return loss + add_penalty(self.layer_sizes, params, gradient, alpha / total)
 
+    def mean_loss(self, scores, targets, sample_weight):
+        """Mean loss of raw scores, without penalty: what `predict_into` gave, under the session's
+        loss.
+
+        Parameters
+        ----------
+        scores : ndarray of shape (n_samples, n_outputs)
+        targets, sample_weight : as for `train`
+
+        Returns
+        -------
+        float
+        """
+        cdef Plan *f = &self.plan
+        cdef double total = 0, weight = 0
+        cdef uint64_t float_state
+        cdef const char *raw = <const char *>cnp.PyArray_DATA(scores)
+        check_matrix(scores, self.dtype, self.layer_sizes[-1])
+        with self.lock:
+            self.check_usable()
+            bind_targets(self, len(scores), targets, sample_weight)
+            f.order = NULL
+            with nogil:
+                float_state = fb_flush_subnormals()
+                total = sum_losses(f, raw)
+                weight = sum_of_weights(f, 0, f.n_samples)
+                fb_restore_float_state(float_state)
+            unbind(f)
+        return total / weight
+
+    @property
+    def out_of_time(self):
+        return self.plan.out_of_time
+
+    @property
+    def n_seen(self):
+        return self.plan.n_seen
+
     def params_into(self, params):
         """Write the parameters into `params`, shape (n_params,), in the flat layout."""
         unpack(&self.plan, self.plan.w, flat_bytes(self, params))
+
+    def average_into(self, params):
+        """Write what predictions use, the average where one is kept, else the parameters."""
+        cdef Plan *f = &self.plan
+        unpack(f, f.w if f.average == NULL else f.average, flat_bytes(self, params))
 
     def slots_into(self, slots):
         """Write the optimiser's slots into `slots`, shape (n_slots, n_params)."""
@@ -360,12 +470,15 @@ cdef class Session:
                 self.plan.team = NULL
             self.process = os.getpid()
 
-    cdef start_looking(self):
+    cdef start_looking(self, time_limit):
         """Signals are delivered to the main thread only; another one need not take the GIL."""
         cdef Plan *f = &self.plan
         cdef double step_ns = f.cost * min(f.batch_size, f.block_rows) / 10.0
         f.watch_signals = threading.get_ident() == threading.main_thread().ident
-        f.interrupted = False
+        f.interrupted = f.out_of_time = False
+        f.deadline_ns = 0
+        if time_limit is not None:
+            f.deadline_ns = fb_clock_ns() + max(1, <int64_t>min(time_limit * 1e9, 4e18))
         f.session = <void *>self
         f.steps_between_looks = max(1, <int64_t>(200_000 / step_ns))
         f.steps_since_look = 0

@@ -3,6 +3,8 @@
 
 cdef int64_t LOOK_NS = 20_000_000   # between two looks for a signal; other threads run anyway
 cdef int64_t BLOCK_ROWS = 1024      # larger minibatches are worked off in blocks of this many rows
+# Two threads lose at 6 us of work per step and win at 60 (break-even near 20, November 2026).
+cdef double WORK_PER_THREAD_US = 10
 
 
 cdef double sum_of_weights(Plan *f, int64_t first, int64_t rows) noexcept nogil:
@@ -43,6 +45,22 @@ cdef double weighted_row_losses(Plan *f, int64_t rows) noexcept nogil:
     return total
 
 
+cdef double sum_losses(Plan *f, const char *scores) noexcept nogil:
+    """Weighted sum of the losses of row-major raw scores, in blocks of rows."""
+    cdef int64_t first = 0, rows, size = f.itemsize
+    cdef double total = 0
+    while first < f.n_samples:
+        rows = min(f.block_rows, f.n_samples - first)
+        f.kernels.gather_columns(scores + first * f.n_outputs * size, f.n_outputs, NULL, rows,
+                                 f.n_outputs, f.scores, f.capacity)
+        gather_targets(f, first, 0, rows)
+        f.loss.loss(f.targets, f.scores, f.weights, 0, f.row_loss, f.capacity, rows, f.n_outputs,
+                    f.loss_hyper)
+        total += weighted_row_losses(f, rows)
+        first += rows
+    return total * f.loss_factor
+
+
 cdef int look_for_signals(Plan *f) noexcept with gil:
     try:
         PyErr_CheckSignals()
@@ -53,14 +71,19 @@ cdef int look_for_signals(Plan *f) noexcept with gil:
 
 
 cdef bint must_stop(Plan *f, uint64_t float_state) noexcept nogil:
-    """Member 0 only: whether a signal handler raised. Looks by the clock, reads the clock rarely.
-    The caller's float state is in force while Python code may run."""
+    """Member 0 only: whether a signal handler raised, or time is up (not before the first step of a
+    call). Looks by the clock, reads the clock rarely. The caller's float state is in force while
+    Python code may run."""
     f.steps_since_look += 1
-    if not f.watch_signals or f.steps_since_look < f.steps_between_looks:
+    if ((not f.watch_signals and f.deadline_ns == 0)
+            or f.steps_since_look < f.steps_between_looks):
         return False
     f.steps_since_look = 0
     cdef int64_t now = fb_clock_ns()
-    if now - f.last_look_ns < LOOK_NS:
+    f.out_of_time = f.deadline_ns != 0 and now >= f.deadline_ns and f.step > 0
+    if f.out_of_time:
+        return True
+    if not f.watch_signals or now - f.last_look_ns < LOOK_NS:
         return False
     f.last_look_ns = now
     fb_restore_float_state(float_state)
@@ -75,24 +98,38 @@ cdef inline bint meet(Plan *f, int member, int n_members, bint stop) noexcept no
     return fb_team_barrier(f.team, member, stop)
 
 
+cdef void begin_step(Plan *f) noexcept nogil:
+    """Member 0 only: count the step and compute its constants; the others read them behind the next
+    barrier."""
+    cdef double rate = f.rates[f.step if f.n_rates > 1 else 0], decay
+    f.t += 1
+    f.optimizer.prepare(f.hyper, rate, <double>f.t, f.h)
+    if f.decay >= 0:
+        decay = f.hyper[f.decay]
+        f.hyper[f.decay] = 0
+        f.optimizer.prepare(f.hyper, rate, <double>f.t, f.bias_h)
+        f.hyper[f.decay] = decay
+    if f.average != NULL:   # forgets the start: after t steps the mean is over about t / 9 of them
+        f.average_share = 1 - min(f.ema_decay, (1.0 + f.t) / (10.0 + f.t))
+
+
 cdef bint minibatch(Plan *f, int member, int n_members, int64_t first, int64_t rows,
                     uint64_t float_state) noexcept nogil:
     """One step on one thread. Returns whether to stop; then the step was not finished."""
     cdef double total = sum_of_weights(f, first, rows), scale, data_loss = 0, penalty = 0
     cdef int64_t start = first, n
-    cdef bint stop = False, last_block
+    cdef bint stop = False, last_block, halves = f.by_chunks and n_members == 2
     cdef Share share
     cdef int u
     if not total > 0:
         return False          # nothing to learn from; NaN weights are refused before
     scale = 1 / total
     if member == 0 and f.update:
-        f.t += 1
-        f.optimizer.prepare(f.hyper, f.rates[f.step if f.n_rates > 1 else 0], <double>f.t, f.h)
+        begin_step(f)
     while start < first + rows:
         n = min(f.block_rows, first + rows - start)
         last_block = start + n == first + rows
-        share = rows_of(f, member, n_members, n)
+        share = chunk_of(f, member, n) if halves else rows_of(f, member, n_members, n)
         if share.rows > 0:
             gather_rows(f, start, share.r0, share.rows)
         if f.by_columns and n_members > 1:
@@ -102,12 +139,22 @@ cdef bint minibatch(Plan *f, int member, int n_members, int64_t first, int64_t r
             pass_over_rows(f, share, start, scale, 1)
         else:
             pass_over_rows(f, share, start, scale, 0)
+        if halves:
+            pass_over_chunk(f, member, n, start > first)
         stop = meet(f, member, n_members, member == 0 and must_stop(f, float_state))
         if stop:
             if member == 0 and f.update:
                 f.t -= 1
             return True
-        pass_over_units(f, member, n_members, start, n, first, last_block, f.alpha * scale)
+        if not halves:
+            pass_over_units(f, member, n_members, start, n, first, last_block, f.alpha * scale)
+        elif last_block:
+            join_chunks(f, member, n, start > first, f.alpha * scale)
+        if last_block and f.update:
+            if f.max_norm > 0:
+                meet(f, member, n_members, False)
+                update_within_norm(f, member, n_members, f.alpha * scale)
+            clear_sparse_gradient(f, member, n_members, first, rows)
         if member == 0:
             data_loss += weighted_row_losses(f, n)
         meet(f, member, n_members, False)
@@ -132,6 +179,7 @@ cdef void one_epoch(void *argument, int member, int n_members) noexcept nogil:
         first += rows
         if member == 0:
             f.step += 1
+            f.n_seen = first
     fb_restore_float_state(float_state)
 
 
@@ -186,17 +234,20 @@ cdef bint no_progress(Stopping *rule, double loss) noexcept nogil:
     return rule.no_improvement_count > rule.patience
 
 
+cdef double step_us(Plan *f, int64_t rows) noexcept nogil:
+    """Roughly the work of a step on a minibatch of so many rows."""
+    return f.cost * <double>rows / (1.6e3 * f.lanes) + <double>f.n_packed * 5e-4
+
+
 cdef int useful_threads(Plan *f, int ceiling, bint forced) noexcept nogil:
     """How many threads this epoch runs on: as many as pay off for the work of a step, and no more
-    than this fit's share of the cores while other fits run in the process. Two threads lose at
-    6 us of work per step and win at 60 (break-even near 20, measured November 2026)."""
-    cdef double rows = <double>min(min(f.batch_size, f.n_samples), f.block_rows)
-    cdef double step_us = f.cost * rows / (1.6e3 * f.lanes) + <double>f.n_packed * 5e-4
+    than this fit's share of the cores while other fits run in the process."""
     cdef int n = ceiling
     if forced:
         return n
     n = max(1, n // max(1, fb_running_fits(0)))
-    return max(1, min(n, <int>(step_us / 10)))
+    return max(1, min(n, <int>(step_us(f, min(min(f.batch_size, f.n_samples), f.block_rows))
+                               / WORK_PER_THREAD_US)))
 
 
 cdef inline bint all_parameters_finite(Plan *f) noexcept nogil:
@@ -205,8 +256,9 @@ cdef inline bint all_parameters_finite(Plan *f) noexcept nogil:
 
 cdef int64_t run_epochs(Plan *f, Stream *stream, int64_t n_epochs, double *losses,
                         Stopping *rule, int ceiling, bint forced, bint *stopped) noexcept nogil:
-    """Up to n_epochs epochs; returns how many were completed. stopped: OUT, whether the rule or a
-    loss or parameter that is not finite ended the run."""
+    """Up to n_epochs epochs; returns how many were completed, or cut short when time was up (the
+    last; its loss is the mean over the samples it saw). stopped: OUT, whether the rule or a loss or
+    parameter that is not finite ended the run."""
     cdef int64_t epoch
     cdef int n_members
     f.last_look_ns = fb_clock_ns()
@@ -214,6 +266,8 @@ cdef int64_t run_epochs(Plan *f, Stream *stream, int64_t n_epochs, double *losse
         if stream.bits != NULL:
             permute(stream, f.order, f.n_samples)
         f.epoch_loss = 0
+        f.n_seen = 0
+        f.epoch_key = fb_mix(fb_mix(f.seed) + <uint64_t>f.t)
         n_members = useful_threads(f, ceiling, forced)
         if n_members > 1 and f.team == NULL:
             f.team = fb_team_start(ceiling)
@@ -221,12 +275,12 @@ cdef int64_t run_epochs(Plan *f, Stream *stream, int64_t n_epochs, double *losse
             fb_team_run(f.team, one_epoch, f, min(n_members, fb_team_size(f.team)))
         else:
             one_epoch(f, 0, 1)
-        if f.interrupted:
+        if f.interrupted or (f.out_of_time and f.n_seen == 0):
             return epoch
-        losses[epoch] = f.epoch_loss / <double>f.n_samples
+        losses[epoch] = f.epoch_loss / <double>f.n_seen
         stopped[0] = not (isfinite(losses[epoch]) and all_parameters_finite(f))
         if rule.active and no_progress(rule, losses[epoch]):
             stopped[0] = True
-        if stopped[0]:
+        if stopped[0] or f.out_of_time:
             return epoch + 1
     return n_epochs

@@ -39,7 +39,8 @@ typedef struct {
 typedef struct {
     const char *name;
     void (*loss)(const void *targets, void *scores, const void *weights, double scale,
-                 double *row_loss, int64_t capacity, int64_t rows, int64_t n_outputs);
+                 double *row_loss, int64_t capacity, int64_t rows, int64_t n_outputs,
+                 const double *hyper);
 } fb_loss;
 
 /* One step over n contiguous parameters: see optimizers.h. */
@@ -84,6 +85,9 @@ typedef struct {
     void (*column_sums)(const void *d, int64_t capacity, void *g, int64_t rows, int64_t n_out,
                         int accumulate);
 
+    /* g[:] += h[:], n elements, a multiple of P */
+    void (*add)(void *g, const void *h, int64_t n);
+
     /* A[i, :] = X[order[i], :] (order NULL: X[i, :]); X rows ldx apart IN, no read at or past
      * x_end, A panels OUT */
     void (*gather)(const void *x, const void *x_end, int64_t ldx, const int64_t *order,
@@ -116,6 +120,13 @@ typedef struct {
     void (*sparse_clear)(const fb_csr *x, const int64_t *order, int64_t first, int64_t rows,
                          void *g, int64_t g_row, int64_t n_panels, int64_t k0, int64_t k1);
 
+    /* units left out of a step, and what goes with an optimiser's step: see dropout.h, optimizers.h */
+    void (*dropout)(const void *a, void *out, int64_t panel, int64_t rows, int64_t n_panels,
+                    uint64_t key, int64_t row, int64_t column, uint32_t threshold, double scale);
+    double (*gradient_squares)(const void *w, const void *g, int64_t n, double l2);
+    void (*shrink)(void *g, int64_t n, double factor);
+    void (*average)(void *mean, const void *w, int64_t n, double share);
+
     /* row-major scores (rows, n) -> output transform in place, by name's index in fb_transforms */
     void (*transform)(int kind, void *scores, int64_t rows, int64_t n);
     int (*all_finite)(const void *x, int64_t n);
@@ -126,7 +137,17 @@ typedef struct {
     const fb_optimizer *optimizers;
 } fb_kernels;
 
-enum { FB_IDENTITY, FB_LOGISTIC, FB_SOFTMAX, FB_EXP, FB_LOG_LOGISTIC, FB_LOG_SOFTMAX };
+enum { FB_IDENTITY, FB_LOGISTIC, FB_SOFTMAX, FB_EXP, FB_LOG_LOGISTIC, FB_LOG_SOFTMAX,
+       FB_CUMULATIVE_SOFTPLUS };
+
+/* Number x, from 0, of SplitMix64's stream with seed 0: neighbours have nothing in common. */
+static inline uint64_t fb_mix(uint64_t x)
+{
+    x = (x + 1) * 0x9e3779b97f4a7c15u;
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+    return x ^ (x >> 31);
+}
 
 /* cpu.c */
 int fb_n_instruction_sets(void);                 /* those this processor runs, best first */

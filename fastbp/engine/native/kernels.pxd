@@ -19,6 +19,7 @@ cdef extern from "kernels.h" nogil:
     enum: FB_EXP
     enum: FB_LOG_LOGISTIC
     enum: FB_LOG_SOFTMAX
+    enum: FB_CUMULATIVE_SOFTPLUS
 
     ctypedef struct fb_activation:
         const char *name
@@ -29,7 +30,7 @@ cdef extern from "kernels.h" nogil:
     ctypedef struct fb_loss:
         const char *name
         void (*loss)(const void *, void *, const void *, double, double *, int64_t, int64_t,
-                     int64_t) noexcept nogil
+                     int64_t, const double *) noexcept nogil
 
     ctypedef struct fb_optimizer:
         const char *name
@@ -59,6 +60,7 @@ cdef extern from "kernels.h" nogil:
                                 int64_t, int64_t, int) noexcept nogil
         void (*panel_sums)(const void *, int64_t, void *, int64_t, int64_t, int) noexcept nogil
         void (*column_sums)(const void *, int64_t, void *, int64_t, int64_t, int) noexcept nogil
+        void (*add)(void *, const void *, int64_t) noexcept nogil
         void (*gather)(const void *, const void *, int64_t, const int64_t *, int64_t, int64_t,
                        void *, int64_t) noexcept nogil
         void (*gather_columns)(const void *, int64_t, const int64_t *, int64_t, int64_t, void *,
@@ -77,6 +79,11 @@ cdef extern from "kernels.h" nogil:
                                 int64_t, void *, int64_t, int64_t, int64_t, int64_t) noexcept nogil
         void (*sparse_clear)(const fb_csr *, const int64_t *, int64_t, int64_t, void *, int64_t,
                              int64_t, int64_t, int64_t) noexcept nogil
+        void (*dropout)(const void *, void *, int64_t, int64_t, int64_t, uint64_t, int64_t,
+                        int64_t, uint32_t, double) noexcept nogil
+        double (*gradient_squares)(const void *, const void *, int64_t, double) noexcept nogil
+        void (*shrink)(void *, int64_t, double) noexcept nogil
+        void (*average)(void *, const void *, int64_t, double) noexcept nogil
         void (*transform)(int, void *, int64_t, int64_t) noexcept nogil
         int (*all_finite)(const void *, int64_t) noexcept nogil
         double (*peak)(int64_t) noexcept nogil
@@ -84,6 +91,7 @@ cdef extern from "kernels.h" nogil:
         const fb_loss *losses
         const fb_optimizer *optimizers
 
+    uint64_t fb_mix(uint64_t) noexcept nogil
     int fb_n_instruction_sets() noexcept nogil
     const char *fb_instruction_set(int) noexcept nogil
     const fb_kernels *fb_find_kernels(int, int) noexcept nogil

@@ -55,7 +55,7 @@ def kernel_bench(name, dtype, int64_t M, int64_t N, int64_t K, int64_t repeats):
                 optimizer += 1
             if optimizer.name == NULL:
                 raise ValueError(f"no kernel {name!r}")
-    hyper[0], hyper[1], hyper[2] = 0.9, 0.999, 1e-8
+    hyper[0], hyper[1], hyper[2], hyper[3] = 0.9, 0.999, 1e-8, 0.01
     if kind == 6:
         optimizer.prepare(hyper, 1e-3, 10, h)
         c = memory.take(4 * M * N * size + 4096)
@@ -80,7 +80,7 @@ def kernel_bench(name, dtype, int64_t M, int64_t N, int64_t K, int64_t repeats):
             elif kind == 3:
                 k.gather(w, w + M * N * size, N, NULL, M, N, c, panel)
             elif kind == 4:
-                k.losses[3].loss(b, c, weights, 1.0, row_loss, capacity, M, N)
+                k.losses[3].loss(b, c, weights, 1.0, row_loss, capacity, M, N, hyper)
             elif kind == 5:
                 activation.forward(c, NULL, M * N // P * P)
             else:

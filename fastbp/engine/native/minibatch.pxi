@@ -10,6 +10,11 @@
 # divide its forward product by columns instead of rows: each reads only the weights it updates, and
 # those stay in its own cache (784-512-256-10, batch 128, two threads: 1.50 -> 1.26 ms a step,
 # November 2026). The input must then be gathered before, at the price of two more barriers.
+#
+# Where the activations outweigh the weights, every weight gradient is the sum of two, one for each
+# of two fixed chunks of the minibatch's rows: two threads then work off a chunk each, gradients
+# included, and exchange gradients instead of activations (64-100-10, batch 200: 39 -> 37 us a step,
+# November 2026). One thread, or more than two, add the same two sums unit by unit.
 
 cdef struct Layer:
     int64_t n_in, n_out, in_panels, out_panels
@@ -24,6 +29,9 @@ cdef struct Layer:
     char *z                      # pre-activations, where the slope needs them
     char *delta
     const fb_activation *activation
+    char *out                    # what the next layer reads under dropout: `a`, or a copy of it
+    uint32_t threshold           # draws below it leave a unit out
+    double scale                 # of the units kept
 
 
 cdef struct Unit:
@@ -41,11 +49,12 @@ cdef struct Plan:
     Unit *units
     double *squares                         # one sum of w^2 per unit
     double cost
-    bint by_columns                         # see above
+    bint by_columns, by_chunks              # see above
     int64_t n_packed
     char *w                                 # packed parameters; g and slots in the same layout
     char *g
-    char *scratch                           # one unit's gradient for each member
+    char *g1                                # gradient of the second chunk, where there are chunks
+    char *scratch                           # one unit's gradients (of two chunks) for each member
     int64_t scratch_size
     char *slots[2]
     char *a0                                # gathered X
@@ -54,10 +63,19 @@ cdef struct Plan:
     char *weights
     double *row_loss
     const fb_loss *loss
+    double *loss_hyper
     double loss_factor, gradient_factor
     const fb_optimizer *optimizer
     double hyper[8]
     double h[8]
+    double bias_h[8]                        # step constants of biases, where they differ from h
+    int decay                               # which hyper-parameter is 0 for biases; -1: none
+    double max_norm                         # of the gradient of a step; 0: any
+    double *gradient_squares                # one sum of gradient^2 per unit, where there is a limit
+    char *average                           # of w over the steps, or NULL; layout of w
+    double ema_decay, average_share         # of the newest w in this step
+    bint dropout, dropping                  # is there any; is it in force (while training)
+    uint64_t seed, epoch_key
     # the data of this call
     const char *x
     fb_csr csr
@@ -70,12 +88,33 @@ cdef struct Plan:
     int64_t n_rates, step
     int64_t t
     double epoch_loss
+    int64_t n_seen                          # samples of the epoch in hand that were trained on
     bint update
     # interrupts
     bint watch_signals, interrupted
+    int64_t deadline_ns                     # of the monotonic clock; 0: none
+    bint out_of_time
     int64_t steps_between_looks, steps_since_look, last_look_ns
     void *session
     fb_team *team
+
+
+cdef inline const char *input_of(Plan *f, int l) noexcept nogil:
+    """What layer l reads."""
+    if l == 0:
+        return f.a0
+    return f.layers[l - 1].out if f.dropping else f.layers[l - 1].a
+
+
+cdef void drop_units(Plan *f, int l, const char *values, char *out, int64_t first, int64_t r0,
+                     int64_t rows, int64_t p0, int64_t p1) noexcept nogil:
+    """Leave units of hidden layer l out of panels p0 to p1, by the place of a row in the epoch."""
+    cdef Layer *layer = &f.layers[l]
+    cdef int64_t at = (p0 * f.panel + r0 * f.lanes) * f.itemsize
+    if layer.threshold > 0:
+        f.kernels.dropout(values + at, out + at, f.panel, rows, p1 - p0,
+                          fb_mix(f.epoch_key + <uint64_t>l), first + r0, p0 * f.lanes,
+                          layer.threshold, layer.scale)
 
 
 cdef inline const int64_t *order_at(Plan *f, int64_t first) noexcept nogil:
@@ -125,9 +164,11 @@ cdef void forward_layer(Plan *f, int l, const char *a, int64_t first, int64_t r0
         if p1 * f.lanes > layer.n_out:   # f(0) need not be 0, but padding must be
             k.zero_padding(layer.a + (layer.out_panels - 1) * f.panel * size + at, rows,
                            layer.n_out % f.lanes)
+    if f.dropping and not last:
+        drop_units(f, l, layer.a, layer.out, first, r0, rows, p0, p1)
 
 
-cdef void backward_layer(Plan *f, int l, int64_t r0, int64_t rows) noexcept nogil:
+cdef void backward_layer(Plan *f, int l, int64_t first, int64_t r0, int64_t rows) noexcept nogil:
     """delta[l-1] = (delta[l] W[l]^T) * slope of layer l-1, for rows r0.. of the block."""
     cdef Layer *layer = &f.layers[l]
     cdef Layer *below = &f.layers[l - 1]
@@ -151,6 +192,8 @@ cdef void backward_layer(Plan *f, int l, int64_t r0, int64_t rows) noexcept nogi
         if below.n_out % f.lanes:
             k.zero_padding(below.delta + (layer.in_panels - 1) * f.panel * size + at, rows,
                            below.n_out % f.lanes)
+    if f.dropping:
+        drop_units(f, l - 1, below.delta, below.delta, first, r0, rows, 0, below.out_panels)
 
 
 cdef void gather_rows(Plan *f, int64_t first, int64_t r0, int64_t rows) noexcept nogil:
@@ -165,13 +208,23 @@ cdef void gather_rows(Plan *f, int64_t first, int64_t r0, int64_t rows) noexcept
                          f.a0 + r0 * f.lanes * size, f.panel)
 
 
+cdef void gather_targets(Plan *f, int64_t first, int64_t r0, int64_t rows) noexcept nogil:
+    """Targets and sample weights of rows r0.. of the block, in columns."""
+    cdef int64_t size = f.itemsize, start = first + r0
+    f.kernels.gather_columns(f.y + (start * f.n_targets * size if f.order == NULL else 0),
+                             f.n_targets, order_at(f, start), rows, f.n_targets,
+                             f.targets + r0 * size, f.capacity)
+    if f.sample_weight != NULL:
+        f.kernels.gather_columns(f.sample_weight + (start * size if f.order == NULL else 0), 1,
+                                 order_at(f, start), rows, 1, f.weights + r0 * size, f.capacity)
+
+
 cdef void forward_rows(Plan *f, int from_layer, int64_t first, int64_t r0,
                        int64_t rows) noexcept nogil:
     """Carry rows r0.. of the block from a layer's input to the raw scores."""
     cdef int l
     for l in range(from_layer, f.n_layers):
-        forward_layer(f, l, f.a0 if l == 0 else f.layers[l - 1].a, first, r0, rows, 0,
-                      f.layers[l].out_panels)
+        forward_layer(f, l, input_of(f, l), first, r0, rows, 0, f.layers[l].out_panels)
 
 
 cdef struct Share:
@@ -190,26 +243,22 @@ cdef inline Share rows_of(Plan *f, int member, int n_members, int64_t n_rows) no
 cdef void pass_over_rows(Plan *f, Share share, int64_t first, double scale,
                          int from_layer) noexcept nogil:
     """First phase: one member's rows of a block, forward, loss and backward."""
-    cdef int64_t size = f.itemsize, r0 = share.r0, rows = share.rows, start = first + r0
+    cdef int64_t size = f.itemsize, r0 = share.r0, rows = share.rows
     cdef Layer *output = &f.layers[f.n_layers - 1]
     cdef int l
     if rows <= 0:
         return
     forward_rows(f, from_layer, first, r0, rows)
-    f.kernels.gather_columns(f.y + (start * f.n_targets * size if f.order == NULL else 0),
-                             f.n_targets, order_at(f, start), rows, f.n_targets,
-                             f.targets + r0 * size, f.capacity)
-    if f.sample_weight != NULL:
-        f.kernels.gather_columns(f.sample_weight + (start * size if f.order == NULL else 0), 1,
-                                 order_at(f, start), rows, 1, f.weights + r0 * size, f.capacity)
+    gather_targets(f, first, r0, rows)
     f.loss.loss(f.targets + r0 * size, f.scores + r0 * size, f.weights + r0 * size,
-                scale * f.gradient_factor, f.row_loss + r0, f.capacity, rows, f.n_outputs)
+                scale * f.gradient_factor, f.row_loss + r0, f.capacity, rows, f.n_outputs,
+                f.loss_hyper)
     if not output.narrow:
         f.kernels.columns_to_panels(f.scores + r0 * size, f.capacity,
                                     output.delta + r0 * f.lanes * size, f.panel, rows,
                                     f.n_outputs)
     for l in range(f.n_layers - 1, 0, -1):
-        backward_layer(f, l, r0, rows)
+        backward_layer(f, l, first, r0, rows)
 
 
 cdef inline int owner(Unit *u, int n_members) noexcept nogil:
@@ -231,49 +280,101 @@ cdef void forward_own_columns(Plan *f, int member, int n_members, int64_t first,
         forward_layer(f, 0, f.a0, first, 0, n_rows, p0, p1)
 
 
-cdef inline char *unit_place(Plan *f, Unit *u, char *scratch, int64_t *g_panel) noexcept nogil:
+cdef inline Share chunk_of(Plan *f, int index, int64_t n_rows) noexcept nogil:
+    """Rows of the first or second chunk of a block; the second may be empty."""
+    cdef int64_t n_groups = (n_rows + f.lanes - 1) // f.lanes
+    cdef int64_t middle = n_rows if n_groups < 2 else n_groups // 2 * f.lanes
+    return Share(0, middle) if index == 0 else Share(middle, n_rows - middle)
+
+
+cdef inline char *unit_place(Plan *f, Unit *u, char *g, char *scratch,
+                             int64_t *g_panel) noexcept nogil:
     """Where the unit's weight gradient goes: scratch that stays in the first-level cache when its
-    update follows at once, else its place in the whole gradient. g_panel: OUT, its stride."""
+    update follows at once, else its place in the whole gradient g. g_panel: OUT, its stride."""
     cdef Layer *layer = &f.layers[u.layer]
     g_panel[0] = layer.w_panel
     if scratch == NULL:
-        return f.g + (layer.weight_at + u.p0 * layer.w_panel + u.k0 * f.lanes) * f.itemsize
+        return g + (layer.weight_at + u.p0 * layer.w_panel + u.k0 * f.lanes) * f.itemsize
     if not layer.narrow:
         g_panel[0] = u.n_k * f.lanes
     return scratch
 
 
-cdef void unit_gradient(Plan *f, Unit *u, int64_t rows, bint accumulate,
+cdef void unit_gradient(Plan *f, Unit *u, Share share, bint accumulate, char *whole,
                         char *scratch) noexcept nogil:
-    """grad_W = A^T delta and grad_b = sum of delta, for one unit."""
+    """grad_W = A^T delta and grad_b = sum of delta over some rows, for one unit."""
     cdef Layer *layer = &f.layers[u.layer]
     cdef const fb_kernels *k = f.kernels
-    cdef int64_t size = f.itemsize, g_panel
-    cdef const char *a = f.a0 if u.layer == 0 else f.layers[u.layer - 1].a
-    cdef char *g = unit_place(f, u, scratch, &g_panel)
-    cdef char *g_bias = f.g + layer.bias_at * size
+    cdef int64_t size = f.itemsize, at = share.r0 * f.lanes * size, g_panel
+    cdef const char *a = input_of(f, u.layer) + at
+    cdef char *g = unit_place(f, u, whole, scratch, &g_panel)
+    cdef char *g_bias = whole + layer.bias_at * size
     if layer.narrow:
-        k.narrow_gradient(f.scores, f.capacity, a + u.p0 * f.panel * size, f.panel, g, rows,
-                          layer.n_out, u.n_panels, accumulate)
+        k.narrow_gradient(f.scores + share.r0 * size, f.capacity, a + u.p0 * f.panel * size,
+                          f.panel, g, share.rows, layer.n_out, u.n_panels, accumulate)
         if u.p0 == 0:
-            k.column_sums(f.scores, f.capacity, g_bias, rows, layer.n_out, accumulate)
+            k.column_sums(f.scores + share.r0 * size, f.capacity, g_bias, share.rows,
+                          layer.n_out, accumulate)
         return
     if not layer.sparse:
         k.weight_gradient(a + u.k0 // f.lanes * f.panel * size, f.panel,
-                          layer.delta + u.p0 * f.panel * size, f.panel, g, g_panel, rows, u.n_k,
-                          u.n_panels, accumulate)
+                          layer.delta + u.p0 * f.panel * size + at, f.panel, g, g_panel,
+                          share.rows, u.n_k, u.n_panels, accumulate)
     if u.k0 == 0:
-        k.panel_sums(layer.delta + u.p0 * f.panel * size, f.panel,
-                     g_bias + u.p0 * f.lanes * size, rows, u.n_panels, accumulate)
+        k.panel_sums(layer.delta + u.p0 * f.panel * size + at, f.panel,
+                     g_bias + u.p0 * f.lanes * size, share.rows, u.n_panels, accumulate)
 
 
-cdef inline double update_range(Plan *f, int64_t at, const char *g, int64_t n,
-                                double l2) noexcept nogil:
+cdef void add_second_chunk(Plan *f, Unit *u, char *scratch) noexcept nogil:
+    """g += g1 for one unit."""
+    cdef Layer *layer = &f.layers[u.layer]
+    cdef int64_t p, P = f.lanes, size = f.itemsize, g_panel, biases = layer.bias_at
+    cdef char *second = NULL if scratch == NULL else scratch + f.scratch_size // 2
+    cdef char *g = unit_place(f, u, f.g, scratch, &g_panel)
+    cdef char *g1 = unit_place(f, u, f.g1, second, &g_panel)
+    if layer.narrow:
+        f.kernels.add(g, g1, u.n_panels * layer.w_panel)
+        if u.p0 == 0:
+            f.kernels.add(f.g + biases * size, f.g1 + biases * size, P)
+        return
+    for p in range(u.n_panels):
+        f.kernels.add(g + p * g_panel * size, g1 + p * g_panel * size, u.n_k * P)
+    if u.k0 == 0:
+        biases += u.p0 * P
+        f.kernels.add(f.g + biases * size, f.g1 + biases * size, u.n_panels * P)
+
+
+cdef void unit_gradients(Plan *f, Unit *u, int64_t rows, bint accumulate, bint last_block,
+                         char *scratch) noexcept nogil:
+    """The unit's gradient of a block, chunk by chunk where there are chunks."""
+    cdef Share first = Share(0, rows), second
+    if not f.by_chunks:
+        unit_gradient(f, u, first, accumulate, f.g, scratch)
+        return
+    first, second = chunk_of(f, 0, rows), chunk_of(f, 1, rows)
+    unit_gradient(f, u, first, accumulate, f.g, scratch)
+    if second.rows > 0:
+        unit_gradient(f, u, second, accumulate, f.g1,
+                      NULL if scratch == NULL else scratch + f.scratch_size // 2)
+    if last_block and (second.rows > 0 or accumulate):
+        add_second_chunk(f, u, scratch)
+
+
+cdef inline double update_range(Plan *f, int64_t at, const char *g, int64_t n, double l2,
+                                const double *h) noexcept nogil:
     """Step n parameters from place `at` of the packed vector along g (NULL: their place in it)."""
     cdef int64_t byte = at * f.itemsize
-    return f.optimizer.update(
+    cdef double squares = f.optimizer.update(
         f.w + byte, <const char *>(f.g + byte) if g == NULL else g, f.slots[0] + byte,
-        NULL if f.slots[1] == NULL else f.slots[1] + byte, n, l2, f.h)
+        NULL if f.slots[1] == NULL else f.slots[1] + byte, n, l2, h)
+    if f.average != NULL:
+        f.kernels.average(f.average + byte, f.w + byte, n, f.average_share)
+    return squares
+
+
+cdef inline void update_biases(Plan *f, int64_t at, int64_t n) noexcept nogil:
+    """Step n biases: neither penalty nor weight decay acts on them."""
+    update_range(f, at, NULL, n, 0, &f.h[0] if f.decay < 0 else &f.bias_h[0])
 
 
 cdef inline void transpose_panel(Plan *f, Layer *layer, int64_t p, int64_t k0,
@@ -292,58 +393,159 @@ cdef void unit_update(Plan *f, int index, double l2, char *scratch) noexcept nog
     cdef Unit *u = &f.units[index]
     cdef Layer *layer = &f.layers[u.layer]
     cdef int64_t p, P = f.lanes, g_panel
-    cdef char *g = unit_place(f, u, scratch, &g_panel)
+    cdef char *g = unit_place(f, u, f.g, scratch, &g_panel)
     cdef double squares = 0
     if layer.narrow:
         squares = update_range(f, layer.weight_at + u.p0 * layer.w_panel, g,
-                               u.n_panels * layer.w_panel, l2)
+                               u.n_panels * layer.w_panel, l2, f.h)
         if u.p0 == 0:
-            update_range(f, layer.bias_at, NULL, P, 0)
+            update_biases(f, layer.bias_at, P)
     elif layer.sparse:
         squares = update_range(f, layer.weight_at + u.k0 * layer.w_row, NULL,
-                               u.n_k * layer.w_row, l2)
+                               u.n_k * layer.w_row, l2, f.h)
         if u.k0 == 0:
-            update_range(f, layer.bias_at, NULL, layer.out_panels * P, 0)
+            update_biases(f, layer.bias_at, layer.out_panels * P)
     else:
         for p in range(u.n_panels):
             squares += update_range(
                 f, layer.weight_at + (u.p0 + p) * layer.w_panel + u.k0 * P,
-                g + p * g_panel * f.itemsize, u.n_k * P, l2)
+                g + p * g_panel * f.itemsize, u.n_k * P, l2, f.h)
             if layer.wt != NULL:
                 transpose_panel(f, layer, u.p0 + p, u.k0, u.n_k)
         if u.k0 == 0:
-            update_range(f, layer.bias_at + u.p0 * P, NULL, u.n_panels * P, 0)
+            update_biases(f, layer.bias_at + u.p0 * P, u.n_panels * P)
     f.squares[index] = squares
+
+
+cdef struct Places:
+    int64_t at, n, stride, count   # in the packed vector: `count` runs of n weights, stride apart
+    int64_t bias_at, n_biases
+
+
+cdef Places places_of(Plan *f, Unit *u) noexcept nogil:
+    """Where a unit's parameters are."""
+    cdef Layer *layer = &f.layers[u.layer]
+    cdef int64_t P = f.lanes
+    if layer.narrow:
+        return Places(layer.weight_at + u.p0 * layer.w_panel, u.n_panels * layer.w_panel, 0, 1,
+                      layer.bias_at, P if u.p0 == 0 else 0)
+    if layer.sparse:
+        return Places(layer.weight_at + u.k0 * layer.w_row, u.n_k * layer.w_row, 0, 1,
+                      layer.bias_at, layer.out_panels * P if u.k0 == 0 else 0)
+    return Places(layer.weight_at + u.p0 * layer.w_panel + u.k0 * P, u.n_k * P, layer.w_panel,
+                  u.n_panels, layer.bias_at + u.p0 * P, u.n_panels * P if u.k0 == 0 else 0)
+
+
+cdef double squares_of_gradient(Plan *f, Unit *u, double l2) noexcept nogil:
+    """Sum of the squares of a unit's whole gradient, penalty included."""
+    cdef Places here = places_of(f, u)
+    cdef int64_t i, byte
+    cdef double total = 0
+    for i in range(here.count):
+        byte = (here.at + i * here.stride) * f.itemsize
+        total += f.kernels.gradient_squares(f.w + byte, f.g + byte, here.n, l2)
+    byte = here.bias_at * f.itemsize
+    return total + f.kernels.gradient_squares(f.w + byte, f.g + byte, here.n_biases, 0)
+
+
+cdef void shrink_gradient(Plan *f, Unit *u, double factor) noexcept nogil:
+    """Multiply a unit's whole gradient, without the penalty, by a factor."""
+    cdef Places here = places_of(f, u)
+    cdef int64_t i
+    for i in range(here.count):
+        f.kernels.shrink(f.g + (here.at + i * here.stride) * f.itemsize, here.n, factor)
+    f.kernels.shrink(f.g + here.bias_at * f.itemsize, here.n_biases, factor)
+
+
+cdef void finish_unit(Plan *f, int index, double l2, char *scratch) noexcept nogil:
+    """The unit's gradient is complete: step along it, or measure it where it may be too long."""
+    if f.max_norm > 0:
+        f.gradient_squares[index] = squares_of_gradient(f, &f.units[index], l2)
+    else:
+        unit_update(f, index, l2, scratch)
+
+
+cdef void update_within_norm(Plan *f, int member, int n_members, double l2) noexcept nogil:
+    """Step this member's units along a gradient no longer than max_norm. Every member adds the
+    same squares in the same order."""
+    cdef double total = 0, factor = 1
+    cdef int i
+    for i in range(f.n_units):
+        total += f.gradient_squares[i]
+    if total > f.max_norm * f.max_norm:
+        factor = f.max_norm / sqrt(total)
+    for i in range(f.n_units):
+        if owner(&f.units[i], n_members) == member:
+            if factor < 1:
+                shrink_gradient(f, &f.units[i], factor)
+            unit_update(f, i, l2 * factor, NULL)
+
+
+cdef bint own_rows(Plan *f, int member, int n_members, int64_t *k0, int64_t *k1) noexcept nogil:
+    """Rows k0 to k1 of a sparse first layer's weights that this member updates, if there are any."""
+    cdef int i
+    cdef Unit *u
+    k0[0] = k1[0] = -1
+    if f.layers[0].sparse:
+        for i in range(f.n_units):
+            u = &f.units[i]
+            if u.layer == 0 and owner(u, n_members) == member:
+                k0[0] = u.k0 if k0[0] < 0 else k0[0]
+                k1[0] = u.k0 + u.n_k
+    return k1[0] > 0
+
+
+cdef void clear_sparse_gradient(Plan *f, int member, int n_members, int64_t batch_first,
+                                int64_t rows) noexcept nogil:
+    """Zero again what a minibatch wrote into the first layer's gradient."""
+    cdef int64_t k0, k1
+    cdef Layer *layer = &f.layers[0]
+    if own_rows(f, member, n_members, &k0, &k1):
+        f.kernels.sparse_clear(&f.csr, f.order, batch_first, rows,
+                               f.g + layer.weight_at * f.itemsize, layer.w_row, layer.out_panels,
+                               k0, k1)
 
 
 cdef void pass_over_units(Plan *f, int member, int n_members, int64_t first, int64_t rows,
                           int64_t batch_first, bint last_block, double l2) noexcept nogil:
-    """Second phase: this member's weight gradients and, after the last block, their updates."""
+    """Second phase: this member's weight gradients and, after the last block, their updates (under
+    a limit of the norm, what is needed for them)."""
     cdef int i
     cdef Unit *u
-    cdef int64_t k0 = -1, k1 = -1
+    cdef int64_t k0, k1
     cdef bint accumulate = first > batch_first
     cdef char *scratch = NULL
     cdef Layer *layer = &f.layers[0]
-    if layer.sparse:
-        for i in range(f.n_units):
-            u = &f.units[i]
-            if u.layer == 0 and owner(u, n_members) == member:
-                k0 = u.k0 if k0 < 0 else k0
-                k1 = u.k0 + u.n_k
-        if k1 > 0:
-            f.kernels.sparse_gradient(&f.csr, f.order, first, rows, layer.delta, f.panel,
-                                      f.g + layer.weight_at * f.itemsize, layer.w_row,
-                                      layer.out_panels, k0, k1)
-    if f.update and last_block and not accumulate:
+    if own_rows(f, member, n_members, &k0, &k1):
+        f.kernels.sparse_gradient(&f.csr, f.order, first, rows, layer.delta, f.panel,
+                                  f.g + layer.weight_at * f.itemsize, layer.w_row,
+                                  layer.out_panels, k0, k1)
+    if f.update and last_block and not accumulate and not f.max_norm > 0:
         scratch = f.scratch + member * f.scratch_size
     for i in range(f.n_units):
         u = &f.units[i]
         if owner(u, n_members) == member:
-            unit_gradient(f, u, rows, accumulate, scratch)
+            unit_gradients(f, u, rows, accumulate, last_block, scratch)
             if last_block and f.update:
-                unit_update(f, i, l2, scratch)
-    if k1 > 0 and last_block and f.update:
-        f.kernels.sparse_clear(&f.csr, f.order, batch_first, first + rows - batch_first,
-                               f.g + layer.weight_at * f.itemsize, layer.w_row, layer.out_panels,
-                               k0, k1)
+                finish_unit(f, i, l2, scratch)
+
+
+cdef void pass_over_chunk(Plan *f, int member, int64_t rows, bint accumulate) noexcept nogil:
+    """Gradients of one of two members' own rows, for all units."""
+    cdef Share share = chunk_of(f, member, rows)
+    cdef int i
+    if share.rows > 0:
+        for i in range(f.n_units):
+            unit_gradient(f, &f.units[i], share, accumulate, f.g if member == 0 else f.g1, NULL)
+
+
+cdef void join_chunks(Plan *f, int member, int64_t rows, bint accumulate, double l2) noexcept nogil:
+    """Add the two members' gradients of this member's units, and update these."""
+    cdef bint two = accumulate or chunk_of(f, 1, rows).rows > 0
+    cdef int i
+    for i in range(f.n_units):
+        if owner(&f.units[i], 2) == member:
+            if two:
+                add_second_chunk(f, &f.units[i], NULL)
+            if f.update:
+                finish_unit(f, i, l2, NULL)

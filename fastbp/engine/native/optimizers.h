@@ -49,12 +49,13 @@ static void NAME(adam_prepare)(const double *hyper, double learning_rate, double
     h[3] = hyper[2];
 }
 
-static double NAME(adam_update)(void *w_, const void *g_, void *s0, void *s1, int64_t n, double l2_,
-                                const double *h)
+INLINE double NAME(adam_step)(void *w_, const void *g_, void *s0, void *s1, int64_t n, double l2_,
+                              const double *h, int decays)
 {
     REAL *w = w_, *m = s0, *v = s1;
     const REAL *g = g_, rate = (REAL)h[0], b1 = (REAL)h[1], b2 = (REAL)h[2], eps = (REAL)h[3];
     const REAL c1 = (REAL)(1 - h[1]), c2 = (REAL)(1 - h[2]), l2 = (REAL)l2_;
+    const REAL kept = decays ? (REAL)h[4] : 1;
     vec squares = {0};
     EACH(i) {
         vec old = load(w + i), gradient = load(g + i) + l2 * old;
@@ -63,7 +64,95 @@ static double NAME(adam_update)(void *w_, const void *g_, void *s0, void *s1, in
         squares += old * old;
         store(m + i, first);
         store(v + i, second);
+        if (decays)
+            old *= kept;
         store(w + i, old - rate * NAME(over_root)(first, second, eps));
+    }
+    return (double)NAME(sum)(squares);
+}
+
+static double NAME(adam_update)(void *w, const void *g, void *s0, void *s1, int64_t n, double l2,
+                                const double *h)
+{
+    return NAME(adam_step)(w, g, s0, s1, n, l2, h, 0);
+}
+
+/* Adam's step from (1 - rate weight_decay) w (Loshchilov and Hutter, arXiv 1711.05101).
+ * hyper: beta_1, beta_2, epsilon, weight_decay */
+static void NAME(adamw_prepare)(const double *hyper, double learning_rate, double t, double *h)
+{
+    NAME(adam_prepare)(hyper, learning_rate, t, h);
+    h[4] = 1 - learning_rate * hyper[3];
+}
+
+static double NAME(adamw_update)(void *w, const void *g, void *s0, void *s1, int64_t n, double l2,
+                                 const double *h)
+{
+    return NAME(adam_step)(w, g, s0, s1, n, l2, h, 1);
+}
+
+/* v <- b v + (1 - b) g^2;  u <- momentum u + g / (sqrt(v) + eps);  w <- w - rate u
+ * (Tieleman and Hinton, 2012). hyper: beta_2, epsilon, momentum */
+static void NAME(rmsprop_prepare)(const double *hyper, double learning_rate, double t, double *h)
+{
+    (void)t;
+    h[0] = learning_rate;
+    h[1] = hyper[0];
+    h[2] = hyper[1];
+    h[3] = hyper[2];
+}
+
+static double NAME(rmsprop_update)(void *w_, const void *g_, void *s0, void *s1, int64_t n,
+                                   double l2_, const double *h)
+{
+    REAL *w = w_, *v = s0, *u = s1;
+    const REAL *g = g_, rate = (REAL)h[0], b = (REAL)h[1], eps = (REAL)h[2], momentum = (REAL)h[3];
+    const REAL c = (REAL)(1 - h[1]), l2 = (REAL)l2_;
+    vec squares = {0};
+    EACH(i) {
+        vec old = load(w + i), gradient = load(g + i) + l2 * old;
+        vec second = b * load(v + i) + c * (gradient * gradient);
+        vec step = momentum * load(u + i) + NAME(over_root)(gradient, second, eps);
+        squares += old * old;
+        store(v + i, second);
+        store(u + i, step);
+        store(w + i, old - rate * step);
+    }
+    return (double)NAME(sum)(squares);
+}
+
+/* u = b1 m + (1 - b1) g;  w <- (1 - rate weight_decay) w - rate sign(u);  m <- b2 m + (1 - b2) g
+ * (Chen et al., arXiv 2302.06675). hyper: beta_1, beta_2, weight_decay */
+static void NAME(lion_prepare)(const double *hyper, double learning_rate, double t, double *h)
+{
+    (void)t;
+    h[0] = learning_rate;
+    h[1] = hyper[0];
+    h[2] = hyper[1];
+    h[3] = 1 - learning_rate * hyper[2];
+}
+
+/* -1, 0 or 1; NaN for what is not finite, which must not pass for a direction */
+INLINE vec NAME(sign)(vec u)
+{
+    const BITS sign_bit = (BITS)((UBITS)1 << (8 * REAL_BYTES - 1));
+    ivec one = (ivec)splat(1) | ((ivec)u & sign_bit);
+    return (vec)(one & (ivec)(u != (REAL)0)) + u * (REAL)0;
+}
+
+static double NAME(lion_update)(void *w_, const void *g_, void *s0, void *s1, int64_t n, double l2_,
+                                const double *h)
+{
+    REAL *w = w_, *m = s0;
+    const REAL *g = g_, rate = (REAL)h[0], b1 = (REAL)h[1], b2 = (REAL)h[2], kept = (REAL)h[3];
+    const REAL c1 = (REAL)(1 - h[1]), c2 = (REAL)(1 - h[2]), l2 = (REAL)l2_;
+    vec squares = {0};
+    (void)s1;
+    EACH(i) {
+        vec old = load(w + i), gradient = load(g + i) + l2 * old, mean = load(m + i);
+        squares += old * old;
+        store(m + i, b2 * mean + c2 * gradient);
+        store(w + i, kept * old - rate * NAME(sign)(b1 * mean + c1 * gradient));
     }
     return (double)NAME(sum)(squares);
 }
@@ -71,5 +160,43 @@ static double NAME(adam_update)(void *w_, const void *g_, void *s0, void *s1, in
 static const fb_optimizer NAME(optimizers)[] = {
     {"sgd", 1, NAME(sgd_prepare), NAME(sgd_update)},
     {"adam", 2, NAME(adam_prepare), NAME(adam_update)},
+    {"adamw", 2, NAME(adamw_prepare), NAME(adamw_update)},
+    {"rmsprop", 2, NAME(rmsprop_prepare), NAME(rmsprop_update)},
+    {"lion", 1, NAME(lion_prepare), NAME(lion_update)},
     {NULL, 0, NULL, NULL},
 };
+
+/* What goes with a step, each over n parameters (a multiple of P). */
+
+/* Sum of (g + l2 w)^2, in double: the squares of large float32 gradients are no float32 numbers. */
+static double NAME(gradient_squares)(const void *w_, const void *g_, int64_t n, double l2_)
+{
+    const REAL *w = w_, *g = g_, l2 = (REAL)l2_;
+    double sums[P] = {0}, total = 0;
+    for (int64_t i = 0; i < n; i += P)
+        for (int l = 0; l < P; l++) {
+            double gradient = (double)(g[i + l] + l2 * w[i + l]);
+            sums[l] += gradient * gradient;
+        }
+    for (int l = 0; l < P; l++)
+        total += sums[l];
+    return total;
+}
+
+/* g <- factor g */
+static void NAME(shrink)(void *g_, int64_t n, double factor)
+{
+    REAL *g = g_;
+    EACH(i) store(g + i, load(g + i) * (REAL)factor);
+}
+
+/* mean <- mean + share (w - mean) */
+static void NAME(average)(void *mean_, const void *w_, int64_t n, double share)
+{
+    REAL *mean = mean_;
+    const REAL *w = w_;
+    EACH(i) {
+        vec old = load(mean + i);
+        store(mean + i, old + (load(w + i) - old) * (REAL)share);
+    }
+}

@@ -43,7 +43,7 @@ cdef const fb_loss *find_loss(const fb_kernels *k, row, Memory memory) except NU
     address = find_kernels().loss_kernel(row, real_of(k)).addresses["loss"]
     made = <fb_loss *>memory.take(sizeof(fb_loss))
     made.loss = <void (*)(const void *, void *, const void *, double, double *, int64_t, int64_t,
-                          int64_t) noexcept nogil><size_t>address
+                          int64_t, const double *) noexcept nogil><size_t>address
     return made
 
 
@@ -142,6 +142,8 @@ cdef lay_out(Session s, activations, loss, int64_t batch_size, bint sparse):
         raise ValueError(f"dtype must be float32 or float64, got {s.dtype}")
     if len(activations) != len(s.layer_sizes) - 2 or min(s.layer_sizes) < 1:
         raise ValueError("one activation per hidden layer and at least one unit per layer")
+    if loss.target == "shared" and len(loss.hyper) != s.layer_sizes[-1]:
+        raise ValueError(f"{len(loss.hyper)} outputs expected, got {s.layer_sizes[-1]}")
     f.kernels = fb_find_kernels(chosen, s.dtype.itemsize)
     f.itemsize, f.lanes = f.kernels.itemsize, f.kernels.lanes
     size, P = f.itemsize, f.lanes
@@ -151,8 +153,11 @@ cdef lay_out(Session s, activations, loss, int64_t batch_size, bint sparse):
     f.capacity = spread_capacity(block_rows, P)
     f.panel = f.capacity * P
     f.loss = find_loss(f.kernels, loss, memory)
+    f.loss_hyper = <double *>memory.take(len(loss.hyper) * sizeof(double))
+    for i, number in enumerate(loss.hyper):
+        f.loss_hyper[i] = number
     f.loss_factor = 1.0 / f.n_outputs if loss.output_mean else 1.0
-    f.n_targets = 1 if loss.target == "class" else f.n_outputs
+    f.n_targets = f.n_outputs if loss.target == "real" else 1
     f.layers = <Layer *>memory.take(f.n_layers * sizeof(Layer))
     for l in range(f.n_layers):
         set_layer(f, l, s.layer_sizes[l], s.layer_sizes[l + 1], l == f.n_layers - 1,
@@ -181,6 +186,16 @@ cdef lay_out(Session s, activations, loss, int64_t batch_size, bint sparse):
     set_units(f, memory, s.n_threads)
 
 
+cdef bint weights_are_fewer(Plan *f):
+    """Whether a block's activations and deltas outweigh two gradients of the weights."""
+    cdef int l
+    cdef int64_t activations = 0, weights = 0
+    for l in range(f.n_layers):
+        activations += f.block_rows * (f.layers[l].n_in + f.layers[l].n_out)
+        weights += f.layers[l].n_in * f.layers[l].n_out
+    return activations > 2 * weights
+
+
 cdef set_units(Plan *f, Memory memory, int n_threads):
     cdef int l
     cdef int64_t largest = 0
@@ -193,6 +208,10 @@ cdef set_units(Plan *f, Memory memory, int n_threads):
     f.units = <Unit *>memory.take(f.n_units * sizeof(Unit))
     f.squares = <double *>memory.take(f.n_units * sizeof(double))
     f.cost = <double>sum(map(sum, costs)) * f.lanes
+    f.by_chunks = (not (f.by_columns or f.layers[0].sparse) and weights_are_fewer(f)
+                   and step_us(f, f.block_rows) >= 2 * WORK_PER_THREAD_US)
+    if f.by_chunks:
+        f.g1 = memory.take(f.n_packed * f.itemsize)
     before, i = 0.0, 0
     for l in range(f.n_layers):
         if f.by_columns:     # every layer is divided evenly
@@ -204,7 +223,7 @@ cdef set_units(Plan *f, Memory memory, int n_threads):
             before += cost
             i += 1
             largest = max(largest, n_k * n_panels * f.lanes)
-    f.scratch_size = largest * f.itemsize
+    f.scratch_size = largest * f.itemsize * (2 if f.by_chunks else 1)
     f.scratch = memory.take(f.scratch_size * n_threads)
 
 
@@ -262,6 +281,15 @@ cdef void refresh_transposes(Plan *f) noexcept nogil:
                 transpose_panel(f, &f.layers[l], p, 0, f.layers[l].n_in)
 
 
+cdef void point_weights(Plan *f, char *packed) noexcept nogil:
+    """Let the layers read these packed weights and biases (NULL: leave them)."""
+    cdef int l
+    if packed != NULL:
+        for l in range(f.n_layers):
+            f.layers[l].w = packed + f.layers[l].weight_at * f.itemsize
+            f.layers[l].b = packed + f.layers[l].bias_at * f.itemsize
+
+
 cdef fb_csr csr_of(X, dtype, n_columns) except *:
     """The arrays of a CSR matrix; its indices were checked when it came in."""
     cdef fb_csr csr
@@ -292,6 +320,23 @@ cdef bind(Session s, X, targets, sample_weight, order):
     else:
         check_matrix(X, s.dtype, f.n_features)
         f.x = <const char *>cnp.PyArray_DATA(X)
+    bind_targets(s, n, targets, sample_weight)
+    f.order = NULL
+    f.n_rows = n
+    if order is not None:
+        if order.ndim != 1 or order.dtype != np.int64 or not order.flags.c_contiguous:
+            raise ValueError("order must be a contiguous int64 vector of rows")
+        f.order = <int64_t *>cnp.PyArray_DATA(order)
+        f.n_samples = len(order)
+        for i in range(f.n_samples):
+            if f.order[i] < 0 or f.order[i] >= n:
+                raise ValueError(f"order names row {f.order[i]} of an X with {n} rows")
+
+
+cdef bind_targets(Session s, int64_t n, targets, sample_weight):
+    """Point the plan at targets and weights of n samples."""
+    cdef Plan *f = &s.plan
+    f.n_samples = n
     if targets is not None:
         check_matrix(targets, s.dtype, f.n_targets)
         if len(targets) != n:
@@ -305,16 +350,6 @@ cdef bind(Session s, X, targets, sample_weight, order):
         f.sample_weight = <const char *>cnp.PyArray_DATA(sample_weight)
     elif f.weights != NULL:
         fill_ones(f)
-    f.order = NULL
-    f.n_rows = f.n_samples = n
-    if order is not None:
-        if order.ndim != 1 or order.dtype != np.int64 or not order.flags.c_contiguous:
-            raise ValueError("order must be a contiguous int64 vector of rows")
-        f.order = <int64_t *>cnp.PyArray_DATA(order)
-        f.n_samples = len(order)
-        for i in range(f.n_samples):
-            if f.order[i] < 0 or f.order[i] >= n:
-                raise ValueError(f"order names row {f.order[i]} of an X with {n} rows")
 
 
 cdef void unbind(Plan *f) noexcept:

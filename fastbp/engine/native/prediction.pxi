@@ -188,7 +188,8 @@ def activate_into(activation, values, slopes):
 
 
 TRANSFORMS = {"identity": FB_IDENTITY, "logistic": FB_LOGISTIC, "softmax": FB_SOFTMAX,
-              "exp": FB_EXP, "log_logistic": FB_LOG_LOGISTIC, "log_softmax": FB_LOG_SOFTMAX}
+              "exp": FB_EXP, "log_logistic": FB_LOG_LOGISTIC, "log_softmax": FB_LOG_SOFTMAX,
+              "cumulative_softplus": FB_CUMULATIVE_SOFTPLUS}
 
 
 def transform_into(name, scores):
@@ -196,7 +197,8 @@ def transform_into(name, scores):
 
     Parameters
     ----------
-    name : {"identity", "logistic", "softmax", "exp", "log_logistic", "log_softmax"}
+    name : {"identity", "logistic", "softmax", "exp", "log_logistic", "log_softmax", \
+            "cumulative_softplus"}
     scores : ndarray of shape (n_samples, n_outputs), float32 or float64, C-contiguous
         INOUT.
     """

@@ -12,22 +12,28 @@
 #define NP_MAX 2
 #define GRAD_MR 8
 #define GRAD_NP 3
+#define GRAD_MR_ALONE 16 /* of a single panel: 8 accumulators would wait for each other */
 #elif VBYTES == 32
 #define MR 6
 #define NP_MAX 1
 #define GRAD_MR 6
 #define GRAD_NP 1
+#define GRAD_MR_ALONE GRAD_MR
 #else
 #define MR ROWS_128
 #define NP_MAX 1
 #define GRAD_MR ROWS_128
 #define GRAD_NP 1
+#define GRAD_MR_ALONE GRAD_MR
 #endif
 
 /* Above this many k the product runs in blocks of k, so that a pair of panels of W stays in L1;
  * and rows in blocks whose part of A stays in L2 while all of W passes. */
 #define K_BLOCK 512
 #define A_BLOCK_BYTES (768 * 1024)
+/* Where all of W stays in L1 (leaving room for the rows that pass), the tiles of one group of rows
+ * come together: A is then read once and C written once. Elsewhere the panels of W come first. */
+#define W_IN_L1 (32 * 1024)
 /* Rows of a minibatch that a weight-gradient tile takes at a time: 3 panels of D stay in L1. */
 #define ROW_BLOCK 128
 
@@ -95,6 +101,26 @@ INLINE void NAME(product_rows)(int mr, const int np, const REAL *a, const int64_
     }
 }
 
+/* Panels p.. (NP_MAX of them, or the last one) of mr rows from row i on. */
+INLINE void NAME(product_pair)(int mr, int64_t p, int64_t i, const REAL *a, int64_t a_panel,
+                               const int64_t a_row, const int64_t a_column, const REAL *w,
+                               const int64_t w_row, int64_t w_panel, const REAL *bias, REAL *c,
+                               int64_t c_panel, const REAL *gate, int epilogue, int first,
+                               int64_t n_k, int64_t n_panels)
+{
+    const REAL *wp = w + p * w_panel, *b = bias ? bias + p * P : NULL;
+    const REAL *gp = gate ? gate + p * c_panel + i * P : NULL;
+    REAL *cp = c + p * c_panel + i * P;
+    if (NP_MAX == 1 || p + 1 == n_panels)
+        NAME(product_rows)(mr, 1, a + i * a_row, a_row, a_column, a_panel, wp, w_row, w_panel, b,
+                           cp, c_panel, gp, epilogue, first, n_k);
+    else
+        NAME(product_rows)(mr, NP_MAX, a + i * a_row, a_row, a_column, a_panel, wp, w_row, w_panel,
+                           b, cp, c_panel, gp, epilogue, first, n_k);
+}
+
+#define ARGUMENTS                                                                                  \
+    a0, a_panel, a_row, a_column, w0, w_row, w_panel, bias, c, c_panel, gate, now, first, n, n_panels
 INLINE void NAME(product_block)(const REAL *a, int64_t a_panel, const int64_t a_row,
                                 const int64_t a_column, const REAL *w, const int64_t w_row,
                                 int64_t w_panel, const REAL *bias, REAL *c, int64_t c_panel,
@@ -107,23 +133,22 @@ INLINE void NAME(product_block)(const REAL *a, int64_t a_panel, const int64_t a_
         int64_t n = n_k - k0 < k_block ? n_k - k0 : k_block;
         int first = k0 == 0, now = k0 + n >= n_k ? epilogue : 0;
         const REAL *a0 = a + k0 / P * a_panel, *w0 = w + k0 * w_row;
-        for (int64_t p = 0; p < n_panels; p += NP_MAX) {
-            const REAL *wp = w0 + p * w_panel, *b = bias ? bias + p * P : NULL;
-            for (int64_t t = 0, i = 0; t < n_tiles; t++) {
-                int mr = (int)((rows - i) / (n_tiles - t));
-                REAL *cp = c + p * c_panel + i * P;
-                const REAL *gp = gate ? gate + p * c_panel + i * P : NULL;
-                if (NP_MAX == 1 || p + 1 == n_panels)
-                    NAME(product_rows)(mr, 1, a0 + i * a_row, a_row, a_column, a_panel, wp, w_row,
-                                       w_panel, b, cp, c_panel, gp, now, first, n);
-                else
-                    NAME(product_rows)(mr, NP_MAX, a0 + i * a_row, a_row, a_column, a_panel, wp,
-                                       w_row, w_panel, b, cp, c_panel, gp, now, first, n);
-                i += mr;
+        if (n * n_panels * (int64_t)sizeof(vec) * NVP <= W_IN_L1) {
+            for (int64_t t = 0, i = 0, mr; t < n_tiles; t++, i += mr) {
+                mr = (rows - i) / (n_tiles - t);
+                for (int64_t p = 0; p < n_panels; p += NP_MAX)
+                    NAME(product_pair)((int)mr, p, i, ARGUMENTS);
             }
+        } else {
+            for (int64_t p = 0; p < n_panels; p += NP_MAX)
+                for (int64_t t = 0, i = 0, mr; t < n_tiles; t++, i += mr) {
+                    mr = (rows - i) / (n_tiles - t);
+                    NAME(product_pair)((int)mr, p, i, ARGUMENTS);
+                }
         }
     }
 }
+#undef ARGUMENTS
 
 INLINE void NAME(product_any)(const REAL *a, int64_t a_panel, const int64_t a_row,
                               const int64_t a_column, const REAL *w, const int64_t w_row,
@@ -241,6 +266,13 @@ INLINE void NAME(gradient_rows)(int mr, const int np, const REAL *scalar, const 
         GRADIENT_CASE(7) GRADIENT_CASE(8)
 #endif
     }
+#if GRAD_MR_ALONE > GRAD_MR
+    if (np == 1)
+        switch (mr) {
+            GRADIENT_CASE(9) GRADIENT_CASE(10) GRADIENT_CASE(11) GRADIENT_CASE(12)
+            GRADIENT_CASE(13) GRADIENT_CASE(14) GRADIENT_CASE(15) GRADIENT_CASE(16)
+        }
+#endif
 }
 
 /* All tiles of mr_total rows of G over n_panels panels, for one block of rows of the minibatch. */
@@ -249,29 +281,30 @@ INLINE void NAME(gradient_block)(int64_t mr_total, const REAL *scalar, const int
                                  REAL *g, int64_t g_panel, int64_t rows, int64_t n_panels,
                                  int accumulate)
 {
-    int64_t n_tiles = (mr_total + GRAD_MR - 1) / GRAD_MR;
-    for (int64_t p = 0; p < n_panels; p += GRAD_NP)
-        for (int64_t t = 0, k = 0; t < n_tiles; t++) {
-            int mr = (int)((mr_total - k) / (n_tiles - t));
+    for (int64_t p = 0; p < n_panels; p += GRAD_NP) {
+        int64_t np = n_panels - p < GRAD_NP ? n_panels - p : GRAD_NP;
+        int64_t most = np == 1 ? GRAD_MR_ALONE : GRAD_MR, n_tiles = (mr_total + most - 1) / most;
+        for (int64_t t = 0, k = 0, mr; t < n_tiles; t++, k += mr) {
+            mr = (mr_total - k) / (n_tiles - t);
             const REAL *s = scalar + k * scalar_k, *x = vector + p * vector_panel;
             REAL *gp = g + p * g_panel + k * P;
-            switch (n_panels - p < GRAD_NP ? n_panels - p : GRAD_NP) {
+            switch (np) {
 #if GRAD_NP > 1
             case 3:
-                NAME(gradient_rows)(mr, 3, s, scalar_row, scalar_k, x, vector_panel, gp, g_panel,
-                                    rows, accumulate);
+                NAME(gradient_rows)((int)mr, 3, s, scalar_row, scalar_k, x, vector_panel, gp,
+                                    g_panel, rows, accumulate);
                 break;
             case 2:
-                NAME(gradient_rows)(mr, 2, s, scalar_row, scalar_k, x, vector_panel, gp, g_panel,
-                                    rows, accumulate);
+                NAME(gradient_rows)((int)mr, 2, s, scalar_row, scalar_k, x, vector_panel, gp,
+                                    g_panel, rows, accumulate);
                 break;
 #endif
             default:
-                NAME(gradient_rows)(mr, 1, s, scalar_row, scalar_k, x, vector_panel, gp, g_panel,
-                                    rows, accumulate);
+                NAME(gradient_rows)((int)mr, 1, s, scalar_row, scalar_k, x, vector_panel, gp,
+                                    g_panel, rows, accumulate);
             }
-            k += mr;
         }
+    }
 }
 
 static void NAME(weight_gradient)(const void *a_, int64_t a_panel, const void *d_, int64_t d_panel,

@@ -1,3 +1,7 @@
+#ifdef __linux__
+#define _GNU_SOURCE /* sched_getcpu, cpu_set_t */
+#include <sched.h>
+#endif
 #include "team.h"
 #include "kernels.h"
 #include <stdlib.h>
@@ -68,6 +72,7 @@ struct fb_team {
     int arrived;
     char pad2[64];
     int given, published; /* member 0's flag, and what the last barrier made of it */
+    int home;             /* the processor on which member 0 was seen last, or -1 */
     int n_members, leaving;
     fb_task task;
     void *argument;
@@ -84,8 +89,39 @@ static inline void rest(void)
 #endif
 }
 
-/* Returns the value that is no longer `seen`. */
-static unsigned wait_turn(turnstile *t, unsigned seen)
+/* The scheduler may wake a worker on the core of the member that woke it. There the two take turns
+ * at running and sleeping for good, because a core on which only one runs at a time looks well
+ * balanced: a fit of 200 epochs on digits took 110 ms instead of 75, and 79 alone (November 2026).
+ * So a worker that finds itself on member 0's core moves to another, and is then as free as before. */
+static int processor(void)
+{
+#ifdef __linux__
+    return sched_getcpu();
+#else
+    return -1;
+#endif
+}
+
+static void keep_apart(const fb_team *team)
+{
+#ifdef __linux__
+    int home = get(&team->home);
+    cpu_set_t allowed, elsewhere;
+    if (home < 0 || processor() != home || sched_getaffinity(0, sizeof(allowed), &allowed))
+        return;
+    elsewhere = allowed;
+    CPU_CLR(home, &elsewhere);
+    if (CPU_COUNT(&elsewhere) == 0)
+        return;
+    sched_setaffinity(0, sizeof(elsewhere), &elsewhere);
+    sched_setaffinity(0, sizeof(allowed), &allowed);
+#else
+    (void)team;
+#endif
+}
+
+/* Returns the value that is no longer `seen`. slept: OUT, set if it took longer than a spin. */
+static unsigned wait_turn(turnstile *t, unsigned seen, int *slept)
 {
     int64_t until = 0;
     unsigned value;
@@ -101,6 +137,7 @@ static unsigned wait_turn(turnstile *t, unsigned seen)
                 break;
         }
     }
+    *slept = 1;
     lock_take(&t->lock);
     add(&t->sleepers, 1);
     while ((value = get(&t->value)) == seen)
@@ -125,14 +162,19 @@ static void turn(turnstile *t, unsigned value)
 int fb_team_barrier(fb_team *team, int member, int flag)
 {
     unsigned seen = get(&team->passed.value);
-    if (member == 0)
+    int slept = 0;
+    if (member == 0) {
         set(&team->given, flag);
+        set(&team->home, processor());
+    }
     if (add(&team->arrived, 1) == get(&team->n_members)) {
         set(&team->arrived, 0);
         set(&team->published, get(&team->given));
         turn(&team->passed, seen + 1);
     } else
-        wait_turn(&team->passed, seen);
+        wait_turn(&team->passed, seen, &slept);
+    if (slept && member > 0)
+        keep_apart(team);
     return get(&team->published);
 }
 
@@ -145,11 +187,12 @@ WORKER(work)
     seat *s = p;
     fb_team *team = s->team;
     unsigned seen = 0;
-    for (;;) {
-        seen = wait_turn(&team->start, seen);
+    for (int slept;;) {
+        seen = wait_turn(&team->start, seen, &slept);
         if (get(&team->leaving))
             return WORKER_DONE;
         if (s->member < MEMBERS(seen)) {
+            keep_apart(team);
             team->task(team->argument, s->member, MEMBERS(seen));
             fb_team_barrier(team, s->member, 0);
         }
@@ -161,6 +204,7 @@ void fb_team_run(fb_team *team, fb_task task, void *argument, int n_members)
     team->task = task;
     team->argument = argument;
     set(&team->n_members, n_members);
+    set(&team->home, processor());
     turn(&team->start, ((team->start.value >> 8) + 1) << 8 | (unsigned)n_members);
     task(argument, 0, n_members);
     fb_team_barrier(team, 0, 0);

@@ -10,6 +10,7 @@
 #include "activations.h"
 #include "losses.h"
 #include "optimizers.h"
+#include "dropout.h"
 
 /* x * 0 is 0 for finite x and NaN for the others */
 static int NAME(all_finite)(const void *x_, int64_t n)
@@ -24,6 +25,14 @@ static int NAME(all_finite)(const void *x_, int64_t n)
     for (; i < n; i++)
         rest += x[i] * (REAL)0;
     return NAME(sum)(total) + rest == 0;
+}
+
+static void NAME(add)(void *g_, const void *h_, int64_t n)
+{
+    REAL *g = g_;
+    const REAL *h = h_;
+    for (int64_t i = 0; i < n; i += VL)
+        store(g + i, load(g + i) + load(h + i));
 }
 
 /* Multiply-adds with nothing in the way: 12 independent chains hide the latency. They start from
@@ -49,6 +58,7 @@ const fb_kernels NAME(fb_kernels) = {
     .narrow_gradient = NAME(narrow_gradient),
     .panel_sums = NAME(panel_sums),
     .column_sums = NAME(column_sums),
+    .add = NAME(add),
     .gather = NAME(gather),
     .gather_columns = NAME(gather_columns),
     .panels_to_columns = NAME(panels_to_columns),
@@ -59,6 +69,10 @@ const fb_kernels NAME(fb_kernels) = {
     .sparse_product = NAME(sparse_product),
     .sparse_gradient = NAME(sparse_gradient),
     .sparse_clear = NAME(sparse_clear),
+    .dropout = NAME(dropout),
+    .gradient_squares = NAME(gradient_squares),
+    .shrink = NAME(shrink),
+    .average = NAME(average),
     .transform = NAME(transform),
     .all_finite = NAME(all_finite),
     .peak = NAME(peak),

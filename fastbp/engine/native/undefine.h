@@ -39,6 +39,10 @@
 #undef EXP_MIN
 #undef EXP_MAX
 #undef HALF_ROOT_BITS
+#undef TAIL_END
+#undef TAIL_CENTRE
+#undef TAIL_HIGH_BITS
+#undef TAIL_POLYNOMIAL
 #undef MR
 #undef NP_MAX
 #undef GRAD_MR
@@ -54,5 +58,8 @@
 #undef FORWARD
 #undef SLOPE
 #undef ACTIVATION
+#undef SELU_SCALE
+#undef SELU_DEPTH
 #undef LOSS_ARGUMENTS
+#undef LOSS_GIVEN
 #undef ELEMENTWISE_LOSS

@@ -40,12 +40,19 @@ def _log_logistic(scores):
     return -np.logaddexp(0, -scores)
 
 
+def _cumulative_softplus(scores):
+    levels = scores.copy()
+    levels[:, 1:] = np.logaddexp(0, scores[:, 1:])
+    return np.cumsum(levels, axis=1)
+
+
 TRANSFORMS = {
     "identity": lambda scores: scores,
     "logistic": scipy.special.expit,
     "softmax": _softmax,
     "exp": _exp,
     "log_logistic": _log_logistic,
+    "cumulative_softplus": _cumulative_softplus,
     "log_softmax": lambda scores: scipy.special.log_softmax(scores, axis=1),
 }
 

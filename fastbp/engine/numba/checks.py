@@ -21,7 +21,7 @@ TOLERANCE = {"float32": 2e-3, "float64": 1e-4}  # of derivatives, relative to 1 
 _POINTER, _SIZE = ctypes.c_void_p, ctypes.c_int64
 _BLOCK_FUNCTION = ctypes.CFUNCTYPE(None, _POINTER, _POINTER, _SIZE)
 _LOSS_FUNCTION = ctypes.CFUNCTYPE(
-    None, _POINTER, _POINTER, _POINTER, ctypes.c_double, _POINTER, _SIZE, _SIZE, _SIZE
+    None, _POINTER, _POINTER, _POINTER, ctypes.c_double, _POINTER, _SIZE, _SIZE, _SIZE, _POINTER
 )
 _checked = set()  # addresses of activation kernels that passed
 
@@ -40,8 +40,8 @@ def evaluate_loss(row, y, raw):
     """Return loss(y, raw) and its gradient as the compiled loop computes them."""
     loop = _LOSS_FUNCTION(kernels.loss_kernel(row, raw.dtype).addresses["loss"])
     gradient, weights, losses = raw.copy(), np.ones_like(raw), np.empty(raw.size)
-    arrays = (array.ctypes.data for array in (y, gradient, weights))
-    loop(*arrays, 1.0, losses.ctypes.data, raw.size, raw.size, 1)
+    arrays, hyper = (array.ctypes.data for array in (y, gradient, weights)), kernels.hyper_of(row)
+    loop(*arrays, 1.0, losses.ctypes.data, raw.size, raw.size, 1, hyper.ctypes.data)
     return losses, gradient
 
 
@@ -65,14 +65,22 @@ def check_loss(row, targets, dtype):
         y = np.concatenate([y, np.repeat(np.unique(y), len(NEAR_Y))])
         raw = np.concatenate([raw, near.ravel()])
     what, points = f"loss {describe(row.value)}", list(zip(y, raw, strict=True))
-    _check_on_grid(what, row.value, row.gradient, points, *evaluate_loss(row, y, raw))
+    given = (row.hyper,) if row.hyper else ()
+    _check_on_grid(what, row.value, row.gradient, points, *evaluate_loss(row, y, raw), given)
 
 
-def _check_on_grid(what, function, derivative, points, values, slopes):
-    """Compare values and derivatives at points; the last coordinate is the one to differentiate."""
+def _check_on_grid(what, function, derivative, points, values, slopes, given=()):
+    """Compare values and derivatives at points; the last coordinate is the one to differentiate.
+
+    `given` are further arguments of the function.
+    """
+
+    def compute(*point):
+        return plain_function(function)(*point, *given)
+
     tolerance = TOLERANCE[slopes.dtype.name]
     if not (np.isfinite(values).all() and np.isfinite(slopes).all()):
-        _refuse_exceptions(what, function, points)
+        _refuse_exceptions(what, compute, points)
     for point, value, slope in zip(points, values, slopes, strict=True):
         where = ", ".join(f"{float(x):g}" for x in point)
         if not np.isfinite(value):
@@ -81,7 +89,7 @@ def _check_on_grid(what, function, derivative, points, values, slopes):
             raise ValueError(f"{what} has the derivative {slope} at ({where}).")
         if point[-1] == 0:  # where functions have their kinks
             continue
-        low, middle, high = differences(plain_function(function), point)
+        low, middle, high = differences(compute, point)
         near = tolerance * (1 + abs(middle))
         at_kink = min(low, high) - near <= slope <= max(low, high) + near
         if not (abs(slope - middle) <= near or at_kink or np.isnan(middle)):
@@ -96,7 +104,7 @@ def _refuse_exceptions(what, function, points):
     """Name the first point at which the Python function raises; compiled, it gave NaN."""
     for point in points:
         try:
-            plain_function(function)(*map(float, point))
+            function(*map(float, point))
         except Exception as error:
             where = ", ".join(f"{float(x):g}" for x in point)
             kind = type(error).__name__

@@ -58,11 +58,11 @@ def identity_of(function):
     return function.__code__, function.__defaults__, tuple(seen)
 
 
-def _jit(function):
+def jit_formula(function):
     """Jit a function together with the plain functions that it calls by a global name."""
     function = plain_function(function)
     helpers = {
-        name: _jit(value)
+        name: jit_formula(value)
         for name, value in _surroundings(function).items()
         if _is_helper(value, function)
     }
@@ -85,7 +85,7 @@ def compile_formula(function, kinds):
             f"{function!r} cannot be compiled: expected a plain Python function (def or lambda), "
             f"got {type(function).__name__}. Write a function that calls it."
         )
-    jitted = _jit(plain)
+    jitted = jit_formula(plain)
     try:
         jitted.compile(kinds)
     except NumbaError as error:

@@ -17,14 +17,14 @@ from fastbp.engine.numba.addresses import is_null, store_int
 from fastbp.engine.numba.caching import OPTIONS, cached, copy_with
 from fastbp.engine.numba.duals import Dual, dual, slope_as, value_as
 from fastbp.engine.numba.elementary import add_freely, spoilt
-from fastbp.engine.numba.formulas import compile_formula, identity_of, is_ours
+from fastbp.engine.numba.formulas import compile_formula, identity_of, is_ours, jit_formula
 
 # What a kernel of a user's formula writes into its `report`: an exception cannot leave C code.
 RAISED, NOT_FINITE = 1, 2
 N_HYPER = 6  # most hyper-parameters of an optimiser; learning rate and t follow them
 
 # Names that `copy_with` binds: the formulas, the dtype, and where to report (0: nowhere).
-VALUE = DERIVATIVE = UPDATE = LOOP = None
+VALUE = DERIVATIVE = UPDATE = LOOP = FORMULA = AS_TARGET = None
 REAL, LANES, REPORT, N_SLOTS, N_GIVEN = np.float64, 8, 0, 1, 0
 
 
@@ -41,14 +41,19 @@ def given_slope(at):
     return value_as(DERIVATIVE(dual(at, at)), at)
 
 
-def derived_gradient(y, s):
+def without_hyper(y, s, hyper):
+    """Give a formula of a loss only what it takes."""
+    return FORMULA(y, s)
+
+
+def derived_gradient(y, s, hyper):
     """Differentiate loss(y, s) by s, carried along with the loss."""
-    return slope_as(VALUE(dual(y, value_as(0, s)), dual(s, value_as(1, s))), s)
+    return slope_as(VALUE(dual(y, value_as(0, s)), dual(s, value_as(1, s)), hyper), s)
 
 
-def given_gradient(y, s):
+def given_gradient(y, s, hyper):
     """Take the row's own formula."""
-    return value_as(DERIVATIVE(dual(y, y), dual(s, s)), s)
+    return value_as(DERIVATIVE(dual(y, y), dual(s, s), hyper), s)
 
 
 def values_of(a, n):
@@ -74,13 +79,13 @@ def times_slopes(delta, at, n):
     return n_spoilt > 0
 
 
-def loss_column(y, s, at, weights, scale, row_loss, n):
+def loss_column(y, s, at, weights, scale, row_loss, n, hyper):
     """Add loss(y, s) to row_loss; s <- weights * scale * gradient.  Return as `values_of`."""
     n_spoilt = REAL(0)
     for i in range(n):
         target, raw = y[at + i], s[at + i]
-        loss = value_as(VALUE(dual(target, target), dual(raw, raw)), raw)
-        gradient = DERIVATIVE(target, raw)
+        loss = value_as(VALUE(dual(target, target), dual(raw, raw), hyper), raw)
+        gradient = DERIVATIVE(target, raw, hyper)
         s[at + i] = gradient * (weights[i] * scale)
         row_loss[i] += loss
         if REPORT:
@@ -119,14 +124,14 @@ def slope(delta, at, n):
         store_int(REPORT, failure)
 
 
-def loss(targets, scores, weights, scale, row_loss, capacity, rows, n_outputs):
+def loss(targets, scores, weights, scale, row_loss, capacity, rows, n_outputs, hyper):
     """fb_loss.loss, elementwise: see native/losses.h; deltas beyond the last row become 0."""
     for i in range(rows):
         row_loss[i] = 0.0
     failure = 0
     for n in range(n_outputs):
         try:
-            if LOOP(targets, scores, n * capacity, weights, REAL(scale), row_loss, rows):
+            if LOOP(targets, scores, n * capacity, weights, REAL(scale), row_loss, rows, hyper):
                 failure = NOT_FINITE
         except Exception:
             failure = RAISED
@@ -138,15 +143,35 @@ def loss(targets, scores, weights, scale, row_loss, capacity, rows, n_outputs):
         store_int(REPORT, failure)
 
 
-def class_loss(targets, scores, weights, scale, row_loss, capacity, rows, n_outputs):
-    """fb_loss.loss of a loss that sees a class code and all raw scores of a row."""
+def row_value_without_hyper(y, raw, hyper):
+    """Give a formula of rows only what it takes."""
+    return FORMULA(y, raw)
+
+
+def row_gradient_without_hyper(y, raw, hyper, out):
+    """Give a formula of rows only what it takes."""
+    FORMULA(y, raw, out)
+
+
+def class_code(target):
+    """Return a target as a whole number."""
+    return np.int64(target)
+
+
+def number(target):
+    """Return a target as it is."""
+    return target
+
+
+def loss_of_rows(targets, scores, weights, scale, row_loss, capacity, rows, n_outputs, hyper):
+    """fb_loss.loss of a loss that sees one target and all raw scores of a row."""
     raw, gradient = np.empty(n_outputs, REAL), np.empty(n_outputs, REAL)
     for i in range(rows):
         for n in range(n_outputs):
             raw[n] = scores[n * capacity + i]
-        code, factor = np.int64(targets[i]), weights[i] * REAL(scale)
-        row_loss[i] = VALUE(code, raw)
-        DERIVATIVE(code, raw, gradient)
+        target, factor = AS_TARGET(targets[i]), weights[i] * REAL(scale)
+        row_loss[i] = VALUE(target, raw, hyper)
+        DERIVATIVE(target, raw, hyper, gradient)
         for n in range(n_outputs):
             scores[n * capacity + i] = gradient[n] * factor
     for n in range(n_outputs):
@@ -197,11 +222,11 @@ class Kernel:
     report: np.ndarray = field(default_factory=lambda: np.zeros(1, np.int64))
     owners: list = field(default_factory=list)
 
-    def formula(self, function, n_arguments):
+    def formula(self, function, n_arguments, *further):
         """Jit a scalar function of dual numbers; a user's is compiled now, to tell its errors."""
         if self.is_ours:
-            return njit(**OPTIONS, forceinline=True)(function)
-        return compile_formula(function, (Dual(self.real),) * n_arguments)
+            return jit_formula(function)
+        return compile_formula(function, (Dual(self.real),) * n_arguments + further)
 
     def _put_into(self, loop, names):
         dtype = np.dtype(self.real.name)
@@ -241,7 +266,7 @@ def _find(compile_row, row, dtype, *functions):
 def _settings_of(row):
     """Return what besides its formulas shapes a row's loops."""
     names = ("slope_of", "target", "n_slots", "hyperparameters")
-    return tuple(getattr(row, name, None) for name in names)
+    return *(getattr(row, name, None) for name in names), bool(getattr(row, "hyper", ()))
 
 
 def activation_kernel(row, dtype):
@@ -261,27 +286,42 @@ def _compile_activation(kernel, row):
     kernel.add(slope, *signature, LOOP=kernel.loop(times_slopes, DERIVATIVE=slope_at))
 
 
+def hyper_of(row):
+    """Return the numbers of a row of losses as an array; one 0 where there are none."""
+    return np.array(row.hyper or (0.0,), np.float64)
+
+
 def loss_kernel(row, dtype):
     """Loop `loss` of a row of losses."""
     return _find(_compile_loss, row, dtype, row.value, row.gradient)
 
 
 def _compile_loss(kernel, row):
-    block, size = types.CPointer(kernel.real), types.int64
+    block, doubles, size = types.CPointer(kernel.real), types.CPointer(types.float64), types.int64
     signature = (
-        *(types.void, block, block, block, types.float64, types.CPointer(types.float64)),
-        *(size, size, size),
+        *(types.void, block, block, block, types.float64, doubles),
+        *(size, size, size, doubles),
     )
-    if row.target == "class":
-        value, gradient = njit(**OPTIONS)(row.value), njit(**OPTIONS)(row.gradient)
-        kernel.add(class_loss, *signature, VALUE=value, DERIVATIVE=gradient)
-        kernel.addresses["loss"] = kernel.addresses["class_loss"]
+    if row.target != "real":
+        value, gradient = jit_formula(row.value), jit_formula(row.gradient)
+        if not row.hyper:
+            value = kernel.loop(row_value_without_hyper, FORMULA=value)
+            gradient = kernel.loop(row_gradient_without_hyper, FORMULA=gradient)
+        as_target = njit(class_code if row.target == "class" else number)
+        kernel.add(loss_of_rows, *signature, VALUE=value, DERIVATIVE=gradient, AS_TARGET=as_target)
+        kernel.addresses["loss"] = kernel.addresses["loss_of_rows"]
         return
-    value = kernel.formula(row.value, 2)
+
+    def formula(function):
+        if row.hyper:
+            return kernel.formula(function, 2, doubles)
+        return kernel.loop(without_hyper, FORMULA=kernel.formula(function, 2))
+
+    value = formula(row.value)
     if row.gradient is None:
         gradient = kernel.loop(derived_gradient, VALUE=value)
     else:
-        gradient = kernel.loop(given_gradient, DERIVATIVE=kernel.formula(row.gradient, 2))
+        gradient = kernel.loop(given_gradient, DERIVATIVE=formula(row.gradient))
     column = kernel.loop(loss_column, VALUE=value, DERIVATIVE=gradient)
     kernel.add(loss, *signature, LOOP=column)
 

@@ -6,6 +6,7 @@ row by row, the output layer transposed, one row per output (`columns` in native
 is cut into blocks of rows, after any of which the caller may look for signals.  One thread.
 """
 
+import math
 from collections import namedtuple
 
 import numpy as np
@@ -27,16 +28,26 @@ Network = namedtuple("Network", "sizes weight_at params forwards slopes keeps_z"
 # sizes (n_layers + 1,), weight_at: place of each layer's weights in params; forwards, slopes:
 # addresses of each hidden layer's loops (0: identity); keeps_z: whether its slope reads z
 
-Buffers = namedtuple("Buffers", "x a z unit_at delta below scores targets weights row_loss")
-# for blocks of rows: x gathered; a, z of hidden layer l from capacity * unit_at[l]; delta and below
-# of two neighbouring layers; scores and targets in columns
+Buffers = namedtuple("Buffers", "x a out z unit_at delta below scores targets weights row_loss")
+# for blocks of rows: x gathered; a, z of hidden layer l from capacity * unit_at[l]; out: a copy of
+# a, or a itself without dropout; delta and below of two neighbouring layers; scores and targets in
+# columns
 
 Data = namedtuple("Data", "x indices indptr index_bytes y sample_weight order")
 # addresses of the caller's arrays; index_bytes 0: X is dense; sample_weight 0: none
 
-Loss = namedtuple("Loss", "address n_targets loss_factor gradient_factor")
-Steps = namedtuple("Steps", "address slots hyper constants rates alpha batch_size")
-# address of prepare and update (0: no steps, only gradients)
+Loss = namedtuple("Loss", "address hyper n_targets loss_factor gradient_factor")
+Dropout = namedtuple("Dropout", "thresholds scales key")
+# draws below a layer's threshold leave a unit out, the others are scaled; empty: no dropout. key
+# (1,): of the epoch
+
+Steps = namedtuple(
+    "Steps",
+    "address slots hyper constants decay bias_constants max_norm ema_decay average rates alpha "
+    "batch_size",
+)
+# address of prepare and update (0: no steps, only gradients); decay: which of hyper is 0 for biases
+# (-1: none); max_norm of a gradient (0: any); average of the parameters (empty: none)
 
 Progress = namedtuple("Progress", "gradient part counts sums")
 # part: gradient of a further block; counts: t, step of this call; sums: epoch's loss, weight, data
@@ -145,7 +156,44 @@ def gather_columns(network, data, address, n_columns, first, rows, out):
 
 
 @jit
-def forward_block(network, buffers, data, first, rows):
+def mix(x):
+    """Compute number x of SplitMix64's stream with seed 0 (fb_mix of native/kernels.h)."""
+    x = (x + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+@jit
+def epoch_key(seed, t):
+    """Return what stands for seed and epoch in the draws of dropout; t steps were done before."""
+    return mix(mix(seed) + np.uint64(t))
+
+
+@jit
+def drop_units(dropout, layer, first, values, out):
+    """Leave units of a hidden layer out, by the place of a row in the epoch.
+
+    The draws are those of native/dropout.h.
+    """
+    threshold, low = dropout.thresholds[layer], np.uint64(0xFFFFFFFF)
+    zero, scale = values.dtype.type(0), values.dtype.type(dropout.scales[layer])
+    key = mix(dropout.key[0] + np.uint64(layer))
+    for i in range(values.shape[0]):
+        words = mix(key + np.uint64(first + i))
+        second = words >> np.uint64(32)
+        for j in range(values.shape[1]):
+            x = (words + np.uint64(j)) & low
+            x ^= x >> np.uint64(16)
+            x = (x * np.uint64(0x7FEB352D) + second) & low
+            x ^= x >> np.uint64(15)
+            x = (x * np.uint64(0x846CA68B)) & low
+            x ^= x >> np.uint64(16)
+            out[i, j] = values[i, j] * scale if x >= threshold else zero
+
+
+@jit
+def forward_block(network, buffers, data, dropout, first, rows):
     """Rows first.. of the order, up to the raw scores (n_outputs, rows), which it returns."""
     last = network.sizes.size - 2
     sparse = data.index_bytes > 0
@@ -181,6 +229,9 @@ def forward_block(network, buffers, data, first, rows):
                 z = place(hidden(network, buffers, buffers.z, layer, rows))
             call_forward(network.forwards[layer], (place(out), z, out.size))
         a = out
+        if dropout.thresholds.size:
+            a = hidden(network, buffers, buffers.out, layer, rows)
+            drop_units(dropout, layer, first, out, a)
     return scores
 
 
@@ -214,7 +265,7 @@ def slopes_into(network, buffers, layer, rows, delta):
 
 
 @jit
-def backward_block(network, buffers, data, first, rows, scores, gradient):
+def backward_block(network, buffers, data, dropout, first, rows, scores, gradient):
     """Gradient of a block in the flat layout; `scores` holds dLoss/dscore by now."""
     last = network.sizes.size - 2
     above, below = buffers.delta, buffers.below
@@ -232,7 +283,7 @@ def backward_block(network, buffers, data, first, rows, scores, gradient):
             else:
                 np.dot(buffers.x[: rows * n_in].reshape(rows, n_in).T, delta, G)
             break
-        a = hidden(network, buffers, buffers.a, layer - 1, rows)
+        a = hidden(network, buffers, buffers.out, layer - 1, rows)
         next_delta = below[: rows * n_in].reshape(rows, n_in)
         if layer == last:
             output_gradient(scores, a, G, g)
@@ -242,6 +293,8 @@ def backward_block(network, buffers, data, first, rows, scores, gradient):
             np.dot(a.T, delta, G)
             np.dot(delta, W.T, next_delta)
         slopes_into(network, buffers, layer - 1, rows, next_delta)
+        if dropout.thresholds.size:
+            drop_units(dropout, layer - 1, first, next_delta, next_delta)
         above, below = below, above
 
 
@@ -258,11 +311,24 @@ def loss_of_block(network, buffers, data, loss, scale, first, rows, scores):
     factor = scale * loss.gradient_factor
     y, s, w = place(buffers.targets), place(scores), place(weights)
     row_loss = place(buffers.row_loss)
-    call_loss(loss.address, (y, s, w, factor, row_loss, rows, rows, scores.shape[0]))
+    arguments = (y, s, w, factor, row_loss, rows, rows, scores.shape[0], place(loss.hyper))
+    call_loss(loss.address, arguments)
     total = 0.0
     for i in range(rows):
         total += buffers.row_loss[i] * weights[i]
     return total
+
+
+@jit
+def loss_of_scores(network, buffers, data, loss, scores):
+    """Weighted mean loss of raw scores (n_samples, n_outputs), in blocks of rows."""
+    n_outputs, total = scores.shape[1], 0.0
+    for first in range(0, data.order.size, buffers.row_loss.size):
+        rows = min(buffers.row_loss.size, data.order.size - first)
+        block = buffers.scores[: rows * n_outputs].reshape(n_outputs, rows)
+        transpose_into(scores[first : first + rows], block)
+        total += loss_of_block(network, buffers, data, loss, 0.0, first, rows, block)
+    return total * loss.loss_factor / sum_of_weights(network, data, 0, data.order.size)
 
 
 @jit
@@ -278,11 +344,40 @@ def sum_of_weights(network, data, first, end):
 
 
 @jit
-def update_range(network, steps, progress, begin, n, l2):
+def limit_gradient(network, steps, progress, scale):
+    """Scale a gradient that is longer than allowed; returns the factor, for the penalty's too."""
+    total = 0.0
+    for layer in range(network.sizes.size - 1):
+        W, _ = weights_of(network, network.params, layer)
+        G, g = weights_of(network, progress.gradient, layer)
+        l2 = W.dtype.type(steps.alpha * scale)
+        for k in range(W.shape[0]):
+            for j in range(W.shape[1]):
+                total += np.float64(G[k, j] + l2 * W[k, j]) ** 2
+        for j in range(g.size):
+            total += np.float64(g[j]) ** 2
+    if not total > steps.max_norm**2:
+        return 1.0
+    factor = steps.max_norm / math.sqrt(total)
+    for i in range(progress.gradient.size):
+        progress.gradient[i] *= progress.gradient.dtype.type(factor)
+    return factor
+
+
+@jit
+def update_average(network, steps, t):
+    """Move the average towards the parameters; forgets the start (see native/epochs.pxi)."""
+    share = steps.average.dtype.type(1 - min(steps.ema_decay, (1 + t) / (10 + t)))
+    for i in range(steps.average.size):
+        steps.average[i] += (network.params[i] - steps.average[i]) * share
+
+
+@jit
+def update_range(network, steps, progress, begin, n, l2, constants):
     """One step for n parameters; returns the sum of their old squares."""
     w, g = place(network.params[begin:]), place(progress.gradient[begin:])
     s0, s1 = place(steps.slots[0, begin:]), place(steps.slots[1, begin:])
-    return call_update(steps.address[1], (w, g, s0, s1, n, l2, place(steps.constants)))
+    return call_update(steps.address[1], (w, g, s0, s1, n, l2, place(constants)))
 
 
 @jit
@@ -292,17 +387,29 @@ def update_parameters(network, steps, progress, scale):
     rate = steps.rates[progress.counts[STEP] if steps.rates.size > 1 else 0]
     t = float(progress.counts[T])
     call_prepare(steps.address[0], (place(steps.hyper), rate, t, place(steps.constants)))
+    bias_constants = steps.constants
+    if steps.decay >= 0:
+        bias_constants = steps.bias_constants
+        decay = steps.hyper[steps.decay]
+        steps.hyper[steps.decay] = 0
+        call_prepare(steps.address[0], (place(steps.hyper), rate, t, place(bias_constants)))
+        steps.hyper[steps.decay] = decay
+    l2 = steps.alpha * scale
+    if steps.max_norm > 0:
+        l2 *= limit_gradient(network, steps, progress, scale)
     squares = 0.0
     for layer in range(network.sizes.size - 1):
         begin, n_biases = network.weight_at[layer], network.sizes[layer + 1]
         n_weights = network.sizes[layer] * n_biases
-        squares += update_range(network, steps, progress, begin, n_weights, steps.alpha * scale)
-        update_range(network, steps, progress, begin + n_weights, n_biases, 0.0)
+        squares += update_range(network, steps, progress, begin, n_weights, l2, steps.constants)
+        update_range(network, steps, progress, begin + n_weights, n_biases, 0.0, bias_constants)
+    if steps.average.size:
+        update_average(network, steps, t)
     return squares
 
 
 @jit
-def advance(network, buffers, data, loss, steps, progress, at, n_blocks):
+def advance(network, buffers, data, loss, steps, dropout, progress, at, n_blocks):
     """Work off up to n_blocks blocks from row `at` of an epoch on; returns the row reached."""
     sums, n_samples = progress.sums, data.order.size
     while at < n_samples and n_blocks > 0:
@@ -317,10 +424,10 @@ def advance(network, buffers, data, loss, steps, progress, at, n_blocks):
             progress.counts[STEP] += 1
             continue
         scale = 1 / sums[TOTAL_WEIGHT]
-        scores = forward_block(network, buffers, data, at, rows)
+        scores = forward_block(network, buffers, data, dropout, at, rows)
         sums[DATA_LOSS] += loss_of_block(network, buffers, data, loss, scale, at, rows, scores)
         part = progress.gradient if at == first else progress.part
-        backward_block(network, buffers, data, at, rows, scores, part)
+        backward_block(network, buffers, data, dropout, at, rows, scores, part)
         if at > first:
             for i in range(progress.part.size):
                 progress.gradient[i] += progress.part[i]
@@ -336,9 +443,9 @@ def advance(network, buffers, data, loss, steps, progress, at, n_blocks):
 
 
 @jit
-def predict_block(network, buffers, data, first, rows, out):
+def predict_block(network, buffers, data, no_dropout, first, rows, out):
     """Raw scores of rows first.. into the same rows of `out`, as far as it has them."""
-    scores = forward_block(network, buffers, data, first, rows)
+    scores = forward_block(network, buffers, data, no_dropout, first, rows)
     for i in range(min(rows, out.shape[0] - first)):
         for n in range(scores.shape[0]):
             out[first + i, n] = scores[n, i]

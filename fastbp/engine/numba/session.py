@@ -17,6 +17,7 @@ from fastbp.engine.numba.checks import evaluate_activation
 LOOK_S = 0.02  # blocks between two looks take about this long
 MOST_BLOCKS = 1 << 20
 PREDICTION_ROWS = 64
+NO_DROPOUT = minibatch.Dropout(np.zeros(0, np.uint64), np.zeros(0), np.zeros(1, np.uint64))
 
 
 def lay_out_network(layer_sizes, activations, params):
@@ -48,9 +49,11 @@ def lay_out_buffers(network, capacity, *, n_targets=0, sparse=False, training=Fa
     n_hidden, widest = int(units.sum()), int(sizes[1 if sparse else 0 :].max())
     rows = capacity if training else 0
     kept = n_hidden if network.keeps_z.any() else 0
+    a = np.empty(capacity * n_hidden, dtype)
     return minibatch.Buffers(
         x=np.empty(0 if sparse else capacity * sizes[0], dtype),
-        a=np.empty(capacity * n_hidden, dtype),
+        a=a,
+        out=a,
         z=np.empty(capacity * kept, dtype),
         unit_at=np.array([0, *np.cumsum(units)], np.int64) * capacity,
         delta=np.empty(max(rows * widest, capacity * sizes[-1]), dtype),
@@ -84,14 +87,24 @@ def describe_data(X, network, targets=None, sample_weight=None, order=None, n_ta
             raise ValueError(f"expected a CSR matrix of {dtype} with {n_features} columns")
     else:
         check_matrix(X, dtype, n_features)
+    if order is not None:
+        if order.dtype != np.int64 or not order.flags.c_contiguous or len(order) == 0:
+            raise ValueError("order must be a contiguous int64 vector of rows")
+        if order.min() < 0 or order.max() >= n_samples:
+            raise ValueError(f"order names rows outside of an X with {n_samples} rows")
+    data = describe_targets(n_samples, dtype, targets, sample_weight, n_targets, order)
+    return data._replace(
+        x=_address(X.data if sparse else X),
+        indices=_address(X.indices) if sparse else 0,
+        indptr=_address(X.indptr) if sparse else 0,
+        index_bytes=X.indptr.dtype.itemsize if sparse else 0,
+    )
+
+
+def describe_targets(n_samples, dtype, targets, sample_weight, n_targets, order=None):
+    """Addresses of targets and weights alone; without an order as they stand."""
     if targets is not None:
         check_matrix(targets, dtype, n_targets)
-    if order is None:
-        order = np.arange(n_samples)
-    elif order.dtype != np.int64 or not order.flags.c_contiguous or len(order) == 0:
-        raise ValueError("order must be a contiguous int64 vector of rows")
-    elif order.min() < 0 or order.max() >= n_samples:
-        raise ValueError(f"order names rows outside of an X with {n_samples} rows")
     if sample_weight is not None and not (
         sample_weight.shape == (n_samples,)
         and sample_weight.dtype == dtype
@@ -103,13 +116,13 @@ def describe_data(X, network, targets=None, sample_weight=None, order=None, n_ta
     if targets is not None and len(targets) != n_samples:
         raise ValueError(f"X has {n_samples} rows, targets has {len(targets)}")
     return minibatch.Data(
-        x=_address(X.data if sparse else X),
-        indices=_address(X.indices) if sparse else 0,
-        indptr=_address(X.indptr) if sparse else 0,
-        index_bytes=X.indptr.dtype.itemsize if sparse else 0,
+        x=0,
+        indices=0,
+        indptr=0,
+        index_bytes=0,
         y=_address(targets),
         sample_weight=_address(sample_weight),
-        order=order,
+        order=np.arange(n_samples) if order is None else order,
     )
 
 
@@ -122,7 +135,7 @@ def predict_blocks(network, buffers, data, out):
     capacity, n_samples = len(buffers.scores) // out.shape[1], len(data.order)
     for first in range(0, n_samples, capacity):
         rows = min(capacity, n_samples - first)
-        minibatch.predict_block(network, buffers, data, first, rows, out)
+        minibatch.predict_block(network, buffers, data, NO_DROPOUT, first, rows, out)
 
 
 def predict_into(coefs, intercepts, activations, X, out, n_threads=1):
@@ -161,6 +174,10 @@ class Session:
         Epochs completed by the last call of `train`, also when it was interrupted.
     finite : bool
         False once an epoch ended with a loss or parameters that are not finite.
+    out_of_time : bool
+        Whether the last call of `train` ended because its time was up.
+    n_seen : int
+        Samples on which the last epoch of the last call trained.
     """
 
     def __init__(
@@ -173,9 +190,13 @@ class Session:
             raise ValueError(f"dtype must be float32 or float64, got {self.dtype}")
         if params.dtype != self.dtype:
             raise ValueError(f"expected parameters of {self.dtype}, got {params.dtype}")
-        self.n_targets = 1 if loss.target == "class" else self.layer_sizes[-1]
+        n_outputs = self.layer_sizes[-1]
+        if loss.target == "shared" and len(loss.hyper) != n_outputs:
+            raise ValueError(f"{len(loss.hyper)} outputs expected, got {n_outputs}")
+        self.n_targets = n_outputs if loss.target == "real" else 1
         self.network = lay_out_network(self.layer_sizes, activations, params.copy())
         self.loss_kernel = kernels.loss_kernel(loss, self.dtype)
+        self.loss_hyper = kernels.hyper_of(loss)
         capacity = min(max(int(batch_size), 1), minibatch.BLOCK_ROWS)
         self.buffers = lay_out_buffers(
             self.network, capacity, n_targets=self.n_targets, sparse=sparse, training=True
@@ -187,8 +208,10 @@ class Session:
             counts=np.zeros(2, np.int64),
             sums=np.zeros(3),
         )
-        self.optimizer = None
+        self.optimizer, self.average = None, np.zeros(0, self.dtype)
+        self.dropout, self.seed = NO_DROPOUT, np.uint64(0)
         self.epochs_done, self.finite, self.closed = 0, True, False
+        self.out_of_time, self.n_seen, self.deadline = False, 0, np.inf
 
     @property
     def t(self):
@@ -202,8 +225,14 @@ class Session:
         """End the session. May be called again."""
         self.closed = True
 
-    def set_optimizer(self, optimizer, hyperparameters, slots=None, t=0):
-        """Take the optimiser's row, its hyper-parameters and its state."""
+    def set_optimizer(
+        self, optimizer, hyperparameters, slots=None, t=0, *, max_grad_norm=None, ema_decay=None,
+        average=None,
+    ):  # fmt: skip
+        """Take the optimiser's row, its hyper-parameters and its state, and what goes with a step.
+
+        Arguments as in the compiled engine.
+        """
         loops = kernels.optimizer_kernel(optimizer, self.dtype).addresses
         state = np.zeros((2, len(self.network.params)), self.dtype)
         if slots is not None:
@@ -216,8 +245,30 @@ class Session:
             addresses=np.array([loops["prepare"], loops["update"]], np.int64),
             slots=state,
             hyper=hyper,
+            decay=-1,
+            max_norm=float(max_grad_norm or 0),
+            ema_decay=float(ema_decay or 0),
         )
+        if optimizer.decay is not None:
+            self.optimizer.decay = optimizer.hyperparameters.index(optimizer.decay)
+        if ema_decay is not None:
+            start = self.network.params if average is None else average
+            self.average = start.astype(self.dtype, copy=True)
         self.progress.counts[minibatch.T] = t
+
+    def set_dropout(self, rates, seed):
+        """Leave hidden units out of training steps; arguments as in the compiled engine."""
+        if len(rates) != len(self.layer_sizes) - 2:
+            raise ValueError("one dropout rate per hidden layer")
+        self.dropout, self.seed = NO_DROPOUT, np.uint64(seed)
+        if any(rate > 0 for rate in rates):
+            thresholds = [min(round(rate * 2**32), 2**32 - 1) for rate in rates]
+            scales = [1 / (1 - rate) for rate in rates]
+            self.dropout = minibatch.Dropout(
+                np.array(thresholds, np.uint64), np.array(scales), np.zeros(1, np.uint64)
+            )
+            if self.buffers.out is self.buffers.a:
+                self.buffers = self.buffers._replace(out=np.empty_like(self.buffers.a))
 
     def _steps(self, rates, alpha, batch_size):
         """How steps are done; without an optimiser only gradients are."""
@@ -227,6 +278,11 @@ class Session:
             slots=np.empty((2, 0), self.dtype) if optimizer is None else optimizer.slots,
             hyper=np.empty(0) if optimizer is None else optimizer.hyper,
             constants=np.zeros(kernels.N_HYPER + 2),
+            decay=-1 if optimizer is None else optimizer.decay,
+            bias_constants=np.zeros(kernels.N_HYPER + 2),
+            max_norm=0.0 if optimizer is None else optimizer.max_norm,
+            ema_decay=0.0 if optimizer is None else optimizer.ema_decay,
+            average=self.average,
             rates=rates,
             alpha=float(alpha),
             batch_size=int(batch_size),
@@ -235,44 +291,64 @@ class Session:
     def _loss(self, gradient_factor=1.0):
         return minibatch.Loss(
             address=self.loss_kernel.addresses["loss"],
+            hyper=self.loss_hyper,
             n_targets=self.n_targets,
             loss_factor=1.0 / self.layer_sizes[-1] if self.loss.output_mean else 1.0,
             gradient_factor=gradient_factor,
         )
 
-    def _run_epoch(self, data, loss, steps):
-        """One pass over the data, in pieces between which signals are delivered; mean loss."""
+    def _run_epoch(self, data, loss, steps, dropout=NO_DROPOUT):
+        """One pass over the data, in pieces between which signals are delivered; mean loss.
+
+        Ends after the step in hand (not before the first of the call) when time is up.
+        """
         n_samples, at, n_blocks = len(data.order), 0, 1
+        buffers = self.buffers
+        if dropout is NO_DROPOUT:
+            buffers = buffers._replace(out=buffers.a)
+        else:
+            dropout.key[0] = minibatch.epoch_key(self.seed, self.t)
         self.progress.sums[minibatch.EPOCH_LOSS] = 0.0
         while at < n_samples:
             begun = time.perf_counter()
             at = minibatch.advance(
-                self.network, self.buffers, data, loss, steps, self.progress, at, n_blocks
+                self.network, buffers, data, loss, steps, dropout, self.progress, at, n_blocks
             )
-            if time.perf_counter() - begun < LOOK_S / 2:
+            now = time.perf_counter()
+            self.n_seen = at if at == n_samples else at - at % steps.batch_size
+            if now >= self.deadline and self.progress.counts[minibatch.STEP] > 0:
+                self.out_of_time = True
+                break
+            if now - begun < LOOK_S / 2:
                 n_blocks = min(2 * n_blocks, MOST_BLOCKS)
             else:
                 n_blocks = max(n_blocks // 2, 1)
-        return self.progress.sums[minibatch.EPOCH_LOSS] / n_samples
+        return self.progress.sums[minibatch.EPOCH_LOSS] / max(self.n_seen, 1)
 
     def train(
         self, X, targets, sample_weight, order, *, shuffle, batch_size, alpha, learning_rate,
-        n_epochs, losses, stopping=None,
+        n_epochs, losses, stopping=None, time_limit=None,
     ):  # fmt: skip
         """Train for up to n_epochs epochs; arguments and result as in the compiled engine."""
         self._check_open()
         rates = np.atleast_1d(np.asarray(learning_rate, dtype=np.float64))
         data = describe_data(X, self.network, targets, sample_weight, order, self.n_targets)
+        if len(rates) not in (1, n_epochs * -(-len(data.order) // batch_size)):
+            raise ValueError("learning_rate must be a number or one for each step of this call")
         steps, loss = self._steps(rates, alpha, batch_size), self._loss()
         if isinstance(shuffle, np.random.BitGenerator):
             shuffle = np.random.RandomState(shuffle)  # draws from it, and leaves it advanced
         self.progress.counts[minibatch.STEP] = 0
-        self.epochs_done, stopped = 0, False
+        self.epochs_done, self.out_of_time, stopped = 0, False, False
+        self.deadline = np.inf if time_limit is None else time.perf_counter() + time_limit
         try:
-            while self.epochs_done < n_epochs and not stopped:
+            while self.epochs_done < n_epochs and not (stopped or self.out_of_time):
                 if shuffle is not None:
                     shuffle.shuffle(order)
-                value = losses[self.epochs_done] = self._run_epoch(data, loss, steps)
+                value = self._run_epoch(data, loss, steps, self.dropout)
+                if self.n_seen == 0:  # time was up before the epoch's first step
+                    break
+                losses[self.epochs_done] = value
                 self.epochs_done += 1
                 stopped = not self._is_finite(value)
                 stopped = (stopping is not None and no_progress(stopping, value)) or stopped
@@ -289,10 +365,20 @@ class Session:
             raise RuntimeError("this session was closed")
 
     def predict_into(self, X, out):
-        """Raw scores of X under the current parameters."""
+        """Raw scores of X under the current parameters, or their average where one is kept."""
         self._check_open()
         check_matrix(out, self.dtype, self.layer_sizes[-1])
-        predict_blocks(self.network, self.buffers, describe_data(X, self.network), out)
+        network = self.network
+        if len(self.average):
+            network = network._replace(params=self.average)
+        predict_blocks(network, self.buffers, describe_data(X, network), out)
+
+    def mean_loss(self, scores, targets, sample_weight):
+        """Mean loss of raw scores, without penalty, as in the compiled engine."""
+        self._check_open()
+        check_matrix(scores, self.dtype, self.layer_sizes[-1])
+        data = describe_targets(len(scores), self.dtype, targets, sample_weight, self.n_targets)
+        return minibatch.loss_of_scores(self.network, self.buffers, data, self._loss(), scores)
 
     def loss_and_gradient(
         self, params, X, targets, sample_weight, *, alpha, gradient, mean_gradient=False
@@ -308,6 +394,7 @@ class Session:
         steps = self._steps(np.zeros(1), 0.0, n_samples)
         steps = steps._replace(address=np.empty(0, np.int64))
         loss = self._loss(1.0 / self.layer_sizes[-1] if mean_gradient else 1.0)
+        self.deadline = np.inf
         value = self._run_epoch(data, loss, steps)
         gradient[:] = self.progress.gradient
         l2 = alpha / self.progress.sums[minibatch.TOTAL_WEIGHT]
@@ -321,6 +408,10 @@ class Session:
     def params_into(self, params):
         """Write the parameters into `params`, shape (n_params,)."""
         params[:] = self.network.params
+
+    def average_into(self, params):
+        """Write what predictions use, the average where one is kept, else the parameters."""
+        params[:] = self.average if len(self.average) else self.network.params
 
     def slots_into(self, slots):
         """Write the optimiser's slots into `slots`, shape (n_slots, n_params)."""

@@ -1,0 +1,115 @@
+"""Class weights: from the parameter `class_weight` to a weight for each sample.
+
+The meaning is that of `sklearn.utils.class_weight.compute_sample_weight`, on targets that are
+encoded already: one array of weights per column of codes.  What is learned from the training data
+("balanced") serves validation data, too.
+"""
+
+from numbers import Real
+
+import numpy as np
+
+BALANCED_IN_PARTS = (
+    "class_weight='balanced' is not supported for partial_fit: a part of the data does not tell how "
+    "often each class occurs in all of them. Compute the weights from all of y, or from a large "
+    "sample of it, with sklearn.utils.class_weight.compute_class_weight('balanced', "
+    "classes=classes, y=y), and pass them as a dict."
+)
+
+
+def find_class_weights(class_weight, classes, codes, *, multilabel, incremental):
+    """Weights of the classes, for each column of codes.
+
+    Parameters
+    ----------
+    class_weight : dict, "balanced" or list of dict
+        Classes that a dict does not name weigh 1.
+    classes : ndarray of shape (n_classes,)
+        What the codes of single-label targets stand for; a label of multilabel targets is 0 or 1.
+    codes : ndarray of shape (n_samples, n_columns)
+    multilabel : bool
+    incremental : bool
+        Whether the targets are those of a `partial_fit`.
+
+    Returns
+    -------
+    list of float64 ndarray
+        One per column, its weights in the order of the codes.
+
+    Raises
+    ------
+    ValueError
+        If a class is unknown, a weight is negative or not finite, or the form does not fit y.
+    """
+    values = [[0, 1]] * codes.shape[1] if multilabel else [np.asarray(classes).tolist()]
+    if isinstance(class_weight, str):
+        if incremental:
+            raise ValueError(BALANCED_IN_PARTS)
+        return [_balance(column, len(v)) for column, v in zip(codes.T, values, strict=True)]
+    if multilabel != isinstance(class_weight, list | tuple):
+        wanted = "a list with one dict for each label" if multilabel else "a dict"
+        raise ValueError(
+            f"For {'multilabel' if multilabel else 'single-label'} y class_weight must be {wanted} "
+            f"or 'balanced'. Got {class_weight!r}."
+        )
+    dicts = list(class_weight) if multilabel else [class_weight]
+    if len(dicts) != len(values):
+        raise ValueError(f"class_weight has {len(dicts)} dicts, but y has {len(values)} labels.")
+    return [_read(given, known) for given, known in zip(dicts, values, strict=True)]
+
+
+def _balance(codes, n_classes):
+    """Return n_samples / (n_present * count) of each class; 1 for a class that is absent."""
+    counts = np.bincount(codes.astype(np.intp), minlength=n_classes)
+    present = counts > 0
+    return np.where(present, len(codes) / (present.sum() * np.maximum(counts, 1)), 1.0)
+
+
+def _read(given, known):
+    """Weights of a dict in the order of the `known` classes."""
+    if not isinstance(given, dict):
+        raise ValueError(f"Each entry of class_weight must be a dict. Got {given!r}.")
+    for name, weight in given.items():
+        if name not in known:
+            raise ValueError(
+                f"class_weight names the class {name!r}, which is not in y. The classes are "
+                f"{known}; name only these, with the same type."
+            )
+        is_number = isinstance(weight, Real) and not isinstance(weight, bool)
+        if not (is_number and 0 <= weight < np.inf):
+            raise ValueError(
+                f"The class_weight of {name!r} must be a finite number >= 0. Got {weight!r}."
+            )
+    return np.array([given.get(name, 1.0) for name in known], dtype=np.float64)
+
+
+def weigh_samples(class_weights, codes, sample_weight):
+    """Multiply the weights of the samples' classes into their own.
+
+    Parameters
+    ----------
+    class_weights : list of ndarray
+        As found by `find_class_weights`.
+    codes : ndarray of shape (n_samples, n_columns)
+    sample_weight : ndarray of shape (n_samples,) or None
+
+    Returns
+    -------
+    ndarray of shape (n_samples,), of the dtype of `codes`
+
+    Raises
+    ------
+    ValueError
+        If no sample has any weight, or weights leave the range of the dtype.
+    """
+    weights = np.ones(len(codes)) if sample_weight is None else sample_weight.astype(np.float64)
+    for table, column in zip(class_weights, codes.T, strict=True):
+        weights *= table[column.astype(np.intp)]
+    with np.errstate(over="ignore", under="ignore"):
+        weights = weights.astype(codes.dtype)
+    if not (weights.any() and np.isfinite(weights.sum(dtype=np.float64))):
+        raise ValueError(
+            "class_weight (times sample_weight) leaves no sample with a weight above 0, or goes "
+            f"beyond the range of {codes.dtype}. Got class weights {class_weights}."
+        )
+    return weights

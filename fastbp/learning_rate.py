@@ -1,0 +1,227 @@
+"""The learning-rate finder: how the loss answers to growing rates, and which rate that suggests.
+
+A leaf: it trains a clone of an estimator for some steps through the machinery of a fit, and keeps
+nothing of it but the losses.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from sklearn.base import clone
+
+from fastbp.diagnosis import warn_user
+from fastbp.estimators import BackpropClassifier, BackpropRegressor
+from fastbp.optimizers import is_full_batch
+from fastbp.randomness import draw_seed
+from fastbp.training import choose_batch_size, new_optimizer, open_session
+
+SMOOTHING = 0.03  # standard deviation of the Gaussian over the steps, as share of their number
+# The suggestion is the rate of the lowest loss, divided by this. On nine real data sets with two
+# networks and two solvers the score after 25 to 40 epochs was 0.006 (median; at worst 0.04) below
+# that of the best of nine rates from 1e-4 to 1. Divided by 3 to 5: worse on the deeper network. The
+# steepest point of the curve failed twice, at 1e-5.
+BELOW_LOWEST = 10.0
+
+
+@dataclass(frozen=True)
+class LearningRateCurve:
+    """The loss at each step of a learning-rate range test.
+
+    Attributes
+    ----------
+    learning_rates : float64 ndarray of shape (n_steps,)
+        Rate of each step, growing exponentially.
+    losses : float64 ndarray of shape (n_steps,)
+        Loss of the step's minibatch before the step, penalty included; NaN after training diverged.
+    smoothed_losses : float64 ndarray of shape (n_steps,)
+        `losses`, cut off above and averaged over neighbouring steps.
+    suggestion : float
+        A rate to begin with, as `learning_rate_init`.
+    """
+
+    learning_rates: np.ndarray
+    losses: np.ndarray
+    smoothed_losses: np.ndarray
+    suggestion: float
+
+    def plot(self, ax=None):
+        """Draw the losses over the rates, and the suggestion. Needs matplotlib.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or None, default=None
+            Where to draw; None makes a figure.
+
+        Returns
+        -------
+        ax : matplotlib Axes
+        """
+        if ax is None:
+            try:
+                from matplotlib import pyplot
+            except ImportError as error:
+                raise ImportError(
+                    "LearningRateCurve.plot needs matplotlib: pip install matplotlib"
+                ) from error
+
+            _, ax = pyplot.subplots()
+        (line,) = ax.plot(self.learning_rates, self.smoothed_losses, label="smoothed loss")
+        bottom, top = ax.get_ylim()
+        ax.plot(
+            self.learning_rates, self.losses, ".", color=line.get_color(), alpha=0.4, label="loss"
+        )
+        ax.axvline(
+            self.suggestion, color="k", linestyle="--", label=f"suggestion {self.suggestion:.2g}"
+        )
+        margin = 0.2 * (top - bottom)
+        ax.set(
+            xscale="log",
+            xlabel="learning rate",
+            ylabel="loss",
+            ylim=(bottom - margin, top + margin),
+        )
+        ax.legend()
+        return ax
+
+
+def find_learning_rate(
+    estimator, X, y, sample_weight=None, *, lowest=1e-6, highest=10.0, n_steps=100
+):
+    """Find a learning rate by a range test: one step with each of exponentially growing rates.
+
+    A clone of the estimator starts from its initial weights and takes one minibatch step with
+    each rate (Smith 2017). Small rates change nothing, good ones lower the loss, too large ones
+    blow it up. Suggested is a tenth of the rate at which the smoothed loss is lowest. It costs
+    about as much as ``n_steps * batch_size / n_samples`` epochs; `estimator` stays as it is.
+
+    Parameters
+    ----------
+    estimator : BackpropClassifier, BackpropRegressor or Pipeline that ends with one
+        With a stochastic solver ('sgd', 'adam'). Its `learning_rate_init` and `learning_rate` are
+        not read; the other settings are, among them `batch_size` and `random_state`, which makes
+        the result reproducible. Of a pipeline a clone of the steps before is fitted on X.
+    X : array-like, data frame or sparse matrix of shape (n_samples, n_features)
+    y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+    sample_weight : array-like of shape (n_samples,), default=None
+    lowest, highest : float, default=1e-6 and 10
+        First and last rate.
+    n_steps : int, default=100
+
+    Returns
+    -------
+    LearningRateCurve
+        With `learning_rates`, `losses`, `suggestion` and `plot()`.
+
+    Raises
+    ------
+    TypeError
+        If `estimator` is not one of fastbp's.
+    ValueError
+        If the solver has no learning rate, or for bad arguments, parameters or data.
+
+    References
+    ----------
+    Smith (2017), Cyclical learning rates for training neural networks.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from fastbp import BackpropClassifier, find_learning_rate
+    >>> X, y = load_digits(return_X_y=True)
+    >>> clf = BackpropClassifier(random_state=0)
+    >>> found = find_learning_rate(clf, X / 16, y)
+    >>> clf = clf.set_params(learning_rate_init=found.suggestion, tol=0.01).fit(X / 16, y)
+    >>> clf.score(X / 16, y) > 0.98
+    True
+    """
+    from sklearn.pipeline import Pipeline  # here, so that `import fastbp` does not load it
+
+    if isinstance(estimator, Pipeline) and len(estimator) > 1:
+        X = clone(estimator[:-1]).fit_transform(X, y)
+    model = estimator[-1] if isinstance(estimator, Pipeline) else estimator
+    if not isinstance(model, BackpropClassifier | BackpropRegressor):
+        raise TypeError(
+            "find_learning_rate takes a BackpropClassifier, a BackpropRegressor or a Pipeline that "
+            f"ends with one. Got {model!r}."
+        )
+    if not (0 < lowest < highest < np.inf):
+        raise ValueError(
+            f"Expected 0 < lowest < highest. Got lowest={lowest!r}, highest={highest!r}."
+        )
+    if not n_steps >= 10:
+        raise ValueError(f"n_steps must be at least 10. Got {n_steps!r}.")
+    model = clone(model).set_callbacks().set_params(early_stopping=False, verbose=False)
+    if is_full_batch(model.solver):
+        raise ValueError(f"solver={model.solver!r} has no learning rate. Use 'sgd' or 'adam'.")
+    rates = np.geomspace(lowest, highest, int(n_steps))
+    losses = np.full(len(rates), np.nan)
+    model._fit(X, y, sample_weight, train=partial(sweep, rates=rates, losses=losses))
+    smoothed = smooth(losses)
+    at = int(np.nanargmin(smoothed))
+    if at == 0:
+        warn_user(
+            f"The loss fell at no learning rate from {lowest:g} to {highest:g}: the suggestion "
+            "means nothing. Scale X and y, or try a smaller `lowest`."
+        )
+    return LearningRateCurve(rates, losses, smoothed, float(rates[at] / BELOW_LOWEST))
+
+
+def sweep(problem, settings, progress, stream, *, rates, losses, **_):
+    """Take one step with each rate, and write the loss of its minibatch into `losses`.
+
+    In the place of `fastbp.training.train_stochastic`, with its parameters. Ends when something is
+    no longer finite.
+    """
+    n_samples, loss = problem.X.shape[0], np.empty(1)
+    batch_size = choose_batch_size(settings.batch_size, n_samples)
+    optimizer = new_optimizer(settings)
+    if any(settings.dropout):
+        optimizer["dropout_seed"] = draw_seed(stream[0])
+    session = open_session(problem, settings, progress, optimizer, batch_size)
+    try:
+        batches = draw_minibatches(n_samples, batch_size, stream[0])
+        for step, (rate, rows) in enumerate(zip(rates, batches, strict=False)):
+            session.train(
+                problem.X,
+                problem.targets,
+                problem.sample_weight,
+                rows,
+                shuffle=None,
+                batch_size=len(rows),
+                alpha=float(settings.alpha),
+                learning_rate=float(rate),
+                n_epochs=1,
+                losses=loss,
+            )
+            if np.isfinite(loss[0]):
+                losses[step] = loss[0]
+            if not session.finite:
+                break
+    finally:
+        session.close()
+
+
+def draw_minibatches(n_samples, batch_size, random_state):
+    """Yield the rows of full minibatches for ever, shuffled anew after each pass."""
+    while True:
+        order = random_state.permutation(n_samples).astype(np.int64, copy=False)
+        for start in range(0, n_samples - batch_size + 1, batch_size):
+            yield order[start : start + batch_size].copy()
+
+
+def smooth(losses):
+    """Cut losses off at as much above the first ones as the lowest lie below, and average them.
+
+    The average is Gaussian over the steps, and has no lag; NaN stays NaN.
+    """
+    known = np.isfinite(losses)
+    values = losses[known]
+    first = np.median(values[: max(len(losses) // 20, 1)])
+    values = np.minimum(values, first + max(first - values.min(), 0.0))
+    at = np.arange(len(losses))[known]
+    width = SMOOTHING * len(losses)
+    weights = np.exp(-0.5 * ((at[:, np.newaxis] - at) / width) ** 2)
+    smoothed = np.full(len(losses), np.nan)
+    smoothed[known] = weights @ values / weights.sum(axis=1)
+    return smoothed

@@ -1,0 +1,265 @@
+"""Warnings that name the cause of poor training, and no false alarms."""
+
+import warnings
+
+import numpy as np
+import pytest
+from problems import draw_classes, draw_counts, draw_labels, draw_regression
+from scipy import sparse
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris, load_wine
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.preprocessing import scale
+
+from fastbp import BackpropClassifier, BackpropRegressor, diagnosis
+
+SETTINGS = dict(hidden_layer_sizes=(20,), random_state=0)
+POOR = "no better than predicting a constant"
+
+
+def fit(model, X, y, **kwargs):
+    """Fit, and return the sentences that name a cause of poor training."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.fit(X, y, **kwargs)
+    assert all(warning.filename == __file__ for warning in caught)
+    found = [warning for warning in caught if POOR in str(warning.message)]
+    assert all(warning.category is ConvergenceWarning for warning in found)
+    return [str(warning.message) for warning in found]
+
+
+# --- causes ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("factor", "shift"), [(1e5, 2e5), (1e-3, 0.0), (1.0, 300.0)])
+def test_unscaled_targets(factor, shift, engine_name):
+    X, y = draw_regression(300, 5)
+    model = BackpropRegressor(**SETTINGS, max_iter=60, engine=engine_name)
+    (message,) = fit(model, X, y * factor + shift)
+    assert "scale_targets=True" in message
+    assert f"mean {np.float32(y * factor + shift).mean():.3g}" in message
+    assert "column" not in message
+    assert not fit(model.set_params(scale_targets=True), X, y * factor + shift)
+    assert model.score(X, y * factor + shift) > 0.3
+
+
+def test_the_output_is_named():
+    X, y = draw_regression(300, 5, 3)
+    model = BackpropRegressor(**SETTINGS, max_iter=30)
+    (message,) = fit(model, X, y * [1.0, 1.0, 1e5])
+    assert "output 2 of y" in message
+
+
+def test_an_unscaled_column():
+    pd = pytest.importorskip("pandas")
+    X, y = draw_regression(300, 5)
+    X[:, 3] *= 1e4
+    model = BackpropRegressor(**SETTINGS, max_iter=30)
+    (message,) = fit(model, X, y)
+    assert "column 3 of X" in message
+    (message,) = fit(model, sparse.csr_array(X), y)
+    assert "column 3 of X" in message
+    (message,) = fit(model, pd.DataFrame(X, columns=["a", "b", "c", "income", "e"]), y)
+    assert "column 3 ('income') of X" in message
+    assert not fit(model, scale(X), y)
+
+
+def test_outliers_of_a_standardised_column_are_not_blamed():
+    X, y = draw_regression(1000, 5)
+    X[0, 1] = 1000.0
+    X = scale(X)
+    assert X.max() > diagnosis.LARGE
+    (message,) = fit(BackpropRegressor(**SETTINGS, max_iter=30), X, 1e5 * y)
+    assert "column" not in message
+    assert "scale_targets" in message
+
+
+def test_a_learning_rate_that_is_too_high():
+    X, y = draw_classes(300, 5, 3)
+    model = BackpropClassifier(**SETTINGS, activation="tanh", learning_rate_init=300.0)
+    (message,) = fit(model, X, y)
+    assert "learning_rate_init=300 is too high" in message
+    assert "column" not in message
+    assert not fit(model.set_params(learning_rate_init=1e-3), X, y)
+
+
+def test_dead_units():
+    X, y = draw_regression(300, 5)
+    model = BackpropRegressor(hidden_layer_sizes=(8, 20, 6), learning_rate_init=3.0, random_state=0)
+    (message,) = fit(model, X, y)
+    assert "units of hidden layer" in message
+    assert "are dead" in message
+    layer = int(message.split("hidden layer ")[1][0])
+    a = X
+    for W, b in zip(model.coefs_[:layer], model.intercepts_[:layer]):
+        a = np.maximum(a @ W + b, 0)
+    assert (a.max(axis=0) == 0).mean() >= 0.9
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_after_early_stopping_too(early_stopping):
+    X, y = draw_regression(300, 5)
+    model = BackpropRegressor(**SETTINGS, early_stopping=early_stopping, max_iter=30)
+    assert fit(model, X, y * 1e5)
+
+
+def test_lbfgs_that_did_not_converge():
+    X, y = draw_regression(300, 5)
+    X[:, 2] *= 1e12
+    model = BackpropRegressor(**SETTINGS, solver="lbfgs", max_iter=2)
+    messages = fit(model, X, y * 1e-7)
+    assert messages
+    assert "column 2 of X" in messages[0]
+
+
+# --- no false alarms ------------------------------------------------------------------------------
+
+HEALTHY = {
+    "classes": (BackpropClassifier, lambda: draw_classes(200, 5, 3)),
+    "labels": (BackpropClassifier, lambda: draw_labels(200, 5, 3)),
+    "regression": (BackpropRegressor, lambda: draw_regression(200, 5, 2)),
+    "counts": (
+        lambda **kwargs: BackpropRegressor("poisson", **kwargs),
+        lambda: draw_counts(200, 5),
+    ),
+    "iris": (BackpropClassifier, lambda: load_iris(return_X_y=True)),
+    "wine": (BackpropClassifier, lambda: (scale(load_wine().data), load_wine().target)),
+    "digits": (BackpropClassifier, lambda: load_digits(return_X_y=True)),
+    "cancer": (
+        BackpropClassifier,
+        lambda: (scale(load_breast_cancer().data), load_breast_cancer().target),
+    ),
+    "diabetes": (
+        BackpropRegressor,
+        lambda: (scale(load_diabetes().data), scale(load_diabetes().target)),
+    ),
+    "one class is rare": (
+        BackpropClassifier,
+        lambda: (draw_regression(400, 5)[0], np.arange(400) % 100 == 0),
+    ),
+    "noise": (
+        BackpropRegressor,
+        lambda: (draw_regression(400, 5)[0], np.random.default_rng(1).standard_normal(400)),
+    ),
+    "constant": (BackpropRegressor, lambda: (draw_regression(100, 5)[0], np.full(100, 7.0))),
+    "zero": (BackpropRegressor, lambda: (draw_regression(100, 5)[0], np.zeros(100))),
+}
+
+
+@pytest.mark.parametrize("settings", [
+    dict(max_iter=1),
+    dict(max_iter=3, solver="sgd"),
+    dict(max_iter=40),
+    dict(max_iter=40, solver="sgd", learning_rate_init=0.05),
+    dict(max_iter=40, early_stopping=True, learning_rate_init=0.01),
+    dict(max_iter=2, solver="lbfgs"),
+    dict(max_iter=40, activation="tanh", hidden_layer_sizes=()),
+    dict(max_iter=40, tol=1e6),
+], ids=str)  # fmt: skip
+@pytest.mark.parametrize("case", HEALTHY)
+def test_no_false_alarm(case, settings):
+    """Fits that go well, that are merely short, and that have nothing to find."""
+    kind, draw = HEALTHY[case]
+    model = kind(**{**SETTINGS, **settings})
+    assert not fit(model, *draw())
+
+
+def test_unscaled_data_on_which_training_went_well_are_no_cause():
+    X, y = load_digits(return_X_y=True)
+    assert not fit(BackpropClassifier(**SETTINGS, max_iter=20), X * 10, y)
+    X, y = draw_regression(300, 5)
+    model = BackpropRegressor(**SETTINGS, learning_rate_init=0.1, max_iter=200)
+    assert not fit(model, X, 40 * y)
+
+
+def test_partial_fit_is_not_judged():
+    X, y = draw_regression(50, 5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        BackpropRegressor(**SETTINGS).partial_fit(X, 1e6 * y)
+
+
+def test_a_healthy_fit_computes_nothing(monkeypatch):
+    monkeypatch.setattr(diagnosis, "take_sample", None)
+    X, y = draw_classes(200, 5, 3)
+    fit(BackpropClassifier(**SETTINGS, max_iter=200, learning_rate_init=0.01), X, y)
+    X, y = draw_regression(200, 5)
+    fit(BackpropRegressor(**SETTINGS, max_iter=200, learning_rate_init=0.01), X, y)
+
+
+def test_a_stop_by_the_user_is_not_judged():
+    class Stop:
+        def setup(self, estimator, context):
+            pass
+
+        def teardown(self, estimator, context):
+            pass
+
+        def on_fit_task_begin(self, estimator, context):
+            pass
+
+        def on_fit_task_end(self, estimator, context):
+            return True
+
+    X, y = draw_regression(50, 5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        BackpropRegressor(**SETTINGS).set_callbacks(Stop()).fit(X, 1e6 * y)
+
+
+# --- parts ----------------------------------------------------------------------------------------
+
+
+def problem_for(kind, X, y, sample_weight=None):
+    """Return the problem, settings and weights with which a fit ended."""
+    seen = {}
+
+    def spy(problem, settings, progress, stream, **kwargs):
+        seen["problem"] = problem
+
+    kind._fit(X, y, sample_weight, train=spy)
+    return seen["problem"]
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_loss_of_a_constant(weighted, engine_name):
+    """Against formulas: variance, entropy, and the deviance at the mean."""
+    weight = np.linspace(0, 2, 200) if weighted else None
+    params = dict(SETTINGS, dtype="float64", engine=engine_name)
+    X, y = draw_regression(200, 5, 2)
+    problem = problem_for(BackpropRegressor(**params), X, y, weight)
+    mean = np.average(y, axis=0, weights=weight)
+    expected = np.average(0.5 * (y - mean) ** 2, axis=0, weights=weight).mean()
+    assert diagnosis.loss_of_constant(problem) == pytest.approx(expected)
+    X, y = draw_classes(200, 5, 3)
+    problem = problem_for(BackpropClassifier(**params), X, y, weight)
+    share = np.bincount(y, weight) / (200 if weight is None else weight.sum())
+    assert diagnosis.loss_of_constant(problem) == pytest.approx(
+        -(share * np.log(share)).sum(), 1e-4
+    )
+    X, y = draw_labels(200, 5, 3)
+    problem = problem_for(BackpropClassifier(**params), X, y, weight)
+    p = np.average(y, axis=0, weights=weight)
+    expected = -(p * np.log(p) + (1 - p) * np.log(1 - p)).sum()
+    assert diagnosis.loss_of_constant(problem) == pytest.approx(expected, 1e-4)
+    X, y = draw_counts(200, 5)
+    problem = problem_for(BackpropRegressor("poisson", **params), X, y, weight)
+    mean = np.average(y, weights=weight)
+    ratio = np.where(y > 0, y, 1) / mean
+    expected = np.average(y * np.log(ratio) - y + mean, weights=weight)
+    assert diagnosis.loss_of_constant(problem) == pytest.approx(expected)
+
+
+def test_the_sample_is_small_and_spread_over_all_rows():
+    X, _ = draw_regression(2000, 3)
+    problem = problem_for(BackpropRegressor(**SETTINGS), X, np.arange(2000.0))
+    sample = diagnosis.take_sample(problem, np.random.default_rng(0).permutation(2000))
+    assert 400 <= len(sample.targets) <= diagnosis.SAMPLE_ROWS
+    assert sample.targets[0] == 0
+    assert sample.targets[-1] > 1990
+
+
+def test_divergence_recommends_scaled_targets():
+    X, y = draw_regression(50, 5)
+    model = BackpropRegressor(**SETTINGS, solver="sgd", learning_rate_init=0.1)
+    with pytest.raises(ValueError, match=r"y is unscaled.*scale_targets=True"):
+        model.fit(X, 1e8 * y)
