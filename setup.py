@@ -9,6 +9,8 @@ FASTBP_DEBUG=1
     Bounds checks, C asserts, symbols.
 FASTBP_SANITIZE=address,undefined
     Compile and link with these sanitizers.
+FASTBP_COVERAGE=1
+    Count which lines run (gcov), those of the .pyx and .pxi files too; `.ci/coverage` reports.
 """
 
 import os
@@ -30,6 +32,7 @@ def is_set(switch):
 REQUIRED = is_set("FASTBP_REQUIRE_EXTENSION")
 DEBUG = is_set("FASTBP_DEBUG")
 SANITIZE = os.environ.get("FASTBP_SANITIZE", "")
+COVERAGE = is_set("FASTBP_COVERAGE")
 
 NATIVE = Path("fastbp/engine/native")
 
@@ -54,6 +57,10 @@ if DEBUG:
 if SANITIZE:
     COMPILE_FLAGS += [f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all"]
     LINK_FLAGS += [f"-fsanitize={SANITIZE}"]
+if COVERAGE:
+    # Hardly optimised, so that few lines are merged; counted by several threads at once.
+    COMPILE_FLAGS += ["-O1", "--coverage", "-fprofile-update=atomic"]
+    LINK_FLAGS += ["--coverage"]
 
 CYTHON_DIRECTIVES = {
     "language_level": "3",
@@ -89,7 +96,9 @@ class BuildNative(build_ext):
         if self.compiler.compiler_type == "msvc":
             raise CompileError("fastbp's kernels need gcc or clang; MSVC cannot compile them")
         # Forced: a change of directives is not seen in the age of a file.
-        [generated] = cythonize([ext], compiler_directives=CYTHON_DIRECTIVES, force=True)
+        [generated] = cythonize(
+            [ext], compiler_directives=CYTHON_DIRECTIVES, emit_linenums=COVERAGE, force=True
+        )
         ext.sources = generated.sources
         super().build_extension(ext)
 

@@ -18,6 +18,7 @@ import pytest
 
 from bench import measure
 from bench.report import table
+from fastbp.activations import ACTIVATIONS
 
 PRODUCTS = ("forward", "weight_gradient", "input_gradient")
 PRODUCT_SIZES = (  # the layers of the workloads, and the shapes that need their own paths
@@ -36,7 +37,7 @@ PRODUCT_SIZES = (  # the layers of the workloads, and the shapes that need their
     (64, 1, 32),
     (512, 1, 1024),
 )
-ELEMENTWISE = ("tanh", "logistic", "relu")
+ELEMENTWISE = tuple(row.kernel for row in ACTIVATIONS.values() if row.kernel)
 ELEMENTWISE_SIZES = ((200, 100, 100), (256, 256, 256))
 UPDATES = ("sgd", "adam")
 UPDATE_SIZES = ((64, 100, 100), (256, 256, 256), (1024, 1024, 1024))

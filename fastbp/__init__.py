@@ -9,6 +9,7 @@ from fastbp.activations import Activation
 from fastbp.estimators import BackpropClassifier, BackpropRegressor
 from fastbp.learning_rate import LearningRateCurve, find_learning_rate
 from fastbp.losses import Loss
+from fastbp.persistence import load, save
 from fastbp.versions import __version__, show_versions
 
 __all__ = [
@@ -19,8 +20,10 @@ __all__ = [
     "Loss",
     "__version__",
     "find_learning_rate",
+    "load",
     "losses",
     "optimizers",
+    "save",
     "schedules",
     "show_versions",
 ]

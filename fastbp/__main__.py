@@ -14,6 +14,7 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from zipfile import BadZipFile
 
 import numpy as np
 from sklearn.base import clone
@@ -104,7 +105,7 @@ def builtin_jobs():
 
 def load_job(path):
     """Read ``X_train, y_train, X_test, y_test`` from an npz file."""
-    with np.load(path) as file:
+    with open(path, "rb") as opened, np.load(opened) as file:
         X_train, X_test, y_train, y_test = (
             file[name] for name in ("X_train", "X_test", "y_train", "y_test")
         )
@@ -408,7 +409,7 @@ def main(arguments=None):
     checks, curves = [], []
     try:
         jobs = [load_job(options.data)] if options.data else builtin_jobs()
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, EOFError, KeyError, ValueError, BadZipFile) as error:
         parser.error(f"cannot read {options.data}: {error}")
     for job in jobs:
         n_blas_threads = best_blas_threads(job)

@@ -10,9 +10,9 @@ from numbers import Real
 import numpy as np
 
 BALANCED_IN_PARTS = (
-    "class_weight='balanced' is not supported for partial_fit: a part of the data does not tell how "
-    "often each class occurs in all of them. Compute the weights from all of y, or from a large "
-    "sample of it, with sklearn.utils.class_weight.compute_class_weight('balanced', "
+    "class_weight='balanced' is not supported for partial_fit: a part of the data does not tell "
+    "how often each class occurs in all of them. Compute the weights from all of y, or from a "
+    "large sample of it, with sklearn.utils.class_weight.compute_class_weight('balanced', "
     "classes=classes, y=y), and pass them as a dict."
 )
 

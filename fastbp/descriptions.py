@@ -15,7 +15,7 @@ class InvalidParameterError(ValueError, TypeError):
 
 
 def number_rule(kind, left, low, high, right):
-    """Rule (test, text) for a number of `kind` from `low` to `high`; "[" and "]" include them."""
+    """Rule (test, text): a number of `kind` from `low` to `high`; "[" and "]" include the end."""
 
     def accepts(value):
         return (
@@ -32,7 +32,7 @@ def number_rule(kind, left, low, high, right):
 class Description(BaseEstimator):
     """Base of what stands in fastbp's tables: equal by type and parameters."""
 
-    _rules = {}  # by setting: (test of its value, what is allowed in words)
+    _rules = ()  # (setting, (test of its value, what is allowed in words)) of each that has a rule
 
     @property
     def name(self) -> str:
@@ -52,7 +52,7 @@ class Description(BaseEstimator):
         InvalidParameterError
             Names the setting as a search does (``loss__delta``), what is allowed and what came.
         """
-        for setting, (accepts, wanted) in self._rules.items():
+        for setting, (accepts, wanted) in self._rules:
             value = getattr(self, setting)
             if not accepts(value):
                 raise InvalidParameterError(

@@ -80,6 +80,7 @@ from fastbp.randomness import own_stream
 from fastbp.scaling import measure, standardize
 from fastbp.scoring import Scorer, Validation, default_score, find_scorer
 from fastbp.training import HISTORY, Problem, Progress, train_stochastic
+from fastbp.versions import __version__, refuse_newer
 
 
 def _partial_fit_exists(estimator):
@@ -277,7 +278,7 @@ class _BaseBackprop(
         return X_val, found, weights, answers, given
 
     def _open_validation(self, problem, settings, dtype, held_out, y, given):
-        """Open the user's validation data, or None; and the scorer for data to be drawn."""
+        """Prepare to measure the data of the user's (or None), and the scorer of data to draw."""
         splits = held_out is None and settings.early_stopping
         function = find_scorer(settings.scoring)
         scorer = None
@@ -533,6 +534,17 @@ class _BaseBackprop(
     def __sklearn_is_fitted__(self):
         return "coefs_" in vars(self)
 
+    def __getstate__(self):
+        return {**super().__getstate__(), "_fastbp_version": __version__}
+
+    def __setstate__(self, state):
+        """Take the state of a pickle or copy; one of a newer fastbp would go wrong later."""
+        state = dict(state)
+        refuse_newer(
+            state.pop("_fastbp_version", __version__), f"This pickled {type(self).__name__}"
+        )
+        super().__setstate__(state)
+
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
@@ -689,7 +701,8 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
     loss_curve_ : list of float
         Loss of each epoch. Not set by 'lbfgs'.
     validation_scores_ : list of float or None
-        Accuracy (or what `scoring` says) on the validation data after each epoch; None without such.
+        Accuracy (or what `scoring` says) on the validation data after each epoch; None without
+        such.
     validation_loss_curve_ : list of float or None
         Loss on the validation data after each epoch, without the L2 penalty; None without such.
     best_validation_score_ : float or None

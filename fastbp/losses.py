@@ -1,10 +1,10 @@
 """Loss functions: what each one is, as plain Python on raw scores (before the output transform).
 
 Here live the losses that a user names or makes with settings of his own (`Huber(delta=2.0)`), their
-formulas, and the one table in which they are listed.  No arrays of samples, no averages, no engine:
-the engines read the rows (`Loss`), sum them in double precision and weight them; the tests check
-the fast C loops against them.  A row is the same kind of object that a user makes of a function of
-his own.
+formulas, and the one table in which they are listed: formulas first, then the losses, each beside
+what its settings may be.  No arrays of samples, no averaging, no engine: the engines read the rows
+(`Loss`), sum them in double precision and weight them; the tests check the fast C loops against
+them.  A row is the same kind of object that a user makes of a function of his own.
 
 All losses are summed over the outputs, and the solvers follow the gradient of that sum; only the
 squared error is reported as a mean over the outputs, and the loss of a list of quantiles is one.
@@ -78,7 +78,7 @@ class Loss(Description):
     'asymmetric'
     """
 
-    _rules = {"hyper": (_is_tuple_of_numbers, "a tuple of numbers")}
+    _rules = (("hyper", (_is_tuple_of_numbers, "a tuple of numbers")),)
 
     def __init__(
         self,
@@ -414,7 +414,9 @@ class AbsoluteError(RegressionLoss):
 
 
 class Huber(RegressionLoss):
-    """Huber loss: ``(y - f)^2 / 2`` for errors up to `delta`, ``delta (|y - f| - delta/2)`` beyond.
+    """Huber's loss: ``(y - f)^2 / 2`` up to an error of `delta`, beyond it the tangent.
+
+    That is ``delta (|y - f| - delta / 2)``: outliers pull with a limited force.
 
     Parameters
     ----------
@@ -435,7 +437,7 @@ class Huber(RegressionLoss):
     """
 
     name = "huber"
-    _rules = {"delta": number_rule(Real, "(", 0.0, math.inf, ")")}
+    _rules = (("delta", number_rule(Real, "(", 0.0, math.inf, ")")),)
 
     def __init__(self, delta=1.0):
         self.delta = delta
@@ -458,10 +460,9 @@ def _is_quantile(value):
     if isinstance(value, str) or not hasattr(value, "__len__") or getattr(value, "ndim", 1) != 1:
         return False
     levels = list(value)
-    increasing = all(map(_is_probability, levels)) and all(
-        low < high for low, high in pairwise(levels)
-    )
-    return bool(levels) and increasing
+    if not (levels and all(map(_is_probability, levels))):
+        return False
+    return all(low < high for low, high in pairwise(levels))
 
 
 class Quantile(RegressionLoss):
@@ -499,9 +500,12 @@ class Quantile(RegressionLoss):
     """
 
     name = "quantile"
-    _rules = {
-        "quantile": (_is_quantile, "a float in the range (0.0, 1.0) or an increasing list of such")
-    }
+    _rules = (
+        (
+            "quantile",
+            (_is_quantile, "a float in the range (0.0, 1.0) or an increasing list of such"),
+        ),
+    )
 
     def __init__(self, quantile=0.5):
         self.quantile = quantile
@@ -594,7 +598,7 @@ class Tweedie(RegressionLoss):
 
     name = "tweedie"
     target_min = 0.0
-    _rules = {"power": number_rule(Real, "[", 1.0, 2.0, "]")}
+    _rules = (("power", number_rule(Real, "[", 1.0, 2.0, "]")),)
 
     def __init__(self, power=1.5):
         self.power = power
@@ -651,7 +655,7 @@ class LogLoss(ClassificationLoss):
     """
 
     name = "log_loss"
-    _rules = {"label_smoothing": number_rule(Real, "[", 0.0, 1.0, ")")}
+    _rules = (("label_smoothing", number_rule(Real, "[", 0.0, 1.0, ")")),)
 
     def __init__(self, label_smoothing=0.0):
         self.label_smoothing = label_smoothing
@@ -695,7 +699,7 @@ class Focal(ClassificationLoss):
     """
 
     name = "focal"
-    _rules = {"gamma": number_rule(Real, "[", 0.0, math.inf, ")")}
+    _rules = (("gamma", number_rule(Real, "[", 0.0, math.inf, ")")),)
 
     def __init__(self, gamma=2.0):
         self.gamma = gamma

@@ -144,6 +144,11 @@ class Validation:
         loss = session.mean_loss(scores, problem.targets, problem.sample_weight)
         if self.scorer is not None:
             return loss, self._ask_scorer(params)
+        if self.scoring == LOSS and np.isnan(loss):
+            raise ValueError(
+                "scoring='loss' cannot tell which weights are best: the loss of the validation "
+                "data is NaN. Look for values in X_val and y_val far beyond those of X and y."
+            )
         return loss, -loss if self.scoring == LOSS else score_of(problem, scores)
 
     def _ask_scorer(self, params):

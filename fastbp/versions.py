@@ -1,10 +1,11 @@
 """What runs here: engine, instruction set, package path and versions, as a bug report needs them.
 
-This file only looks and reports.  It imports no engine before it is asked, and Numba never:
-versions of other packages are read from their metadata.
+This file only looks and reports, and refuses models that a later version saved.  It imports no
+engine before it is asked, and Numba never: versions of other packages are read from their metadata.
 """
 
 import platform
+import re
 from importlib import metadata
 
 from fastbp.engine import get_engine
@@ -70,3 +71,25 @@ def _version_of(distribution: str) -> str:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return "not installed"
+
+
+def refuse_newer(version, what):
+    """Raise ValueError if `version`, which saved a model, is a later minor version than this one.
+
+    Older ones load: what a model holds is only added to.  A patch release adds nothing.
+
+    Parameters
+    ----------
+    version : str
+    what : str
+        The saved thing, as the message names it.
+    """
+    found = re.match(r"(\d{1,9})\.(\d{1,9})(?!\d)", str(version))
+    if found is None:
+        raise ValueError(f"{what} names {version!r} as the version of fastbp that saved it.")
+    here = re.match(r"(\d+)\.(\d+)", __version__)
+    if tuple(map(int, found.groups())) > tuple(map(int, here.groups())):
+        raise ValueError(
+            f"{what} was saved by fastbp {version}; this is fastbp {__version__}, which does not "
+            f"know what later versions keep in a model. Install fastbp {version} or later."
+        )

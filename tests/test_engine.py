@@ -524,6 +524,24 @@ def test_shuffling_is_numpys(engine, kind, n_samples):
     assert_same_state(random_state, expected_state)
 
 
+@pytest.mark.parametrize("name", ["MT19937", "PCG64", "Philox", "SFC64"])
+def test_a_bit_generator_is_drawn_from_directly(engine, name):
+    problem = draw_problem((3, 2, 1), n_samples=300)
+    bits, twin = (getattr(np.random, name)(3) for _ in range(2))
+    order, expected = np.arange(300), np.arange(300)
+    with closing(open_session(engine, problem)) as session:
+        session.set_optimizer(OPTIMIZERS["sgd"], HYPERPARAMETERS["sgd"])
+        session.train(
+            problem.X, problem.targets, None, order, shuffle=bits, batch_size=16, alpha=0.0,
+            learning_rate=0.001, n_epochs=3, losses=np.zeros(3),
+        )  # fmt: skip
+    twin = np.random.RandomState(twin)
+    for _ in range(3):
+        twin.shuffle(expected)
+    np.testing.assert_array_equal(order, expected)
+    assert_same_state(np.random.RandomState(bits), twin)
+
+
 def test_the_global_generator_is_advanced(engine):
     problem = draw_problem((3, 2, 1))
     before = np.random.get_state()
@@ -1238,64 +1256,61 @@ def test_engine_has_a_name(engine):
         get_engine("abacus")
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize(
-    ("loss", "sizes"),
-    [("squared_error", (5, 4, 2)), ("log_loss", (5, 4, 3)), ("log_loss", (5, 4, 20)),
-     ("binary_log_loss", (5, 1)), ("poisson", (5, 4, 1))],
-)  # fmt: skip
-def test_loss_of_raw_scores(engine, loss, sizes, weighted):
-    problem = draw_problem(sizes, loss=loss, n_samples=2100, weighted=weighted)
-    X, targets, weight, params = problem.in_dtype(np.float64)
-    with closing(open_session(engine, problem, np.float64, batch_size=64)) as session:
-        scores = np.empty((2100, sizes[-1]))
-        session.predict_into(X, scores)
-        got = session.mean_loss(scores, targets, weight)
+# --- validation and time limits -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_mean_loss_equals_reference(forced_engine, loss, weighted, dtype):
+    """Of more rows than a block holds; the scores stay as they are."""
+    sizes = (5, 4, N_OUTPUTS[loss])
+    problem = draw_problem_once(sizes, loss=loss, n_samples=1100, weighted=weighted)
+    X, targets, weight, params = problem.in_dtype(dtype)
     expected, _ = reference.loss_and_gradient(
         params, sizes, problem.activations, loss, X, targets, weight
     )
-    assert got == pytest.approx(expected, rel=1e-12)
+    with closing(open_session(forced_engine, problem, dtype, batch_size=1024)) as session:
+        scores = np.empty((1100, sizes[-1]), dtype)
+        session.predict_into(X, scores)
+        before = scores.copy()
+        got = session.mean_loss(scores, targets, weight)
+        tolerance = FLOAT32_LOSS_TOLERANCE if dtype == np.float32 else FLOAT64_TOLERANCE
+        assert got == pytest.approx(expected, rel=tolerance)
+        np.testing.assert_array_equal(scores, before)
+        assert session.mean_loss(scores, targets, weight) == got
 
 
-def test_time_limit_ends_after_a_step(engine):
-    """Time that is up from the start: the first step is done, and counts as an epoch cut short."""
-    problem = draw_problem((5, 4, 1), n_samples=200_000)
-    X, targets, weight, params = problem.in_dtype(np.float64)
-    losses, order = np.full(5, np.nan), np.arange(len(X))
-    with closing(open_session(engine, problem, np.float64, batch_size=10)) as session:
-        session.set_optimizer(OPTIMIZERS["sgd"], HYPERPARAMETERS["sgd"])
-        done = session.train(
-            X, targets, weight, order, shuffle=None, batch_size=10, alpha=0.0, learning_rate=0.01,
-            n_epochs=5, losses=losses, time_limit=1e-9,
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("batch_size", [1, 1500])
+def test_time_limit_ends_after_a_whole_step(engine, batch_size, threads):
+    """Weights, counts and loss are those of a run over exactly the rows that it came to."""
+    n = 40_000
+    problem = draw_problem_once((5, 9, 2), n_samples=n)
+    X, targets, _, _ = problem.in_dtype(np.float64)
+    hyper, order = HYPERPARAMETERS["sgd"], np.arange(n)
+
+    def train(session, rows, **options):
+        session.set_optimizer(OPTIMIZERS["sgd"], hyper)
+        session.train(
+            X, targets, None, rows, shuffle=None, batch_size=batch_size, alpha=0.01,
+            learning_rate=1e-3, losses=losses, **options,
         )  # fmt: skip
+        return read_params(session, problem, np.float64)
+
+    losses = np.full(3, np.nan)
+    with closing(open_session(engine, problem, batch_size=batch_size, threads=threads)) as session:
+        params = train(session, order, n_epochs=3, time_limit=1e-9)
         assert session.out_of_time
-        assert done == session.epochs_done == 1
-        assert 0 < session.n_seen < len(X)
-        assert session.n_seen == 10 * session.t
-        assert np.isfinite(losses[0])
-        seen, t = session.n_seen, session.t
-        trained = np.empty_like(params)
-        session.params_into(trained)
-    expected, means, _, _ = reference.train(
-        params, problem.sizes, problem.activations, problem.loss, X, targets, weight,
-        [order[:seen]], batch_size=10, alpha=0.0, learning_rate=0.01, optimizer="sgd",
-        hyper={"momentum": 0.9, "nesterovs_momentum": True},
-    )  # fmt: skip
-    assert t == seen // 10
-    np.testing.assert_allclose(trained, expected, rtol=0, atol=1e-9)
-    assert losses[0] == pytest.approx(means[0], rel=1e-9)
-
-
-def test_no_time_limit_is_none(engine):
-    problem = draw_problem((5, 4, 1), n_samples=50)
-    X, targets, weight, _ = problem.in_dtype(np.float64)
-    losses = np.empty(3)
-    with closing(open_session(engine, problem, np.float64, batch_size=10)) as session:
-        session.set_optimizer(OPTIMIZERS["sgd"], HYPERPARAMETERS["sgd"])
-        done = session.train(
-            X, targets, weight, np.arange(50), shuffle=None, batch_size=10, alpha=0.0,
-            learning_rate=0.01, n_epochs=3, losses=losses, time_limit=1e9,
-        )  # fmt: skip
-        assert done == 3
+        assert session.epochs_done == 1
+        seen, loss = session.n_seen, losses[0]
+        assert 0 < seen < n
+        assert seen % batch_size == 0
+        assert session.t == seen // batch_size
+    with closing(open_session(engine, problem, batch_size=batch_size, threads=threads)) as session:
+        np.testing.assert_array_equal(train(session, order[:seen], n_epochs=1), params)
+        assert losses[0] == loss
         assert not session.out_of_time
-        assert session.n_seen == 50
+        assert session.n_seen == seen
+        train(session, order, n_epochs=2, time_limit=1e6)
+        assert (session.epochs_done, session.out_of_time, session.n_seen) == (2, False, n)

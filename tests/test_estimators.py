@@ -28,6 +28,7 @@ NEW = {
     "scoring": None,
     "max_time": None,
 }
+VALIDATION_DATA = ("X_val", "y_val", "sample_weight_val")
 NEW_OF = {
     BackpropClassifier: {"loss": "log_loss", "class_weight": None, **NEW},
     BackpropRegressor: {"scale_targets": False, **NEW},
@@ -64,9 +65,12 @@ def test_methods_are_scikit_learns(ours, theirs):
     public = {name for name in dir(theirs()) if not name.startswith("_")}
     assert public <= {name for name in dir(ours()) if not name.startswith("_")}
     for name in ("fit", "partial_fit", "predict", "score"):
-        assert list(inspect.signature(getattr(ours, name)).parameters) == list(
-            inspect.signature(getattr(theirs, name)).parameters
-        )
+        got = list(inspect.signature(getattr(ours, name)).parameters.values())
+        expected = list(inspect.signature(getattr(theirs, name)).parameters)
+        assert [parameter.name for parameter in got[: len(expected)]] == expected
+        extra = {parameter.name for parameter in got[len(expected) :]}
+        assert extra == (set(VALIDATION_DATA) if "fit" in name else set())
+        assert all(p.kind is inspect.Parameter.KEYWORD_ONLY for p in got[len(expected) :])
 
 
 @pytest.mark.parametrize(("ours", "theirs"), PAIRS)
@@ -79,9 +83,9 @@ def test_fitted_attributes_are_scikit_learns(ours, theirs, solver, early_stoppin
         params["max_iter"] = 2000
     model, peer = fit(ours, X, y, **params), fit(theirs, X, y, **params)
     expected = {name for name in vars(peer) if name.endswith("_") and not name.startswith("_")}
-    assert {
-        name for name in vars(model) if name.endswith("_") and not name.startswith("_")
-    } == expected
+    ours = {name for name in vars(model) if name.endswith("_") and not name.startswith("_")}
+    new = set() if solver == "lbfgs" else {"validation_loss_curve_", "best_iter_"}
+    assert ours == expected | new
     for name in expected - {"coefs_", "intercepts_", "classes_"}:
         mine, other = getattr(model, name), getattr(peer, name)
         assert isinstance(mine, type(other)) or (
@@ -128,7 +132,8 @@ def test_metadata_routing_methods(ours, theirs):
         assert model.set_fit_request(sample_weight=True) is model
         assert model.set_partial_fit_request(sample_weight=True) is model
         assert model.set_score_request(sample_weight=True) is model
-        assert model.get_metadata_routing().fit.requests == {"sample_weight": True}
+        unset = dict.fromkeys(VALIDATION_DATA)
+        assert model.get_metadata_routing().fit.requests == {"sample_weight": True, **unset}
 
 
 # --- what a fit leaves ----------------------------------------------------------------------------

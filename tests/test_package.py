@@ -6,13 +6,14 @@ import os
 import re
 import subprocess
 import sys
+from importlib.machinery import EXTENSION_SUFFIXES, PathFinder
 
 import numpy as np
 import pytest
 import sklearn
 
 import fastbp
-from fastbp.engine import get_engine
+from fastbp.engine import copies, get_engine
 
 
 def run(program, **environment):
@@ -91,6 +92,27 @@ def test_missing_extension_is_explained():
         assert "install" in text
         assert "compiler" in text
     assert "numba" in next(line for line in versions if line.startswith("engine"))
+
+
+def test_a_hidden_copy_is_named(tmp_path, monkeypatch):
+    """An unbuilt checkout in the current folder hides the installed package."""
+    for folder in ("checkout", "installed"):
+        (tmp_path / folder / "fastbp" / "engine" / "native").mkdir(parents=True)
+        (tmp_path / folder / "fastbp" / "__init__.py").touch()
+    checkout, installed = tmp_path / "checkout" / "fastbp", tmp_path / "installed" / "fastbp"
+    monkeypatch.setattr(copies, "PACKAGE_PATH", checkout)
+    monkeypatch.setattr(copies.find_native_engine, "__defaults__", (checkout,))
+    monkeypatch.setattr(sys, "path", [str(checkout.parent), str(installed.parent)])
+    monkeypatch.setattr(sys, "meta_path", [object(), PathFinder])
+    assert copies.find_hidden_package() is None  # neither is built
+    assert f"in use is {checkout}." in copies.explain_copies()
+    (installed / "engine" / "native" / f"engine{EXTENSION_SUFFIXES[0]}").touch()
+    assert copies.find_hidden_package() == installed
+    message = copies.explain_copies()
+    for text in (checkout, installed, f"pip install -e {checkout.parent}"):
+        assert str(text) in message
+    (checkout / "engine" / "native" / f"engine{EXTENSION_SUFFIXES[0]}").touch()
+    assert copies.find_hidden_package() is None
 
 
 WITHOUT_NUMBA = """

@@ -13,6 +13,7 @@ from sklearn.utils.estimator_checks import estimator_checks_generator, parametri
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fastbp import BackpropClassifier, BackpropRegressor
+from fastbp.losses import Gamma, Huber, LogLoss
 
 # Through fit_transform, a warning that training was short does not come from the checks' own lines.
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -82,6 +83,19 @@ def run(check, estimator):
     ]
 )
 def test_checks_in_float64(estimator, check):
+    run(check, estimator)
+
+
+@parametrize_with_checks(
+    [
+        BackpropRegressor(Huber(), activation="gelu", dtype="float64"),
+        BackpropRegressor(Gamma(), activation="elu", dtype="float64"),
+        BackpropRegressor("quantile", init="he", dtype="float64"),
+        BackpropClassifier(loss=LogLoss(label_smoothing=0.1), activation="selu", dtype="float64"),
+        BackpropClassifier(loss="focal", activation="mish", dtype="float64"),
+    ]
+)
+def test_checks_with_other_losses(estimator, check):
     run(check, estimator)
 
 

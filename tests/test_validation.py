@@ -362,6 +362,7 @@ VALUES = {
     "dropout": [0.0, [0.0], 0.1, [0.1]],
     "max_grad_norm": [None, 1.0],
     "ema_decay": [None, 0.9],
+    "warm_start": [False, True, "resume"],
     "learning_rate": [
         "constant", "invscaling", "adaptive", "cosine", "one_cycle", "linear", "plateau",
         Constant(), Cosine(), math.hypot,

@@ -77,6 +77,8 @@ cdef class Memory:
 cdef class Session:
     """Working copy of one fit: packed parameters, optimiser state, work memory, workers.
 
+    What computes and what reads results hold the session's lock: threads that share it take turns.
+
     Parameters
     ----------
     layer_sizes : sequence of int
@@ -449,7 +451,8 @@ cdef class Session:
 
     def params_into(self, params):
         """Write the parameters into `params`, shape (n_params,), in the flat layout."""
-        unpack(&self.plan, self.plan.w, flat_bytes(self, params))
+        with self.lock:
+            unpack(&self.plan, self.plan.w, flat_bytes(self, params))
 
     def average_into(self, params):
         """Write what predictions use, the average where one is kept, else the parameters."""
@@ -458,8 +461,9 @@ cdef class Session:
 
     def slots_into(self, slots):
         """Write the optimiser's slots into `slots`, shape (n_slots, n_params)."""
-        for i in range(self.plan.optimizer.n_slots):
-            unpack(&self.plan, self.plan.slots[i], flat_bytes(self, slots[i]))
+        with self.lock:
+            for i in range(self.plan.optimizer.n_slots):
+                unpack(&self.plan, self.plan.slots[i], flat_bytes(self, slots[i]))
 
     cdef check_usable(self):
         if self.closed:

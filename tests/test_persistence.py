@@ -1,0 +1,690 @@
+"""Saved models: what comes back, what is refused, and what damage or forgery can do (nothing)."""
+
+import contextlib
+import copy
+import json
+import os
+import pickle
+import random
+import re
+import struct
+import subprocess
+import sys
+import tracemalloc
+import warnings
+
+import joblib
+import numpy as np
+import pytest
+import userland
+from problems import draw_classes, draw_counts, draw_labels, draw_regression
+from scipy import sparse
+from sklearn import config_context
+from sklearn.base import clone
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+import fastbp
+from fastbp import Activation, BackpropClassifier, BackpropRegressor, Loss, safetensors
+from fastbp.activations import ACTIVATIONS
+from fastbp.losses import LOSSES
+
+SMALL = dict(hidden_layer_sizes=(6, 3), max_iter=4, random_state=0)
+
+
+def fit(model, X, y):
+    """Train for a few epochs, whatever it warns of."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return model.fit(X, y)
+
+
+def through_file(model, folder):
+    """Save and load."""
+    fastbp.save(model, folder / "model.safetensors")
+    return fastbp.load(folder / "model.safetensors")
+
+
+def assert_same(left, right, where="model"):
+    """Compare two values of a model: types, dtypes, shapes and bits."""
+    assert type(left) is type(right), where
+    if isinstance(left, np.ndarray):
+        assert (left.dtype, left.shape) == (right.dtype, right.shape), where
+        if left.dtype != object:
+            assert left.tobytes() == right.tobytes(), where
+            return
+        left, right = left.ravel().tolist(), right.ravel().tolist()
+    if isinstance(left, dict):
+        assert list(left) == list(right), where
+        left, right = list(left.values()), list(right.values())
+    if isinstance(left, list | tuple):
+        assert len(left) == len(right), where
+        for i, (a, b) in enumerate(zip(left, right, strict=True)):
+            assert_same(a, b, f"{where}[{i}]")
+    elif isinstance(left, np.random.RandomState):
+        assert_same(left.get_state(legacy=False), right.get_state(legacy=False), where)
+    elif isinstance(left, float | np.floating):
+        assert repr(left) == repr(right), where
+    else:
+        assert left == right, where
+
+
+def assert_same_model(left, right):
+    """Compare everything that two estimators hold."""
+    assert type(left) is type(right)
+    assert sorted(vars(left)) == sorted(vars(right))
+    for name, value in vars(left).items():
+        assert_same(value, vars(right)[name], name)
+
+
+# --- what comes back ------------------------------------------------------------------------------
+
+MODELS = {
+    "adam": (BackpropClassifier(**SMALL), draw_classes(50, 4, 3)),
+    "binary": (BackpropClassifier(**SMALL, dtype="float64"), draw_classes(50, 4, 2)),
+    "multilabel": (BackpropClassifier(**SMALL), draw_labels(50, 4, 3)),
+    "sparse labels": (
+        BackpropClassifier(**SMALL),
+        (lambda X, Y: (X, sparse.csr_array(Y)))(*draw_labels(50, 4, 3)),
+    ),
+    "sgd": (
+        BackpropClassifier(**SMALL, solver="sgd", learning_rate="invscaling"),
+        draw_classes(50, 4, 3),
+    ),
+    "lbfgs": (BackpropRegressor(**SMALL, solver="lbfgs"), draw_regression(50, 4, 2)),
+    "poisson": (BackpropRegressor("poisson", **SMALL, dtype=None), draw_counts(50, 4)),
+    "linear": (BackpropRegressor(hidden_layer_sizes=(), max_iter=2), draw_regression(50, 4)),
+    "early stopping": (
+        BackpropClassifier(**SMALL, early_stopping=True, solver="sgd", learning_rate="adaptive"),
+        draw_classes(50, 4, 3),
+    ),
+    "rows of the tables": (
+        BackpropRegressor(
+            **SMALL, activation=["tanh", ACTIVATIONS["logistic"]], loss=LOSSES["squared_error"]
+        ),
+        draw_regression(50, 4),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_everything_comes_back(name, tmp_path):
+    template, (X, y) = MODELS[name]
+    model = fit(clone(template), X, y)
+    other = through_file(model, tmp_path)
+    assert_same_model(model, other)
+    np.testing.assert_array_equal(
+        np.asarray(sparse.csr_array(other.predict(X)).todense()),
+        np.asarray(sparse.csr_array(model.predict(X)).todense()),
+    )
+    if hasattr(model, "predict_proba"):
+        assert_same(other.predict_proba(X), model.predict_proba(X))
+
+
+WAYS = {"save": through_file, "pickle": lambda model, folder: pickle.loads(pickle.dumps(model))}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", ["adam", "sgd", "multilabel", "poisson"])
+def test_training_goes_on_bit_by_bit(name, way, engine_name, tmp_path):
+    template, (X, y) = MODELS[name]
+    model = clone(template).set_params(engine=engine_name)
+    fit(model, X, y).partial_fit(X, y)
+    other = WAYS[way](model, tmp_path)
+    for _ in range(3):
+        model.partial_fit(X, y)
+        other.partial_fit(X, y)
+    assert_same_model(model, other)
+    for one in (model, other):
+        fit(one.set_params(warm_start=True), X, y)
+    assert_same_model(model, other)
+
+
+@pytest.mark.parametrize("fitted", [True, False])
+def test_a_random_stream_goes_on(fitted, tmp_path):
+    X, y = draw_classes(50, 4, 3)
+    stream = np.random.RandomState(5)
+    stream.standard_normal()  # leaves a second number behind
+    model = BackpropClassifier((4,), max_iter=3, random_state=stream)
+    if fitted:
+        fit(model, X, y)
+    other = through_file(model, tmp_path)
+    assert_same_model(fit(model, X, y), fit(other, X, y))
+    assert model.random_state.standard_normal() == other.random_state.standard_normal()
+
+
+CLASSES = {
+    "int8": np.array([3, -5, 9], np.int8),
+    "uint64": np.array([2**64 - 1, 0, 7], np.uint64),
+    "bool": np.array([True, False, True]),
+    "float": np.array([0.0, 1.0, 2.0], np.float32),
+    "text": np.array(["b", "longer", "\u00e9\U0001f600"]),
+    "object": np.array(["b", "longer", "\ud800 alone"], object),
+}
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_classes_of_any_dtype(name, tmp_path):
+    X, y = draw_classes(60, 4, 3)
+    model = fit(BackpropClassifier(**SMALL), X, CLASSES[name][y])
+    other = through_file(model, tmp_path)
+    assert_same(other.classes_, model.classes_)
+    assert_same(other.predict(X), model.predict(X))
+
+
+def test_names_of_features(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    X, y = draw_regression(50, 3)
+    frame = pandas.DataFrame(X, columns=["a", "b b", "\u00e7"])
+    model = fit(BackpropRegressor(**SMALL), frame, y)
+    other = through_file(model, tmp_path)
+    assert_same(other.feature_names_in_, model.feature_names_in_)
+    with pytest.raises(ValueError, match="feature names"):
+        other.predict(frame[["b b", "a", "\u00e7"]])
+
+
+VALUES = [
+    None, True, 0, -1, 10**30, 0.1, -0.0, float("inf"), float("-inf"), float("nan"), "",
+    "\x00\ud800", (), [], {}, (1, [2, (3,)]), {"a": 1, 2: {"b": None}, (1, 2): [0.5]},
+    {0.5: "x", None: "y"},
+    np.float32(0.1), np.float64("nan"), np.int16(-3), np.bool_(True), np.str_("x"), np.float16(2),
+    np.datetime64("2026-11-25"), np.array(1.5), np.array([], np.float32), np.empty((0, 3), "<U2"),
+    np.arange(6, dtype=">i4").reshape(2, 3).astype("i4"), np.arange(24).reshape(2, 3, 4)[:, ::2, 1],
+    np.asfortranarray(np.arange(6.0).reshape(2, 3)), np.array([b"ab", b""]), np.array(["x", "yy"]),
+    np.array(["2026-01", "NaT"], "M8[M]"), np.array([1, 2], "m8[ns]"), np.array([True, False]),
+    np.array([["a", 1], [None, 2.5]], object), np.array([], object), np.random.RandomState(3),
+]  # fmt: skip
+
+
+def test_plain_values_of_every_kind(tmp_path):
+    """Whatever a later version keeps in an estimator in plain types needs no new code here."""
+    model = BackpropClassifier()
+    for i, value in enumerate(VALUES):
+        setattr(model, f"value_{i}_", value)
+    model._private = {"slots": [np.ones(3), np.ones(3)], "t": 5}
+    other = through_file(model, tmp_path)
+    for name, value in vars(model).items():
+        assert_same(value, vars(other)[name], name)
+    other._private["slots"][0][:] = 2  # arrays are writable, each with memory of its own
+    assert other._private["slots"][1].sum() == 3
+
+
+def test_a_big_endian_array_becomes_native(tmp_path):
+    model = BackpropClassifier()
+    model.value_ = np.arange(5, dtype=">f8")
+    assert_same(through_file(model, tmp_path).value_, np.arange(5.0))
+
+
+def test_parameters_of_every_kind(tmp_path):
+    parameters = dict(
+        hidden_layer_sizes=np.array([5, 4]), alpha=np.float32(0.1), n_iter_no_change=np.inf,
+        activation=("tanh", Activation(ACTIVATIONS["relu"].value)), verbose=np.True_, tol=0,
+        max_iter=np.int64(3), class_weight={"a": 1.0, "b": 2}, scoring="accuracy",
+        dropout=[0.1, 0.2], n_threads=-1, random_state=np.random.RandomState(1),
+    )  # fmt: skip
+    model = BackpropClassifier(**parameters)
+    assert_same_model(model, through_file(model, tmp_path))
+
+
+def test_a_memory_mapped_model_is_saved_as_any_other(tmp_path):
+    X, y = draw_regression(50, 4)
+    model = fit(BackpropRegressor(**SMALL), X, y)
+    joblib.dump(model, tmp_path / "model.joblib")
+    mapped = joblib.load(tmp_path / "model.joblib", mmap_mode="r")
+    other = through_file(mapped, tmp_path)
+    assert_same_model(model, other)
+    other.coefs_[0][:] = 0
+
+
+def test_requests_for_metadata_come_back(tmp_path):
+    with config_context(enable_metadata_routing=True):
+        model = BackpropClassifier().set_fit_request(sample_weight=True)
+        model.set_score_request(sample_weight="weight_of_mine")
+        other = through_file(model, tmp_path)
+        assert repr(other.get_metadata_routing()) == repr(model.get_metadata_routing())
+        assert other.get_metadata_routing().consumes("score", ["weight_of_mine"])
+
+
+def test_callbacks_are_no_part_of_the_model(tmp_path):
+    model = BackpropClassifier()
+    model._skl_callbacks = [object()]
+    assert "_skl_callbacks" not in vars(through_file(model, tmp_path))
+
+
+def test_an_older_file_lacks_a_parameter(tmp_path):
+    """What a later version adds has its default in a model of an earlier one."""
+    fastbp.save(BackpropRegressor(max_iter=3), tmp_path / "model")
+    forge(tmp_path / "model", lambda model: model["parameters"].pop("scale_targets"))
+    assert (
+        fastbp.load(tmp_path / "model").get_params() == BackpropRegressor(max_iter=3).get_params()
+    )
+
+
+def test_safetensors_reads_the_file(tmp_path):
+    numpy_reader = pytest.importorskip("safetensors.numpy")
+    X, y = draw_classes(50, 4, 3)
+    model = fit(BackpropClassifier(**SMALL), X, np.array(list("abc"))[y])
+    fastbp.save(model, tmp_path / "model.safetensors")
+    arrays = numpy_reader.load_file(tmp_path / "model.safetensors")
+    for i, (weights, biases) in enumerate(zip(model.coefs_, model.intercepts_)):
+        assert_same(arrays[f"coefs_[{i}]"], weights)
+        assert_same(arrays[f"intercepts_[{i}]"], biases)
+    assert_same(arrays["_optimizer['slots']"], model._optimizer["slots"])
+
+
+LOADS = """
+import sys, fastbp, numpy as np
+model = fastbp.load(sys.argv[1])
+assert "numba" not in sys.modules and "pickle" not in vars(fastbp.persistence)
+print(model.predict(np.ones((1, 4))).tobytes().hex())
+"""
+
+
+def test_another_process_loads_it(tmp_path):
+    X, y = draw_regression(50, 4)
+    model = fit(BackpropRegressor(**SMALL), X, y)
+    fastbp.save(model, tmp_path / "model")
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", LOADS, str(tmp_path / "model")],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout.strip() == model.predict(np.ones((1, 4))).tobytes().hex(), done.stderr
+
+
+# --- what is refused ------------------------------------------------------------------------------
+
+
+class Mine(BackpropClassifier):
+    pass
+
+
+def nested(depth):
+    value = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+CYCLE = []
+CYCLE.append(CYCLE)
+UNSAVED = {
+    "activation": [userland.silu, ["tanh", userland.silu], Activation(userland.silu), lambda z: z],
+    "loss": [userland.own_log_loss, Loss(userland.own_log_loss, LOSSES["poisson"].gradient)],
+    "scoring": [lambda estimator, X, y: 0.0, print],
+    "random_state": [np.random.RandomState(np.random.PCG64(3)), np.random.default_rng(3)],
+    "hidden_layer_sizes": [range(3), np.array([1, 2], "G"), nested(30), CYCLE],
+    "class_weight": [{"a": 1 + 2j}, {object(): 1}, {"a": {1, 2}}],
+    "init": [os, fastbp.activations.activations_for.__class__, Mine],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(n, v) for n, vs in UNSAVED.items() for v in vs])
+def test_what_only_code_could_bring_back_is_refused_by_name(name, value, tmp_path):
+    path = tmp_path / "model"
+    path.write_bytes(b"before")
+    with pytest.raises(ValueError, match=rf"(?s)^(a key of )?{name}\b.*") as caught:
+        fastbp.save(BackpropClassifier().set_params(**{name: value}), path)
+    if callable(value):
+        assert "joblib.dump" in str(caught.value)
+    assert [file.read_bytes() for file in tmp_path.iterdir()] == [b"before"]
+
+
+@pytest.mark.parametrize(
+    "thing",
+    [make_pipeline(StandardScaler(), BackpropClassifier()), Mine(), StandardScaler(), None],
+    ids=lambda thing: type(thing).__name__,
+)
+def test_other_classes_are_refused(thing, tmp_path):
+    with pytest.raises(TypeError, match=f"got {type(thing).__name__}"):
+        fastbp.save(thing, tmp_path / "model")
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_that_form_no_network_are_not_saved(tmp_path):
+    X, y = draw_regression(50, 4)
+    model = fit(BackpropRegressor(**SMALL), X, y)
+    model.coefs_[0] = model.coefs_[0][:, :-1]
+    with pytest.raises(ValueError, match="weights"):
+        fastbp.save(model, tmp_path / "model")
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "model"
+    fastbp.save(BackpropRegressor(max_iter=3), path)
+
+    def fail(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(KeyboardInterrupt):
+        fastbp.save(BackpropRegressor(max_iter=4), path)
+    assert [file.name for file in tmp_path.iterdir()] == ["model"]
+    assert fastbp.load(path).max_iter == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "symlink") or os.name == "nt", reason="no symbolic links")
+def test_a_link_stays_one(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "model")
+    fastbp.save(BackpropRegressor(max_iter=3), tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert fastbp.load(str(tmp_path / "model")).max_iter == 3
+
+
+def test_files_of_other_kinds(tmp_path):
+    path = tmp_path / "model"
+    with pytest.raises(FileNotFoundError):
+        fastbp.load(path)
+    contents = [b"", b"{}", pickle.dumps(BackpropClassifier()), os.urandom(4000)]
+    np.savez(tmp_path / "a.npz", x=np.ones(3))
+    for content in (*contents, (tmp_path / "a.npz").read_bytes()):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="does not begin as a model"):
+            fastbp.load(path)
+
+
+# --- versions -------------------------------------------------------------------------------------
+
+
+def forge(path, change=lambda model: None, *, metadata=None, header=None):
+    """Change a file's JSON and seal it again, as only intent can do."""
+    content = path.read_bytes()
+    found, entries, data = safetensors.open_sealed(content)
+    model = json.loads(found["model"])
+    change(model)
+    found = {**found, "model": json.dumps(model), **(metadata or {})}
+    entries = {"__metadata__": {**found, "sha256": "0" * 64}, **entries}
+    text = json.dumps(entries if header is None else header(entries), separators=(",", ":"))
+    path.write_bytes(seal(struct.pack("<Q", len(text.encode())) + text.encode() + bytes(data)))
+
+
+def seal(content):
+    """Write the right checksum into a file."""
+    before, after = content[: safetensors.SEAL.start], content[safetensors.SEAL.stop :]
+    return before + safetensors._seal(before, after) + after
+
+
+MAJOR, MINOR = map(int, fastbp.__version__.split(".")[:2])
+NEWER = [f"{MAJOR}.{MINOR + 1}.0", f"{MAJOR + 1}.0.0", f"{MAJOR}.{MINOR + 1}.0.dev0"]
+
+
+@pytest.mark.parametrize("version", NEWER)
+def test_a_file_of_a_newer_version_is_refused(version, tmp_path):
+    path = tmp_path / "model"
+    fastbp.save(BackpropClassifier(), path)
+    forge(path, metadata={"fastbp": version})
+    with pytest.raises(ValueError, match=re.escape(version)) as caught:
+        fastbp.load(path)
+    assert fastbp.__version__ in str(caught.value)
+
+
+def test_a_newer_format_is_refused(tmp_path):
+    """Also where nothing else in it could be read."""
+    path = tmp_path / "model"
+    fastbp.save(BackpropClassifier(), path)
+    forge(path, metadata={"format": "7", "fastbp": "9.1.0", "model": "<binary>"})
+    with pytest.raises(ValueError, match=r"format 7\b.*up to 1\b") as caught:
+        fastbp.load(path)
+    assert "fastbp 9.1.0" in str(caught.value)
+    assert fastbp.__version__ in str(caught.value)
+
+
+@pytest.mark.parametrize("version", [fastbp.__version__, f"{MAJOR}.{MINOR}.99", "0.0.1"])
+def test_older_versions_and_patches_load(version, tmp_path):
+    path = tmp_path / "model"
+    fastbp.save(BackpropClassifier(max_iter=3), path)
+    forge(path, metadata={"fastbp": version})
+    assert fastbp.load(path).max_iter == 3
+
+
+@pytest.mark.parametrize("kind", [BackpropClassifier, BackpropRegressor])
+def test_pickles_carry_the_version(kind):
+    model = kind(max_iter=3)
+    state = model.__getstate__()
+    assert state["_fastbp_version"] == fastbp.__version__
+    for version in NEWER:
+        with pytest.raises(ValueError, match=re.escape(version)) as caught:
+            kind().__setstate__({**state, "_fastbp_version": version})
+        assert kind.__name__ in str(caught.value)
+        assert fastbp.__version__ in str(caught.value)
+    old = kind()
+    old.__setstate__({name: value for name, value in state.items() if name != "_fastbp_version"})
+    assert_same_model(old, model)
+
+
+def test_copies_do_not_show_the_version():
+    model = BackpropClassifier(max_iter=3)
+    for other in (copy.deepcopy(model), copy.copy(model), pickle.loads(pickle.dumps(model))):
+        assert_same_model(model, other)
+    assert_same_model(model, clone(model))
+
+
+# --- damage and forgery ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A saved classifier with everything in it, its file, and data to predict."""
+    X, y = draw_classes(50, 4, 3)
+    stream = np.random.RandomState(5)
+    model = BackpropClassifier((4,), max_iter=3, random_state=stream, class_weight={"a": 2.0})
+    model.set_params(class_weight=None, activation=ACTIVATIONS["tanh"])
+    fit(model, X, np.array(["a", "bb", "c"], object)[y])
+    path = tmp_path_factory.mktemp("saved") / "model"
+    fastbp.save(model, path)
+    return model, path.read_bytes(), X
+
+
+def damage(content, kind, rng):
+    """Return a copy of a file with one kind of damage, at a random place."""
+    content, i = bytearray(content), rng.randrange(len(content))
+    j = rng.randrange(len(content))
+    if kind == "truncate":
+        del content[i:]
+    elif kind == "flip":
+        content[i] ^= 1 << rng.randrange(8)
+    elif kind == "swap":
+        while content[i] == content[j]:
+            i, j = rng.randrange(len(content)), rng.randrange(len(content))
+        content[i], content[j] = content[j], content[i]
+    elif kind == "block":
+        new = rng.randbytes(min(64, len(content) - i))
+        content[i : i + 64] = new if new != content[i : i + 64] else b""
+    elif kind == "length":  # of the header: all of memory, or a little off
+        content[:8] = struct.pack("<Q", rng.choice([2**63, 2**40, 0, i]))
+    elif kind == "append":
+        content += rng.randbytes(rng.randrange(1, 64))
+    return bytes(content)
+
+
+DAMAGED = r"checksum is wrong|does not begin as a model"
+
+
+def test_600_damaged_files_are_all_noticed(saved, tmp_path):
+    _, content, _ = saved
+    rng, path = random.Random(0), tmp_path / "model"
+    kinds = ["truncate", "flip", "swap", "block", "length", "append"]
+    for kind in kinds * 100:
+        path.write_bytes(damage(content, kind, rng))
+        with pytest.raises(ValueError, match=DAMAGED):
+            fastbp.load(path)
+
+
+def test_no_byte_may_change(saved):
+    """Not one, the checksum's own and the padding included."""
+    _, content, _ = saved
+    for i in range(8, len(content)):
+        changed = content[:i] + bytes([content[i] ^ 32]) + content[i + 1 :]
+        with pytest.raises(ValueError, match=DAMAGED):
+            safetensors.open_sealed(changed)
+
+
+def entry(**changes):
+    """Change the header's entry of the first weights."""
+
+    def change(header):
+        header["coefs_[0]"] |= changes
+        return header
+
+    return {"header": change}
+
+
+def attribute(name, value):
+    """Change an attribute in a model's JSON."""
+    return {"change": lambda model: model["attributes"].update({name: value})}
+
+
+def parameter(name, value):
+    """Change a parameter in a model's JSON."""
+    return {"change": lambda model: model["parameters"].update({name: value})}
+
+
+def without(name):
+    """Drop an attribute."""
+    return {"change": lambda model: model["attributes"].pop(name)}
+
+
+def random_state(name="MT19937", key="random_state['state']['key']", pos=0):
+    """Return the JSON of a RandomState's state."""
+    state = {"dict": [["key", {"array": key}], ["pos", pos]]}
+    return {"dict": [["bit_generator", name], ["state", state], ["has_gauss", 0], ["gauss", 0.0]]}
+
+
+FORGERIES = {
+    "huge shape": entry(shape=[2**40, 2**40]),
+    "huge empty shape": entry(shape=[0, 10**30]),
+    "negative shape": entry(shape=[-4, -4]),
+    "shape of floats": entry(shape=[4.0, 4.0]),
+    "shape of bools": entry(shape=[True, 16]),
+    "no shape": entry(shape=None),
+    "many dimensions": entry(shape=[1] * 200 + [4, 4]),
+    "another width": entry(dtype="F64"),
+    "weights of integers": entry(dtype="I32"),
+    "unknown dtype": entry(dtype="O"),
+    "list as dtype": entry(dtype=["F32"]),
+    "overlap": entry(data_offsets=[0, 64]),
+    "beyond the end": entry(data_offsets=[2**40, 2**40 + 64]),
+    "huge offsets": entry(data_offsets=[0, 10**400]),
+    "offsets of text": entry(data_offsets="ab"),
+    "an array more": {"header": lambda h: {**h, "../../etc/x": h["coefs_[0]"]}},
+    "an array less": {"header": lambda h: {k: v for k, v in h.items() if k != "coefs_[1]"}},
+    "header of a list": {"header": lambda h: {"__metadata__": h["__metadata__"], "x": [1]}},
+    "deep JSON": {"metadata": {"model": "[" * 100_000}},
+    "JSON garbage": {"metadata": {"model": '{"class":'}},
+    "JSON with NaN": {"metadata": {"model": "NaN"}},
+    "huge number": {"metadata": {"model": "1" * 100_000}},
+    "model of a list": {"metadata": {"model": "[]"}},
+    "format of text": {"metadata": {"format": "one"}},
+    "format of nothing": {"metadata": {"format": None}},
+    "version of garbage": {"metadata": {"fastbp": "latest"}},
+    "version of digits": {"metadata": {"fastbp": "9" * 5000 + ".1"}},
+    "other class": {"change": lambda model: model.update({"class": "Popen"})},
+    "dotted class": {"change": lambda model: model.update({"class": "os.system"})},
+    "unknown parameter": parameter("command", "rm"),
+    "unknown kind": parameter("alpha", {"pickle": "gASV"}),
+    "two kinds": parameter("alpha", {"float": "nan", "tuple": []}),
+    "no kind": parameter("alpha", {}),
+    "float of text": parameter("alpha", {"float": "__import__('os')"}),
+    "code as formula": parameter("activation", {"formula": "os.system"}),
+    "private formula": parameter("activation", {"formula": "activations._row_of"}),
+    "module as formula": parameter("activation", {"formula": "activations.math"}),
+    "function of a module": parameter("activation", {"formula": "activations.math.exp"}),
+    "class as formula": parameter("activation", {"formula": "activations.Activation"}),
+    "class of a module": parameter("activation", {"description": ["subprocess.Popen", {}]}),
+    "imported class": parameter("activation", {"description": ["activations.Description", {}]}),
+    "formula as class": parameter("activation", {"description": ["activations.tanh", {}]}),
+    "unknown argument": parameter(
+        "activation", {"description": ["activations.Activation", {"x": 1}]}
+    ),
+    "array of nothing": parameter("alpha", {"array": "nothing"}),
+    "array by number": parameter("alpha", {"array": [1]}),
+    "huge text": parameter("alpha", {"array as": ["coefs_[0]", "<U900000000"]}),
+    "strange dtype": parameter("alpha", {"array as": ["coefs_[0]", "O"]}),
+    "dtype with fields": parameter("alpha", {"array as": ["coefs_[0]", "<U1,<U1"]}),
+    "dtype of dates": parameter("alpha", {"array as": ["coefs_[0]", "<M8[zz]"]}),
+    "code points": parameter("alpha", {"array as": ["random_state['state']['key']", "<U624"]}),
+    "objects of a shape": parameter("alpha", {"objects": [[10**9, 10**9], [1]]}),
+    "objects of no shape": parameter("alpha", {"objects": ["ab", [1]]}),
+    "unhashable key": parameter("class_weight", {"dict": [[[1], 2]]}),
+    "key alone": parameter("class_weight", {"dict": [[1]]}),
+    "random position": parameter("random_state", {"RandomState": random_state(pos=10**6)}),
+    "random key": parameter("random_state", {"RandomState": random_state(key="coefs_[0]")}),
+    "other generator": parameter("random_state", {"RandomState": random_state(name="PCG64")}),
+    "random garbage": parameter("random_state", {"RandomState": 3}),
+    "method replaced": attribute("predict", 1),
+    "parameter twice": attribute("alpha", 1),
+    "dunder": attribute("__class__", "int"),
+    "no name": attribute("a b", 1),
+    "layers that do not fit": attribute("coefs_", [{"array": "coefs_[1]"}, {"array": "coefs_[0]"}]),
+    "no layers": {"change": lambda m: m["attributes"].update({"coefs_": [], "intercepts_": []})},
+    "weights of a list": attribute("coefs_", [[1.0], [2.0]]),
+    "weights of a number": attribute("coefs_", 5),
+    "no biases": without("intercepts_"),
+    "no classes": without("classes_"),
+    "other features": attribute("n_features_in_", 5),
+    "other outputs": attribute("n_outputs_", 2),
+    "other transform": attribute("out_activation_", "sine"),
+    "other classes": attribute("classes_", ["a", "b"]),
+    "unknown kind of target": attribute("_target_kind", "real"),
+    "other slots": attribute("_optimizer", {"dict": [["slots", {"array": "coefs_[0]"}]]}),
+    "requests of nonsense": {
+        "change": lambda m: m.update(
+            requests={"dict": [["consumes", {"dict": [["sample_weight", True]]}]]}
+        )
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FORGERIES)
+def test_forged_files_are_refused(saved, name, tmp_path):
+    """With the right checksum; and nothing large is made on the way."""
+    _, content, _ = saved
+    path = tmp_path / "model"
+    path.write_bytes(content)
+    forge(path, **FORGERIES[name])
+    tracemalloc.start()  # NumPy's arrays are counted, too
+    try:
+        with pytest.raises(ValueError, match="cannot be loaded") as caught:
+            fastbp.load(path)
+        assert tracemalloc.get_traced_memory()[1] < 20 * len(path.read_bytes()) + 1_000_000
+    finally:
+        tracemalloc.stop()
+    assert str(path) in str(caught.value)
+
+
+def test_random_forgeries_load_or_are_refused(saved, tmp_path):
+    """Anything in the JSON changed at random, and sealed: an error, or a model that answers."""
+    _, content, X = saved
+    rng, path = random.Random(1), tmp_path / "model"
+    (n_bytes,) = struct.unpack("<Q", content[:8])
+    tokens = [
+        m.span() for m in re.finditer(r'[\w.+-]+|[][{},:"]', content[8 : 8 + n_bytes].decode())
+    ]
+    tokens = [(8 + a, 8 + b) for a, b in tokens if 8 + a > safetensors.SEAL.stop]
+    replacements = [
+        b"null",
+        b"[]",
+        b"{}",
+        b"-1",
+        b"0",
+        b"1e999",
+        b"true",
+        b'"x"',
+        b"99999999999",
+        b"",
+    ]
+    loaded = 0
+    for _ in range(400):
+        a, b = rng.choice(tokens)
+        new = rng.choice(replacements)
+        changed = content[:a] + new + content[b:]
+        length = struct.pack("<Q", n_bytes + len(new) - (b - a))
+        path.write_bytes(seal(length + changed[8:]))
+        try:
+            model = fastbp.load(path)
+        except ValueError:
+            continue
+        loaded += 1
+        # A bad parameter is found when it is used.
+        with contextlib.suppress(ValueError, TypeError, AttributeError):
+            model.predict_proba(X)
+    assert 0 < loaded < 400
