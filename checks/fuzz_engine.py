@@ -78,6 +78,8 @@ class Case:
         ]
         self.loss_name = str(rng.choice(list(LOSSES)))
         self.loss = LOSSES[self.loss_name]
+        if self.loss.target == "shared":  # one output for each of its numbers
+            self.sizes = (*self.sizes[:-1], len(self.loss.hyper))
         self.solver = SOLVERS[rng.integers(len(SOLVERS))]
         self.dtype = np.dtype(rng.choice(["float32", "float64"]))
         self.n_samples = int(rng.integers(1, 70))

@@ -7,6 +7,8 @@ the same kind of object that a user makes of a function of his own.
 """
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 from fastbp.descriptions import Description
 
@@ -44,7 +46,14 @@ class Activation(Description):
     'silu'
     """
 
-    def __init__(self, value, slope=None, slope_of="pre_activation", factor=6.0, kernel=None):
+    def __init__(
+        self,
+        value: Callable[[Any], Any],
+        slope: Callable[[Any], Any] | None = None,
+        slope_of: str = "pre_activation",
+        factor: float = 6.0,
+        kernel: str | None = None,
+    ) -> None:
         self.value = value
         self.slope = slope
         self.slope_of = slope_of

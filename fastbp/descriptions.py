@@ -39,7 +39,7 @@ class Description(BaseEstimator):
     _rules = ()  # (setting, (test of its value, what is allowed in words)) of each that has a rule
 
     @property
-    def name(self):
+    def name(self) -> str:
         """Name of the formula, as users write it for the rows of the tables."""
         return getattr(self.value, "__name__", repr(self.value))
 

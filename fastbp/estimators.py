@@ -6,20 +6,45 @@ scikit-learn's conventions ask.
 """
 
 import time
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from numbers import Real
+from os import PathLike
+from typing import Any, Self
 
 import numpy as np
 import scipy.sparse
+from numpy.typing import ArrayLike, NDArray
 from sklearn import get_config
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.base import (
+    BaseEstimator,
+    ClassifierMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    RegressorMixin,
+    TransformerMixin,
+)
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from fastbp import network
+from fastbp._annotations import (
+    Activations,
+    ClassWeight,
+    Features,
+    Floats,
+    Labels,
+    LayerSizes,
+    LearningRate,
+    LossLike,
+    RandomState,
+    Scoring,
+    Solver,
+    Targets,
+    Weights,
+)
 from fastbp._parameters import (
     CLASSIFIER_PARAMETERS,
     REGRESSOR_PARAMETERS,
@@ -28,6 +53,7 @@ from fastbp._parameters import (
     hidden_sizes,
 )
 from fastbp._validation import (
+    FLOATS,
     check_features,
     check_labels,
     check_range,
@@ -67,8 +93,23 @@ def _partial_fit_exists(estimator):
     return True
 
 
-class _BaseBackprop(CallbackSupportMixin, BaseEstimator):
-    """What both estimators share."""
+class _BaseBackprop(
+    CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+):
+    """What both estimators share.
+
+    They are transformers as well, as scikit-learn's LinearDiscriminantAnalysis is: `transform`,
+    `fit_transform`, `get_feature_names_out` and `set_output` pass all of its estimator checks.
+    """
+
+    coefs_: list[Floats]
+    intercepts_: list[Floats]
+    n_features_in_: int
+    n_iter_: int
+    n_layers_: int
+    n_outputs_: int
+    out_activation_: str
+    loss_: float
 
     def _store(self, parameters):
         """Keep the arguments of ``__init__`` under their names, untouched."""
@@ -77,8 +118,15 @@ class _BaseBackprop(CallbackSupportMixin, BaseEstimator):
                 setattr(self, name, value)
 
     def fit(
-        self, X, y, sample_weight=None, *, X_val=None, y_val=None, sample_weight_val=None
-    ):  # fmt: skip
+        self,
+        X: Features,
+        y: Targets,
+        sample_weight: Weights = None,
+        *,
+        X_val: Features | None = None,
+        y_val: Targets | None = None,
+        sample_weight_val: Weights = None,
+    ) -> Self:
         """Train the network on X and y.
 
         With `X_val` and `y_val` loss and score on these data are recorded after each epoch, and the
@@ -300,10 +348,46 @@ class _BaseBackprop(CallbackSupportMixin, BaseEstimator):
             "out_activation_": problem.loss.output,
         }
 
-    def _raw_scores(self, X):
+    def transform(self, X: Features) -> Floats:
+        """Activations of the last hidden layer: what the network has made of the features.
+
+        Parameters
+        ----------
+        X : array-like, data frame or sparse matrix of shape (n_samples, n_features)
+
+        Returns
+        -------
+        activations : ndarray of shape (n_samples, n_units)
+            Of the last hidden layer, ``coefs_[-1].shape[0]`` units, with the dtype of predictions:
+            ``transform(X) @ coefs_[-1] + intercepts_[-1]`` are the raw scores.  With no hidden
+            layer it is X.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from sklearn.linear_model import LogisticRegression
+        >>> from sklearn.pipeline import make_pipeline
+        >>> from fastbp import BackpropClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> features = BackpropClassifier((20, 4), tol=0.01, random_state=0)
+        >>> features.fit_transform(X, y).shape
+        (150, 4)
+        >>> make_pipeline(features, LogisticRegression()).fit(X, y).score(X, y) > 0.9
+        True
+        """
+        activations, _, dtype = self._raw_scores(X, hidden=True)
+        return activations.astype(dtype, copy=False)
+
+    @property
+    def _n_features_out(self):
+        """Number of columns of `transform`, for `get_feature_names_out`."""
+        return len(self.coefs_[-1])
+
+    def _raw_scores(self, X, *, hidden=False):
         """Scores before the output transform, their engine, and the dtype of the output.
 
-        Costs a few microseconds of Python for a plain array of the right dtype and width.
+        Or, if `hidden`, the activations of the last hidden layer instead of the scores.  Costs a
+        few microseconds of Python for a plain array of the right dtype and width.
         """
         state = vars(self)
         coefs, intercepts = state.get("coefs_"), state.get("intercepts_")
@@ -314,12 +398,16 @@ class _BaseBackprop(CallbackSupportMixin, BaseEstimator):
             self, X, partial(self._prediction_dtype, coefs[0].dtype), engine, reset=False
         )
         dtype = X.dtype
+        activations = activations_for(self.activation, len(coefs) - 1)
+        if hidden:
+            coefs, intercepts = coefs[:-1], intercepts[:-1]
+            if not coefs:
+                return X.copy(), engine, given if given in FLOATS else np.float64
         if dtype != coefs[0].dtype:
             coefs = [weights.astype(dtype) for weights in coefs]
             intercepts = [biases.astype(dtype) for biases in intercepts]
-        scores = np.empty((X.shape[0], self.n_outputs_), dtype)
+        scores = np.empty((X.shape[0], coefs[-1].shape[1]), dtype)
         n_threads = 1 if len(scores) == 1 else thread_ceiling(self.n_threads)
-        activations = activations_for(self.activation, len(coefs) - 1)
         engine.predict_into(coefs, intercepts, activations, X, scores, n_threads)
         if self.dtype is not None:
             dtype = np.float32 if given == np.float32 else np.float64
@@ -344,6 +432,118 @@ class _BaseBackprop(CallbackSupportMixin, BaseEstimator):
             return weights
         return np.float32 if np.result_type(given, weights) == np.float32 else np.float64
 
+    def to_sklearn(self) -> Any:
+        """Hand the fitted network over to scikit-learn's own MLP.
+
+        Every tool made for it works then, such as converters.  Settings that only fastbp has
+        (``dtype``, ``dropout``, ...) are left out: they do not change what a fitted network
+        predicts.  Training can go on there, by `partial_fit` or ``warm_start=True``, with a fresh
+        optimizer.
+
+        Returns
+        -------
+        mlp : MLPClassifier or MLPRegressor
+            Fitted, with a copy of the weights; its predictions are the same up to rounding.
+
+        Raises
+        ------
+        ValueError
+            For activations or losses that scikit-learn lacks; names them.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from fastbp import BackpropClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> clf = BackpropClassifier(tol=0.01, random_state=0).fit(X, y)
+        >>> mlp = clf.to_sklearn()
+        >>> type(mlp).__name__, bool((mlp.predict(X) == clf.predict(X)).all())
+        ('MLPClassifier', True)
+        """
+        from fastbp.export.mlp import to_sklearn
+
+        return to_sklearn(self)
+
+    @classmethod
+    def from_sklearn(cls, mlp: Any) -> Self:
+        """Take a network over that scikit-learn's MLP has fitted.
+
+        Parameters
+        ----------
+        mlp : MLPClassifier or MLPRegressor
+            Fitted.
+
+        Returns
+        -------
+        estimator : estimator
+            Fitted, with the same parameters, ``dtype=None`` (the dtype follows X, as there) and a
+            copy of the weights.  Training can go on, with a fresh optimizer.
+
+        Raises
+        ------
+        TypeError
+            If `mlp` is not the MLP of the same kind.
+        NotFittedError
+            If it was not fitted.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from sklearn.neural_network import MLPClassifier
+        >>> from fastbp import BackpropClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> mlp = MLPClassifier(tol=0.01, random_state=0).fit(X, y)
+        >>> clf = BackpropClassifier.from_sklearn(mlp)
+        >>> bool((clf.predict(X) == mlp.predict(X)).all())
+        True
+        """
+        from fastbp.export.mlp import from_sklearn
+
+        return from_sklearn(cls, mlp)
+
+    def to_c(
+        self, path: str | PathLike[str], *, name: str = "fastbp", X: ArrayLike | None = None
+    ) -> None:
+        """Write the fitted network as one C99 file that needs nothing but ``math.h``.
+
+        It defines ``NAME_predict(const T *x, T *out)`` for one sample, with T as the dtype of the
+        weights (float or double): regression values, or the probabilities of all classes, of which
+        it returns the index of the predicted one.  Nothing is allocated.  Compiled with
+        ``-DFASTBP_SELF_TEST`` it has a ``main`` that compares with stored predictions.
+
+        Parameters
+        ----------
+        path : str or path-like
+            File to write; an existing one is replaced.
+        name : str, default="fastbp"
+            Prefix of what the file defines; a C identifier.
+        X : array-like of shape (n_samples, n_features), default=None
+            Samples for the self-test (a few suffice); None draws 8 from a normal distribution.
+
+        Raises
+        ------
+        ValueError
+            For functions of yours and whatever else C source cannot hold; names it.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from sklearn.datasets import load_iris
+        >>> from fastbp import BackpropClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> clf = BackpropClassifier(tol=0.01, random_state=0).fit(X, y)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     clf.to_c(Path(folder) / "iris.c", name="iris", X=X[::20])
+        ...     "int iris_predict(const float *x, float *out)" in (
+        ...         Path(folder) / "iris.c"
+        ...     ).read_text()
+        True
+        """
+        from fastbp.export.c_source import write_c
+
+        write_c(self, path, name=name, X=X)
+
     def __sklearn_is_fitted__(self):
         return "coefs_" in vars(self)
 
@@ -361,6 +561,7 @@ class _BaseBackprop(CallbackSupportMixin, BaseEstimator):
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
 
@@ -592,51 +793,60 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
 
     _parameter_rules = CLASSIFIER_PARAMETERS
 
+    classes_: NDArray[Any]
+
     def __init__(
         self,
-        hidden_layer_sizes=(100,),
-        activation="relu",
+        hidden_layer_sizes: LayerSizes = (100,),
+        activation: Activations = "relu",
         *,
-        solver="adam",
-        alpha=0.0001,
-        batch_size="auto",
-        learning_rate="constant",
-        learning_rate_init=0.001,
-        power_t=0.5,
-        max_iter=200,
-        shuffle=True,
-        random_state=None,
-        tol=1e-4,
-        verbose=False,
-        warm_start=False,
-        momentum=0.9,
-        nesterovs_momentum=True,
-        early_stopping=False,
-        validation_fraction=0.1,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-8,
-        n_iter_no_change=10,
-        max_fun=15000,
-        loss="log_loss",
-        dtype="float32",
-        n_threads=None,
-        engine="auto",
-        class_weight=None,
-        init="auto",
-        dropout=0.0,
-        max_grad_norm=None,
-        ema_decay=None,
-        scoring=None,
-        max_time=None,
-    ):
+        solver: Solver = "adam",
+        alpha: float = 0.0001,
+        batch_size: int | str = "auto",
+        learning_rate: LearningRate = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: RandomState = None,
+        tol: float = 1e-4,
+        verbose: bool | int = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: float = 10,
+        max_fun: int = 15000,
+        loss: LossLike = "log_loss",
+        dtype: str | None = "float32",
+        n_threads: int | None = None,
+        engine: str = "auto",
+        class_weight: ClassWeight = None,
+        init: str = "auto",
+        dropout: float | Sequence[float] = 0.0,
+        max_grad_norm: float | None = None,
+        ema_decay: float | None = None,
+        scoring: Scoring = None,
+        max_time: float | None = None,
+    ) -> None:
         self._store(locals())
 
     @available_if(_partial_fit_exists)
     def partial_fit(
-        self, X, y, sample_weight=None, classes=None, *, X_val=None, y_val=None,
-        sample_weight_val=None,
-    ):  # fmt: skip
+        self,
+        X: Features,
+        y: Targets,
+        sample_weight: Weights = None,
+        classes: ArrayLike | None = None,
+        *,
+        X_val: Features | None = None,
+        y_val: Targets | None = None,
+        sample_weight_val: Weights = None,
+    ) -> Self:
         """Train one epoch on X and y, going on from the weights and optimizer of the last call.
 
         The optimizer is made by the first call (or by `fit`), with the settings of that time, and
@@ -725,7 +935,7 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
             return targets.astype(np.int64)
         return self.classes_[targets[:, 0].astype(np.intp)]
 
-    def predict(self, X):
+    def predict(self, X: Features) -> Labels:
         """Predict classes.
 
         Parameters
@@ -748,7 +958,7 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
             return (scipy.sparse.csr_matrix if as_matrix else scipy.sparse.csr_array)(labels)
         return labels
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: Features) -> Floats:
         """Probability of each class.
 
         Parameters
@@ -772,7 +982,7 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
         pair = np.hstack([1 - scores, scores])
         return np.where(second_is_larger, pair[:, ::-1], pair)
 
-    def predict_log_proba(self, X):
+    def predict_log_proba(self, X: Features) -> Floats:
         """Logarithm of the probability of each class, from the raw scores: never -inf.
 
         Parameters
@@ -1033,48 +1243,55 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
 
     def __init__(
         self,
-        loss="squared_error",
-        hidden_layer_sizes=(100,),
-        activation="relu",
+        loss: LossLike = "squared_error",
+        hidden_layer_sizes: LayerSizes = (100,),
+        activation: Activations = "relu",
         *,
-        solver="adam",
-        alpha=0.0001,
-        batch_size="auto",
-        learning_rate="constant",
-        learning_rate_init=0.001,
-        power_t=0.5,
-        max_iter=200,
-        shuffle=True,
-        random_state=None,
-        tol=1e-4,
-        verbose=False,
-        warm_start=False,
-        momentum=0.9,
-        nesterovs_momentum=True,
-        early_stopping=False,
-        validation_fraction=0.1,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-8,
-        n_iter_no_change=10,
-        max_fun=15000,
-        dtype="float32",
-        n_threads=None,
-        engine="auto",
-        init="auto",
-        dropout=0.0,
-        max_grad_norm=None,
-        ema_decay=None,
-        scoring=None,
-        max_time=None,
-        scale_targets=False,
-    ):
+        solver: Solver = "adam",
+        alpha: float = 0.0001,
+        batch_size: int | str = "auto",
+        learning_rate: LearningRate = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: RandomState = None,
+        tol: float = 1e-4,
+        verbose: bool | int = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: float = 10,
+        max_fun: int = 15000,
+        dtype: str | None = "float32",
+        n_threads: int | None = None,
+        engine: str = "auto",
+        init: str = "auto",
+        dropout: float | Sequence[float] = 0.0,
+        max_grad_norm: float | None = None,
+        ema_decay: float | None = None,
+        scoring: Scoring = None,
+        max_time: float | None = None,
+        scale_targets: bool = False,
+    ) -> None:
         self._store(locals())
 
     @available_if(_partial_fit_exists)
     def partial_fit(
-        self, X, y, sample_weight=None, *, X_val=None, y_val=None, sample_weight_val=None
-    ):  # fmt: skip
+        self,
+        X: Features,
+        y: Targets,
+        sample_weight: Weights = None,
+        *,
+        X_val: Features | None = None,
+        y_val: Targets | None = None,
+        sample_weight_val: Weights = None,
+    ) -> Self:
         """Train one epoch on X and y, going on from the weights and optimizer of the last call.
 
         The optimizer is made by the first call (or by `fit`), with the settings of that time, and
@@ -1135,7 +1352,7 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
         """Targets as scorers take them: as given."""
         return targets_as_given(y)
 
-    def predict(self, X):
+    def predict(self, X: Features) -> Floats:
         """Predict target values.
 
         Parameters

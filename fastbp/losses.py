@@ -11,8 +11,10 @@ squared error is reported as a mean over the outputs, and the loss of a list of 
 """
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
 from numbers import Real
+from typing import Any
 
 from fastbp.descriptions import Description, number_rule
 
@@ -79,9 +81,20 @@ class Loss(Description):
     _rules = (("hyper", (_is_tuple_of_numbers, "a tuple of numbers")),)
 
     def __init__(
-        self, value, gradient=None, link=None, *, task=None, target="real", output_mean=False,
-        target_min=None, kernel=None, hyper=(), above_min=False, metric=("r2",),
-    ):  # fmt: skip
+        self,
+        value: Callable[..., Any],
+        gradient: Callable[..., Any] | None = None,
+        link: str | None = None,
+        *,
+        task: str | None = None,
+        target: str = "real",
+        output_mean: bool = False,
+        target_min: float | None = None,
+        kernel: str | None = None,
+        hyper: tuple[float, ...] = (),
+        above_min: bool = False,
+        metric: tuple[Any, ...] = ("r2",),
+    ) -> None:
         self.value = value
         self.gradient = gradient
         self.link = link

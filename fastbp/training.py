@@ -164,7 +164,7 @@ class Progress:
 
 
 # Attributes that a solver may leave unset: a new model must not show those of the old one.
-HISTORY = tuple(Progress(None, loss=0.0, loss_curve=[]).attributes())
+HISTORY = tuple(Progress(np.empty(0), loss=0.0, loss_curve=[]).attributes())
 
 
 def train_stochastic(

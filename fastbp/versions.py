@@ -17,7 +17,7 @@ __version__ = "0.1.0"
 DEPENDENCIES = ("numpy", "scipy", "scikit-learn", "numba")
 
 
-def show_versions():
+def show_versions() -> None:
     """Print engine, instruction set, package path and versions: what a bug report should hold.
 
     Examples
@@ -31,7 +31,7 @@ def show_versions():
         print(f"{name:<{width}}  {value}")
 
 
-def collect_versions():
+def collect_versions() -> dict[str, str]:
     """Describe the fastbp that runs.
 
     Returns
@@ -51,7 +51,7 @@ def collect_versions():
     }
 
 
-def _describe_engine():
+def _describe_engine() -> dict[str, str]:
     """Return engine, instruction set and Cython's version, or why there is no engine."""
     try:
         engine = get_engine("auto")
@@ -65,7 +65,7 @@ def _describe_engine():
     return facts
 
 
-def _version_of(distribution):
+def _version_of(distribution: str) -> str:
     """Return the version of an installed distribution, without importing it."""
     try:
         return metadata.version(distribution)

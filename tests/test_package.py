@@ -1,5 +1,7 @@
 """What the package says about itself, and what happens when its engine is missing."""
 
+import doctest
+import importlib
 import os
 import re
 import subprocess
@@ -141,3 +143,12 @@ def test_module_help():
     )
     assert done.returncode == 0, done.stderr
     assert "--data" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["activations", "estimators", "losses", "onnx"])
+def test_examples_in_docstrings(name):
+    if name == "onnx":
+        pytest.importorskip("skl2onnx")
+    results = doctest.testmod(importlib.import_module(f"fastbp.{name}"))
+    assert results.attempted > 0
+    assert results.failed == 0

@@ -6,15 +6,47 @@ import numpy as np
 import pytest
 from engines import ENGINES
 from problems import draw_classes, draw_regression
-from sklearn.base import clone, is_classifier
+from sklearn.base import TransformerMixin, clone, is_classifier
 from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.neural_network._base import ACTIVATIONS
 from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fastbp import BackpropClassifier, BackpropRegressor
 from fastbp.losses import Gamma, Huber, LogLoss
 
+# Through fit_transform, a warning that training was short does not come from the checks' own lines.
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
 ESTIMATORS = [BackpropClassifier, BackpropRegressor]
-PEERS = {BackpropClassifier: MLPClassifier, BackpropRegressor: MLPRegressor}
+
+
+class _Transforming(TransformerMixin):
+    """scikit-learn's MLP with the transform that it lacks, so that it can take the same checks."""
+
+    def transform(self, X):
+        check_is_fitted(self)
+        a = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
+        for weights, biases in zip(self.coefs_[:-1], self.intercepts_[:-1], strict=True):
+            a = a @ weights + biases
+            ACTIVATIONS[self.activation](a)
+        return a
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+
+class TransformingClassifier(_Transforming, MLPClassifier):
+    pass
+
+
+class TransformingRegressor(_Transforming, MLPRegressor):
+    pass
+
+
+PEERS = {BackpropClassifier: TransformingClassifier, BackpropRegressor: TransformingRegressor}
 
 FLOAT32_REASON = (
     "compares two long trainings at 1e-7: beyond float32, which is held at 1e-2 by "
@@ -90,6 +122,12 @@ SETTINGS = [
     dict(warm_start=True),
     dict(shuffle=False, batch_size=3, alpha=1.0),
 ]
+
+
+def test_the_checks_of_transformers_run():
+    for kind in ESTIMATORS:
+        names = {check.func.__name__ for _, check in estimator_checks_generator(kind())}
+        assert {"check_transformer_general", "check_transformer_preserve_dtypes"} <= names
 
 
 def list_cases():

@@ -18,12 +18,23 @@ PACKAGE = Path(fastbp.__file__).parent
 FLOORS = [
     {"engine", "engine.copies", "descriptions", "safetensors"},
     {"activations", "losses", "optimizers"},
-    {"callbacks", "parallel", "network", "randomness", "reports", "scaling", "schedules"},
+    {
+        "_annotations",
+        "callbacks",
+        "network",
+        "parallel",
+        "randomness",
+        "reports",
+        "scaling",
+        "schedules",
+    },
     {"scoring", "resuming", "diagnosis", "versions"},
     {"_parameters", "stopping"},
     {"_validation", "class_weights"},
     {"training"},
     {"lbfgs"},
+    {"export", "export.fitted"},
+    {"export.c_source", "export.mlp"},
     {"estimators"},
 ]
 TOP = len(FLOORS)
@@ -92,6 +103,7 @@ def test_tables_import_no_arrays(name):
             "itertools",
             "dataclasses",
             "collections",
+            "typing",
             "fastbp",
         }
 

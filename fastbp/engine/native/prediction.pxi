@@ -1,10 +1,21 @@
 # Prediction: raw scores of many rows over threads, by a session or straight from fitted arrays, and
 # the output transforms. A row's scores have the same bits alone, in any block, on any thread.
+# Truncated networks, whose last layer is a hidden one, come through the same door: that layer's
+# activation is then applied to the scores.
 
 cdef struct Prediction:
     Plan *plan
     int64_t n_rows
     char *out
+
+
+cdef void activate_scores(Plan *f, int64_t r0, int64_t rows) noexcept nogil:
+    """a = f(z) of the last layer, column by column; whole vectors, so that bits do not depend on
+    the number of rows."""
+    cdef const fb_activation *activation = f.layers[f.n_layers - 1].activation
+    cdef int64_t n = round_up(rows, f.lanes), j
+    for j in range(f.n_outputs):
+        activation.forward(f.scores + (j * f.capacity + r0) * f.itemsize, NULL, n)
 
 
 cdef void predict_share(void *argument, int member, int n_members) noexcept nogil:
@@ -19,6 +30,8 @@ cdef void predict_share(void *argument, int member, int n_members) noexcept nogi
         rows = min(block, end - first)
         gather_rows(f, first - r0, r0, rows)
         forward_rows(f, 0, first - r0, r0, rows)
+        if f.layers[f.n_layers - 1].activation != NULL:
+            activate_scores(f, r0, rows)
         f.kernels.columns_to_rows(f.scores + r0 * f.itemsize, f.capacity,
                                   job.out + first * f.n_outputs * f.itemsize, rows, f.n_outputs)
         first += rows
@@ -96,7 +109,7 @@ cdef lay_out_prediction(Plan *f, Memory memory, list coefs, list intercepts, act
             set_packed_layer(f, memory, layer, coefs[l], intercepts[l])
         else:
             set_flat_layer(f, memory, layer, coefs[l], intercepts[l])
-        if l < f.n_layers - 1:
+        if l < len(activations):
             layer.activation = find_activation(f.kernels, activations[l], memory)
     f.n_features, f.n_outputs = f.layers[0].n_in, f.layers[f.n_layers - 1].n_out
     buffers[0] = memory.take(widest * f.panel * size)
@@ -116,11 +129,12 @@ def predict_into(coefs, intercepts, activations, X, out, n_threads=1):
     intercepts : list of ndarray of shape (n_out,)
         Of one dtype, float32 or float64.
     activations : sequence of fastbp.activations.Activation
-        One per hidden layer.
+        One per hidden layer; or one per layer, where the last layer of `coefs` is a hidden one.
     X : ndarray of shape (n_samples, n_features) or CSR array
         C-contiguous, of the dtype of `coefs`. Not copied.
     out : ndarray of shape (n_samples, n_outputs)
-        OUT: scores before the output transform, C-contiguous, of the same dtype.
+        OUT: scores before the output transform (or activations of a last hidden layer),
+        C-contiguous, of the same dtype.
     n_threads : int, default=1
         Most threads to use; the scores do not depend on it.
     """

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from fastbp.engine.numba import kernels, minibatch
+from fastbp.engine.numba.checks import evaluate_activation
 
 LOOK_S = 0.02  # blocks between two looks take about this long
 MOST_BLOCKS = 1 << 20
@@ -148,7 +149,8 @@ def predict_into(coefs, intercepts, activations, X, out, n_threads=1):
     layer_sizes = (coefs[0].shape[0], *(weights.shape[1] for weights in coefs))
     parts = [part for pair in zip(coefs, intercepts, strict=True) for part in pair]
     params = np.concatenate([part.ravel() for part in parts])
-    network = lay_out_network(layer_sizes, activations, params)
+    n_hidden = len(coefs) - 1
+    network = lay_out_network(layer_sizes, activations[:n_hidden], params)
     check_matrix(out, coefs[0].dtype, layer_sizes[-1])
     check_rows(X, out)
     if len(out):
@@ -159,6 +161,11 @@ def predict_into(coefs, intercepts, activations, X, out, n_threads=1):
         data = describe_data(X, network, order=order)
         sparse = data.index_bytes > 0
         predict_blocks(network, lay_out_buffers(network, PREDICTION_ROWS, sparse=sparse), data, out)
+    for activation in activations[n_hidden:]:
+        # Padded likewise: what is left after whole vectors would go through another loop.
+        z = np.zeros(-(-out.size // PREDICTION_ROWS) * PREDICTION_ROWS, out.dtype)
+        z[: out.size] = out.ravel()
+        out[...] = evaluate_activation(activation, z)[0][: out.size].reshape(out.shape)
 
 
 class Session:

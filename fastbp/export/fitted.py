@@ -1,0 +1,165 @@
+"""What a fitted estimator computes, in plain types: all that an export may read.
+
+An export says which activations and output transforms it can write down; whatever is not on its
+lists is an error that names it.  The description is then evaluated and compared with the
+estimator's own predictions, so that a setting which nobody thought of here cannot make an export
+silently wrong.
+"""
+
+from collections.abc import Collection
+from copy import copy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils.validation import check_is_fitted
+
+from fastbp.activations import ACTIVATIONS, activations_for
+
+TOLERANCE = {"float32": 1e-4, "float64": 1e-9}  # of raw scores, relative to 1 + their size
+
+
+@dataclass(frozen=True)
+class FittedNetwork:
+    """A network and what its outputs mean.
+
+    Parameters
+    ----------
+    kind : {"regression", "binary", "multiclass", "multilabel"}
+    coefs : list of ndarray of shape (n_in, n_out)
+    intercepts : list of ndarray of shape (n_out,)
+    activations : list of str
+        One name of `ACTIVATIONS` for each hidden layer.
+    output : {"identity", "exp", "logistic", "softmax"}
+        Transform from raw scores to predictions.
+    classes : ndarray of shape (n_classes,) or None
+        Labels of a classifier.
+    """
+
+    kind: str
+    coefs: list[NDArray[np.floating]]
+    intercepts: list[NDArray[np.floating]]
+    activations: list[str]
+    output: str
+    classes: NDArray[Any] | None
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Dtype of the weights."""
+        return self.coefs[0].dtype
+
+    @property
+    def layer_sizes(self) -> tuple[int, ...]:
+        """Sizes (n_features, *hidden, n_outputs)."""
+        return (*(len(weights) for weights in self.coefs), self.coefs[-1].shape[1])
+
+    def raw_scores(self, X: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Evaluate the network in float64 with the formulas of the table; for a few rows."""
+        a = np.asarray(X, np.float64)
+        layers = zip(self.coefs, self.intercepts, [*self.activations, "identity"], strict=True)
+        for weights, biases, name in layers:
+            z = a @ weights.astype(np.float64) + biases
+            a = np.vectorize(ACTIVATIONS[name].value, otypes=[np.float64])(z)
+        return a
+
+
+def describe_fitted(
+    estimator: Any, receiver: str, activations: Collection[str], outputs: Collection[str]
+) -> FittedNetwork:
+    """Describe a fitted estimator to a receiver that knows these activations and outputs.
+
+    Parameters
+    ----------
+    estimator : BackpropClassifier or BackpropRegressor
+    receiver : str
+        Who takes the network over, for error messages.
+    activations, outputs : collection of str
+        Names of activations and output transforms that the receiver can hold.
+
+    Raises
+    ------
+    ValueError
+        Names what the receiver cannot hold.
+    NotFittedError
+        If the estimator was not fitted.
+    """
+    check_is_fitted(estimator)
+    coefs, intercepts = list(estimator.coefs_), list(estimator.intercepts_)
+    names = [
+        _name_of(row, receiver, activations)
+        for row in activations_for(estimator.activation, len(coefs) - 1)
+    ]
+    output = estimator.out_activation_
+    if output not in outputs:
+        raise ValueError(
+            f"{receiver} cannot hold the output {output!r} of loss={estimator.loss!r}: expected "
+            f"one of {sorted(outputs)}."
+        )
+    state = vars(estimator)
+    if "target_scale_" in state and output == "identity":
+        coefs[-1], intercepts[-1] = _in_units_of_y(coefs[-1], intercepts[-1], state)
+    kind, classes = state.get("_target_kind", "regression"), state.get("classes_")
+    network = FittedNetwork(kind, coefs, intercepts, names, output, classes)
+    _compare(network, estimator, receiver)
+    return network
+
+
+def predictions(estimator: Any, X: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Return the probabilities or values that `estimator` predicts, (n_samples, n_columns)."""
+    twin = copy(estimator)
+    vars(twin).pop("feature_names_in_", None)  # it would warn of an X without names
+    values = twin.predict_proba(X) if hasattr(twin, "predict_proba") else twin.predict(X)
+    return np.asarray(values).reshape(len(X), -1)
+
+
+def _in_units_of_y(W: Any, b: Any, state: dict[str, Any]) -> tuple[Any, Any]:
+    """Weights and biases of a linear output that takes `scale_targets` back itself."""
+    mean, scale = state["target_mean_"], state["target_scale_"]
+    return (W * scale).astype(W.dtype), (b * scale + mean).astype(b.dtype)
+
+
+def _name_of(row: Any, receiver: str, activations: Collection[str]) -> str:
+    """Return a row's name if it is built in and on the receiver's list."""
+    known = sorted(set(activations) & set(ACTIVATIONS))
+    if ACTIVATIONS.get(row.name) != row:
+        raise ValueError(
+            f"{receiver} cannot hold the activation {row!r}, which is not one of fastbp's own "
+            f"by name: expected one of {known}."
+        )
+    if row.name not in activations:
+        raise ValueError(
+            f"{receiver} cannot hold the activation {row.name!r}: expected one of {known}."
+        )
+    return row.name
+
+
+def _compare(network: FittedNetwork, estimator: Any, receiver: str) -> None:
+    """Raise ValueError unless the estimator's predictions are those of `network`."""
+    X = np.random.default_rng(0).standard_normal((4, network.layer_sizes[0]))
+    X = X.astype(network.dtype)
+    with np.errstate(all="ignore"):
+        raw, found = network.raw_scores(X), predictions(estimator, X)
+        slack = TOLERANCE[network.dtype.name] * (1 + np.abs(raw).max())
+        if network.output == "softmax":
+            wanted = np.exp(raw - raw.max(axis=1, keepdims=True))
+            wanted /= wanted.sum(axis=1, keepdims=True)
+            low, high = wanted - 2 * slack, wanted + 2 * slack
+        else:  # these transforms are increasing, so that a band of scores is one of predictions
+            low, high = (_transform(network.output, raw + side) for side in (-slack, slack))
+            low, high = low - slack, high + slack
+            low, high = low.astype(found.dtype), high.astype(found.dtype)  # inf where it is inf
+            found = found[:, 1:] if network.kind == "binary" else found
+        same = found.shape == low.shape and ((low <= found) & (found <= high)).all()
+    if not same:
+        raise ValueError(
+            f"{receiver} cannot hold this {type(estimator).__name__}: its predictions are not "
+            "those of its weights, activations and output alone. Fit without the setting that "
+            "changes what it predicts."
+        )
+
+
+def _transform(output: str, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    if output == "exp":
+        return np.exp(scores)
+    return 1 / (1 + np.exp(-scores)) if output == "logistic" else scores
