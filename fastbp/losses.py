@@ -768,7 +768,9 @@ def loss_for(wanted, target_kind):
     task = "regression" if target_kind == "real" else "binary"
     task = "multiclass" if target_kind == "multiclass" else task
     link = row.link or {"regression": "identity", "binary": "logit"}.get(task, "multinomial")
-    links = {"regression": ("identity", "log", "logit", "increments"), "binary": ("logit",)}
+    links = {"regression": ("identity", "log", "logit"), "binary": ("logit",)}
+    if row.target == "shared":
+        links["regression"] += ("increments",)
     if link not in links.get(task, ("multinomial",)) or row.task not in (None, task):
         raise ValueError(
             f"loss={wanted!r} with link {row.link!r} and task {row.task!r} cannot serve "
