@@ -1,0 +1,257 @@
+"""X_val, scoring, max_time, warm_start="resume": what training looks at, where it goes on."""
+
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+import sklearn
+from problems import draw_classes, draw_labels, draw_regression
+from scipy import sparse
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import log_loss
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+
+from fastbp import BackpropClassifier, BackpropRegressor
+from fastbp.schedules import Plateau
+
+KINDS = [BackpropClassifier, BackpropRegressor]
+SETTINGS = dict(
+    hidden_layer_sizes=(7,), max_iter=12, batch_size=16, learning_rate_init=0.02, tol=0.0,
+    n_iter_no_change=100, random_state=0, dtype="float64",
+)  # fmt: skip
+
+
+def draw(kind, seed=0):
+    """Return X, y, X_val, y_val."""
+    X, y = draw_classes(160, 5, 3, seed) if kind is BackpropClassifier else draw_regression(160, 5)
+    return X[:110], y[:110], X[110:], y[110:]
+
+
+def make(kind, **params):
+    """Return an estimator; the regressor's first parameter is its loss."""
+    return kind(**{**SETTINGS, **params})
+
+
+def fit(model, *data, **more):
+    """Fit and say nothing of convergence."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return model.fit(*data, **more)
+
+
+def assert_same(one, other):
+    """Same weights and curves, bit for bit."""
+    for a, b in zip(one.coefs_ + one.intercepts_, other.coefs_ + other.intercepts_, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert one.loss_curve_ == other.loss_curve_
+    assert one.validation_scores_ == other.validation_scores_
+    assert one.validation_loss_curve_ == other.validation_loss_curve_
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_curves_and_best_weights_of_validation_data(kind, engine_name):
+    """Each epoch's score is that of a fit which ends there; the best epoch's weights are kept."""
+    X, y, X_val, y_val = draw(kind)
+    model = fit(make(kind, engine=engine_name), X, y, X_val=X_val, y_val=y_val)
+    assert model.n_iter_ == len(model.validation_scores_) == len(model.validation_loss_curve_) == 12
+    for epoch in (1, 5):
+        shorter = fit(make(kind, engine=engine_name, max_iter=epoch), X, y)
+        assert shorter.score(X_val, y_val) == pytest.approx(model.validation_scores_[epoch - 1])
+        if kind is BackpropClassifier:
+            loss = log_loss(y_val, shorter.predict_proba(X_val))
+        else:
+            loss = 0.5 * np.mean((shorter.predict(X_val) - y_val) ** 2)
+        assert loss == pytest.approx(model.validation_loss_curve_[epoch - 1])
+    best = int(np.argmax(model.validation_scores_))
+    assert model.best_iter_ == best + 1
+    assert model.best_validation_score_ == model.validation_scores_[best]
+    there = fit(make(kind, engine=engine_name, max_iter=best + 1), X, y)
+    np.testing.assert_allclose(model.coefs_[0], there.coefs_[0], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_early_stopping_on_validation_data_trains_on_all_of_X(kind):
+    X, y, X_val, y_val = draw(kind)
+    model = make(kind, early_stopping=True, n_iter_no_change=3, tol=1.0, max_iter=50)
+    model = fit(model, X, y, X_val=X_val, y_val=y_val)
+    assert model.n_iter_ < 50  # a tolerance of 1 is out of reach
+    assert model.t_ == model.n_iter_ * len(X)
+    assert model.best_loss_ is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("scoring", ["loss", "scorer", "callable"])
+def test_scoring(kind, scoring):
+    X, y, X_val, y_val = draw(kind)
+    name = "neg_log_loss" if kind is BackpropClassifier else "neg_mean_squared_error"
+    seen = []
+
+    def score(model, X, y):
+        seen.append((model.predict(X), y))
+        return -float(np.mean(model.predict(X) != y))
+
+    wanted = {"loss": "loss", "scorer": name, "callable": score}[scoring]
+    model = fit(make(kind, scoring=wanted), X, y, X_val=X_val, y_val=y_val)
+    curve = -np.array(model.validation_loss_curve_)
+    if scoring == "callable":
+        assert len(seen) == 12
+        np.testing.assert_array_equal(seen[0][1], y_val)
+    else:
+        factor = 2 if (kind, scoring) == (BackpropRegressor, "scorer") else 1
+        np.testing.assert_allclose(model.validation_scores_, factor * curve)
+
+
+def test_a_scorer_sees_the_units_of_y():
+    X, y, X_val, y_val = draw(BackpropRegressor)
+    model = make(BackpropRegressor, scale_targets=True, scoring="neg_mean_squared_error")
+    model = fit(model, X, 1000 * y + 5, X_val=X_val, y_val=1000 * y_val + 5)
+    error = -np.mean((model.predict(X_val) - 1000 * y_val - 5) ** 2)
+    assert error == pytest.approx(model.best_validation_score_)
+    plain = fit(make(BackpropRegressor, scale_targets=True), X, y, X_val=X_val, y_val=y_val)
+    assert plain.validation_scores_ == pytest.approx(
+        fit(make(BackpropRegressor, scale_targets=True), X, 1000 * y + 5,
+            X_val=X_val, y_val=1000 * y_val + 5).validation_scores_
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_partial_fit_only_records(kind):
+    X, y, X_val, y_val = draw(kind)
+    first = {"classes": np.unique(y)} if kind is BackpropClassifier else {}
+    looked, blind = make(kind), make(kind)
+    for _ in range(3):
+        looked.partial_fit(X, y, **first, X_val=X_val, y_val=y_val)
+        blind.partial_fit(X, y, **first)
+    np.testing.assert_array_equal(looked.coefs_[0], blind.coefs_[0])
+    assert len(looked.validation_scores_) == 3
+    assert looked.validation_scores_[-1] == pytest.approx(looked.score(X_val, y_val))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_validation_data_pass_through_a_pipeline(kind):
+    """The three lines of the documentation: the steps before transform X_val, too."""
+    X, y, X_val, y_val = draw(kind)
+    X, X_val = 100 * X + 7, 100 * X_val + 7
+    with sklearn.config_context(enable_metadata_routing=True):
+        net = make(kind).set_fit_request(X_val=True, y_val=True)
+        model = Pipeline([("scale", StandardScaler()), ("net", net)], transform_input=["X_val"])
+        model = fit(model, X, y, X_val=X_val, y_val=y_val)
+    scale = StandardScaler().fit(X)
+    by_hand = fit(make(kind), scale.transform(X), y, X_val=scale.transform(X_val), y_val=y_val)
+    assert_same(model["net"], by_hand)
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        (lambda X, y: {"X_val": X}, "y_val missing"),
+        (lambda X, y: {"y_val": y}, "X_val missing"),
+        (lambda X, y: {"X_val": X[:, :3], "y_val": y}, "X_val.*features"),
+        (lambda X, y: {"X_val": X * np.nan, "y_val": y}, "X_val.*NaN"),
+        (lambda X, y: {"X_val": X, "y_val": y[:-1]}, "y_val"),
+        (lambda X, y: {"X_val": X, "y_val": y, "sample_weight_val": -np.ones(len(y))},
+         "sample_weight_val.*negative"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("kind", KINDS)
+def test_bad_validation_data(kind, bad, words):
+    X, y, X_val, y_val = draw(kind)
+    model = make(kind)
+    with pytest.raises(ValueError, match=words):
+        model.fit(X, y, **bad(X_val, y_val))
+    assert not hasattr(model, "n_features_in_")
+
+
+def test_unknown_label_in_validation_data():
+    X, y, X_val, y_val = draw(BackpropClassifier)
+    with pytest.raises(ValueError, match=r"y_val.*classes not in"):
+        make(BackpropClassifier).fit(X, y, X_val=X_val, y_val=np.where(y_val == 0, 9, y_val))
+
+
+def test_validation_data_of_other_forms():
+    """Sparse X_val beside dense X, multilabel, and weights of classes on both."""
+    X, Y = draw_labels(90, 5, 3)
+    model = fit(make(BackpropClassifier), X[:60], Y[:60], X_val=X[60:], y_val=Y[60:])
+    again = fit(
+        make(BackpropClassifier), sparse.csr_array(X[:60]), Y[:60],
+        X_val=sparse.csr_array(X[60:]), y_val=Y[60:],
+    )  # fmt: skip
+    np.testing.assert_allclose(model.validation_loss_curve_, again.validation_loss_curve_)
+    X, y, X_val, y_val = draw(BackpropClassifier)
+    weights = {0: 2.0, 1: 1.0, 2: 0.5}
+    by_class = fit(make(BackpropClassifier, class_weight=weights), X, y, X_val=X_val, y_val=y_val)
+    by_sample = fit(
+        make(BackpropClassifier), X, y, np.array([weights[c] for c in y]), X_val=X_val,
+        y_val=y_val, sample_weight_val=np.array([weights[c] for c in y_val]),
+    )  # fmt: skip
+    assert_same(by_class, by_sample)
+
+
+# ------------------------------------------------------------------------------- max_time
+
+
+@pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_max_time_ends_a_fit_that_is_usable(kind, solver, engine_name):
+    X, y, *_ = draw(kind)
+    model = make(kind, solver=solver, max_time=1e-9, engine=engine_name, max_iter=10**6)
+    with pytest.warns(ConvergenceWarning, match="max_time=1e-09"):
+        model.fit(X, y)
+    assert 1 <= model.n_iter_ < 10**5  # it looks at the clock after some tenths of a millisecond
+    assert np.isfinite(model.loss_)
+    assert model.predict(X).shape == y.shape
+
+
+def test_time_to_spare_changes_nothing():
+    X, y, *_ = draw(BackpropClassifier)
+    plain, timed = make(BackpropClassifier), make(BackpropClassifier, max_time=1e6)
+    assert_same(fit(plain, X, y), fit(timed, X, y))
+
+
+# --------------------------------------------------------------------------------- resume
+
+WAYS = {
+    "adam": {},
+    "sgd, invscaling": {"solver": "sgd", "learning_rate": "invscaling"},
+    "plateau": {"learning_rate": Plateau(patience=1), "tol": 0.5},
+    "average": {"ema_decay": 0.9},
+    "dropout": {"dropout": 0.3},
+    "clipped": {"max_grad_norm": 0.1, "solver": "adamw"},
+    "early stopping": {"early_stopping": True},
+    "early stopping on averages": {"early_stopping": True, "ema_decay": 0.8},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_ten_and_ten_epochs_are_twenty(kind, way, engine_name):
+    """By way of a pickle, bit for bit."""
+    X, y, *_ = draw(kind)
+    settings = {**WAYS[way], "engine": engine_name, "warm_start": "resume"}
+    whole = fit(make(kind, **settings, max_iter=20), X, y)
+    half = fit(make(kind, **settings, max_iter=10), X, y)
+    half = fit(pickle.loads(pickle.dumps(half)), X, y)
+    assert_same(half, whole)
+    assert half.t_ == whole.t_
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_resume_with_validation_data(kind):
+    X, y, X_val, y_val = draw(kind)
+    val = {"X_val": X_val, "y_val": y_val}
+    whole = fit(make(kind, warm_start="resume", max_iter=20), X, y, **val)
+    half = fit(make(kind, warm_start="resume", max_iter=10), X, y, **val)
+    assert_same(fit(half, X, y, **val), whole)
+    assert half.best_iter_ == whole.best_iter_
+
+
+def test_resume_and_a_fresh_optimizer_differ():
+    X, y, *_ = draw(BackpropRegressor)
+    resumed = fit(make(BackpropRegressor, warm_start="resume"), X, y)
+    fresh = fit(make(BackpropRegressor, warm_start=True), X, y)
+    np.testing.assert_array_equal(resumed.coefs_[0], fresh.coefs_[0])
+    assert not np.array_equal(fit(resumed, X, y).coefs_[0], fit(fresh, X, y).coefs_[0])
+    assert not hasattr(clone(resumed), "coefs_")
