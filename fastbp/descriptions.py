@@ -43,7 +43,7 @@ class Description(BaseEstimator):
         """Name of the formula, as users write it for the rows of the tables."""
         return getattr(self.value, "__name__", repr(self.value))
 
-    def check(self, parameter):
+    def check(self, parameter: str) -> None:
         """Raise if a setting is not allowed.
 
         Parameters

@@ -1375,7 +1375,7 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
         one_column = predictions.shape[1] == 1 and self.out_activation_ != "cumulative_softplus"
         return predictions.ravel() if one_column else predictions
 
-    def score(self, X, y, sample_weight=None):
+    def score(self, X: Features, y: Targets, sample_weight: Weights = None) -> float:
         """Score the predictions: R2, or the D2 of the loss.
 
         D2 is the share of the loss that predicting a constant (the mean of y, or its quantile)

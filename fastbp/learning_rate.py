@@ -6,10 +6,12 @@ nothing of it but the losses.
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 from sklearn.base import clone
 
+from fastbp._annotations import Features, Targets, Weights
 from fastbp.diagnosis import warn_user
 from fastbp.estimators import BackpropClassifier, BackpropRegressor
 from fastbp.optimizers import is_full_batch
@@ -45,7 +47,7 @@ class LearningRateCurve:
     smoothed_losses: np.ndarray
     suggestion: float
 
-    def plot(self, ax=None):
+    def plot(self, ax: Any = None) -> Any:
         """Draw the losses over the rates, and the suggestion. Needs matplotlib.
 
         Parameters
@@ -86,8 +88,15 @@ class LearningRateCurve:
 
 
 def find_learning_rate(
-    estimator, X, y, sample_weight=None, *, lowest=1e-6, highest=10.0, n_steps=100
-):
+    estimator: Any,
+    X: Features,
+    y: Targets,
+    sample_weight: Weights = None,
+    *,
+    lowest: float = 1e-6,
+    highest: float = 10.0,
+    n_steps: int = 100,
+) -> LearningRateCurve:
     """Find a learning rate by a range test: one step with each of exponentially growing rates.
 
     A clone of the estimator starts from its initial weights and takes one minibatch step with

@@ -18,8 +18,10 @@ import math
 import re
 from importlib import import_module
 from itertools import pairwise
+from os import PathLike
 from pathlib import Path
 from types import FunctionType
+from typing import Any
 
 import numpy as np
 from sklearn.utils.metadata_routing import MetadataRequest
@@ -52,7 +54,7 @@ CARRIERS = {"U": "<u4", "S": "u1", "M": "<i8", "m": "<i8"}
 DTYPE_TEXT = re.compile(r"<U[1-9]\d{0,8}|\|S[1-9]\d{0,8}|<[Mm]8(\[\d{0,9}[A-Za-z]{1,2}\])?")
 
 
-def save(estimator, path):
+def save(estimator: Any, path: str | PathLike[str]) -> None:
     """Save a model without pickle: parameters, weights, and all that training on needs.
 
     Parameters
@@ -115,7 +117,7 @@ def save(estimator, path):
     safetensors.write(path, metadata, writer.arrays)
 
 
-def load(path):
+def load(path: str | PathLike[str]) -> Any:
     """Load a model that `save` wrote; no code in the file is run, for there is none.
 
     Parameters

@@ -157,8 +157,8 @@ def focal(gamma):
         hot, p_all = one_hot(y, s.shape[1]), special.softmax(s, axis=1)
         log_p = (hot * special.log_softmax(s, axis=1)).sum(axis=1, keepdims=True)
         p, q = np.exp(log_p), -np.expm1(log_p)
-        by_p = gamma * q ** (gamma - 1) * log_p - q**gamma / p
-        return by_p * p * (hot - p_all)
+        by_log_p = gamma * q ** (gamma - 1) * p * log_p - q**gamma
+        return by_log_p * (hot - p_all)
 
     return value, gradient, False
 
@@ -176,8 +176,8 @@ def binary_focal(gamma):
 
     def gradient(y, s):
         p, q, log_p = parts(y, s)
-        by_p = gamma * q ** (gamma - 1) * log_p - q**gamma / p
-        return by_p * p * q * np.where(y > 0, 1, -1)
+        by_log_p = gamma * q ** (gamma - 1) * p * log_p - q**gamma
+        return by_log_p * q * np.where(y > 0, 1, -1)
 
     return value, gradient, False
 
