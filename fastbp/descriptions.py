@@ -36,7 +36,8 @@ def number_rule(kind, left, low, high, right):
 class Description(BaseEstimator):
     """Base of what stands in fastbp's tables: equal by type and parameters."""
 
-    _rules = ()  # (setting, (test of its value, what is allowed in words)) of each that has a rule
+    # (setting, (test of its value, what is allowed in words)) of each that has a rule
+    _rules: tuple = ()
 
     @property
     def name(self) -> str:

@@ -366,7 +366,7 @@ def focal_gradient(code, raw, hyper, out):
 class RegressionLoss(Description):
     """Base of the losses that `BackpropRegressor` takes beside a user's own."""
 
-    target_min = None
+    target_min: float | None = None
 
     def row(self, target_kind):
         """Formulas for a kind of target, as the engines read them."""

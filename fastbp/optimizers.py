@@ -7,6 +7,7 @@ hyper-parameters of its own; a name is the solver with those of the estimator.
 """
 
 import math
+from collections.abc import Callable
 
 from fastbp.descriptions import Description
 
@@ -37,14 +38,14 @@ class Optimizer(Description):
         Name of the C loop that computes the same faster; None means the formula is compiled.
     """
 
-    name = None
-    hyperparameters = ()
-    shared = ()
-    update = None
+    name: str = ""
+    hyperparameters: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ()
+    update: Callable | None = None
     n_slots = 0
-    decay = None
+    decay: str | None = None
     stochastic = True
-    kernel = None
+    kernel: str | None = None
 
 
 def sgd_update(w, g, slots, learning_rate, t, hyper):

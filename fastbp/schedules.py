@@ -6,6 +6,8 @@ function a schedule has tells its kind: `factors` (the rate is a function of the
 `after_epoch` (of what an epoch reached), `on_plateau` (asked when training would stop).
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from fastbp.descriptions import Description
@@ -37,12 +39,12 @@ class Schedule(Description):
         improves; None where training always stops then.
     """
 
-    name = None
-    shared = ()
+    name: str = ""
+    shared: tuple[str, ...] = ()
     every_solver = True
-    factors = None
-    after_epoch = None
-    on_plateau = None
+    factors: Callable | None = None
+    after_epoch: Callable | None = None
+    on_plateau: Callable | None = None
 
 
 class Constant(Schedule):

@@ -4,7 +4,6 @@ What `early_stopping`, X_val and y_val mean after each epoch (or iteration of L-
 and score are measured is in `scoring`; the rule on the training loss is the engine's.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +30,7 @@ class Selection:
     stops: bool
     restores: bool
 
-    def look(self, session, copy_params: Callable):
+    def look(self, session, copy_params):
         """Measure the weights in `session`; ``copy_params()`` is asked for them where needed."""
         progress = self.progress
         params = None if self.validation.scorer is None else copy_params()

@@ -7,6 +7,7 @@ engine before it is asked, and Numba never: versions of other packages are read 
 import platform
 import re
 from importlib import metadata
+from typing import Any
 
 from fastbp.engine import get_engine
 from fastbp.engine.copies import PACKAGE_PATH
@@ -73,7 +74,7 @@ def _version_of(distribution: str) -> str:
         return "not installed"
 
 
-def refuse_newer(version, what):
+def refuse_newer(version: Any, what: str) -> None:
     """Raise ValueError if `version`, which saved a model, is a later minor version than this one.
 
     Older ones load: what a model holds is only added to.  A patch release adds nothing.
