@@ -88,8 +88,8 @@ def refuse_newer(version: Any, what: str) -> None:
     found = re.match(r"(\d{1,9})\.(\d{1,9})(?!\d)", str(version))
     if found is None:
         raise ValueError(f"{what} names {version!r} as the version of fastbp that saved it.")
-    here = re.match(r"(\d+)\.(\d+)", __version__)
-    if tuple(map(int, found.groups())) > tuple(map(int, here.groups())):
+    here = __version__.split(".")[:2]
+    if tuple(map(int, found.groups())) > tuple(map(int, here)):
         raise ValueError(
             f"{what} was saved by fastbp {version}; this is fastbp {__version__}, which does not "
             f"know what later versions keep in a model. Install fastbp {version} or later."
