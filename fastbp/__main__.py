@@ -208,9 +208,9 @@ def best_blas_threads(job):
 
 
 def fit_in_view(job, result, model):
-    """Fit once with verbose=True and show the loss on its way down; also the warm-up."""
+    """Fit once with a line for each epoch and show the loss on its way down; also the warm-up."""
     X_train, X_test, y_train, y_test = job.data
-    model = clone(model).set_params(**prefixed(job, {"verbose": True}))
+    model = clone(model).set_params(**prefixed(job, {"verbose": 2}))
     print(f"  {result.label:<19} {result.asked:<11} ", end="", flush=True)
     with redirect_stdout(LossLine(job.settings["max_iter"])):
         model.fit(X_train, y_train)

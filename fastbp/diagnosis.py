@@ -195,6 +195,7 @@ def loss_of_constant(problem):
     tiny = 1e-6
     raw = {
         "identity": lambda: mean,
+        "increments": lambda: [*mean, *[np.log(tiny)] * (n_outputs - 1)],  # all quantiles there
         "log": lambda: np.log(np.maximum(mean, tiny)),
         "logit": lambda: np.log((mean + tiny) / (1 - mean + tiny)),
         "multinomial": lambda: np.log(mean + tiny),

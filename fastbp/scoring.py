@@ -158,8 +158,10 @@ class Validation:
         try:
             score = scorer.function(scorer.make_estimator(params), self.X, scorer.y, **keywords)
         except Exception as error:
-            error.add_note(f"Raised by scoring={self.scoring!r}, called on the validation data.")
-            raise
+            raise ValueError(
+                f"scoring={self.scoring!r}, called on the validation data, raised "
+                f"{type(error).__name__}: {error}"
+            ) from error
         if not isinstance(score, Real) or np.isnan(score):
             raise ValueError(
                 f"scoring={self.scoring!r} must return a number. Got {score!r} for the validation "
