@@ -1,8 +1,10 @@
 """fastbp: multi-layer perceptrons trained by backpropagation on CPU cores, the scikit-learn way.
 
 This file lists the public names and nothing else.  Importing it loads neither Numba nor matplotlib,
-and chooses no engine: that happens at the first fit.
+and chooses no engine: that happens at the first fit.  Pictures and the look inside load when asked.
 """
+
+from importlib import import_module
 
 from fastbp import losses, optimizers, schedules
 from fastbp.activations import Activation
@@ -16,10 +18,14 @@ __all__ = [
     "Activation",
     "BackpropClassifier",
     "BackpropRegressor",
+    "GradientFlowDisplay",
     "LearningRateCurve",
     "Loss",
+    "LossCurveDisplay",
+    "WeightsDisplay",
     "__version__",
     "find_learning_rate",
+    "inspection",
     "load",
     "losses",
     "optimizers",
@@ -27,3 +33,22 @@ __all__ = [
     "schedules",
     "show_versions",
 ]
+
+# Names that load on first use, and the module of each.
+_ON_DEMAND = {
+    "GradientFlowDisplay": "fastbp.plotting",
+    "LossCurveDisplay": "fastbp.plotting",
+    "WeightsDisplay": "fastbp.plotting",
+    "inspection": "fastbp.inspection",
+}
+
+
+def __getattr__(name):
+    if name not in _ON_DEMAND:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = import_module(_ON_DEMAND[name])
+    return module if module.__name__ == f"{__name__}.{name}" else getattr(module, name)
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})

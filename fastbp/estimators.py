@@ -69,6 +69,7 @@ from fastbp._validation import (
     unchanged_on_error,
 )
 from fastbp.activations import activations_for
+from fastbp.architecture import draw_network, summarize
 from fastbp.callbacks import watch_tasks
 from fastbp.class_weights import find_class_weights, weigh_samples
 from fastbp.engine import get_engine, watch_formulas
@@ -110,6 +111,10 @@ class _BaseBackprop(
     n_outputs_: int
     out_activation_: str
     loss_: float
+
+    # Where scikit-learn's notebook display links to: the page of each class in the API reference.
+    _doc_link_module = "fastbp"
+    _doc_link_template = "https://fastbp.readthedocs.io/en/latest/api/fastbp.{estimator_name}.html"
 
     def _store(self, parameters):
         """Keep the arguments of ``__init__`` under their names, untouched."""
@@ -431,6 +436,42 @@ class _BaseBackprop(
         if self.dtype is not None:
             return weights
         return np.float32 if np.result_type(given, weights) == np.float32 else np.float64
+
+    def summary(self) -> str:
+        """Describe the network: its layers with units, activations, shapes and parameters.
+
+        Works before `fit` too; what only the data say is then "?".
+
+        Returns
+        -------
+        summary : str
+            A table in lines, which an interactive session shows as it prints.
+
+        Raises
+        ------
+        ValueError
+            If `hidden_layer_sizes` is not valid and the estimator is not fitted.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from fastbp import BackpropClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> clf = BackpropClassifier((16,), solver="lbfgs", random_state=0)
+        >>> clf.fit(X, y).summary()  # doctest: +ELLIPSIS
+        BackpropClassifier, 4-16-3: 131 parameters, float32, 0.512 KiB
+        layer     units  activation  weights  biases  parameters
+        --------  -----  ----------  -------  ------  ----------
+        input         4
+        hidden 1     16  relu        (4, 16)  (16,)           80
+        output        3  softmax     (16, 3)  (3,)            51
+        loss log_loss, solver lbfgs, loss 0... after ... iterations
+        """
+        return summarize(self)
+
+    def _html_repr(self):
+        """Display for notebooks: scikit-learn's, and the network drawn below it."""
+        return super()._html_repr() + draw_network(self)
 
     def to_sklearn(self) -> Any:
         """Hand the fitted network over to scikit-learn's own MLP.

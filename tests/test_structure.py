@@ -16,7 +16,7 @@ PACKAGE = Path(fastbp.__file__).parent
 # not named here is a leaf: it may import all of these, and nobody may import it but the package's
 # own list of names.
 FLOORS = [
-    {"engine", "engine.copies", "descriptions", "safetensors"},
+    {"engine", "engine.copies", "descriptions", "safetensors", "tables"},
     {"activations", "losses", "optimizers"},
     {
         "_annotations",
@@ -30,12 +30,16 @@ FLOORS = [
     },
     {"scoring", "resuming", "diagnosis", "versions"},
     {"_parameters", "stopping"},
-    {"_validation", "class_weights"},
+    {"_validation", "class_weights", "architecture"},
     {"training"},
     {"lbfgs"},
     {"export", "export.fitted"},
     {"export.c_source", "export.mlp"},
     {"estimators"},
+    {"inspection.batch"},
+    {"inspection.backpropagation", "inspection.symptoms"},
+    {"inspection.gradient_check", "inspection.diagnosis"},
+    {"inspection"},
 ]
 TOP = len(FLOORS)
 

@@ -1,0 +1,199 @@
+"""From what a user passes to a network and a batch: arrays in float64, and the rows of the tables.
+
+Here pipelines, searches and target transformers are opened, X and y are checked as `fit` checks
+them, and the scalar formulas are applied to arrays.  No chain rule: that is `backpropagation`'s.
+"""
+
+from copy import copy
+from dataclasses import dataclass
+from types import ModuleType
+
+import numpy as np
+import scipy.sparse
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
+
+from fastbp._validation import check_features, check_sample_weight
+from fastbp.activations import activations_for
+from fastbp.engine import find_kernels, get_engine
+from fastbp.estimators import BackpropClassifier, BackpropRegressor
+from fastbp.losses import Loss
+
+OURS = (BackpropClassifier, BackpropRegressor)
+
+
+def open_wrappers(estimator, X=None, y=None):
+    """Find the fastbp estimator in pipelines, searches and target transformers.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Fitted.
+    X, y : array-like or None
+        Data as `estimator` takes them.
+
+    Returns
+    -------
+    estimator : BackpropClassifier or BackpropRegressor
+    X, y : array-like or None
+        The data as that estimator takes them.
+
+    Raises
+    ------
+    TypeError
+        If there is no estimator of fastbp inside.
+    sklearn.exceptions.NotFittedError
+    """
+    whole = estimator
+    while not isinstance(estimator, OURS):
+        if isinstance(estimator, Pipeline):
+            if X is not None and len(estimator) > 1:
+                X = estimator[:-1].transform(X)
+            estimator = estimator[-1]
+        elif isinstance(estimator, TransformedTargetRegressor):
+            check_is_fitted(estimator)
+            if y is not None:
+                y = np.asarray(y)
+                y = estimator.transformer_.transform(y.reshape(-1, 1) if y.ndim == 1 else y)
+                y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+            estimator = estimator.regressor_
+        elif hasattr(estimator, "best_estimator_"):
+            estimator = estimator.best_estimator_
+        else:
+            if hasattr(estimator, "fit"):
+                check_is_fitted(estimator)
+            raise TypeError(
+                "Expected a fitted BackpropClassifier or BackpropRegressor, or a pipeline, search "
+                "(with refit=True) or TransformedTargetRegressor that ends in one. Got "
+                f"{type(estimator).__name__}"
+                f"{'' if estimator is whole else f' in {type(whole).__name__}'}."
+            )
+    check_is_fitted(estimator)
+    return estimator, X, y
+
+
+@dataclass
+class Network:
+    """A fitted network in float64, and the rows that say what its formulas are."""
+
+    estimator: BackpropClassifier | BackpropRegressor
+    engine: ModuleType
+    coefs: list
+    intercepts: list
+    activations: list
+
+    @classmethod
+    def of(cls, estimator):
+        """Copy the weights of a fitted estimator."""
+        coefs = [weights.astype(np.float64) for weights in estimator.coefs_]
+        intercepts = [biases.astype(np.float64) for biases in estimator.intercepts_]
+        rows = activations_for(estimator.activation, len(coefs) - 1)
+        return cls(estimator, get_engine(estimator.engine), coefs, intercepts, rows)
+
+    def features(self, X):
+        """Check X as `predict` does; dense, float64."""
+        X, _ = check_features(self.estimator, X, _float64, self.engine, reset=False)
+        return X.toarray() if scipy.sparse.issparse(X) else X
+
+
+@dataclass
+class Batch:
+    """Samples for a network: checked, dense, float64."""
+
+    X: np.ndarray
+    targets: np.ndarray
+    loss: Loss
+    sample_weight: np.ndarray | None
+
+    @classmethod
+    def of(cls, network, X, y, sample_weight):
+        """Check X, y and sample_weight as `fit` does.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As in `fit`, and if y has another number of outputs than the network.
+        """
+        X = network.features(X)
+        probe = copy(network.estimator)  # the check of y may set attributes
+        targets, loss = probe._check_y(y, len(X), np.dtype(np.float64), False, True)
+        n_outputs = network.coefs[-1].shape[1]
+        if probe.n_outputs_ != n_outputs:
+            raise ValueError(
+                f"y has {probe.n_outputs_} outputs, but the network was fitted with {n_outputs}."
+            )
+        weight = check_sample_weight(probe, sample_weight, len(X), np.dtype(np.float64))
+        return cls(X, targets, loss, weight)
+
+    @property
+    def weights(self):
+        """Weight of each sample."""
+        return np.ones(len(self.X)) if self.sample_weight is None else self.sample_weight
+
+
+def _float64(given):
+    return np.float64
+
+
+# ------------------------------------------------------------------------------ formulas
+# All that this package knows of the form of the rows in fastbp.activations and fastbp.losses is in
+# the two functions below: fastbp's own formulas run as plain Python, number by number; users' own
+# run compiled, which also differentiates those that come without a derivative.
+
+
+def evaluate_activation(row, z):
+    """Return a = f(z) and the slopes da/dz, both of the shape of z."""
+    if not _is_ours(row.value, row.slope):
+        return _checks().evaluate_activation(row, np.ascontiguousarray(z))
+    a = _elementwise(row.value, z)
+    return a, _elementwise(row.slope, a if row.slope_of == "activation" else z)
+
+
+def evaluate_loss(row, targets, raw):
+    """Return the loss of each sample (n_samples,) and its gradient (n_samples, n_outputs).
+
+    Both belong to the value that `fit` reports: the mean over the outputs where the row says so,
+    else their sum.
+    """
+    hyper = (row.hyper,) if row.hyper else ()
+    if row.target != "real":  # formulas of all scores of a sample
+        gradient = np.empty_like(raw)
+        column = (targets[:, 0].astype(int) if row.target == "class" else targets[:, 0]).tolist()
+        values = [row.value(y, scores, *hyper) for y, scores in zip(column, raw, strict=True)]
+        for y, scores, out in zip(column, raw, gradient, strict=True):
+            row.gradient(y, scores, *hyper, out)
+        return np.array(values), gradient
+    if _is_ours(row.value, row.gradient):
+        values = _elementwise(lambda y, s: row.value(y, s, *hyper), targets, raw)
+        gradient = _elementwise(lambda y, s: row.gradient(y, s, *hyper), targets, raw)
+    else:
+        flat = (np.ascontiguousarray(array).ravel() for array in (targets, raw))
+        values, gradient = (a.reshape(raw.shape) for a in _checks().evaluate_loss(row, *flat))
+    divisor = raw.shape[1] if row.output_mean else 1
+    return values.sum(axis=1) / divisor, gradient / divisor
+
+
+def _is_ours(*formulas):
+    return all(getattr(formula, "__module__", "").startswith("fastbp.") for formula in formulas)
+
+
+def _checks():
+    find_kernels()  # says what to do where Numba is missing
+    from fastbp.engine.numba import checks
+
+    return checks
+
+
+def _elementwise(formula, *arrays):
+    """Apply a scalar formula to arrays of one shape; inf where it overflows."""
+
+    def number(*arguments):
+        try:
+            return formula(*arguments)
+        except OverflowError:
+            return np.inf
+
+    if not arrays[0].size:
+        return np.empty(arrays[0].shape)
+    return np.vectorize(number, otypes=[np.float64])(*arrays)

@@ -1,0 +1,375 @@
+"""What a diagnosis looks at: measures of a trained network, and the checks of them.
+
+Each check yields findings: what was seen, with numbers, and what to change, with parameter names.
+The thresholds stand together at the top.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.optimize
+
+from fastbp.activations import ACTIVATIONS
+from fastbp.diagnosis import LARGE
+from fastbp.inspection.batch import evaluate_activation, evaluate_loss
+
+UNEVEN = 100.0  # a column whose largest value is so many times below the median one is unscaled
+SATURATED_SLOPE, SATURATED_SHARE = 0.01, 0.9  # slope below 1 % of the largest, for 90 % of samples
+MANY_UNITS = 0.2  # share of a layer's units from which dead or saturated ones are a problem
+SHRINKING, GROWING = 1e-3, 1e3  # size of the first layer's deltas relative to the last one's
+GAP, WIDE_GAP = 0.1, 0.3  # between the skills on training and validation data
+LITTLE_SKILL = 0.1  # share of a constant prediction's loss that the network removes
+# Loss: share of epochs in which it may rise by more than 2 % of itself (and 1 % of its whole fall);
+# and how much of itself (and 2 % of the first) the last may be above the lowest.
+RISES, JUMP, RIPPLE, UPHILL = 0.25, 0.02, 0.01, 0.2
+STILL_FALLING = 0.02  # fall of the loss over the last tenth of the epochs
+HARDLY_FELL = 0.7  # loss of the last epoch relative to the first
+STEADY = 0.9  # share of the later epochs in which a slow loss falls
+ENOUGH_SKILL, GOOD_SKILL = 0.5, 0.95  # beyond which a slow, or a falling, loss is no finding
+WORSE = 0.05  # rise of the validation loss after its best epoch
+NAMED = 3  # columns that a finding names
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that `diagnose` found.
+
+    Attributes
+    ----------
+    topic : str
+        One of "unscaled inputs", "unscaled targets", "dead units", "saturated units", "vanishing
+        gradients", "exploding gradients", "learning rate", "more epochs", "over-fitting",
+        "under-fitting", "not finite".
+    severity : {"problem", "hint"}
+    seen : str
+        What was measured, and what it means.
+    mend : str
+        What to change.
+    """
+
+    topic: str
+    severity: str
+    seen: str
+    mend: str
+
+
+# -------------------------------------------------------------------------------- measures
+
+
+def _rms(array):
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(np.sqrt(np.mean(np.square(array)))) if array.size else 0.0
+
+
+def measure_layers(network, result):
+    """One dict of numbers for each layer of weights."""
+    rows = []
+    n_layers = len(network.coefs)
+    for l in range(n_layers):
+        hidden = l < n_layers - 1
+        a = result.activations[l + 1] if hidden else result.pre_activations[l]
+        dead = saturated = np.zeros(a.shape[1], bool)
+        if hidden:
+            dead, saturated = dead_and_saturated(network.activations[l], result.slopes[l])
+        rows.append(
+            {
+                "layer": f"hidden {l + 1}" if hidden else "output",
+                "n_units": a.shape[1],
+                "dead": int(dead.sum()),
+                "saturated": int(saturated.sum()),
+                "activation_mean": float(a.mean()),
+                "activation_std": float(a.std()),
+                "delta_rms": _rms(result.deltas[l] * len(a)),
+                "gradient_rms": _rms(result.coef_grads[l]),
+                "weight_rms": _rms(network.coefs[l]),
+            }
+        )
+    return rows
+
+
+def dead_and_saturated(row, slopes):
+    """Say of each unit whether it is dead, and whether it is saturated.
+
+    Parameters
+    ----------
+    row : Activation
+    slopes : ndarray of shape (n_samples, n_units)
+
+    Returns
+    -------
+    dead, saturated : bool ndarray of shape (n_units,)
+    """
+    dead = (slopes == 0).all(axis=0)
+    steepest = np.abs(evaluate_activation(row, np.linspace(-8.0, 8.0, 65))[1])
+    if (steepest == 0).any():  # off for most samples is how relu works, off for all is not
+        return dead, np.zeros_like(dead)
+    flat = np.abs(slopes) < SATURATED_SLOPE * steepest.max()
+    return np.zeros_like(dead), flat.mean(axis=0) >= SATURATED_SHARE
+
+
+def best_constant_loss(batch):
+    """Return the lowest weighted mean loss of raw scores that are the same for every sample."""
+    targets, which = np.unique(batch.targets, axis=0, return_inverse=True)
+    weights = np.bincount(which.ravel(), batch.weights) / batch.weights.sum()
+    is_class = batch.loss.target == "class"
+    n_outputs = int(targets.max()) + 1 if is_class else targets.shape[1]
+
+    def loss_and_gradient(scores):
+        losses, gradient = evaluate_loss(batch.loss, targets, np.tile(scores, (len(targets), 1)))
+        return float(weights @ losses), weights @ gradient
+
+    start = np.zeros(n_outputs)
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = scipy.optimize.minimize(loss_and_gradient, start, jac=True, method="L-BFGS-B")
+    return float(found.fun)
+
+
+def skill_of(batch, result):
+    """Share of a constant's loss that the network removes; None where that is not a question."""
+    constant = best_constant_loss(batch)
+    if constant <= 0 or not np.ptp(batch.targets):
+        return None
+    return 1 - float(batch.weights @ result.sample_losses / batch.weights.sum()) / constant
+
+
+# ---------------------------------------------------------------------------------- checks
+
+
+def not_finite():
+    """Return the finding about a loss that is not a finite number."""
+    return Finding(
+        "not finite",
+        "problem",
+        "The loss on these data is not finite: weights or inputs are far too large.",
+        "scale X and y (StandardScaler, TransformedTargetRegressor), lower learning_rate_init, or "
+        "bound the steps with max_grad_norm=1.",
+    )
+
+
+def check_inputs(batch, estimator):
+    """Name columns of X that are large, or on quite another scale than the rest."""
+    sizes = np.abs(batch.X).max(axis=0)
+    typical = np.median(sizes[sizes > 0]) if sizes.any() else 0.0
+    large = np.flatnonzero(sizes > LARGE)
+    small = np.flatnonzero((sizes > 0) & (sizes * UNEVEN < typical))
+    if len(large):
+        worst = large[np.argsort(-sizes[large])]
+        listed = ", ".join(
+            f"{_label(column, estimator)} (up to {sizes[column]:.3g})" for column in worst[:NAMED]
+        )
+        yield Finding(
+            "unscaled inputs",
+            "problem",
+            f"{_columns(len(large))} of X {_have(len(large))} values beyond {LARGE:g} in size: "
+            f"{listed}{_more(len(large))}. Large columns rule the first layer and make training "
+            "slow or unstable.",
+            "put StandardScaler (or RobustScaler, for outliers) before the network in a pipeline.",
+        )
+    elif len(small):
+        worst = small[np.argsort(sizes[small])]
+        listed = ", ".join(
+            f"{_label(column, estimator)} (up to {sizes[column]:.2g})" for column in worst[:NAMED]
+        )
+        yield Finding(
+            "unscaled inputs",
+            "hint",
+            f"{_columns(len(small))} of X {_have(len(small))} values below a hundredth of the "
+            f"median column's ({typical:.2g}): {listed}{_more(len(small))}. The network can hardly "
+            "see them.",
+            "put StandardScaler before the network in a pipeline.",
+        )
+
+
+def _label(column, estimator):
+    names = vars(estimator).get("feature_names_in_")
+    return f"{column}" if names is None else f"{column} ({names[column]!r})"
+
+
+def _columns(n):
+    return "1 column" if n == 1 else f"{n} columns"
+
+
+def _have(n):
+    return "has" if n == 1 else "have"
+
+
+def _more(n):
+    return f" and {n - NAMED} more" if n > NAMED else ""
+
+
+def check_targets(batch):
+    """Say if a regressor's targets are far from unit scale."""
+    size = np.abs(batch.targets).max()
+    if batch.loss.task == "regression" and batch.loss.link == "identity" and size > LARGE:
+        yield Finding(
+            "unscaled targets",
+            "problem",
+            f"y has values up to {size:.3g} in size (standard deviation "
+            f"{batch.targets.std():.3g}), while a fresh network predicts about 0: most of the "
+            "training goes into growing the last layer.",
+            "scale_targets=True, or TransformedTargetRegressor with StandardScaler.",
+        )
+
+
+def check_units(network, layers, unscaled):
+    """Count dead and saturated units; `unscaled` data are the first suspect."""
+    estimator = network.estimator
+    mends = "scale the data first (see above)" if unscaled else _lower_rate(estimator)
+    for row, layer in zip(network.activations, layers[:-1], strict=True):
+        n_units, name = layer["n_units"], layer["layer"]
+        share = layer["dead"] / n_units
+        if layer["dead"]:
+            names = ("leaky_relu", "elu", "tanh")
+            other = next(choice for choice in names if choice in ACTIVATIONS)
+            yield Finding(
+                "dead units",
+                "problem" if share >= MANY_UNITS else "hint",
+                f"{layer['dead']} of {n_units} units ({share:.0%}) of {name} are dead: the slope "
+                f"of {row.name} is 0 for every sample, so that no gradient reaches their weights. "
+                "Steps that are too long, or unscaled data, drive units there.",
+                f"{mends}, or take activation={other!r}.",
+            )
+        share = layer["saturated"] / n_units
+        if share >= MANY_UNITS:
+            yield Finding(
+                "saturated units",
+                "problem",
+                f"{layer['saturated']} of {n_units} units ({share:.0%}) of {name} are saturated: "
+                f"{row.name} is flat where they work, and they hardly learn.",
+                f"{mends}, raise alpha (now {estimator.alpha:g}), or take activation='relu'.",
+            )
+
+
+def _is_stochastic(estimator):
+    """Whether the network was trained step by step (a learning rate, epochs, early stopping)."""
+    return "loss_curve_" in vars(estimator)
+
+
+def _lower_rate(estimator):
+    if not _is_stochastic(estimator):
+        return "draw other initial weights (random_state)"
+    return f"lower learning_rate_init (now {estimator.learning_rate_init:g})"
+
+
+def _less_fitting(estimator):
+    """Return what mends over-fitting with this solver."""
+    larger = f"a larger alpha (now {estimator.alpha:g}), a smaller network, or more data."
+    return f"early_stopping=True, dropout, {larger}" if _is_stochastic(estimator) else larger
+
+
+def check_flow(layers):
+    """Compare the deltas of the first layer with those of the last."""
+    first, last = layers[0]["delta_rms"], layers[-1]["delta_rms"]
+    if len(layers) < 2 or not first or not last:  # 0: a whole layer is dead, which is said already
+        return
+    ratio, n_hidden = first / last, len(layers) - 1
+    seen = (
+        f"Deltas (dloss/dz) are {first:.1e} in {layers[0]['layer']} and {last:.1e} in the output, "
+        f"a factor of {ratio:.1e} through {n_hidden} hidden layer{'s' * (n_hidden > 1)}"
+    )
+    if ratio < SHRINKING:
+        yield Finding(
+            "vanishing gradients",
+            "problem",
+            f"{seen}: the first layers hardly learn.",
+            "activation='relu' with init='he' (or 'tanh' with init='glorot'), or fewer hidden "
+            "layers.",
+        )
+    elif ratio > GROWING:
+        yield Finding(
+            "exploding gradients",
+            "problem",
+            f"{seen}: steps that suit the last layer are far too long for the first.",
+            "init='glorot' or 'he', max_grad_norm=1 (solvers 'sgd' and 'adam'), a larger alpha.",
+        )
+
+
+def check_curve(estimator, skill, unscaled):
+    """Read off the recorded training loss whether learning rate and number of epochs fit.
+
+    A loss that falls slowly on unscaled data says nothing about the rate.
+    """
+    curve = np.asarray(vars(estimator).get("loss_curve_") or (), float)
+    if len(curve) < 5 or not np.isfinite(curve).all():
+        return
+    first, last, lowest = curve[0], curve[-1], curve.min()
+    steps = np.diff(curve[len(curve) // 2 - 1 :])
+    before = np.abs(curve[len(curve) // 2 - 1 : -1])
+    rises = float(np.mean(steps > np.maximum(JUMP * before, RIPPLE * (first - lowest))))
+    tenth = max(1, len(curve) // 10)
+    fall = (curve[-1 - tenth] - last) / (abs(curve[-1 - tenth]) or 1.0)
+    rate = estimator.learning_rate_init
+    skill = 0.0 if skill is None else skill
+    if rises > RISES or last - lowest > max(UPHILL * abs(lowest), JUMP * first):
+        yield Finding(
+            "learning rate",
+            "problem",
+            f"The training loss jumps: it rose by more than {JUMP:.0%} in {rises:.0%} of the later "
+            f"epochs, and ended at {last:.3g} where its lowest was {lowest:.3g}. "
+            f"learning_rate_init={rate:g} looks too high.",
+            f"learning_rate_init={rate / 10:g}, a learning_rate that falls over the epochs, or "
+            "larger batches.",
+        )
+    elif (
+        last > HARDLY_FELL * first
+        and np.mean(steps < 0) > STEADY
+        and skill < ENOUGH_SKILL
+        and not unscaled
+    ):
+        yield Finding(
+            "learning rate",
+            "problem",
+            f"The training loss falls steadily but slowly: from {first:.3g} to {last:.3g} in "
+            f"{len(curve)} epochs. learning_rate_init={rate:g} looks too low.",
+            f"learning_rate_init={10 * rate:g}.",
+        )
+    elif fall > STILL_FALLING and estimator.n_iter_ >= estimator.max_iter and skill < GOOD_SKILL:
+        yield Finding(
+            "more epochs",
+            "hint",
+            f"The loss was still falling when training ended at max_iter={estimator.max_iter}: by "
+            f"{fall:.1%} over the last {tenth} epoch{'s' * (tenth > 1)}, to {last:.3g}.",
+            f"max_iter={2 * estimator.max_iter}, or a higher learning_rate_init (now {rate:g}).",
+        )
+
+
+def check_validation_curve(estimator):
+    """Say if the recorded validation loss rose again."""
+    curve = np.asarray(vars(estimator).get("validation_loss_curve_") or (), float)
+    if len(curve) < 5 or not np.isfinite(curve).all():
+        return
+    best, last = int(curve.argmin()), curve[-1]
+    if last - curve[best] > WORSE * abs(curve[best]):
+        yield Finding(
+            "over-fitting",
+            "hint",
+            f"The validation loss was best in epoch {best + 1} ({curve[best]:.3g}) and rose to "
+            f"{last:.3g} by epoch {len(curve)}.",
+            _less_fitting(estimator),
+        )
+
+
+def check_fit(estimator, numbers, n_samples):
+    """Compare skills on training and validation data."""
+    skill, unseen = numbers["skill"], numbers.get("validation skill")
+    if skill is None:
+        return
+    if skill < LITTLE_SKILL:
+        yield Finding(
+            "under-fitting",
+            "problem",
+            f"The network is hardly better than a constant prediction: the skill is {skill:.2f} "
+            "(1 is perfect, 0 a constant).",
+            "see the other findings first; then more epochs, more units or layers, a smaller alpha "
+            f"(now {estimator.alpha:g}), better features.",
+        )
+    elif unseen is not None and skill - unseen > GAP:
+        n_params = sum(weights.size for weights in (*estimator.coefs_, *estimator.intercepts_))
+        yield Finding(
+            "over-fitting",
+            "problem" if skill - unseen > WIDE_GAP else "hint",
+            f"The skill is {skill:.2f} on the training data and {unseen:.2f} on the validation "
+            f"data (1 is perfect, 0 a constant prediction); {n_params:,} parameters learned from "
+            f"{n_samples:,} samples or more.",
+            _less_fitting(estimator),
+        )

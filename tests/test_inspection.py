@@ -1,0 +1,459 @@
+"""A look inside: the textbook's numbers against the reference, gradients against differences."""
+
+import doctest
+from copy import deepcopy
+from importlib import import_module
+
+import numpy as np
+import pytest
+import reference
+import userland
+from problems import draw_classes, draw_counts, draw_features, draw_labels, draw_regression
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from fastbp import Activation, BackpropClassifier, BackpropRegressor, Loss
+from fastbp.activations import ACTIVATIONS
+from fastbp.inspection import (
+    check_gradients,
+    diagnose,
+    input_gradients,
+    loss_and_gradients,
+)
+
+SETTINGS = {"tol": 1e3, "n_iter_no_change": 1, "max_iter": 5, "random_state": 0}
+WEIGHT = np.random.default_rng(5).uniform(0.1, 2.0, 50)
+
+# Networks that train badly are what is looked at here; fit warns of many of them.
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+
+def fit_kinds(**parameters):
+    """Yield (name, fitted estimator, X, y, targets, name of the loss) for each kind of target."""
+    settings = SETTINGS | {"hidden_layer_sizes": (7, 5), "alpha": 0.3} | parameters
+    X, y = draw_classes(50, 4, 3)
+    names = np.array(["a", "b", "c"])[y]
+    yield (
+        "multiclass",
+        BackpropClassifier(**settings).fit(X, names),
+        X,
+        names,
+        y[:, None],
+        "log_loss",
+    )
+    y = (y > 0).astype(int)
+    clf = BackpropClassifier(**settings).fit(X, y)
+    yield "binary", clf, X, y, y[:, None], "binary_log_loss"
+    X, Y = draw_labels(50, 4, 3)
+    clf = BackpropClassifier(**settings).fit(X, Y)
+    yield "multilabel", clf, X, Y, Y, "binary_log_loss"
+    X, y = draw_regression(50, 4)
+    reg = BackpropRegressor(**settings).fit(X, y)
+    yield "regression", reg, X, y, y[:, None], "squared_error"
+    X, Y = draw_regression(50, 4, 3)
+    yield "outputs", BackpropRegressor(**settings).fit(X, Y), X, Y, Y, "squared_error"
+    X, y = draw_counts(50, 4)
+    reg = BackpropRegressor("poisson", **settings).fit(X, y)
+    yield "counts", reg, X, y, y[:, None], "poisson"
+
+
+KINDS = {name: case for name, *case in fit_kinds(activation=["tanh", "relu"])}
+
+
+def flat_params(estimator):
+    pairs = zip(estimator.coefs_, estimator.intercepts_)
+    return np.concatenate([part.ravel() for pair in pairs for part in pair]).astype(float)
+
+
+def flat_grads(result):
+    pairs = zip(result.coef_grads, result.intercept_grads)
+    return np.concatenate([part.ravel() for pair in pairs for part in pair])
+
+
+def layer_sizes(estimator):
+    return (*(len(weights) for weights in estimator.coefs_), estimator.coefs_[-1].shape[1])
+
+
+def compare_with_reference(result, estimator, activations, loss, X, targets, weight):
+    expected, gradient = reference.loss_and_gradient(
+        *(flat_params(estimator), layer_sizes(estimator), activations, loss, X, targets, weight),
+        alpha=estimator.alpha,
+        mean_gradient=True,
+    )
+    assert result.loss == pytest.approx(expected, rel=1e-12)
+    np.testing.assert_allclose(flat_grads(result), gradient, atol=1e-13)
+
+
+@pytest.mark.parametrize("weight", [None, WEIGHT], ids=["equal", "weighted"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_loss_and_gradients_are_those_of_the_reference(kind, weight):
+    estimator, X, y, targets, loss = KINDS[kind]
+    result = loss_and_gradients(estimator, X, y, weight)
+    compare_with_reference(result, estimator, ["tanh", "relu"], loss, X, targets, weight)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_every_activation_is_that_of_the_reference(name):
+    X, y = draw_regression(40, 3)
+    reg = BackpropRegressor(hidden_layer_sizes=(6, 6), activation=name, **SETTINGS).fit(X, y)
+    result = loss_and_gradients(reg, X, y)
+    compare_with_reference(result, reg, [name] * 2, "squared_error", X, y[:, None], None)
+
+
+def test_functions_of_users():
+    X, y = draw_regression(40, 3)
+    rows = [userland.own_relu, Activation(userland.own_relu, userland.own_relu_slope)]
+    reg = BackpropRegressor(
+        userland.own_squared_error, hidden_layer_sizes=(6, 6), activation=rows, **SETTINGS
+    ).fit(X, y)
+    result = loss_and_gradients(reg, X, y)
+    compare_with_reference(result, reg, ["relu"] * 2, "squared_error", X, y[:, None], None)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_layers_of_the_result(kind):
+    estimator, X, y, _, _ = KINDS[kind]
+    result = loss_and_gradients(estimator, X, y)
+    sizes = layer_sizes(estimator)
+    assert [a.shape for a in result.activations] == [(50, size) for size in sizes]
+    for arrays in (result.pre_activations, result.deltas):
+        assert [a.shape for a in arrays] == [(50, size) for size in sizes[1:]]
+    assert [a.shape for a in result.slopes] == [(50, size) for size in sizes[1:-1]]
+    np.testing.assert_array_equal(result.activations[0], X)
+    np.testing.assert_allclose(result.activations[1], np.tanh(result.pre_activations[0]))
+    proba = getattr(estimator, "predict_proba", estimator.predict)(X)
+    proba = proba[:, 1] if kind == "binary" else proba
+    np.testing.assert_allclose(result.activations[-1], np.reshape(proba, (50, -1)), atol=1e-5)
+    assert result.loss == pytest.approx(result.sample_losses.mean() + result.penalty)
+    for delta, biases in zip(result.deltas, result.intercept_grads):
+        np.testing.assert_allclose(delta.sum(axis=0), biases)
+
+
+def test_loss_is_the_one_that_training_reports(engine_name):
+    X, y = draw_classes(80, 4, 3)
+    clf = BackpropClassifier(
+        (6,), batch_size=80, learning_rate_init=1e-9, engine=engine_name, **SETTINGS
+    ).fit(X, y)
+    assert loss_and_gradients(clf, X, y).loss == pytest.approx(clf.loss_, rel=1e-5)
+
+
+def test_sparse_features():
+    X = draw_features(50, 4, np.random.default_rng(0), density=0.4)
+    y = np.arange(50) % 2
+    clf = BackpropClassifier((5,), **SETTINGS).fit(X, y)
+    sparse, dense = (loss_and_gradients(clf, given, y) for given in (X, X.toarray()))
+    np.testing.assert_array_equal(flat_grads(sparse), flat_grads(dense))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_pass_their_check_with_either_engine(kind, engine_name):
+    estimator, X, y, _, _ = KINDS[kind]
+    estimator = deepcopy(estimator).set_params(engine=engine_name)
+    check = check_gradients(estimator, X, y, WEIGHT, n_checks=8)
+    assert check.ok, str(check)
+    assert check.max_rel_error < 1e-6
+    assert [row["layer"] for row in check.rows] == [0, 0, 1, 1, 2, 2]
+    assert [row["n_checked"] for row in check.rows] == [
+        min(8, part.size) for pair in zip(estimator.coefs_, estimator.intercepts_) for part in pair
+    ]
+
+
+def wrong_gradient(y_true, raw):
+    return 1.01 * (raw - y_true)
+
+
+def test_a_wrong_gradient_fails_its_check():
+    estimator, X, y, _, _ = KINDS["regression"]
+    estimator = deepcopy(estimator)
+    estimator.loss = Loss(userland.own_squared_error, wrong_gradient)
+    check = check_gradients(estimator, X, y, n_checks=3)
+    assert not check.ok
+    assert check.max_rel_error == pytest.approx(0.01, rel=0.2)
+    assert "NOT right" in str(check)
+    assert "NOT right" in check._repr_html_()
+
+
+def test_all_parameters_can_be_checked():
+    X, y = draw_regression(20, 2)
+    reg = BackpropRegressor(hidden_layer_sizes=(3,), activation="tanh", **SETTINGS).fit(X, y)
+    check = check_gradients(reg, X, y, n_checks=None)
+    assert [row["n_checked"] for row in check.rows] == [6, 3, 3, 1]
+    assert str(check).splitlines()[0].split()[:2] == ["layer", "array"]
+
+
+@pytest.mark.parametrize("kind", ["multiclass", "binary", "outputs"])
+def test_input_gradients_are_central_differences(kind):
+    estimator, X, _, _, _ = KINDS[kind]
+    gradients = input_gradients(estimator, X)
+    n_outputs = layer_sizes(estimator)[-1]
+    assert gradients.shape == ((50, 4) if n_outputs == 1 else (50, 4, n_outputs))
+    step = 1e-6
+    for column in range(4):
+        moved = [X + sign * step * np.eye(4)[column] for sign in (1, -1)]
+        above, below = (
+            reference.predict(flat_params(estimator), layer_sizes(estimator), ["tanh", "relu"], X)
+            for X in moved
+        )
+        expected = ((above - below) / (2 * step)).reshape(gradients[:, column].shape)
+        np.testing.assert_allclose(gradients[:, column], expected, atol=1e-7)
+
+
+def test_without_hidden_layers_the_input_gradients_are_the_weights():
+    X, y = draw_regression(20, 3)
+    reg = BackpropRegressor(hidden_layer_sizes=(), **SETTINGS).fit(X, y)
+    np.testing.assert_allclose(input_gradients(reg, X), np.tile(reg.coefs_[0].T, (20, 1)))
+
+
+def test_wrappers_are_opened():
+    X, y = draw_regression(60, 3)
+    pipeline = make_pipeline(
+        StandardScaler(), BackpropRegressor(hidden_layer_sizes=(4,), **SETTINGS)
+    )
+    search = GridSearchCV(pipeline, {"backpropregressor__alpha": [0.1, 0.2]}, cv=2)
+    whole = TransformedTargetRegressor(search, transformer=StandardScaler()).fit(100 * X, 9 * y)
+    inner = whole.regressor_.best_estimator_[-1]
+    scaled = StandardScaler().fit_transform(100 * X), StandardScaler().fit_transform(y[:, None])
+    opened = loss_and_gradients(whole, 100 * X, 9 * y)
+    by_hand = loss_and_gradients(inner, scaled[0], scaled[1][:, 0])
+    np.testing.assert_allclose(flat_grads(opened), flat_grads(by_hand), atol=1e-12)
+    assert check_gradients(whole, 100 * X, 9 * y, n_checks=2).ok
+    assert input_gradients(whole, 100 * X).shape == (60, 3)
+    assert diagnose(whole, 100 * X, 9 * y).title.startswith("BackpropRegressor, 3-4-1")
+
+
+@pytest.mark.parametrize("look", [loss_and_gradients, check_gradients, diagnose])
+def test_looking_changes_nothing(look):
+    for estimator, X, y, _, _ in KINDS.values():
+        before = deepcopy(vars(estimator))
+        look(estimator, X.copy(), y)
+        after = vars(estimator)
+        assert list(before) == list(after)
+        for name, value in before.items():
+            np.testing.assert_equal(after[name], value, err_msg=name)
+
+
+@pytest.mark.parametrize("look", [loss_and_gradients, check_gradients, diagnose])
+def test_bad_input(look):
+    estimator, X, y, _, _ = KINDS["regression"]
+    with pytest.raises(NotFittedError):
+        look(BackpropClassifier(), X, y)
+    with pytest.raises(NotFittedError):
+        look(GridSearchCV(BackpropRegressor(), {"alpha": [1.0]}), X, y)
+    with pytest.raises(TypeError, match="Got LogisticRegression in Pipeline"):
+        look(make_pipeline(StandardScaler(), LogisticRegression()).fit(X, y > 0), X, y > 0)
+    with pytest.raises(ValueError, match="y has 2 outputs, but the network was fitted with 1"):
+        look(estimator, X, np.c_[y, y])
+    with pytest.raises(ValueError, match="X has 3 features"):
+        look(estimator, X[:, :3], y)
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        look(estimator, X, y[:-1])
+    with pytest.raises(ValueError, match="sample_weight must not be negative"):
+        look(estimator, X, y, -WEIGHT)
+    classifier, X, _, _, _ = KINDS["multiclass"]
+    with pytest.raises(ValueError, match=r"classes not in `self\.classes_`"):
+        look(classifier, X, np.array(["z"] * 50))
+
+
+# ----------------------------------------------------------------------------- diagnosis
+
+
+def fit_unfinished(estimator, X, y):
+    with pytest.warns(ConvergenceWarning):
+        return estimator.fit(X, y)
+
+
+@pytest.fixture(scope="module")
+def classes():
+    return draw_classes(300, 6, 3, seed=1)
+
+
+def test_a_good_network_has_no_findings(classes):
+    X, y = classes
+    clf = BackpropClassifier((16,), "tanh", solver="lbfgs", alpha=1.0, tol=1e-3, random_state=0)
+    diagnosis = diagnose(clf.fit(X[:200], y[:200]), X[:200], y[:200], X_val=X[200:], y_val=y[200:])
+    assert diagnosis.findings == []
+    assert "Nothing found." in str(diagnosis)
+    assert 0.5 < diagnosis.numbers["validation skill"] <= diagnosis.numbers["skill"] < 1
+
+
+def test_unscaled_column_is_named(classes):
+    pd = pytest.importorskip("pandas")
+    X = pd.DataFrame(classes[0], columns=list("abcdef"))
+    X["d"] = 2e4 * X["d"]
+    clf = BackpropClassifier((16,), **SETTINGS).fit(X, classes[1])
+    diagnosis = diagnose(clf, X, classes[1])
+    (finding,) = [f for f in diagnosis.findings if f.topic == "unscaled inputs"]
+    assert finding.severity == "problem"
+    assert "1 column of X has values beyond 30 in size: 3 ('d')" in finding.seen
+    assert "StandardScaler" in finding.mend
+    assert finding.seen.split("(up")[0] in str(diagnosis).replace("\n  ", " ")
+
+
+def test_tiny_columns_are_named(classes):
+    X = classes[0].copy()
+    X[:, [1, 4]] *= 1e-4
+    clf = BackpropClassifier((16,), **SETTINGS).fit(X, classes[1])
+    (finding,) = [f for f in diagnose(clf, X, classes[1]).findings if f.topic == "unscaled inputs"]
+    assert finding.severity == "hint"
+    assert "2 columns of X have values below a hundredth" in finding.seen
+
+
+def test_unscaled_targets():
+    X, y = draw_regression(100, 4)
+    reg = BackpropRegressor(hidden_layer_sizes=(8,), **SETTINGS).fit(X, 1e3 * y)
+    diagnosis = diagnose(reg, X, 1e3 * y)
+    assert "unscaled targets" in diagnosis.topics
+    assert "unscaled inputs" not in diagnosis.topics
+
+
+def test_dead_units_are_counted(classes):
+    X, y = classes
+    clf = BackpropClassifier((10, 8), **SETTINGS).fit(X, y)
+    before = diagnose(clf, X, y).layers[0]["dead"]
+    clf.intercepts_[0][:4] = -100.0
+    diagnosis = diagnose(clf, X, y)
+    assert 4 <= diagnosis.layers[0]["dead"] <= 4 + before
+    finding = next(f for f in diagnosis.findings if f.topic == "dead units")
+    assert finding.severity == "problem"
+    assert "of 10 units" in finding.seen
+    assert "hidden 1" in finding.seen
+
+
+def test_saturated_units_are_counted(classes):
+    X, y = classes
+    clf = BackpropClassifier((10,), "tanh", **SETTINGS).fit(X, y)
+    clf.intercepts_[0][:3] = 9.0
+    clf.intercepts_[0][3:5] = -100.0  # flat to the last digit
+    diagnosis = diagnose(clf, X, y)
+    assert (diagnosis.layers[0]["saturated"], diagnosis.layers[0]["dead"]) == (5, 0)
+    assert "saturated units" in diagnosis.topics
+
+
+def test_vanishing_and_exploding_gradients(classes):
+    X, y = classes
+    clf = BackpropClassifier((10,) * 6, "logistic", **SETTINGS).fit(X, y)
+    diagnosis = diagnose(clf, X, y)
+    assert "vanishing gradients" in diagnosis.topics
+    deltas = [row["delta_rms"] for row in diagnosis.layers]
+    assert deltas == sorted(deltas)
+    clf = BackpropClassifier((10,) * 6, "identity", **SETTINGS).fit(X, y)
+    for weights in clf.coefs_[1:]:
+        weights *= 10
+    assert "exploding gradients" in diagnose(clf, X, y).topics
+
+
+def test_weights_that_left_the_finite_numbers(classes):
+    X, y = classes
+    clf = BackpropClassifier((5,), **SETTINGS).fit(X, y)
+    clf.coefs_[0][0, 0] = np.nan
+    diagnosis = diagnose(clf, X, y)
+    assert "not finite" in diagnosis.topics
+    assert "not finite" in str(diagnosis)
+
+
+def with_curve(classes, curve, **attributes):
+    """Fit a network and pretend that training recorded these losses."""
+    clf = BackpropClassifier((16,), **SETTINGS).fit(*classes)
+    vars(clf).update(loss_curve_=list(curve), n_iter_=len(curve), **attributes)
+    return clf.set_params(max_iter=len(curve))
+
+
+@pytest.mark.parametrize(
+    ("curve", "says"),
+    [
+        (1 + 0.2 * np.cos(np.pi * np.arange(40)), "looks too high"),
+        (np.r_[np.linspace(1, 0.2, 20), np.linspace(0.25, 0.9, 20)], "looks too high"),
+        (np.linspace(1.1, 1.08, 40), "looks too low"),
+        (np.geomspace(1.0, 0.1, 40), "still falling"),
+        (np.r_[np.geomspace(1.0, 0.1, 20), np.full(20, 0.1)], None),
+    ],
+    ids=["jumps", "climbs", "crawls", "falls", "settles"],
+)
+def test_learning_rate_is_read_off_the_curve(classes, curve, says):
+    findings = diagnose(with_curve(classes, curve), *classes).findings
+    seen = [f.seen for f in findings if f.topic in ("learning rate", "more epochs")]
+    assert len(seen) == (says is not None)
+    assert says is None or says in seen[0]
+
+
+def test_learning_rates_that_really_do_not_fit(classes):
+    slow = BackpropClassifier((16,), learning_rate_init=1e-6, max_iter=30, random_state=0)
+    low = diagnose(slow.fit(*classes), *classes)
+    assert "looks too low" in str(low).replace("\n  ", " ")
+    fast = BackpropClassifier(
+        (16,),
+        "tanh",
+        solver="sgd",
+        momentum=0.0,
+        learning_rate_init=30.0,
+        max_iter=30,
+        batch_size=10,
+    ).set_params(random_state=0, n_iter_no_change=np.inf)
+    high = diagnose(fit_unfinished(fast, *classes), *classes)
+    assert "looks too high" in str(high).replace("\n  ", " ")
+
+
+def test_over_fitting_on_validation_data():
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((120, 20)), rng.integers(0, 2, 120)
+    clf = BackpropClassifier((50,), solver="lbfgs", random_state=0).fit(X[:60], y[:60])
+    assert "over-fitting" not in diagnose(clf, X[:60], y[:60]).topics
+    diagnosis = diagnose(clf, X[:60], y[:60], X_val=X[60:], y_val=y[60:])
+    (finding,) = [f for f in diagnosis.findings if f.topic == "over-fitting"]
+    assert finding.severity == "problem"
+    assert "early_stopping" not in finding.mend  # lbfgs knows none
+    with pytest.raises(ValueError, match="given together"):
+        diagnose(clf, X, y, X_val=X)
+
+
+def test_over_fitting_in_the_recorded_curve(classes):
+    valley = np.r_[np.linspace(1, 0.5, 12), np.linspace(0.52, 0.9, 8)]
+    clf = with_curve(classes, np.geomspace(1, 0.1, 20), validation_loss_curve_=list(valley))
+    (finding,) = [f for f in diagnose(clf, *classes).findings if f.topic == "over-fitting"]
+    assert "best in epoch 12 (0.5)" in finding.seen
+
+
+def test_under_fitting(classes):
+    X, y = classes
+    clf = BackpropClassifier((4,), solver="lbfgs", alpha=1e5, random_state=0).fit(X, y)
+    assert "under-fitting" in diagnose(clf, X, y).topics
+
+
+def test_skill_is_against_the_best_constant():
+    X, y = draw_regression(100, 4)
+    reg = BackpropRegressor(hidden_layer_sizes=(), solver="lbfgs", random_state=0).fit(X, y)
+    numbers = diagnose(reg, X, y).numbers
+    assert numbers["loss of a constant"] == pytest.approx(np.var(y) / 2, rel=1e-6)
+    assert numbers["skill"] == pytest.approx(reg.score(X, y), rel=1e-5)
+    X, y = draw_counts(100, 4)
+    reg = BackpropRegressor("poisson", (3,), solver="lbfgs", tol=1e-2, random_state=0).fit(X, y)
+    expected = reference.find_loss("poisson")[0](y[:, None], np.full((100, 1), np.log(y.mean())))
+    constant = diagnose(reg, X, y).numbers["loss of a constant"]
+    assert constant == pytest.approx(expected.mean(), rel=1e-6)
+    assert diagnose(reg, X[:5], np.ones(5)).numbers["skill"] is None
+
+
+def test_large_data_are_thinned(classes):
+    clf = BackpropClassifier((4,), **SETTINGS).fit(*classes)
+    assert diagnose(clf, *classes, np.ones(300), max_samples=50).numbers["samples"] == 50
+
+
+def test_report_as_html(classes):
+    X, y = classes
+    clf = BackpropClassifier((4,), activation=lambda z: z, **SETTINGS).fit(1e3 * X, y)
+    html = diagnose(clf, 1e3 * X, y)._repr_html_()
+    assert "<b>Problem: unscaled inputs</b>" in html
+    assert "<lambda>" not in html
+    assert html.count("<table") == html.count("</table>") == 2
+
+
+@pytest.mark.parametrize("name", ["backpropagation", "gradient_check", "diagnosis"])
+def test_examples_of_the_documentation(name):
+    module = import_module(f"fastbp.inspection.{name}")
+    failed, tried = doctest.testmod(module)
+    assert tried
+    assert not failed

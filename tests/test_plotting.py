@@ -1,0 +1,251 @@
+"""Pictures: the data that are drawn, and where; not how they look."""
+
+import doctest
+import sys
+
+import numpy as np
+import pytest
+from problems import draw_classes, draw_regression
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+import fastbp
+from fastbp import (
+    BackpropClassifier,
+    BackpropRegressor,
+    GradientFlowDisplay,
+    LossCurveDisplay,
+    WeightsDisplay,
+)
+from fastbp.inspection import loss_and_gradients
+
+SETTINGS = {"tol": 1e3, "n_iter_no_change": 3, "max_iter": 20, "random_state": 0}
+
+
+@pytest.fixture
+def plt():
+    """Provide matplotlib without a screen, and close the figures."""
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    yield plt
+    plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def data():
+    return draw_classes(80, 6, 3)
+
+
+@pytest.fixture(scope="module")
+def classifier(data):
+    return BackpropClassifier((8, 5), ["relu", "tanh"], early_stopping=True, **SETTINGS).fit(*data)
+
+
+def drawn(line):
+    return line.get_xdata(), line.get_ydata()
+
+
+# ------------------------------------------------------------------------- LossCurveDisplay
+
+
+def test_loss_curve_alone(plt, data):
+    clf = BackpropClassifier((8,), **SETTINGS).fit(*data)
+    display = LossCurveDisplay.from_estimator(clf)
+    assert set(display.lines_) == {"loss"}
+    x, y = drawn(display.lines_["loss"])
+    np.testing.assert_array_equal(x, np.arange(1, clf.n_iter_ + 1))
+    np.testing.assert_array_equal(y, clf.loss_curve_)
+    assert display.ax_.get_xlabel() == "epoch"
+    assert display.ax_.get_ylabel() == "loss"
+    assert display.ax_.get_legend() is None
+    assert display.figure_ is display.ax_.figure
+
+
+def test_validation_scores_have_an_axis_of_their_own(plt, classifier):
+    display = LossCurveDisplay.from_estimator(classifier, log_scale=True)
+    score = display.lines_["validation score"]
+    assert score.axes is display.score_ax_
+    assert score.axes is not display.ax_
+    np.testing.assert_array_equal(score.get_ydata(), classifier.validation_scores_)
+    assert display.score_ax_.get_ylabel() == "validation accuracy"
+    assert display.ax_.get_yscale() == "log"
+    best = 1 + np.argmax(classifier.validation_scores_)
+    assert display.best_epoch == best
+    assert set(display.lines_["best epoch"].get_xdata()) == {best}
+    texts = [text.get_text() for text in display.score_ax_.get_legend().get_texts()]
+    assert texts == [
+        "training loss", "validation loss", "validation accuracy", f"best epoch ({best})"
+    ]  # fmt: skip
+
+
+def test_everything_that_training_may_record(plt, data):
+    clf = BackpropClassifier((8,), **SETTINGS).fit(*data)
+    n = clf.n_iter_
+    curves = np.random.default_rng(0).random((2, n))
+    clf.validation_loss_curve_, clf.learning_rate_curve_ = map(list, curves)
+    clf.best_iter_ = 3
+    display = LossCurveDisplay.from_estimator(clf)
+    np.testing.assert_array_equal(display.lines_["validation loss"].get_ydata(), curves[0])
+    rate = display.lines_["learning rate"]
+    np.testing.assert_array_equal(rate.get_ydata(), curves[1])
+    assert rate.axes is display.learning_rate_ax_
+    assert display.learning_rate_ax_.get_xlabel() == "epoch"
+    assert set(display.lines_["best epoch"].get_xdata()) == {3}
+    del clf.best_iter_
+    assert LossCurveDisplay.from_estimator(clf).best_epoch == 1 + np.argmin(curves[0])
+
+
+def test_given_axes_are_drawn_on(plt, classifier):
+    figure, axes = plt.subplots(1, 2)
+    display = LossCurveDisplay.from_estimator(classifier, ax=axes[1], color="red")
+    assert display.ax_ is axes[1]
+    assert display.figure_ is figure
+    assert display.lines_["loss"].get_color() == "red"
+    assert not axes[0].lines
+    again = display.plot()
+    assert again is display
+    assert display.ax_ is not axes[1]
+
+
+def test_one_epoch_shows_as_a_point(plt, data):
+    clf = BackpropClassifier((8,)).partial_fit(*data, classes=[0, 1, 2])
+    assert LossCurveDisplay.from_estimator(clf).lines_["loss"].get_marker() == "o"
+
+
+def test_regressors_inside_wrappers(plt):
+    X, y = draw_regression(80, 3)
+    reg = BackpropRegressor(hidden_layer_sizes=(4,), early_stopping=True, **SETTINGS)
+    search = GridSearchCV(make_pipeline(StandardScaler(), reg), {"backpropregressor__alpha": [0.1]})
+    whole = TransformedTargetRegressor(search, transformer=StandardScaler()).fit(X, y)
+    display = LossCurveDisplay.from_estimator(whole)
+    inner = whole.regressor_.best_estimator_[-1]
+    np.testing.assert_array_equal(display.lines_["loss"].get_ydata(), inner.loss_curve_)
+    assert display.score_ax_.get_ylabel() == "validation R2"
+    assert WeightsDisplay.from_estimator(whole).coefs[0] is inner.coefs_[0]
+    assert GradientFlowDisplay.from_estimator(whole, X, y).layer_names[0] == "hidden 1\n4 relu"
+
+
+def test_lbfgs_has_no_curve(plt, data):
+    clf = BackpropClassifier((8,), solver="lbfgs", tol=1.0).fit(*data)
+    with pytest.raises(ValueError, match="solver='lbfgs' recorded no loss curve"):
+        LossCurveDisplay.from_estimator(clf)
+
+
+# ---------------------------------------------------------------------- GradientFlowDisplay
+
+
+def test_gradient_flow_draws_what_backpropagation_computes(plt, data, classifier):
+    display = GradientFlowDisplay.from_estimator(classifier, *data)
+    result = loss_and_gradients(classifier, *data)
+    assert display.layer_names == ["hidden 1\n8 relu", "hidden 2\n5 tanh", "output\n3 softmax"]
+    assert len(display.axes_) == 3
+    assert display.ax_ is display.axes_[0]
+    by_unit, by_weight = display.axes_[1].lines[-2:]
+    lines = {line.get_label(): line for line in display.axes_[1].lines}
+    by_unit, by_weight = lines["units: RMS of dloss/dz"], lines["weights: |dloss/dW|"]
+    for l, delta in enumerate(result.deltas):
+        rms = 80 * np.sqrt((delta**2).mean(axis=0))
+        gradient = np.abs(result.coef_grads[l])
+        assert by_unit.get_xdata()[l] == pytest.approx(np.median(rms[rms > 0]))
+        assert by_weight.get_xdata()[l] == pytest.approx(np.median(gradient[gradient > 0]))
+    assert display.axes_[1].get_xscale() == "log"
+    labels = [label.get_text() for label in display.axes_[0].get_yticklabels()]
+    assert labels == display.layer_names
+    top, bottom = display.ax_.get_ylim()[::-1]
+    assert top < bottom  # the first layer is on top
+
+
+def test_gradient_flow_shows_dead_units(plt, data):
+    clf = BackpropClassifier((8, 4), **SETTINGS).fit(*data)
+    for biases in clf.intercepts_[:2]:
+        biases[:] = -1e3
+    display = GradientFlowDisplay.from_estimator(clf, *data)
+    np.testing.assert_array_equal(display.dead, [1.0, 1.0, 0.0])
+    bars = display.axes_[2].patches[:3]
+    np.testing.assert_allclose([bar.get_width() for bar in bars], [100, 100, 0])
+
+
+def test_gradient_flow_divides_given_axes(plt, data, classifier):
+    figure, axes = plt.subplots(2, 1)
+    display = GradientFlowDisplay.from_estimator(classifier, *data, ax=axes[0])
+    assert display.figure_ is figure
+    lower = axes[1].get_position().y1
+    assert all(panel.get_position().y0 > lower for panel in display.axes_)
+    with pytest.raises(ValueError, match="must be a subplot"):
+        display.plot(figure.add_axes([0, 0, 1, 1]))
+
+
+# ---------------------------------------------------------------------------- WeightsDisplay
+
+
+def test_weights_as_maps(plt, classifier):
+    display = WeightsDisplay.from_estimator(classifier)
+    assert len(display.images_) == len(display.axes_) == 3
+    for image, weights in zip(display.images_, classifier.coefs_):
+        np.testing.assert_array_equal(image.get_array(), weights)
+        low, high = image.get_clim()
+        assert low == -high == -np.abs(weights).max()  # 0 is the middle of the colours
+    single = WeightsDisplay.from_estimator(classifier, layer=1, cmap="gray")
+    np.testing.assert_array_equal(single.images_[0].get_array(), classifier.coefs_[1])
+    assert single.images_[0].get_cmap().name == "gray"
+
+
+def test_weights_as_images(plt, classifier):
+    display = WeightsDisplay.from_estimator(classifier, image_shape=(2, 3), max_units=4)
+    norms = np.linalg.norm(classifier.coefs_[0], axis=0)
+    assert set(display.units_) == set(np.argsort(-norms)[:4])
+    for image, unit in zip(display.images_, display.units_):
+        np.testing.assert_array_equal(image.get_array().ravel(), classifier.coefs_[0][:, unit])
+
+
+def test_weights_as_histograms(plt, classifier):
+    display = WeightsDisplay.from_estimator(classifier, kind="histogram", bins=7)
+    assert display.images_ == []
+    for panel, weights in zip(display.axes_, classifier.coefs_):
+        assert sum(bar.get_height() for bar in panel.patches) == weights.size
+        assert len(panel.patches) == 7
+
+
+def test_names_of_features_are_on_the_map(plt, data):
+    pd = pytest.importorskip("pandas")
+    X = pd.DataFrame(data[0], columns=list("abcdef"))
+    clf = BackpropClassifier((8,), **SETTINGS).fit(X, data[1])
+    display = WeightsDisplay.from_estimator(clf)
+    labels = [label.get_text() for label in display.ax_.get_yticklabels()]
+    assert labels == list("abcdef")
+
+
+def test_bad_requests(plt, classifier):
+    with pytest.raises(ValueError, match="layer must be from 0 to 2"):
+        WeightsDisplay.from_estimator(classifier, layer=3)
+    with pytest.raises(ValueError, match=r"height \* width = 6"):
+        WeightsDisplay.from_estimator(classifier, image_shape=(2, 2))
+    with pytest.raises(ValueError, match="kind must be one of 'map', 'image', 'histogram'"):
+        WeightsDisplay.from_estimator(classifier, kind="pie")
+    with pytest.raises(TypeError, match="Got StandardScaler"):
+        WeightsDisplay.from_estimator(StandardScaler().fit([[0.0], [1.0]]))
+
+
+def test_absent_matplotlib_says_what_to_install(monkeypatch, classifier):
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    with pytest.raises(ImportError, match=r"pip install \"fastbp\[plot\]\""):
+        LossCurveDisplay.from_estimator(classifier)
+
+
+def test_examples_of_the_documentation(plt, monkeypatch):
+    monkeypatch.setattr(plt, "show", lambda: None)
+    for kind in (LossCurveDisplay, GradientFlowDisplay, WeightsDisplay):
+        runner = doctest.DocTestRunner()
+        for test in doctest.DocTestFinder(recurse=False).find(kind, kind.__name__):
+            runner.run(test)
+        assert runner.tries
+        assert not runner.failures
+    runner = doctest.DocTestRunner()
+    for test in doctest.DocTestFinder().find(fastbp.BackpropClassifier.summary, "summary"):
+        runner.run(test)
+    assert runner.tries
+    assert not runner.failures
