@@ -771,7 +771,7 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
         Biases of each layer.
     n_features_in_ : int
         Number of features seen in `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the features; only where X had names that are all strings.
     n_iter_ : int
         Number of epochs (or iterations) of the last call.
@@ -1214,7 +1214,7 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
         Biases of each layer.
     n_features_in_ : int
         Number of features seen in `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the features; only where X had names that are all strings.
     n_iter_ : int
         Number of epochs (or iterations) of the last call.

@@ -1,0 +1,114 @@
+"""Settings of the documentation: Sphinx, numpydoc, and sphinx-gallery, which runs ``examples/``.
+
+    pip install -e ".[docs]" && sphinx-build -W docs docs/_build/html
+
+Nothing is fetched while building; links to other libraries' pages are made on Read the Docs only.
+"""
+
+import os
+import warnings
+
+import matplotlib
+from sphinx_gallery.sorting import ExplicitOrder
+
+import fastbp
+
+matplotlib.use("agg")
+
+project = "fastbp"
+author = copyright = "the fastbp developers"
+version = release = fastbp.__version__
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "numpydoc",
+    "myst_parser",
+    "sphinx_copybutton",
+    "sphinx_gallery.gen_gallery",
+]
+exclude_patterns = ["_build", "_templates", "auto_examples/**/*.ipynb", "auto_examples/**/*.md5"]
+templates_path = ["_templates"]
+nitpicky = False
+default_role = "literal"
+
+if os.environ.get("READTHEDOCS"):
+    extensions.append("sphinx.ext.intersphinx")
+    intersphinx_mapping = {
+        "python": ("https://docs.python.org/3", None),
+        "numpy": ("https://numpy.org/doc/stable", None),
+        "scipy": ("https://docs.scipy.org/doc/scipy", None),
+        "sklearn": ("https://scikit-learn.org/stable", None),
+    }
+
+autosummary_generate = True
+autodoc_typehints = "none"
+numpydoc_show_class_members = False
+numpydoc_xref_param_type = False
+
+# The Markdown files of the repository are included as they are: where their links lead to here.
+LINKS = {
+    "bench/README.md": "benchmarks.md",
+    "bench/results/steps.md": "measurements.md",
+    "CHANGELOG.md": "changelog.md",
+    "CONTRIBUTING.md": "contributing.md",
+}
+myst_heading_anchors = 3
+copybutton_prompt_text = r">>> |\.\.\. "
+copybutton_prompt_is_regexp = True
+
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "auto_examples",
+    "filename_pattern": r"/plot_",
+    "within_subsection_order": ExplicitOrder(
+        [
+            "plot_digits.py",
+            "plot_regression.py",
+            "plot_text.py",
+            "plot_speech.py",
+            "plot_quantiles.py",
+            "plot_custom_loss.py",
+            "plot_grid_search.py",
+            "plot_inside.py",
+            "*",
+        ]
+    ),
+    "doc_module": ("fastbp",),
+    "reference_url": {"fastbp": None},
+    "backreferences_dir": "auto_examples/used",
+    "abort_on_example_error": True,
+    "download_all_examples": False,
+    "remove_config_comments": True,
+    "show_memory": False,
+    "copyfile_regex": r"^$",
+}
+# An example that warns is an example with a fault.
+warnings.filterwarnings("error", module="fastbp")
+
+html_theme = "pydata_sphinx_theme"
+html_title = f"fastbp {release}"
+html_static_path = ["_static"]
+html_css_files = ["fastbp.css"]
+html_show_sourcelink = False
+html_theme_options = {
+    "show_prev_next": True,
+    "navigation_with_keys": False,
+    "secondary_sidebar_items": ["page-toc"],
+    "footer_start": ["copyright"],
+    "footer_end": [],
+    "header_links_before_dropdown": 6,
+}
+html_sidebars = {"get_started": [], "migration": [], "changelog": [], "measurements": []}
+
+
+def lead_links_here(app, path, parent, content):
+    """Point the links of an included Markdown file to pages of this site."""
+    for target, page in LINKS.items():
+        content[0] = content[0].replace(f"]({target})", f"]({page})")
+
+
+def setup(app):
+    """Connect what is defined here."""
+    app.connect("include-read", lead_links_here)
