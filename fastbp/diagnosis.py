@@ -129,13 +129,27 @@ def warn_if_poor(problem, settings, params, rows, curve, *, stalled):
     stalled : bool
         Whether training ended because the loss no longer improved.
     """
+    with np.errstate(over="ignore", invalid="ignore"):  # weights may be huge where it went wrong
+        found = _find_causes(problem, settings, params, rows, curve, stalled)
+    if found:
+        loss, constant, n_samples, causes = found
+        warn_user(
+            "Training ended no better than predicting a constant (loss "
+            f"{loss:.3g}, a constant has {constant:.3g}, on {n_samples} samples). Likely "
+            f"cause: {'; or '.join(causes)}.",
+            ConvergenceWarning,
+        )
+
+
+def _find_causes(problem, settings, params, rows, curve, stalled):
+    """Return loss, loss of a constant, number of samples and causes; None if there is no cause."""
     if curve and looks_healthy(problem, curve, stalled=stalled):
-        return
+        return None
     sample = take_sample(problem, rows)
     constant = loss_of_constant(sample)
     loss = loss_at(sample, params)
     if not (np.isfinite(loss) and constant > 0 and loss >= POOR * constant):
-        return
+        return None
     sizes = root_mean_square(sample.X)
     text = "a root mean square of {:.3g}"
     causes = name_unscaled_column(sizes, text, settings)
@@ -144,13 +158,7 @@ def warn_if_poor(problem, settings, params, rows, curve, *, stalled):
         causes.append(f"learning_rate_init={settings.learning_rate_init:g} is too high (lower it)")
     if not is_full_batch(settings.solver):
         causes += name_dead_units(sample, params)
-    if causes:
-        warn_user(
-            "Training ended no better than predicting a constant (loss "
-            f"{loss:.3g}, a constant has {constant:.3g}, on {len(sample.targets)} samples). Likely "
-            f"cause: {'; or '.join(causes)}.",
-            ConvergenceWarning,
-        )
+    return (loss, constant, len(sample.targets), causes) if causes else None
 
 
 def take_sample(problem, rows):
