@@ -91,7 +91,8 @@ static inline void rest(void)
 
 /* The scheduler may wake a worker on the core of the member that woke it. There the two take turns
  * at running and sleeping for good, because a core on which only one runs at a time looks well
- * balanced: a fit of 200 epochs on digits took 110 ms instead of 75, and 79 alone (November 2026).
+ * balanced: default fits on digits took 105 to 114 ms before, 91 to 99 after (November 2026, two runs
+ * with an idle OpenBLAS thread still spinning; without it 71 to 80).
  * So a worker that finds itself on member 0's core moves to another, and is then as free as before. */
 static int processor(void)
 {
