@@ -13,8 +13,9 @@
 #
 # Where the activations outweigh the weights, every weight gradient is the sum of two, one for each
 # of two fixed chunks of the minibatch's rows: two threads then work off a chunk each, gradients
-# included, and exchange gradients instead of activations (64-100-10, batch 200: about 39 -> 37 us a step in separate runs,
-# November 2026). One thread, or more than two, add the same two sums unit by unit.
+# included, and exchange gradients instead of activations (64-100-10, batch 200: about 39 -> 37 us a
+# step in separate runs, November 2026). One thread, or more than two, add the same two sums unit by
+# unit.
 
 cdef struct Layer:
     int64_t n_in, n_out, in_panels, out_panels
