@@ -11,7 +11,8 @@ import numpy as np
 from sklearn.metrics import get_scorer_names
 
 from fastbp.activations import ACTIVATIONS, Activation
-from fastbp.descriptions import Description, InvalidParameterError
+from fastbp.descriptions import BOOLEAN, Description, check_value
+from fastbp.descriptions import instance_rule as _instance_of
 from fastbp.descriptions import number_rule as _number
 from fastbp.engine import ENGINE_NAMES
 from fastbp.losses import (
@@ -23,8 +24,8 @@ from fastbp.losses import (
     RegressionLoss,
 )
 from fastbp.network import VARIANCES
-from fastbp.optimizers import OPTIMIZERS, Optimizer, is_full_batch, is_solver
-from fastbp.schedules import SCHEDULES, Schedule, is_schedule
+from fastbp.optimizers import OPTIMIZERS, is_full_batch, is_solver
+from fastbp.schedules import SCHEDULES, is_schedule
 from fastbp.scoring import LOSS
 
 
@@ -38,11 +39,6 @@ def _same(constant):
         return value is constant or (isinstance(value, Real) and value == constant)
 
     return accepts, repr(constant)
-
-
-def _instance_of(*types):
-    nouns = " or ".join(f"an instance of '{kind.__module__}.{kind.__qualname__}'" for kind in types)
-    return lambda value: isinstance(value, types), nouns.replace("builtins.", "")
 
 
 def _activation_rule(value):
@@ -83,7 +79,6 @@ def _scoring_rule(value):
 
 _INF = float("inf")
 _NONE = _same(None)
-_BOOLEAN = _instance_of(bool, np.bool_)
 _COUNT = _number(Integral, "[", 1, _INF, ")")
 _PROBABILITY = _number(Real, "[", 0.0, 1.0, ")")
 _RANDOM_STATE = (_number(Integral, "[", 0, 2**32 - 1, "]"), _instance_of(np.random.RandomState))
@@ -113,20 +108,14 @@ _SHARED_PARAMETERS = {
         (is_schedule, "an object of fastbp.schedules or a function of step and n_steps"),
     ),
     "learning_rate_init": (_number(Real, "(", 0.0, _INF, ")"),),
-    "power_t": (_number(Real, "[", 0.0, _INF, ")"),),
     "max_iter": (_COUNT,),
-    "shuffle": (_BOOLEAN,),
+    "shuffle": (BOOLEAN,),
     "random_state": (*_RANDOM_STATE, _NONE),
     "tol": (_number(Real, "[", 0.0, _INF, ")"),),
-    "verbose": (_BOOLEAN, _number(Integral, "[", 0, _INF, ")")),
-    "warm_start": (_BOOLEAN, _one_of("resume")),
-    "momentum": (_number(Real, "[", 0.0, 1.0, "]"),),
-    "nesterovs_momentum": (_BOOLEAN,),
-    "early_stopping": (_BOOLEAN,),
+    "verbose": (BOOLEAN, _number(Integral, "[", 0, _INF, ")")),
+    "warm_start": (BOOLEAN, _one_of("resume")),
+    "early_stopping": (BOOLEAN,),
     "validation_fraction": (_number(Real, "[", 0.0, 1.0, ")"),),
-    "beta_1": (_number(Real, "[", 0.0, 1.0, ")"),),
-    "beta_2": (_number(Real, "[", 0.0, 1.0, ")"),),
-    "epsilon": (_number(Real, "(", 0.0, _INF, ")"),),
     "n_iter_no_change": (_COUNT, _same(_INF)),
     "max_fun": (_COUNT,),
     "dtype": (_one_of("float32", "float64"), _NONE),
@@ -142,18 +131,12 @@ _SHARED_PARAMETERS = {
         (callable, "a callable scorer(estimator, X, y)"),
     ),
     "max_time": (_number(Real, "(", 0.0, _INF, ")"), _NONE),
-}
-# Parameters of solver and schedule objects that the estimators do not have; the others are there.
-_FRACTION = _number(Real, "[", 0.0, 1.0, "]")
-OBJECT_PARAMETERS = {
-    **_SHARED_PARAMETERS,
-    "weight_decay": (_number(Real, "[", 0.0, _INF, ")"),),
-    "warmup": (_PROBABILITY,),
-    "start": (_FRACTION,),
-    "final": (_FRACTION,),
-    "factor": (_number(Real, "(", 0.0, 1.0, ")"),),
-    "patience": (_COUNT,),
-    "value": ((callable, "a function of step and n_steps"),),
+    # what solvers and schedules take from the estimator when they are given by name
+    **{
+        name: row._rules[name]
+        for row in (*OPTIMIZERS.values(), *SCHEDULES.values())
+        for name in row.shared
+    },
 }
 CLASSIFIER_PARAMETERS = {
     "loss": _loss_rules(CLASSIFICATION_LOSSES, ClassificationLoss, "Focal()"),
@@ -163,7 +146,7 @@ CLASSIFIER_PARAMETERS = {
 REGRESSOR_PARAMETERS = {
     "loss": _loss_rules(REGRESSION_LOSSES, RegressionLoss, "Huber()"),
     **_SHARED_PARAMETERS,
-    "scale_targets": (_BOOLEAN,),
+    "scale_targets": (BOOLEAN,),
 }
 
 # Settings that cannot go together: (parameter, test of its value, other parameter, test of its
@@ -256,11 +239,8 @@ def check_parameters(estimator, table):
     values, owner = vars(estimator), type(estimator).__name__
     for name, rules in table.items():
         value = values[name]
-        _check_value(owner, name, value, rules)
-        if isinstance(value, Optimizer | Schedule):
-            for inner, number in value.get_params(deep=False).items():
-                _check_value(owner, f"{name}__{inner}", number, OBJECT_PARAMETERS[inner])
-        elif isinstance(value, Description):
+        check_value(f"{name!r} parameter of {owner}", value, rules)
+        if isinstance(value, Description):
             value.check(name)
     for name, matters, other, also_matters, reason in CONFLICTS:
         known = name in table and other in table
@@ -270,13 +250,3 @@ def check_parameters(estimator, table):
                 f"{reason}. Change one of them."
             )
     return SimpleNamespace(**{name: values[name] for name in table})
-
-
-def _check_value(owner, name, value, rules):
-    """Raise InvalidParameterError unless one of the rules accepts the value."""
-    if not any(accepts(value) for accepts, _ in rules):
-        wanted = [text for _, text in rules]
-        wanted = " or ".join(filter(None, [", ".join(wanted[:-1]), wanted[-1]]))
-        raise InvalidParameterError(
-            f"The {name!r} parameter of {owner} must be {wanted}. Got {value!r} instead."
-        )

@@ -8,6 +8,7 @@ business; what its settings may be stands in the subclass's `_rules` and is chec
 import sys
 from numbers import Integral
 
+import numpy as np
 from sklearn.base import BaseEstimator
 
 LARGEST = sys.float_info.max  # Python's integers go on; the engines' numbers do not
@@ -33,11 +34,42 @@ def number_rule(kind, left, low, high, right):
     return accepts, f"{noun} in the range {left}{low}, {high}{right}"
 
 
+def instance_rule(*types):
+    """Rule (test, text): an instance of one of the types."""
+    nouns = " or ".join(f"an instance of '{kind.__module__}.{kind.__qualname__}'" for kind in types)
+    return lambda value: isinstance(value, types), nouns.replace("builtins.", "")
+
+
+BOOLEAN = instance_rule(bool, np.bool_)
+
+
+def check_value(described, value, rules):
+    """Raise unless one of the rules accepts a value.
+
+    Parameters
+    ----------
+    described : str
+        The parameter and whose it is, for the message.
+    value : object
+    rules : tuple of (callable, str)
+        Tests of the value, and what each allows in words.
+
+    Raises
+    ------
+    InvalidParameterError
+        Names the parameter, what is allowed and what came.
+    """
+    if not any(accepts(value) for accepts, _ in rules):
+        wanted = [text for _, text in rules]
+        wanted = " or ".join(filter(None, [", ".join(wanted[:-1]), wanted[-1]]))
+        raise InvalidParameterError(f"The {described} must be {wanted}. Got {value!r} instead.")
+
+
 class Description(BaseEstimator):
     """Base of what stands in fastbp's tables: equal by type and parameters."""
 
-    # (setting, (test of its value, what is allowed in words)) of each that has a rule
-    _rules: tuple = ()
+    # rules of each setting that has any, as `check_value` takes them
+    _rules: dict = {}
 
     @property
     def name(self) -> str:
@@ -57,13 +89,9 @@ class Description(BaseEstimator):
         InvalidParameterError
             Names the setting as a search does (``loss__delta``), what is allowed and what came.
         """
-        for setting, (accepts, wanted) in self._rules:
-            value = getattr(self, setting)
-            if not accepts(value):
-                raise InvalidParameterError(
-                    f"The '{parameter}__{setting}' parameter ({setting} of {type(self).__name__}) "
-                    f"must be {wanted}. Got {value!r} instead."
-                )
+        for setting, rules in self._rules.items():
+            described = f"'{parameter}__{setting}' parameter ({setting} of {type(self).__name__})"
+            check_value(described, getattr(self, setting), rules)
 
     def __eq__(self, other):
         if type(self) is not type(other):

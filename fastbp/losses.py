@@ -78,7 +78,7 @@ class Loss(Description):
     'asymmetric'
     """
 
-    _rules = (("hyper", (_is_tuple_of_numbers, "a tuple of numbers")),)
+    _rules = {"hyper": ((_is_tuple_of_numbers, "a tuple of numbers"),)}
 
     def __init__(
         self,
@@ -437,7 +437,7 @@ class Huber(RegressionLoss):
     """
 
     name = "huber"
-    _rules = (("delta", number_rule(Real, "(", 0.0, math.inf, ")")),)
+    _rules = {"delta": (number_rule(Real, "(", 0.0, math.inf, ")"),)}
 
     def __init__(self, delta=1.0):
         self.delta = delta
@@ -450,17 +450,14 @@ class Huber(RegressionLoss):
         )  # fmt: skip
 
 
-def _is_probability(value):
-    return number_rule(Real, "(", 0.0, 1.0, ")")[0](value)
+_LEVEL = number_rule(Real, "(", 0.0, 1.0, ")")
 
 
-def _is_quantile(value):
-    if isinstance(value, Real):
-        return _is_probability(value)
+def _are_levels(value):
     if isinstance(value, str) or not hasattr(value, "__len__") or getattr(value, "ndim", 1) != 1:
         return False
     levels = list(value)
-    if not (levels and all(map(_is_probability, levels))):
+    if not (levels and all(map(_LEVEL[0], levels))):
         return False
     return all(low < high for low, high in pairwise(levels))
 
@@ -500,12 +497,7 @@ class Quantile(RegressionLoss):
     """
 
     name = "quantile"
-    _rules = (
-        (
-            "quantile",
-            (_is_quantile, "a float in the range (0.0, 1.0) or an increasing list of such"),
-        ),
-    )
+    _rules = {"quantile": (_LEVEL, (_are_levels, "an increasing list of such"))}
 
     def __init__(self, quantile=0.5):
         self.quantile = quantile
@@ -598,7 +590,7 @@ class Tweedie(RegressionLoss):
 
     name = "tweedie"
     target_min = 0.0
-    _rules = (("power", number_rule(Real, "[", 1.0, 2.0, "]")),)
+    _rules = {"power": (number_rule(Real, "[", 1.0, 2.0, "]"),)}
 
     def __init__(self, power=1.5):
         self.power = power
@@ -655,7 +647,7 @@ class LogLoss(ClassificationLoss):
     """
 
     name = "log_loss"
-    _rules = (("label_smoothing", number_rule(Real, "[", 0.0, 1.0, ")")),)
+    _rules = {"label_smoothing": (number_rule(Real, "[", 0.0, 1.0, ")"),)}
 
     def __init__(self, label_smoothing=0.0):
         self.label_smoothing = label_smoothing
@@ -699,7 +691,7 @@ class Focal(ClassificationLoss):
     """
 
     name = "focal"
-    _rules = (("gamma", number_rule(Real, "[", 0.0, math.inf, ")")),)
+    _rules = {"gamma": (number_rule(Real, "[", 0.0, math.inf, ")"),)}
 
     def __init__(self, gamma=2.0):
         self.gamma = gamma

@@ -8,8 +8,16 @@ hyper-parameters of its own; a name is the solver with those of the estimator.
 
 import math
 from collections.abc import Callable
+from numbers import Real
 
-from fastbp.descriptions import Description
+from fastbp.descriptions import BOOLEAN, Description, number_rule
+
+# What the hyper-parameters may be; the estimators' parameters of the same names read it too.
+_MOMENTUM = (number_rule(Real, "[", 0.0, 1.0, "]"),)
+_DECAY_RATE = (number_rule(Real, "[", 0.0, 1.0, ")"),)
+_EPSILON = (number_rule(Real, "(", 0.0, math.inf, ")"),)
+_WEIGHT_DECAY = (number_rule(Real, "[", 0.0, math.inf, ")"),)
+_ADAM_RULES = {"beta_1": _DECAY_RATE, "beta_2": _DECAY_RATE, "epsilon": _EPSILON}
 
 
 class Optimizer(Description):
@@ -134,6 +142,7 @@ class SGD(Optimizer):
 
     name = kernel = "sgd"
     hyperparameters = shared = ("momentum", "nesterovs_momentum")
+    _rules = {"momentum": _MOMENTUM, "nesterovs_momentum": (BOOLEAN,)}
     update = staticmethod(sgd_update)
     n_slots = 1
 
@@ -168,6 +177,7 @@ class Adam(Optimizer):
 
     name = kernel = "adam"
     hyperparameters = shared = ("beta_1", "beta_2", "epsilon")
+    _rules = _ADAM_RULES
     update = staticmethod(adam_update)
     n_slots = 2
 
@@ -215,6 +225,7 @@ class AdamW(Optimizer):
     name = kernel = "adamw"
     hyperparameters = ("beta_1", "beta_2", "epsilon", "weight_decay")
     shared = ("beta_1", "beta_2", "epsilon")
+    _rules = {**_ADAM_RULES, "weight_decay": _WEIGHT_DECAY}
     update = staticmethod(adamw_update)
     n_slots = 2
     decay = "weight_decay"
@@ -253,6 +264,7 @@ class RMSprop(Optimizer):
 
     name = kernel = "rmsprop"
     hyperparameters = ("beta_2", "epsilon", "momentum")
+    _rules = {"beta_2": _DECAY_RATE, "epsilon": _EPSILON, "momentum": _MOMENTUM}
     update = staticmethod(rmsprop_update)
     n_slots = 2
 
@@ -292,6 +304,7 @@ class Lion(Optimizer):
 
     name = kernel = "lion"
     hyperparameters = ("beta_1", "beta_2", "weight_decay")
+    _rules = {"beta_1": _DECAY_RATE, "beta_2": _DECAY_RATE, "weight_decay": _WEIGHT_DECAY}
     update = staticmethod(lion_update)
     n_slots = 1
     decay = "weight_decay"

@@ -6,14 +6,19 @@ function a schedule has tells its kind: `factors` (the rate is a function of the
 `after_epoch` (of what an epoch reached), `on_plateau` (asked when training would stop).
 """
 
+import math
 from collections.abc import Callable
+from numbers import Integral, Real
 
 import numpy as np
 
-from fastbp.descriptions import Description
+from fastbp.descriptions import Description, number_rule
 
 SMALLEST_RATE = 1e-6
 SHRINK = 5.0
+# What the settings may be.
+_WARMUP = (number_rule(Real, "[", 0.0, 1.0, ")"),)
+_FRACTION = (number_rule(Real, "[", 0.0, 1.0, "]"),)
 
 
 class Schedule(Description):
@@ -66,6 +71,7 @@ class InvScaling(Schedule):
 
     name = "invscaling"
     shared = ("power_t",)
+    _rules = {"power_t": (number_rule(Real, "[", 0.0, math.inf, ")"),)}
     every_solver = False
 
     def __init__(self, power_t=0.5):
@@ -131,6 +137,7 @@ class Cosine(Schedule):
     """
 
     name = "cosine"
+    _rules = {"warmup": _WARMUP, "final": _FRACTION}
 
     def __init__(self, warmup=0.0, final=0.0):
         self.warmup = warmup
@@ -164,6 +171,7 @@ class Linear(Schedule):
     """
 
     name = "linear"
+    _rules = {"warmup": _WARMUP, "final": _FRACTION}
 
     def __init__(self, warmup=0.0, final=0.0):
         self.warmup = warmup
@@ -204,6 +212,7 @@ class OneCycle(Schedule):
     """
 
     name = "one_cycle"
+    _rules = {"warmup": _WARMUP, "start": _FRACTION, "final": _FRACTION}
 
     def __init__(self, warmup=0.3, start=0.04, final=4e-6):
         self.warmup = warmup
@@ -243,6 +252,11 @@ class Plateau(Schedule):
     """
 
     name = "plateau"
+    _rules = {
+        "factor": (number_rule(Real, "(", 0.0, 1.0, ")"),),
+        "patience": (number_rule(Integral, "[", 1, math.inf, ")"),),
+        "final": _FRACTION,
+    }
 
     def __init__(self, factor=0.5, patience=5, final=0.0):
         self.factor = factor
@@ -273,6 +287,7 @@ class Function(Schedule):
     """
 
     name = "function"
+    _rules = {"value": ((callable, "a function of step and n_steps"),)}
 
     def __init__(self, value):
         self.value = value

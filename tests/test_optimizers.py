@@ -254,5 +254,5 @@ class Homemade(Adam):
     ],
 )  # fmt: skip
 def test_bad_parameters(solver, name):
-    with pytest.raises(ValueError, match=f"The '{name}.*' parameter of BackpropRegressor must be"):
+    with pytest.raises(ValueError, match=f"The '{name}.*' parameter .* must be"):
         BackpropRegressor(solver=solver).fit(X, Y)
