@@ -2,7 +2,7 @@
 
 One *cell* (workload, dtype, threads) is measured in one process pinned to as many cores as it has
 threads, all contenders in turn within each round, so that a slow minute of the machine hits all of
-them.  Before each round the multiply-add peak of each core is probed; rounds under 95 % of the best
+them.  Before each round the multiply-add peak of each core is probed; rounds under 90 % of the best
 probe, or in which other processes took more than 5 % of these
 cores, are dropped and repeated.  A step is one minibatch (forward, backward, update), its time the
 difference of a long and a one-epoch fit divided by the steps between them: what ``fit`` does once
@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 PROBE_SECONDS = 0.02
-KEEP_ABOVE = 0.95
+KEEP_ABOVE = 0.90  # the clock moves in steps of 3 % with the load of other virtual machines
 FOREIGN_BELOW = 0.05
 PACKAGES = ("fastbp", "scikit-learn", "numpy", "scipy", "torch", "jax", "jaxlib", "skorch", "numba")
 
@@ -174,7 +174,7 @@ class Rounds:
 
     @property
     def kept(self):
-        """Rounds at 95 % of the best probe or more on every core, and without neighbours."""
+        """Rounds at 90 % of the best probe or more on every core, and without neighbours."""
         fast = [r for r in self.rounds if min(r["peaks"]) >= KEEP_ABOVE * self.best_peak]
         return [r for r in fast if r["foreign"] <= FOREIGN_BELOW]
 
