@@ -72,3 +72,14 @@ def test_variances_of_initial_weights(init, variance):
     assert abs(weights).max() == pytest.approx(np.sqrt(3 * variance), rel=1e-3)
     assert not biases.any()
     assert not last.any()
+
+
+def test_each_layer_has_its_activations_factor():
+    """Bounds sqrt(6 / (n_in + n_out)), sqrt(2 / ...) for logistic; the output has the last's."""
+    sizes, rows = (100, 100, 100, 100), [ACTIVATIONS["relu"], ACTIVATIONS["logistic"]]
+    params = network.initial_params(sizes, rows, np.random.RandomState(0), np.float64)
+    coefs, intercepts = network.views(params, sizes)
+    for weights, biases, factor in zip(coefs, intercepts, [6, 2, 2], strict=True):
+        bound = np.sqrt(factor / 200)
+        assert abs(weights).max() == pytest.approx(bound, rel=1e-2)
+        assert abs(biases).max() == pytest.approx(bound, rel=0.1)

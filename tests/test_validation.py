@@ -598,3 +598,31 @@ def test_labels_of_many_outputs_stay_untouched():
     model = fit_quietly(BackpropClassifier(**SETTINGS), X, Y)
     check_refusal(model, lambda: model.fit(X[:-1], Y), ValueError, "inconsistent", X, Y)
     assert freeze((X, Y)) == before
+
+
+def test_malformed_sparse_targets():
+    """scipy does not look at the indices of a multilabel y; the estimator does."""
+    y = sparse.csr_matrix(np.eye(3, dtype=int)[np.arange(30) % 3])
+    y.indices[4] = 7
+    with pytest.raises(ValueError, match="y is a malformed csr matrix"):
+        BackpropClassifier(**SETTINGS).fit(draw(BackpropClassifier)[0], y)
+
+
+@pytest.mark.parametrize("dtype", ["float32", None])
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_a_failed_fit_gives_the_random_stream_back(method, dtype):
+    random_state, twin = np.random.RandomState(5), np.random.RandomState(5)
+    model = BackpropRegressor(
+        **{**SETTINGS, "random_state": random_state}, solver="sgd", learning_rate_init=1e6,
+        dtype=dtype,
+    )  # fmt: skip
+    X, y = draw(BackpropRegressor)
+
+    def train():
+        for _ in range(30):
+            twin.set_state(random_state.get_state())
+            getattr(model, method)(100 * X, 100 * y)
+
+    with pytest.raises(ValueError, match="stopped being finite"):
+        train()
+    assert freeze(random_state) == freeze(twin)
