@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.metrics import get_scorer_names
 
 from fastbp.activations import ACTIVATIONS, Activation
-from fastbp.descriptions import BOOLEAN, Description, check_value
+from fastbp.descriptions import BOOLEAN, Description, is_allowed, refusal
 from fastbp.descriptions import instance_rule as _instance_of
 from fastbp.descriptions import number_rule as _number
 from fastbp.engine import ENGINE_NAMES
@@ -236,10 +236,11 @@ def check_parameters(estimator, table):
     ValueError
         If two parameters cannot go together (`CONFLICTS`): names both.
     """
-    values, owner = vars(estimator), type(estimator).__name__
+    values = vars(estimator)
     for name, rules in table.items():
         value = values[name]
-        check_value(f"{name!r} parameter of {owner}", value, rules)
+        if not is_allowed(value, rules):
+            raise refusal(f"{name!r} parameter of {type(estimator).__name__}", value, rules)
         if isinstance(value, Description):
             value.check(name)
     for name, matters, other, also_matters, reason in CONFLICTS:
