@@ -483,7 +483,7 @@ cdef void update_within_norm(Plan *f, int member, int n_members, double l2) noex
 
 
 cdef bint own_rows(Plan *f, int member, int n_members, int64_t *k0, int64_t *k1) noexcept nogil:
-    """Rows k0 to k1 of a sparse first layer's weights that this member updates, if there are any."""
+    """Rows k0 to k1 of a sparse first layer's weights that this member updates; whether any."""
     cdef int i
     cdef Unit *u
     k0[0] = k1[0] = -1
