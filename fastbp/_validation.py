@@ -25,19 +25,15 @@ FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 def unchanged_on_error(estimator):
     """Put every attribute of `estimator` back if the block raises.
 
-    Fitted arrays and lists are replaced, never written to, so that the references are enough.  A
-    RandomState given as `random_state` gets its place in the stream back.
+    Fitted arrays and lists are replaced, never written to, so that the references are enough; a
+    RandomState given as `random_state` is advanced only by a fit that succeeds (`own_stream`).
     """
     before = dict(vars(estimator))
-    random_state = before.get("random_state")
-    stream = random_state.get_state() if isinstance(random_state, np.random.RandomState) else None
     try:
         yield
     except BaseException:
         vars(estimator).clear()
         vars(estimator).update(before)
-        if stream is not None:
-            random_state.set_state(stream)
         raise
 
 

@@ -1232,6 +1232,7 @@ def test_nothing_is_allocated_per_epoch(compiled_engine):
 def test_interrupt_leaves_a_usable_session(engine):
     problem = draw_problem_once((5, 9, 2))
     with closing(open_session(engine, problem)) as session:
+        run_epochs(session, problem)  # the Numba engine compiles
         timer = threading.Timer(0.2, signal.raise_signal, (signal.SIGINT,))
         timer.start()
         try:
@@ -1242,6 +1243,7 @@ def test_interrupt_leaves_a_usable_session(engine):
             timer.join()
         assert 0 < session.epochs_done < 5_000_000
         assert session.t in range(4 * session.epochs_done, 4 * session.epochs_done + 5)
+        assert session.n_seen == problem.X.shape[0]
         assert np.isfinite(read_params(session, problem, np.float64)).all()
         run_epochs(session, problem, n_epochs=2)
 

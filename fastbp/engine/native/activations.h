@@ -31,7 +31,7 @@
 
 FORWARD(identity, z)
 SLOPE(identity, (((void)at), d))
-FORWARD(relu, (vec)((ivec)z & ~(ivec)(z < (REAL)0)))
+FORWARD(relu, NAME(relu)(z))
 SLOPE(relu, (vec)((ivec)d & ~(ivec)(at == (REAL)0)))
 FORWARD(logistic, NAME(logistic)(z))
 SLOPE(logistic, d * at * ((REAL)1 - at))

@@ -126,7 +126,7 @@ cdef class Session:
     out_of_time : bool
         Whether the last call of `train` ended because its time was up.
     n_seen : int
-        Samples on which the last epoch of the last call trained.
+        Samples on which the last epoch that counts as done trained.
     """
 
     cdef Plan plan
@@ -475,7 +475,7 @@ cdef class Session:
 
     @property
     def n_seen(self):
-        return self.plan.n_seen
+        return self.plan.n_counted
 
     def params_into(self, params):
         """Write the parameters into `params`, shape (n_params,), in the flat layout."""

@@ -278,6 +278,7 @@ cdef int64_t run_epochs(Plan *f, Stream *stream, int64_t n_epochs, double *losse
         if f.interrupted or (f.out_of_time and f.n_seen == 0):
             return epoch
         losses[epoch] = f.epoch_loss / <double>f.n_seen
+        f.n_counted = f.n_seen
         stopped[0] = not (isfinite(losses[epoch]) and all_parameters_finite(f))
         if rule.active and no_progress(rule, losses[epoch]):
             stopped[0] = True

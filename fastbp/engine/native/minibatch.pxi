@@ -90,6 +90,7 @@ cdef struct Plan:
     int64_t t
     double epoch_loss
     int64_t n_seen                          # samples of the epoch in hand that were trained on
+    int64_t n_counted                       # the same of the last epoch that counts as done
     bint update
     # interrupts
     bint watch_signals, interrupted
@@ -234,6 +235,8 @@ cdef struct Share:
 
 cdef inline Share rows_of(Plan *f, int member, int n_members, int64_t n_rows) noexcept nogil:
     """A member's rows of a block, whole vectors of them."""
+    if n_members == 1:
+        return Share(0, n_rows)
     cdef int64_t n_groups = (n_rows + f.lanes - 1) // f.lanes
     cdef Share share
     share.r0 = n_groups * member // n_members * f.lanes
@@ -249,8 +252,8 @@ cdef void pass_over_rows(Plan *f, Share share, int64_t first, double scale,
     cdef int l
     if rows <= 0:
         return
+    gather_targets(f, first, r0, rows)   # well before the loss, which waits for its stores
     forward_rows(f, from_layer, first, r0, rows)
-    gather_targets(f, first, r0, rows)
     f.loss.loss(f.targets + r0 * size, f.scores + r0 * size, f.weights + r0 * size,
                 scale * f.gradient_factor, f.row_loss + r0, f.capacity, rows, f.n_outputs,
                 f.loss_hyper)
@@ -318,7 +321,7 @@ cdef void unit_gradient(Plan *f, Unit *u, Share share, bint accumulate, char *wh
                           layer.n_out, accumulate)
         return
     if not layer.sparse:
-        k.weight_gradient(a + u.k0 // f.lanes * f.panel * size, f.panel,
+        k.weight_gradient(a + u.k0 * f.capacity * size, f.panel,   # a panel: capacity * lanes
                           layer.delta + u.p0 * f.panel * size + at, f.panel, g, g_panel,
                           share.rows, u.n_k, u.n_panels, accumulate)
     if u.k0 == 0:

@@ -9,7 +9,8 @@
  * are here anyway. It is summed lane by lane in the dtype and then in double. */
 
 /* v <- momentum v - rate g;  w <- w + v, or w + momentum v - rate g with Nesterov's look-ahead
- * (Sutskever et al., ICML 2013, in scikit-learn's form). hyper: momentum, nesterovs_momentum */
+ * (Sutskever et al., ICML 2013, in scikit-learn's form). Without momentum v is left alone.
+ * hyper: momentum, nesterovs_momentum */
 static void NAME(sgd_prepare)(const double *hyper, double learning_rate, double t, double *h)
 {
     (void)t;
@@ -26,6 +27,14 @@ static double NAME(sgd_update)(void *w_, const void *g_, void *s0, void *s1, int
     int nesterov = h[2] != 0;
     vec squares = {0};
     (void)s1;
+    if (momentum == 0) {
+        EACH(i) {
+            vec old = load(w + i), gradient = load(g + i) + l2 * old;
+            squares += old * old;
+            store(w + i, old - rate * gradient);
+        }
+        return (double)NAME(sum)(squares);
+    }
     EACH(i) {
         vec old = load(w + i), gradient = load(g + i) + l2 * old;
         vec step = momentum * load(v + i) - rate * gradient;

@@ -9,18 +9,21 @@
 
 #if VBYTES == 64
 #define MR 14
+#define NP_ROW 4
 #define NP_MAX 2
 #define GRAD_MR 8
 #define GRAD_NP 3
 #define GRAD_MR_ALONE 16 /* of a single panel: 8 accumulators would wait for each other */
 #elif VBYTES == 32
 #define MR 6
+#define NP_ROW 4
 #define NP_MAX 1
 #define GRAD_MR 6
 #define GRAD_NP 1
 #define GRAD_MR_ALONE GRAD_MR
 #else
 #define MR ROWS_128
+#define NP_ROW 1
 #define NP_MAX 1
 #define GRAD_MR ROWS_128
 #define GRAD_NP 1
@@ -36,6 +39,30 @@
 #define W_IN_L1 (32 * 1024)
 /* Rows of a minibatch that a weight-gradient tile takes at a time: 3 panels of D stay in L1. */
 #define ROW_BLOCK 128
+
+/* Rows in tiles of at most `most`: `low` tiles of `height`, then tiles one row higher. A division
+ * costs as much as a small tile's k, so there is one for all of them, and none for a single tile. */
+typedef struct {
+    int64_t n, height, low;
+} NAME(tiles);
+
+INLINE NAME(tiles) NAME(split)(int64_t rows, int64_t most)
+{
+    if (rows <= most)
+        return (NAME(tiles)){rows > 0, rows, 1};
+    int64_t n = (rows + most - 1) / most, height = rows / n;
+    return (NAME(tiles)){n, height, n - (rows - height * n)};
+}
+
+/* What becomes of a sum: nothing, relu, or zero where the gate is 0. */
+INLINE vec NAME(finish)(vec y, int epilogue, const REAL *gate, int64_t at)
+{
+    if (epilogue == 2)
+        return NAME(relu)(y);
+    if (epilogue == 3)
+        return (vec)((ivec)y & ~(ivec)(load(gate + at) == (REAL)0));
+    return y;
+}
 
 /* One tile of C = bias + A W. first: start from bias (or 0), else from C. last: apply epilogue. */
 INLINE void NAME(product_tile)(const int mr, const int np, const REAL *a, const int64_t a_row,
@@ -67,13 +94,8 @@ INLINE void NAME(product_tile)(const int mr, const int np, const REAL *a, const 
     UNROLL for (int j = 0; j < np; j++) UNROLL for (int i = 0; i < mr; i++)
         UNROLL for (int v = 0; v < NVP; v++)
         {
-            vec y = sum[i][j * NVP + v];
             int64_t at = j * c_panel + i * P + v * VL;
-            if (epilogue == 2)
-                y = (vec)((ivec)y & ~(ivec)(y < (REAL)0)); /* keeps NaN */
-            else if (epilogue == 3)
-                y = (vec)((ivec)y & ~(ivec)(load(gate + at) == (REAL)0));
-            store(c + at, y);
+            store(c + at, NAME(finish)(sum[i][j * NVP + v], epilogue, gate, at));
         }
 }
 
@@ -119,36 +141,33 @@ INLINE void NAME(product_pair)(int mr, int64_t p, int64_t i, const REAL *a, int6
                            b, cp, c_panel, gp, epilogue, first, n_k);
 }
 
-#define ARGUMENTS                                                                                  \
-    a0, a_panel, a_row, a_column, w0, w_row, w_panel, bias, c, c_panel, gate, now, first, n, n_panels
 INLINE void NAME(product_block)(const REAL *a, int64_t a_panel, const int64_t a_row,
                                 const int64_t a_column, const REAL *w, const int64_t w_row,
                                 int64_t w_panel, const REAL *bias, REAL *c, int64_t c_panel,
                                 const REAL *gate, int epilogue, int64_t rows, int64_t n_k,
                                 int64_t n_panels)
 {
-    int64_t n_tiles = (rows + MR - 1) / MR, n_blocks = n_k <= 2 * K_BLOCK - P ? 1 : n_k / K_BLOCK;
-    int64_t k_block = ((n_k + n_blocks - 1) / n_blocks + P - 1) / P * P;
+    NAME(tiles) tiles = NAME(split)(rows, MR);
+    int64_t n_pairs = (n_panels + NP_MAX - 1) / NP_MAX, k_block = n_k;
+    if (n_k > 2 * K_BLOCK - P) {
+        int64_t n_blocks = n_k / K_BLOCK;
+        k_block = ((n_k + n_blocks - 1) / n_blocks + P - 1) / P * P;
+    }
     for (int64_t k0 = 0; k0 < n_k || k0 == 0; k0 += k_block) {
         int64_t n = n_k - k0 < k_block ? n_k - k0 : k_block;
-        int first = k0 == 0, now = k0 + n >= n_k ? epilogue : 0;
-        const REAL *a0 = a + k0 / P * a_panel, *w0 = w + k0 * w_row;
-        if (n * n_panels * (int64_t)sizeof(vec) * NVP <= W_IN_L1) {
-            for (int64_t t = 0, i = 0, mr; t < n_tiles; t++, i += mr) {
-                mr = (rows - i) / (n_tiles - t);
-                for (int64_t p = 0; p < n_panels; p += NP_MAX)
-                    NAME(product_pair)((int)mr, p, i, ARGUMENTS);
+        int tiles_first = n * n_panels * (int64_t)sizeof(vec) * NVP <= W_IN_L1;
+        int64_t n_outer = tiles_first ? tiles.n : n_pairs, n_inner = tiles_first ? n_pairs : tiles.n;
+        for (int64_t outer = 0; outer < n_outer; outer++)
+            for (int64_t inner = 0; inner < n_inner; inner++) {
+                int64_t t = tiles_first ? outer : inner, p = NP_MAX * (outer + inner - t);
+                int64_t higher = t < tiles.low ? 0 : t - tiles.low;
+                NAME(product_pair)((int)(tiles.height + (t >= tiles.low)), p,
+                                   t * tiles.height + higher, a + k0 / P * a_panel, a_panel, a_row,
+                                   a_column, w + k0 * w_row, w_row, w_panel, bias, c, c_panel, gate,
+                                   k0 + n < n_k ? 0 : epilogue, k0 == 0, n, n_panels);
             }
-        } else {
-            for (int64_t p = 0; p < n_panels; p += NP_MAX)
-                for (int64_t t = 0, i = 0, mr; t < n_tiles; t++, i += mr) {
-                    mr = (rows - i) / (n_tiles - t);
-                    NAME(product_pair)((int)mr, p, i, ARGUMENTS);
-                }
-        }
     }
 }
-#undef ARGUMENTS
 
 INLINE void NAME(product_any)(const REAL *a, int64_t a_panel, const int64_t a_row,
                               const int64_t a_column, const REAL *w, const int64_t w_row,
@@ -158,7 +177,7 @@ INLINE void NAME(product_any)(const REAL *a, int64_t a_panel, const int64_t a_ro
 {
     int64_t n_blocks = rows * n_k * (int64_t)sizeof(REAL) / A_BLOCK_BYTES + 1;
     for (int64_t block = 0, i = 0; block < n_blocks; block++) {
-        int64_t n = (rows - i) / (n_blocks - block);
+        int64_t n = n_blocks == 1 ? rows : (rows - i) / (n_blocks - block);
         NAME(product_block)(a + i * a_row, a_panel, a_row, a_column, w, w_row, w_panel, bias,
                             c + i * P, c_panel, gate ? gate + i * P : NULL, epilogue, n, n_k,
                             n_panels);
@@ -166,13 +185,62 @@ INLINE void NAME(product_any)(const REAL *a, int64_t a_panel, const int64_t a_ro
     }
 }
 
-/* Three instances: packed weights, flat weights (any row stride), and A in columns layout. */
+INLINE void NAME(row_tile)(const int np, const REAL *a, int64_t a_column, int64_t a_panel,
+                           const REAL *w, int64_t w_row, int64_t w_panel, const REAL *bias, REAL *c,
+                           int64_t c_panel, const REAL *gate, int epilogue, int64_t n_k)
+{
+    vec sum[NP_ROW * NVP];
+    UNROLL for (int j = 0; j < np; j++) UNROLL for (int v = 0; v < NVP; v++)
+        sum[j * NVP + v] = bias ? load(bias + j * P + v * VL) : (vec){0};
+    for (int64_t k0 = 0; k0 < n_k; k0 += P, a += a_panel) {
+        int64_t n = n_k - k0 < P ? n_k - k0 : P;
+        for (int64_t k = 0; k < n; k++, w += w_row) {
+            REAL s = a[k * a_column];
+            UNROLL for (int j = 0; j < np; j++) UNROLL for (int v = 0; v < NVP; v++)
+                sum[j * NVP + v] += s * load(w + j * w_panel + v * VL);
+        }
+    }
+    UNROLL for (int j = 0; j < np; j++) UNROLL for (int v = 0; v < NVP; v++)
+    {
+        int64_t at = j * c_panel + v * VL;
+        store(c + at, NAME(finish)(sum[j * NVP + v], epilogue, gate, at));
+    }
+}
+
+/* One row: the same sums, with more panels at a time, or each addition would wait for the one before;
+ * and without the preparations for tiles, which took longer than 20 k (November 2026). */
+static void NAME(product_row)(const REAL *a, int64_t a_column, int64_t a_panel, const REAL *w,
+                              int64_t w_row, int64_t w_panel, const REAL *bias, REAL *c,
+                              int64_t c_panel, const REAL *gate, int epilogue, int64_t n_k,
+                              int64_t n_panels)
+{
+    while (n_panels > 0) {
+        int np = n_panels >= NP_ROW ? NP_ROW : 1;
+        if (np == 1)
+            NAME(row_tile)(1, a, a_column, a_panel, w, w_row, w_panel, bias, c, c_panel, gate,
+                           epilogue, n_k);
+        else
+            NAME(row_tile)(NP_ROW, a, a_column, a_panel, w, w_row, w_panel, bias, c, c_panel, gate,
+                           epilogue, n_k);
+        n_panels -= np;
+        w += np * w_panel;
+        c += np * c_panel;
+        bias = bias ? bias + np * P : bias;
+        gate = gate ? gate + np * c_panel : gate;
+    }
+}
+
+/* One row, or three instances for more: packed weights, flat weights (any row stride), and A in
+ * columns layout. */
 static void NAME(product)(const void *a, int64_t a_panel, int columns, const void *w,
                           int64_t w_row, int64_t w_panel, const void *bias, void *c,
                           int64_t c_panel, const void *gate, int epilogue, int64_t rows,
                           int64_t n_k, int64_t n_panels)
 {
-    if (columns)
+    if (rows == 1)
+        NAME(product_row)(a, columns ? a_panel : 1, columns ? P * a_panel : a_panel, w, w_row, w_panel,
+                          bias, c, c_panel, gate, epilogue, n_k, n_panels);
+    else if (columns)
         NAME(product_any)(a, P * a_panel, 1, a_panel, w, P, w_panel, bias, c, c_panel, gate,
                           epilogue, rows, n_k, n_panels);
     else if (w_row == P)
@@ -212,12 +280,10 @@ static void NAME(narrow_product)(const void *a_, int64_t a_panel, const void *wt
     for (int64_t i = 0; i < rows; i += VL)
         for (int64_t n = 0; n < n_out; n++) {
             const REAL *ai = a + i * P, *w = wt + n * P;
-            if (rows - i == 1)
-                s[n * capacity + i] =
-                    (NAME(dot_rows)(1, ai, a_panel, w, n_out * P, n_panels) + bias[n])[0];
-            else
-                store(s + n * capacity + i,
-                      NAME(dot_rows)(VL, ai, a_panel, w, n_out * P, n_panels) + bias[n]);
+            vec score = rows - i == 1
+                            ? NAME(dot_rows)(1, ai, a_panel, w, n_out * P, n_panels)
+                            : NAME(dot_rows)(VL, ai, a_panel, w, n_out * P, n_panels);
+            store(s + n * capacity + i, score + bias[n]);
         }
 }
 
@@ -283,9 +349,9 @@ INLINE void NAME(gradient_block)(int64_t mr_total, const REAL *scalar, const int
 {
     for (int64_t p = 0; p < n_panels; p += GRAD_NP) {
         int64_t np = n_panels - p < GRAD_NP ? n_panels - p : GRAD_NP;
-        int64_t most = np == 1 ? GRAD_MR_ALONE : GRAD_MR, n_tiles = (mr_total + most - 1) / most;
-        for (int64_t t = 0, k = 0, mr; t < n_tiles; t++, k += mr) {
-            mr = (mr_total - k) / (n_tiles - t);
+        NAME(tiles) tiles = NAME(split)(mr_total, np == 1 ? GRAD_MR_ALONE : GRAD_MR);
+        for (int64_t t = 0, k = 0, mr; t < tiles.n; t++, k += mr) {
+            mr = tiles.height + (t >= tiles.low);
             const REAL *s = scalar + k * scalar_k, *x = vector + p * vector_panel;
             REAL *gp = g + p * g_panel + k * P;
             switch (np) {
@@ -307,12 +373,32 @@ INLINE void NAME(gradient_block)(int64_t mr_total, const REAL *scalar, const int
     }
 }
 
+/* One row, one panel of vectors: the same sums of a single term. */
+INLINE void NAME(gradient_of_row)(const REAL *scalar, const int64_t scalar_k, int64_t scalar_panel,
+                                  const REAL *vector, REAL *g, int64_t n_k, int accumulate)
+{
+    vec row[NVP];
+    UNROLL for (int v = 0; v < NVP; v++) row[v] = load(vector + v * VL);
+    for (int64_t k0 = 0; k0 < n_k; k0 += P, scalar += scalar_panel) {
+        int64_t n = n_k - k0 < P ? n_k - k0 : P;
+        for (int64_t k = 0; k < n; k++, g += P)
+            UNROLL for (int v = 0; v < NVP; v++) store(
+                g + v * VL,
+                (accumulate ? load(g + v * VL) : (vec){0}) + scalar[k * scalar_k] * row[v]);
+    }
+}
+
 static void NAME(weight_gradient)(const void *a_, int64_t a_panel, const void *d_, int64_t d_panel,
                                   void *g_, int64_t g_panel, int64_t rows, int64_t n_k,
                                   int64_t n_panels, int accumulate)
 {
     const REAL *a = a_, *d = d_;
     REAL *g = g_;
+    if (rows == 1) {
+        for (int64_t p = 0; p < n_panels; p++, d += d_panel, g += g_panel)
+            NAME(gradient_of_row)(a, 1, a_panel, d, g, n_k, accumulate);
+        return;
+    }
     for (int64_t i = 0; i < rows; i += ROW_BLOCK) {
         int64_t n = rows - i < ROW_BLOCK ? rows - i : ROW_BLOCK;
         for (int64_t k = 0; k < n_k; k += P)
@@ -327,6 +413,12 @@ static void NAME(narrow_gradient)(const void *d_, int64_t capacity, const void *
                                   int64_t n_panels, int accumulate)
 {
     const REAL *d = d_, *a = a_;
+    if (rows == 1) {
+        REAL *g = g_;
+        for (int64_t p = 0; p < n_panels; p++, a += a_panel, g += n_out * P)
+            NAME(gradient_of_row)(d, capacity, P * capacity, a, g, n_out, accumulate);
+        return;
+    }
     for (int64_t i = 0; i < rows; i += ROW_BLOCK)
         NAME(gradient_block)(n_out, d + i, 1, capacity, a + i * P, a_panel, g_, n_out * P,
                              rows - i < ROW_BLOCK ? rows - i : ROW_BLOCK, n_panels,
@@ -352,17 +444,21 @@ static void NAME(panel_sums)(const void *d_, int64_t d_panel, void *g_, int64_t 
         }
 }
 
-/* Rows beyond the last are zero up to a multiple of P (the loss kernels see to it). */
+/* Rows beyond the last are zero up to a multiple of P (the loss kernels see to it). One store per
+ * vector: the update that follows loads one, and a load of what several stores left waits for all. */
 static void NAME(column_sums)(const void *d_, int64_t capacity, void *g_, int64_t rows,
                               int64_t n_out, int accumulate)
 {
     const REAL *d = d_;
     REAL *g = g_;
-    for (int64_t n = 0; n < n_out; n++, d += capacity) {
-        vec sum = {0};
-        for (int64_t i = 0; i < rows; i += VL)
-            sum += load(d + i);
-        REAL total = NAME(sum)(sum);
-        g[n] = accumulate ? g[n] + total : total;
+    for (int64_t n = 0; n < n_out; n += VL) {
+        vec totals = accumulate ? load(g + n) : (vec){0};
+        for (int l = 0; l < VL && n + l < n_out; l++, d += capacity) {
+            vec sum = {0};
+            for (int64_t i = 0; i < rows; i += VL)
+                sum += load(d + i);
+            totals += select_((ivec)(NAME(iota)() == (BITS)l), splat(NAME(sum)(sum)), (vec){0});
+        }
+        store(g + n, totals);
     }
 }

@@ -29,35 +29,47 @@ static void temper(const uint32_t *key, uint32_t *words)
     }
 }
 
-static inline uint32_t mask_of(uint32_t i)
+static inline int64_t least(int64_t a, int64_t b)
 {
-    return ~0u >> __builtin_clz(i);
+    return a < b ? a : b;
+}
+
+/* Partners of places i, i - 1, ... above 0, `most` of them: words masked to the bits of the place,
+ * those above it refused. Within a power of two the mask stands, so only a comparison and two
+ * additions wait for the word before; and every word takes at most one place, so that a run of
+ * words needs no test in between. */
+static void draw(fb_mt19937 *state, uint32_t *words, uint32_t i, int64_t most, uint32_t *partners)
+{
+    for (int64_t drawn = 0; drawn < most;) {
+        uint32_t mask = ~0u >> __builtin_clz(i), half = mask >> 1;
+        if (state->pos == FB_MT_WORDS) {
+            next_block(state->key);
+            temper(state->key, words);
+            state->pos = 0;
+        }
+        const uint32_t *word = words + state->pos;
+        int64_t run = least(least(FB_MT_WORDS - state->pos, most - drawn), i - half);
+        for (int64_t k = 0; k < run; k++) {
+            uint32_t j = word[k] & mask, accepted = j <= i;
+            partners[drawn] = j;
+            drawn += accepted;
+            i -= accepted;
+        }
+        state->pos += (int)run;
+    }
 }
 
 void fb_shuffle(fb_mt19937 *state, int64_t *order, int64_t n)
 {
     uint32_t words[FB_MT_WORDS], partners[PARTNERS];
-    int pos = state->pos;
     temper(state->key, words);
     for (int64_t last = n - 1; last > 0;) {
-        uint32_t i = (uint32_t)last;
-        int64_t most = last < PARTNERS ? last : PARTNERS, drawn = 0;
-        while (drawn < most) {
-            if (pos == FB_MT_WORDS) {
-                next_block(state->key);
-                temper(state->key, words);
-                pos = 0;
-            }
-            uint32_t j = words[pos++] & mask_of(i), accepted = j <= i;
-            partners[drawn] = j;
-            drawn += accepted;
-            i -= accepted;
-        }
-        for (int64_t k = 0; k < drawn; k++, last--) {
+        int64_t most = least(last, PARTNERS);
+        draw(state, words, (uint32_t)last, most, partners);
+        for (int64_t k = 0; k < most; k++, last--) {
             int64_t there = order[partners[k]];
             order[partners[k]] = order[last];
             order[last] = there;
         }
     }
-    state->pos = pos;
 }

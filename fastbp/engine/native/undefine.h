@@ -45,8 +45,11 @@
 #undef TAIL_POLYNOMIAL
 #undef MR
 #undef NP_MAX
+#undef NP_ROW
 #undef GRAD_MR
 #undef GRAD_NP
+#undef W_IN_L1
+#undef GRAD_MR_ALONE
 #undef K_BLOCK
 #undef A_BLOCK_BYTES
 #undef ROW_BLOCK

@@ -182,7 +182,7 @@ class Session:
     out_of_time : bool
         Whether the last call of `train` ended because its time was up.
     n_seen : int
-        Samples on which the last epoch of the last call trained.
+        Samples on which the last epoch that counts as done trained.
     """
 
     def __init__(
@@ -311,9 +311,10 @@ class Session:
         )
 
     def _run_epoch(self, data, loss, steps, dropout=NO_DROPOUT):
-        """One pass over the data, in pieces between which signals are delivered; mean loss.
+        """One pass over the data, in pieces between which signals are delivered.
 
-        Ends after the step in hand (not before the first of the call) when time is up.
+        Returns the mean loss and the number of samples it is of.  Ends after the step in hand (not
+        before the first of the call) when time is up.
         """
         n_samples, at, n_blocks = len(data.order), 0, 1
         buffers = self.buffers
@@ -328,7 +329,7 @@ class Session:
                 self.network, buffers, data, loss, steps, dropout, self.progress, at, n_blocks
             )
             now = time.perf_counter()
-            self.n_seen = at if at == n_samples else at - at % steps.batch_size
+            n_seen = at if at == n_samples else at - at % steps.batch_size
             if now >= self.deadline and self.progress.counts[minibatch.STEP] > 0:
                 self.out_of_time = True
                 break
@@ -336,7 +337,7 @@ class Session:
                 n_blocks = min(2 * n_blocks, MOST_BLOCKS)
             else:
                 n_blocks = max(n_blocks // 2, 1)
-        return self.progress.sums[minibatch.EPOCH_LOSS] / max(self.n_seen, 1)
+        return self.progress.sums[minibatch.EPOCH_LOSS] / max(n_seen, 1), n_seen
 
     def train(
         self, X, targets, sample_weight, order, *, shuffle, batch_size, alpha, learning_rate,
@@ -363,10 +364,11 @@ class Session:
             while self.epochs_done < n_epochs and not (stopped or self.out_of_time):
                 if shuffle is not None:
                     shuffle.shuffle(order)
-                value = self._run_epoch(data, loss, steps, self.dropout)
-                if self.n_seen == 0:  # time was up before the epoch's first step
+                value, n_seen = self._run_epoch(data, loss, steps, self.dropout)
+                if n_seen == 0:  # time was up before the epoch's first step
                     break
                 losses[self.epochs_done] = value
+                self.n_seen = n_seen
                 self.epochs_done += 1
                 stopped = not self._is_finite(value)
                 stopped = (stopping is not None and no_progress(stopping, value)) or stopped
@@ -415,7 +417,7 @@ class Session:
         steps = steps._replace(address=np.empty(0, np.int64))
         loss = self._loss(1.0 / self.layer_sizes[-1] if mean_gradient else 1.0)
         self.deadline = np.inf
-        value = self._run_epoch(data, loss, steps)
+        value, _ = self._run_epoch(data, loss, steps)
         gradient[:] = self.progress.gradient
         l2 = alpha / self.progress.sums[minibatch.TOTAL_WEIGHT]
         for layer in range(len(self.layer_sizes) - 1):
