@@ -61,8 +61,11 @@ def sgd_update(w, g, slots, learning_rate, t, hyper):
 
     ``v = momentum v - rate g``; then ``w + v``, with Nesterov ``w + momentum v - rate g``
     (Sutskever et al. 2013, rewritten for the weights after the look-ahead, as in scikit-learn).
+    Without momentum ``w - rate g``, and the v that nothing would read is left alone.
     """
     momentum, nesterovs_momentum = hyper
+    if momentum == 0.0:
+        return w - learning_rate * g, (slots[0],)
     v = momentum * slots[0] - learning_rate * g
     step = momentum * v - learning_rate * g if nesterovs_momentum else v
     return w + step, (v,)

@@ -224,6 +224,8 @@ LOSSES = {
 
 def sgd(w, g, slots, learning_rate, t, hyper):
     """Gradient descent with momentum, with Nesterov's look-ahead on request."""
+    if hyper["momentum"] == 0:
+        return w - learning_rate * g, slots
     velocity = hyper["momentum"] * slots[0] - learning_rate * g
     if hyper["nesterovs_momentum"]:
         return w + hyper["momentum"] * velocity - learning_rate * g, [velocity]

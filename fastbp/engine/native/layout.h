@@ -38,14 +38,16 @@ static void NAME(gather_columns)(const void *y_, int64_t ldy, const int64_t *ord
     const REAL *y = y_;
     REAL *t = t_;
     int64_t padded = (rows + P - 1) / P * P;
-    for (int64_t i = 0; i < rows; i++) {
-        const REAL *from = y + (order ? order[i] : i) * ldy;
-        for (int64_t n = 0; n < n_columns; n++)
-            t[n * capacity + i] = from[n];
-    }
-    for (int64_t n = 0; n < n_columns; n++)
+    for (int64_t n = 0; n < n_columns; n++, y++, t += capacity) {
+        if (order)
+            for (int64_t i = 0; i < rows; i++)
+                t[i] = y[order[i] * ldy];
+        else
+            for (int64_t i = 0; i < rows; i++)
+                t[i] = y[i * ldy];
         for (int64_t i = rows; i < padded; i++)
-            t[n * capacity + i] = 0;
+            t[i] = 0;
+    }
 }
 
 /* dst[c][r] = src[r][c] for a block of P x P, n_rows of src valid, the others taken as 0 */
