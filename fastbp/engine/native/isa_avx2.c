@@ -16,8 +16,6 @@
 
 #define SQRT_F32(v) _mm256_sqrt_ps((__m256)(v))
 #define SQRT_F64(v) _mm256_sqrt_pd((__m256d)(v))
-#define MAX_F32(a, b) _mm256_max_ps((__m256)(a), (__m256)(b))
-#define MAX_F64(a, b) _mm256_max_pd((__m256d)(a), (__m256d)(b))
 #define VBYTES 32
 #define ISA avx2
 #define ISA_NAME "avx2"

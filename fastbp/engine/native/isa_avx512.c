@@ -16,8 +16,6 @@
 
 #define SQRT_F32(v) _mm512_sqrt_ps((__m512)(v))
 #define SQRT_F64(v) _mm512_sqrt_pd((__m512d)(v))
-#define MAX_F32(a, b) _mm512_max_ps((__m512)(a), (__m512)(b))
-#define MAX_F64(a, b) _mm512_max_pd((__m512d)(a), (__m512d)(b))
 #define RSQRT_F32(v) _mm512_rsqrt14_ps((__m512)(v))
 #define RSQRT_F64(v) _mm512_rsqrt14_pd((__m512d)(v))
 #define RCP_F32(v) _mm512_rcp14_ps((__m512)(v))

@@ -15,8 +15,6 @@
 #include <emmintrin.h>
 #define SQRT_F32(v) _mm_sqrt_ps((__m128)(v))
 #define SQRT_F64(v) _mm_sqrt_pd((__m128d)(v))
-#define MAX_F32(a, b) _mm_max_ps((__m128)(a), (__m128)(b))
-#define MAX_F64(a, b) _mm_max_pd((__m128d)(a), (__m128d)(b))
 #define ROWS_128 3 /* 16 registers */
 #define ISA_NAME "sse2"
 #else

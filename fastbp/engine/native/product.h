@@ -91,12 +91,10 @@ INLINE void NAME(product_tile)(const int mr, const int np, const REAL *a, const 
         }
         a += a_panel;
     }
-    UNROLL for (int j = 0; j < np; j++) UNROLL for (int i = 0; i < mr; i++)
-        UNROLL for (int v = 0; v < NVP; v++)
-        {
-            int64_t at = j * c_panel + i * P + v * VL;
-            store(c + at, NAME(finish)(sum[i][j * NVP + v], epilogue, gate, at));
-        }
+    UNROLL for (int j = 0; j < np; j++, c += c_panel, gate += epilogue == 3 ? c_panel : 0)
+        UNROLL for (int i = 0; i < mr; i++) UNROLL for (int v = 0; v < NVP; v++)
+            store(c + i * P + v * VL,
+                  NAME(finish)(sum[i][j * NVP + v], epilogue, gate, i * P + v * VL));
 }
 
 #define TILE_CASE(m)                                                                               \
