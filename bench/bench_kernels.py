@@ -8,17 +8,23 @@ Products are called with the sizes of the forward product ``(M, K) @ (K, N)``: M
 minibatch, N outputs, K inputs; the gradients of that layer have the same number of operations.
 Elsewhere K doesn't count: elementwise kernels work on M x N elements, updates on M x N parameters,
 ``gather`` copies M rows of N features.
+
+``own silu`` is the same formula as a user would write it in Python, compiled by Numba with its
+slope derived from the pre-activation, and timed in turns with the C loop ``silu``.  The slopes of
+tanh and logistic in C need only the activation; a user can give such a slope, too.
 """
 
 import argparse
 import itertools
+import math
 import statistics
+from pathlib import Path
 
 import pytest
 
 from bench import measure
 from bench.report import table
-from fastbp.activations import ACTIVATIONS
+from fastbp.activations import ACTIVATIONS, Activation
 
 PRODUCTS = ("forward", "weight_gradient", "input_gradient")
 PRODUCT_SIZES = (  # the layers of the workloads, and the shapes that need their own paths
@@ -53,6 +59,30 @@ CASES = [
 ]
 DTYPES = ("float32", "float64")
 CALL_SECONDS = 0.02
+
+
+def relu(z):
+    return max(z, 0.0)
+
+
+def tanh(z):
+    return math.tanh(z)
+
+
+def logistic(z):
+    return 1.0 / (1.0 + math.exp(-z))
+
+
+def silu(z):
+    return z / (1.0 + math.exp(-z))
+
+
+def softplus(z):
+    return max(z, 0.0) + math.log1p(math.exp(-abs(z)))
+
+
+OWN = {f.__name__: f for f in (relu, tanh, logistic, silu, softplus)}
+OWN_CASES = list(itertools.product(OWN, ("", " slope"), ELEMENTWISE_SIZES))
 
 
 def kernel_bench():
@@ -97,6 +127,21 @@ def measure_kernel(name, dtype, sizes, n_rounds=5):
     return {"seconds": seconds, "n_kept": len(kept), **figures(name, dtype, sizes, seconds, peak)}
 
 
+def measure_own(name, part, dtype, sizes, n_rounds=5):
+    """Seconds per call of a user's function, and over the C loop's: median ratio of the rounds."""
+    from fastbp.engine.numba.kernels import activation_kernel
+
+    loops = activation_kernel(Activation(OWN[name]), dtype).addresses
+    address, repeats = loops["slope" if part else "forward"], repeats_for(name, dtype, sizes)
+    rounds = []
+    for _ in range(n_rounds):
+        built_in = kernel_bench()(name + part, dtype, *sizes, repeats)
+        rounds.append((kernel_bench()(name + part, dtype, *sizes, repeats, address), built_in))
+    seconds = statistics.median(own for own, _ in rounds)
+    ratio = statistics.median(own / built_in for own, built_in in rounds)
+    return {"seconds": seconds, "ratio": ratio, **figures(name, dtype, sizes, seconds, 1.0)}
+
+
 @pytest.mark.skipif(kernel_bench() is None, reason="the engine has no kernel_bench here")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("name", "sizes"), CASES)
@@ -121,15 +166,18 @@ def main():
     parser.add_argument("--kernels", nargs="+", default=None)
     parser.add_argument("--dtypes", nargs="+", default=DTYPES, choices=DTYPES)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--output", type=Path, help="markdown file to write the table to")
     arguments = parser.parse_args()
     if kernel_bench() is None:
         raise SystemExit("skipped: the native engine is not built or has no kernel_bench")
     cores, _ = measure.fastest_cores(1, "float32")
     measure.pin(cores)
     print(measure.machine())
+    own = arguments.kernels is None or "own" in arguments.kernels
     rows, names = [], arguments.kernels or list(dict.fromkeys(name for name, _ in CASES))
     for name in [name for name in names if not is_offered(name)]:
-        print(f"skipped {name}: the engine offers no kernel of this name")
+        if name != "own":
+            print(f"skipped {name}: the engine offers no kernel of this name")
         names.remove(name)
     for dtype, (name, sizes) in itertools.product(arguments.dtypes, CASES):
         if name not in names:
@@ -141,8 +189,20 @@ def main():
         micro = f"{1e6 * found['seconds']:.3g}"
         rows.append([name, dtype, " x ".join(map(str, sizes)), micro, speed, share, element])
         print(*rows[-1], sep="  ", flush=True)
+    for dtype, (name, part, sizes) in itertools.product(arguments.dtypes, OWN_CASES if own else ()):
+        found = measure_own(name, part, dtype, sizes, arguments.rounds)
+        element, ratio = f"{found['ns_per_element']:.3f} ns", f"{found['ratio']:.2f} x built-in"
+        micro, size = f"{1e6 * found['seconds']:.3g}", " x ".join(map(str, sizes))
+        rows.append([f"own {name}{part}", dtype, size, micro, "-", ratio, element])
+        print(*rows[-1], sep="  ", flush=True)
     header = ["kernel", "dtype", "M x N x K", "us", "speed", "of peak", "per element"]
-    print("\n" + table(header, rows))
+    text = table(header, rows)
+    print("\n" + text)
+    if arguments.output:
+        head = [f"{key}: {value}" for key, value in measure.machine().items()]
+        head.append("versions: " + ", ".join(f"{k} {v}" for k, v in measure.versions().items()))
+        title = "# Kernels of the native engine, one thread"
+        arguments.output.write_text(f"{title}\n\n{'  '.join(h + chr(10) for h in head)}\n{text}\n")
 
 
 if __name__ == "__main__":

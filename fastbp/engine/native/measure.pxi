@@ -15,14 +15,16 @@ def multiply_add_peak(dtype, seconds=0.02):
     return best
 
 
-def kernel_bench(name, dtype, int64_t M, int64_t N, int64_t K, int64_t repeats):
+def kernel_bench(name, dtype, int64_t M, int64_t N, int64_t K, int64_t repeats, int64_t address=0):
     """Seconds per call of one kernel on M rows, N columns and, for products, K inner columns.
 
     Parameters
     ----------
     name : str
         "forward", "weight_gradient", "input_gradient", "gather", "softmax_cross_entropy", or the
-        name of an activation or optimiser.
+        name of an activation, of its slope ("tanh slope") or of an optimiser.
+    address : int
+        Of a loop of the same kind in place of the activation's or its slope's own; 0: none.
     """
     cdef const fb_kernels *k = fb_find_kernels(chosen, np.dtype(dtype).itemsize)
     cdef int64_t P = k.lanes, size = k.itemsize, capacity = spread_capacity(M, P)
@@ -46,15 +48,25 @@ def kernel_bench(name, dtype, int64_t M, int64_t N, int64_t K, int64_t repeats):
     kinds = {"forward": 0, "weight_gradient": 1, "input_gradient": 2, "gather": 3,
              "softmax_cross_entropy": 4}
     cdef int kind = kinds.get(name, 5)
+    cdef void (*forward)(void *, void *, int64_t) noexcept nogil = NULL
+    cdef void (*slope)(void *, const void *, int64_t) noexcept nogil = NULL
     if kind == 5:
-        while activation.name != NULL and activation.name != name.encode():
+        function, _, part = name.partition(" ")
+        while activation.name != NULL and activation.name != function.encode():
             activation += 1
+        forward, slope = activation.forward, activation.slope
+        if address != 0:
+            forward = <void (*)(void *, void *, int64_t) noexcept nogil><size_t>address
+            slope = <void (*)(void *, const void *, int64_t) noexcept nogil><size_t>address
         if activation.name == NULL:
             kind = 6
             while optimizer.name != NULL and optimizer.name != name.encode():
                 optimizer += 1
             if optimizer.name == NULL:
                 raise ValueError(f"no kernel {name!r}")
+        elif part == "slope":
+            kind = 7
+            memcpy(w, a, M * N * size)
     hyper[0], hyper[1], hyper[2], hyper[3] = 0.9, 0.999, 1e-8, 0.01
     if kind == 6:
         optimizer.prepare(hyper, 1e-3, 10, h)
@@ -82,7 +94,9 @@ def kernel_bench(name, dtype, int64_t M, int64_t N, int64_t K, int64_t repeats):
             elif kind == 4:
                 k.losses[3].loss(b, c, weights, 1.0, row_loss, capacity, M, N, hyper)
             elif kind == 5:
-                activation.forward(c, NULL, M * N // P * P)
+                forward(c, NULL, M * N // P * P)
+            elif kind == 7:
+                slope(c, w, M * N // P * P)
             else:
                 optimizer.update(c, c + M * N * size, c + 2 * M * N * size, c + 3 * M * N * size,
                                  M * N // P * P, 0, h)
