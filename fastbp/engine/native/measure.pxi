@@ -48,8 +48,9 @@ def kernel_bench(name, dtype, int64_t M, int64_t N, int64_t K, int64_t repeats, 
     kinds = {"forward": 0, "weight_gradient": 1, "input_gradient": 2, "gather": 3,
              "softmax_cross_entropy": 4}
     cdef int kind = kinds.get(name, 5)
-    cdef void (*forward)(void *, void *, int64_t) noexcept nogil = NULL
-    cdef void (*slope)(void *, const void *, int64_t) noexcept nogil = NULL
+    cdef void (*forward)(void *, void *, int64_t) noexcept nogil
+    cdef void (*slope)(void *, const void *, int64_t) noexcept nogil
+    forward, slope = NULL, NULL
     if kind == 5:
         function, _, part = name.partition(" ")
         while activation.name != NULL and activation.name != function.encode():
