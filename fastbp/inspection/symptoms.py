@@ -153,36 +153,32 @@ def check_inputs(batch, estimator):
     large = np.flatnonzero(sizes > LARGE)
     small = np.flatnonzero((sizes > 0) & (sizes * UNEVEN < typical))
     if len(large):
-        worst = large[np.argsort(-sizes[large])]
-        listed = ", ".join(
-            f"{_label(column, estimator)} (up to {sizes[column]:.3g})" for column in worst[:NAMED]
-        )
+        listed = _name(large[np.argsort(-sizes[large])], sizes, estimator)
         yield Finding(
             "unscaled inputs",
             "problem",
             f"{_columns(len(large))} of X {_have(len(large))} values beyond {LARGE:g} in size: "
-            f"{listed}{_more(len(large))}. Large columns rule the first layer and make training "
-            "slow or unstable.",
+            f"{listed}. Large columns rule the first layer and make training slow or unstable.",
             "put StandardScaler (or RobustScaler, for outliers) before the network in a pipeline.",
         )
     elif len(small):
-        worst = small[np.argsort(sizes[small])]
-        listed = ", ".join(
-            f"{_label(column, estimator)} (up to {sizes[column]:.2g})" for column in worst[:NAMED]
-        )
+        listed = _name(small[np.argsort(sizes[small])], sizes, estimator)
         yield Finding(
             "unscaled inputs",
             "hint",
             f"{_columns(len(small))} of X {_have(len(small))} values below a hundredth of the "
-            f"median column's ({typical:.2g}): {listed}{_more(len(small))}. The network can hardly "
-            "see them.",
+            f"median column's ({typical:.2g}): {listed}. The network can hardly see them.",
             "put StandardScaler before the network in a pipeline.",
         )
 
 
-def _label(column, estimator):
+def _name(columns, sizes, estimator):
     names = vars(estimator).get("feature_names_in_")
-    return f"{column}" if names is None else f"{column} ({names[column]!r})"
+    listed = [
+        f"{column}{'' if names is None else f' ({names[column]!r})'} (up to {sizes[column]:.3g})"
+        for column in columns[:NAMED]
+    ]
+    return ", ".join(listed) + (f" and {len(columns) - NAMED} more" if len(columns) > NAMED else "")
 
 
 def _columns(n):
@@ -191,10 +187,6 @@ def _columns(n):
 
 def _have(n):
     return "has" if n == 1 else "have"
-
-
-def _more(n):
-    return f" and {n - NAMED} more" if n > NAMED else ""
 
 
 def check_targets(batch):
