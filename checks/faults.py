@@ -170,6 +170,9 @@ STEPS = [
            "csr.index_bytes = X.indptr.dtype.itemsize", "csr.index_bytes = 4"),
     native("no memory goes unnoticed", "engine.pyx", "if block == NULL:", "if False:",
            ("tests/test_checks.py",)),
+    native("the samples of an interrupted epoch count", "engine.pyx",
+           "return self.plan.n_counted", "return self.plan.n_seen",
+           ("tests/test_engine.py", "tests/test_training.py")),
 ]  # fmt: skip
 
 TRAINING = [
