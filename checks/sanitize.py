@@ -62,9 +62,10 @@ SETTINGS = {
 
 
 def copy_checkout(folder):
-    """Copy what is built and tested, without what was built."""
-    ignore = shutil.ignore_patterns("*.so", "*.pyd", "__pycache__", "engine.c", "results", "build")
-    for name in ("fastbp", "tests", "checks"):
+    """Copy what is built and tested, and what tests read, without what was built."""
+    built = ("*.so", "*.pyd", "__pycache__", "engine.c", "build", "_build", "auto_examples")
+    ignore = shutil.ignore_patterns(*built)
+    for name in ("fastbp", "tests", "checks", "docs"):
         shutil.copytree(ROOT / name, folder / name, ignore=ignore)
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder / name)

@@ -472,6 +472,22 @@ def test_divergence_ends_the_run(engine, loss, dtype):
         assert np.isfinite(losses[: done - 1]).all()
 
 
+def test_weights_that_overflow_in_the_last_step_end_the_run(engine):
+    """The loss of that epoch is finite; the next one's would name the wrong epoch."""
+    problem = draw_problem_once((5, 9, 2))
+    X, targets, _, _ = problem.in_dtype(np.float32)
+    with closing(open_session(engine, problem, np.float32, batch_size=len(X))) as session:
+        session.set_optimizer(OPTIMIZERS["sgd"], HYPERPARAMETERS["sgd"])
+        losses = np.zeros(5)
+        done = session.train(
+            X, targets, None, None, shuffle=None, batch_size=len(X), alpha=0.0,
+            learning_rate=1e39, n_epochs=5, losses=losses,
+        )  # fmt: skip
+        assert np.isfinite(losses[0])
+        assert done == session.epochs_done == 1
+        assert not session.finite
+
+
 # --- order, shuffling and stopping ----------------------------------------------------------------
 
 
