@@ -246,14 +246,14 @@ SECOND_ENGINE = [
     Fault("formulas: sample weight dropped", "fastbp/engine/numba/kernels.py",
           "gradient * (weights[i] * scale)", "gradient * scale",
           ("tests/test_user_functions.py",)),
-    Fault("formulas: a slope that is not finite goes unnoticed", "fastbp/engine/numba/kernels.py",
+    Fault("formulas: a value that is not finite goes unnoticed", "fastbp/engine/numba/kernels.py",
           "n_spoilt = add_freely(n_spoilt, spoilt(y, z))", "pass",
           ("tests/test_user_functions.py",)),
 ]  # fmt: skip
 
-# What the tests may not see, but a sanitizer must: `python -m checks.sanitize address --fault -1`.
+# A sanitizer must see it, too: `python -m checks.sanitize address --fault -1`.
 LEAK = native("blocks are not given back", "engine.pyx",
               "            fb_release(<void *><size_t>block)\n\n\ndef", "            pass\n\n\ndef",
-              ("tests/test_checks.py", "-k", "leave_nothing"))  # fmt: skip
+              ("tests/test_checks.py", "-k", "memory_back"))  # fmt: skip
 
 FAULTS = LOSSES + FORMULAS + PRODUCTS + STEPS + TRAINING + SECOND_ENGINE + [LEAK]

@@ -20,7 +20,9 @@ from sklearn.exceptions import ConvergenceWarning
 from test_engine import open_session
 
 from fastbp import BackpropClassifier, BackpropRegressor
+from fastbp.activations import ACTIVATIONS
 from fastbp.engine import get_engine
+from fastbp.losses import LOSSES
 from fastbp.optimizers import OPTIMIZERS
 
 sys.path.append(str(Path(__file__).parents[1]))  # last: an installed fastbp comes first
@@ -294,6 +296,23 @@ def test_fits_leave_nothing(kind):
         grown, threads, files = memory.repeat(kind, 16)
     assert (threads, files) == (0, 0)
     assert grown < 10 * memory.MEGABYTE
+
+
+@needs_proc
+def test_sessions_give_their_memory_back(engine):
+    """Wide ones: 40 of them would hold 160 MB."""
+    sizes = (500, 1000, 1)
+    params = np.zeros(500 * 1000 + 1000 + 1000 + 1)
+
+    def open_and_close():
+        arguments = sizes, [ACTIVATIONS["relu"]], LOSSES["squared_error"]
+        engine.Session(*arguments, dtype=np.float64, params=params, batch_size=16).close()
+
+    open_and_close()
+    before = memory.resident_bytes()
+    for _ in range(40):
+        open_and_close()
+    assert memory.resident_bytes() - before < 40 * memory.MEGABYTE
 
 
 @pytest.mark.parametrize("kind", memory.KINDS)

@@ -297,8 +297,12 @@ def test_losses_are_checked_on_the_targets(engine_name, regression):
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
 @pytest.mark.parametrize(
     ("function", "what"),
-    [(userland.raises_far_out, "raised an exception"), (userland.nan_far_out, "NaN or infinite")],
-    ids=["raises", "NaN"],
+    [
+        (userland.raises_far_out, "raised an exception"),
+        (userland.nan_far_out, "NaN or infinite"),
+        (Activation(userland.nan_far_out, userland.slope_of_nan_far_out), "NaN or infinite"),
+    ],
+    ids=["raises", "NaN", "NaN with a finite slope"],
 )
 @pytest.mark.parametrize("last", ["tanh", userland.hides_nan], ids=["shown", "hidden"])
 def test_failure_while_training_names_epoch_and_function(
@@ -309,9 +313,8 @@ def test_failure_while_training_names_epoch_and_function(
         hidden_layer_sizes=(5, 5), activation=[function, last], solver=solver, max_iter=200,
         engine=engine_name, random_state=0, tol=0, n_iter_no_change=200, learning_rate_init=0.5,
     )  # fmt: skip
-    with pytest.raises(
-        ValueError, match=rf"in (epoch|iteration) \d+; .*'{function.__name__}'"
-    ) as e:
+    name = function.name if isinstance(function, Activation) else function.__name__
+    with pytest.raises(ValueError, match=rf"in (epoch|iteration) \d+; .*'{name}'") as e:
         model.fit(10 * X, 10 * y)
     assert what in str(e.value)
     assert not hasattr(model, "coefs_")

@@ -76,5 +76,9 @@ def nan_far_out(z):
     return math.sqrt(12.0 - z) + z
 
 
+def slope_of_nan_far_out(z):
+    return 1.0 - 0.5 / math.sqrt(12.0 - z) if z < 12.0 else 1.0
+
+
 def hides_nan(z):
     return z if z > 0 else 0.0
