@@ -9,6 +9,7 @@ python -m bench --quick                          a few seconds per cell: does ev
 
 import argparse
 import json
+import operator
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,6 +41,7 @@ def parse_arguments():
     add("--no-extras", action="store_true", help="leave out cold fits, defaults, search, import")
     add("--quick", action="store_true", help="tiny jobs, one round: a test of the bench itself")
     add("--output", type=Path, default=None, help="file name without ending")
+    add("--update", action="store_true", help="keep the output's rows that are not measured now")
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.rounds = 1
@@ -97,6 +99,17 @@ def measure_extras(arguments):
     }
 
 
+def keep_other_rows(results, old):
+    """Put the new cells in place of the old ones of the same job; say whose the rest are."""
+    job = operator.itemgetter("dtype", "threads", "activation", "workload")
+    new = {job(cell): cell for cell in results["cells"]}
+    results["cells"] = [new.pop(job(cell), cell) for cell in old["cells"]] + list(new.values())
+    for part in ("cold", "defaults", "search", "import"):
+        results[part] = results.get(part) or old.get(part)
+    results["others"] = {name: old[name] for name in ("command", "date")}
+    results["others"]["commit"] = old["versions"].get("commit", "unknown")
+
+
 def main():
     arguments = parse_arguments()
     now = datetime.now(UTC)
@@ -111,9 +124,11 @@ def main():
     }
     if not arguments.no_extras:
         results |= measure_extras(arguments)
+    stem = arguments.output or RESULTS / ("quick" if arguments.quick else f"{now:%Y-%m-%d-%H%M}")
+    if arguments.update:
+        keep_other_rows(results, json.loads(stem.with_suffix(".json").read_text()))
     text = report.markdown(results)
     print("\n" + text)
-    stem = arguments.output or RESULTS / ("quick" if arguments.quick else f"{now:%Y-%m-%d-%H%M}")
     stem.parent.mkdir(parents=True, exist_ok=True)
     stem.with_suffix(".md").write_text(text)
     stem.with_suffix(".json").write_text(json.dumps(results, indent=1))
