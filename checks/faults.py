@@ -103,7 +103,7 @@ PRODUCTS = [
     native("bias gradient: the last rows are left out", "product.h",
            "for (; i < rows; i++)\n                sum[0]", "for (; i + 1 < rows; i++)\n                sum[0]"),
     native("output bias: blocks of rows overwrite", "product.h",
-           "vec totals = accumulate ? load(g + n) : (vec){0};", "vec totals = {0};"),
+           "g[n] = accumulate ? g[n] + total : total;", "g[n] = total;"),
     native("weight gradient of one row: overwrites blocks of rows before it", "product.h",
            "(accumulate ? load(g + v * VL) : (vec){0}) + scalar", "(vec){0} + scalar"),
     native("gather: reads past the last row", "layout.h",

@@ -153,7 +153,7 @@ def check_inputs(batch, estimator):
     large = np.flatnonzero(sizes > LARGE)
     small = np.flatnonzero((sizes > 0) & (sizes * UNEVEN < typical))
     if len(large):
-        listed = _name(large[np.argsort(-sizes[large])], sizes, estimator)
+        listed = _list_columns(large[np.argsort(-sizes[large])], sizes, estimator)
         yield Finding(
             "unscaled inputs",
             "problem",
@@ -162,7 +162,7 @@ def check_inputs(batch, estimator):
             "put StandardScaler (or RobustScaler, for outliers) before the network in a pipeline.",
         )
     elif len(small):
-        listed = _name(small[np.argsort(sizes[small])], sizes, estimator)
+        listed = _list_columns(small[np.argsort(sizes[small])], sizes, estimator)
         yield Finding(
             "unscaled inputs",
             "hint",
@@ -172,7 +172,7 @@ def check_inputs(batch, estimator):
         )
 
 
-def _name(columns, sizes, estimator):
+def _list_columns(columns, sizes, estimator):
     names = vars(estimator).get("feature_names_in_")
     listed = [
         f"{column}{'' if names is None else f' ({names[column]!r})'} (up to {sizes[column]:.3g})"

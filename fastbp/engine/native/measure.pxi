@@ -67,7 +67,7 @@ def kernel_bench(name, dtype, int64_t M, int64_t N, int64_t K, int64_t repeats, 
                 raise ValueError(f"no kernel {name!r}")
         elif part == "slope":
             kind = 7
-            memcpy(w, a, M * N * size)
+            memcpy(w, a, min(M * N, ks * panel) * size)
     hyper[0], hyper[1], hyper[2], hyper[3] = 0.9, 0.999, 1e-8, 0.01
     if kind == 6:
         optimizer.prepare(hyper, 1e-3, 10, h)

@@ -252,8 +252,8 @@ cdef void pass_over_rows(Plan *f, Share share, int64_t first, double scale,
     cdef int l
     if rows <= 0:
         return
-    gather_targets(f, first, r0, rows)   # well before the loss, which waits for its stores
     forward_rows(f, from_layer, first, r0, rows)
+    gather_targets(f, first, r0, rows)
     f.loss.loss(f.targets + r0 * size, f.scores + r0 * size, f.weights + r0 * size,
                 scale * f.gradient_factor, f.row_loss + r0, f.capacity, rows, f.n_outputs,
                 f.loss_hyper)

@@ -40,8 +40,8 @@
 /* Rows of a minibatch that a weight-gradient tile takes at a time: 3 panels of D stay in L1. */
 #define ROW_BLOCK 128
 
-/* Rows in tiles of at most `most`: `low` tiles of `height`, then tiles one row higher. A division
- * costs as much as a small tile's k, so there is one for all of them, and none for a single tile. */
+/* Rows in tiles of at most `most`: `low` tiles of `height`, then tiles one row higher. One division
+ * for all of them, and none for a single tile. */
 typedef struct {
     int64_t n, height, low;
 } NAME(tiles);
@@ -154,7 +154,8 @@ INLINE void NAME(product_block)(const REAL *a, int64_t a_panel, const int64_t a_
     for (int64_t k0 = 0; k0 < n_k || k0 == 0; k0 += k_block) {
         int64_t n = n_k - k0 < k_block ? n_k - k0 : k_block;
         int tiles_first = n * n_panels * (int64_t)sizeof(vec) * NVP <= W_IN_L1;
-        int64_t n_outer = tiles_first ? tiles.n : n_pairs, n_inner = tiles_first ? n_pairs : tiles.n;
+        int64_t n_outer = tiles_first ? tiles.n : n_pairs;
+        int64_t n_inner = tiles_first ? n_pairs : tiles.n;
         for (int64_t outer = 0; outer < n_outer; outer++)
             for (int64_t inner = 0; inner < n_inner; inner++) {
                 int64_t t = tiles_first ? outer : inner, p = NP_MAX * (outer + inner - t);
@@ -205,8 +206,9 @@ INLINE void NAME(row_tile)(const int np, const REAL *a, int64_t a_column, int64_
     }
 }
 
-/* One row: the same sums, with more panels at a time, or each addition would wait for the one before;
- * and without the preparations for tiles, which took longer than 20 k (November 2026). */
+/* One row: the same sums, with more panels at a time, or each addition would wait for the one
+ * before; and without the preparations for tiles, 280 instructions a call where 20 k take 140
+ * (AVX2; counted by callgrind, November 2026). */
 static void NAME(product_row)(const REAL *a, int64_t a_column, int64_t a_panel, const REAL *w,
                               int64_t w_row, int64_t w_panel, const REAL *bias, REAL *c,
                               int64_t c_panel, const REAL *gate, int epilogue, int64_t n_k,
@@ -236,8 +238,8 @@ static void NAME(product)(const void *a, int64_t a_panel, int columns, const voi
                           int64_t n_k, int64_t n_panels)
 {
     if (rows == 1)
-        NAME(product_row)(a, columns ? a_panel : 1, columns ? P * a_panel : a_panel, w, w_row, w_panel,
-                          bias, c, c_panel, gate, epilogue, n_k, n_panels);
+        NAME(product_row)(a, columns ? a_panel : 1, columns ? P * a_panel : a_panel, w, w_row,
+                          w_panel, bias, c, c_panel, gate, epilogue, n_k, n_panels);
     else if (columns)
         NAME(product_any)(a, P * a_panel, 1, a_panel, w, P, w_panel, bias, c, c_panel, gate,
                           epilogue, rows, n_k, n_panels);
@@ -442,21 +444,17 @@ static void NAME(panel_sums)(const void *d_, int64_t d_panel, void *g_, int64_t 
         }
 }
 
-/* Rows beyond the last are zero up to a multiple of P (the loss kernels see to it). One store per
- * vector: the update that follows loads one, and a load of what several stores left waits for all. */
+/* Rows beyond the last are zero up to a multiple of P (the loss kernels see to it). */
 static void NAME(column_sums)(const void *d_, int64_t capacity, void *g_, int64_t rows,
                               int64_t n_out, int accumulate)
 {
     const REAL *d = d_;
     REAL *g = g_;
-    for (int64_t n = 0; n < n_out; n += VL) {
-        vec totals = accumulate ? load(g + n) : (vec){0};
-        for (int l = 0; l < VL && n + l < n_out; l++, d += capacity) {
-            vec sum = {0};
-            for (int64_t i = 0; i < rows; i += VL)
-                sum += load(d + i);
-            totals += select_((ivec)(NAME(iota)() == (BITS)l), splat(NAME(sum)(sum)), (vec){0});
-        }
-        store(g + n, totals);
+    for (int64_t n = 0; n < n_out; n++, d += capacity) {
+        vec sum = {0};
+        for (int64_t i = 0; i < rows; i += VL)
+            sum += load(d + i);
+        REAL total = NAME(sum)(sum);
+        g[n] = accumulate ? g[n] + total : total;
     }
 }

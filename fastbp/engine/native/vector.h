@@ -35,8 +35,8 @@ INLINE vec NAME(select)(ivec mask, vec yes, vec no)
 /* max that keeps NaN of either side: a NaN score must reach the loss */
 INLINE vec NAME(max)(vec a, vec b) { return select_((ivec)((a > b) | (a != a)), a, b); }
 
-/* max(0, x) that keeps NaN. The sets have an instruction for it, with which a product of 10 inputs took
- * 1.14 times as long (AVX-512, gcc 12, November 2026). */
+/* max(0, x) that keeps NaN. The sets have an instruction for it, with which a product of 10 inputs
+ * took 1.14 times as long (AVX-512, gcc 12, November 2026). */
 INLINE vec NAME(relu)(vec x) { return (vec)((ivec)x & ~(ivec)(x < (REAL)0)); }
 
 /* Lane index 0, 1, 2, ... */
