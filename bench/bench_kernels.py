@@ -9,9 +9,9 @@ minibatch, N outputs, K inputs; the gradients of that layer have the same number
 Elsewhere K doesn't count: elementwise kernels work on M x N elements, updates on M x N parameters,
 ``gather`` copies M rows of N features.
 
-``own silu`` is the same formula as a user would write it in Python, compiled by Numba with its
-slope derived from the pre-activation, and timed in turns with the C loop ``silu``.  The slopes of
-tanh and logistic in C need only the activation; a user can give such a slope, too.
+``own silu`` is the same formula as a user would write it in Python, compiled by Numba and timed in
+turns with the C loop ``silu``: alone, as predictions compute it, and in training, where a minibatch
+needs the values, the slopes (derived from the function) and the product of a delta with them.
 """
 
 import argparse
@@ -82,7 +82,7 @@ def softplus(z):
 
 
 OWN = {f.__name__: f for f in (relu, tanh, logistic, silu, softplus)}
-OWN_CASES = list(itertools.product(OWN, ("", " slope"), ELEMENTWISE_SIZES))
+OWN_CASES = list(itertools.product(OWN, ("", " training"), ELEMENTWISE_SIZES))
 
 
 def kernel_bench():
@@ -132,11 +132,10 @@ def measure_own(name, part, dtype, sizes, n_rounds=5):
     from fastbp.engine.numba.kernels import activation_kernel
 
     loops = activation_kernel(Activation(OWN[name]), dtype).addresses
-    address, repeats = loops["slope" if part else "forward"], repeats_for(name, dtype, sizes)
-    rounds = []
+    repeats, rounds = repeats_for(name, dtype, sizes), []
     for _ in range(n_rounds):
         built_in = kernel_bench()(name + part, dtype, *sizes, repeats)
-        rounds.append((kernel_bench()(name + part, dtype, *sizes, repeats, address), built_in))
+        rounds.append((kernel_bench()(name + part, dtype, *sizes, repeats, loops), built_in))
     seconds = statistics.median(own for own, _ in rounds)
     ratio = statistics.median(own / built_in for own, built_in in rounds)
     return {"seconds": seconds, "ratio": ratio, **figures(name, dtype, sizes, seconds, 1.0)}

@@ -25,7 +25,8 @@ class Activation(Description):
         Derivative da/dz as a scalar function of what `slope_of` names; None derives it from `value`
         (forward-mode differentiation).
     slope_of : {"pre_activation", "activation"}, default="pre_activation"
-        Whether `slope` is a function of ``z`` or of ``a`` (then ``z`` need not be kept).
+        Whether `slope` is a function of ``z`` or of ``a``. Of ``z``, or derived, it is computed
+        along with the value and kept for the backward pass; of ``a``, nothing need be kept.
     factor : float, default=6.0
         Initial weights are uniform within ``sqrt(factor / (n_in + n_out))`` (Glorot & Bengio
         2010). Of identity, tanh and relu (6) and of the logistic function (2) these are
@@ -195,9 +196,9 @@ def softplus(z):
     return max(z, 0.0) + math.log1p(math.exp(-abs(z)))
 
 
-def softplus_slope(a):
-    """da/dz = logistic(z) = 1 - exp(-a)."""
-    return -math.expm1(-a)
+def softplus_slope(z):
+    """da/dz = logistic(z)."""
+    return logistic(z)
 
 
 ACTIVATIONS = {
@@ -213,7 +214,7 @@ ACTIVATIONS = {
         Activation(gelu, gelu_slope, factor=14.11029368, kernel="gelu"),
         Activation(silu, silu_slope, factor=16.86456674, kernel="silu"),
         Activation(mish, mish_slope, factor=13.26429438, kernel="mish"),
-        Activation(softplus, softplus_slope, "activation", 6.512919018, kernel="softplus"),
+        Activation(softplus, softplus_slope, factor=6.512919018, kernel="softplus"),
     )
 }
 

@@ -1112,6 +1112,18 @@ def test_hidden_activations_are_accurate(forced_engine, name, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", ACTIVATIONS)
+def test_training_and_prediction_activate_alike(forced_engine, name, dtype):
+    """Values that come with slopes, for a backward pass, are those that come alone."""
+    z = np.concatenate([np.linspace(-40, 40, 4001), [0.0, -90.0, 90.0]]).astype(dtype)
+    trained, slopes, predicted = z.copy(), np.empty_like(z), np.empty((z.size, 1), dtype)
+    forced_engine.activate_into(ACTIVATIONS[name], trained, slopes)
+    one, zero = np.ones((1, 1), dtype), np.zeros(1, dtype)
+    forced_engine.predict_into([one, one], [zero, zero], [ACTIVATIONS[name]], z[:, None], predicted)
+    np.testing.assert_array_equal(trained, predicted[:, 0])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ACTIVATIONS)
 def test_slopes_are_accurate(forced_engine, name, dtype):
     """Beside the largest slope."""
     z = np.concatenate([np.linspace(-40, 40, 4001), np.geomspace(1e-20, 1, 101)]).astype(dtype)

@@ -147,3 +147,46 @@ def test_compiled_once_and_found_on_disk(tmp_path, monkeypatch):
         assert done.returncode == 0, done.stderr
         misses.append(int(done.stdout))
     assert misses == [1, 0]
+
+
+# --- elementary functions -------------------------------------------------------------------------
+
+SPECIAL = [np.nan, np.inf, -np.inf, 0.0, -1.0, -2.0, 1e38, -1e38]
+MOST_ULP = {"exp": 2, "expm1": 2, "log": 3, "log1p": 3, "tanh": 3}
+
+
+@pytest.mark.skipif(
+    np.finfo(np.longdouble).eps > 1e-18, reason="long double is no wider than double here"
+)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", MOST_ULP)
+def test_elementary_functions_are_accurate(name, dtype):
+    """Against NumPy's in extended precision, and as NumPy's for NaN, infinity and poles."""
+    from numba import njit
+
+    from fastbp.engine.numba import elementary
+    from fastbp.engine.numba.caching import OPTIONS
+
+    function = getattr(elementary, name)
+
+    @njit(**OPTIONS)
+    def evaluate(x, out):
+        for i in range(x.size):
+            out[i] = function(x[i])
+
+    ends = np.geomspace(1e-30, 0.9999, 2001), np.geomspace(1e-30, 80.0, 2001)
+    x = np.concatenate([*ends, np.linspace(0.4, 2.4, 2001), np.geomspace(1.0, 1e30, 201)])
+    if name != "log":
+        x = np.concatenate([x, -ends[0]])
+    if name not in ("log", "log1p"):
+        x = np.concatenate([x[x < 80], -ends[1]])
+    x = np.concatenate([x, SPECIAL]).astype(dtype)
+    out = np.full_like(x, 7.0)
+    evaluate(x, out)
+    with np.errstate(all="ignore"):
+        exact = getattr(np, name)(x.astype(np.longdouble))
+        exact[np.abs(exact) > np.finfo(dtype).max] *= np.inf
+    usual = np.isfinite(exact)
+    np.testing.assert_array_equal(out[~usual], exact[~usual])
+    ulp = np.spacing(np.maximum(np.abs(exact[usual]), np.finfo(dtype).tiny).astype(dtype))
+    assert (np.abs(out[usual] - exact[usual]) / ulp).max() <= MOST_ULP[name]

@@ -5,19 +5,17 @@
 
 #define EACH(i) for (int64_t i = 0; i < n; i += VL)
 
+/* Rows whose slope is a formula of f(z): no slopes need be kept. */
 #define FORWARD(name, formula)                                                                     \
-    static void NAME(name##_forward)(void *a_, void *z_keep, int64_t n)                            \
+    static void NAME(name##_forward)(void *a_, void *slopes, int64_t n)                            \
     {                                                                                              \
         REAL *a = a_;                                                                              \
-        if (z_keep)                                                                                \
-            memcpy(z_keep, a, (size_t)n * sizeof(REAL));                                           \
+        (void)slopes;                                                                              \
         EACH(i) {                                                                                  \
             vec z = load(a + i);                                                                   \
             store(a + i, formula);                                                                 \
         }                                                                                          \
     }
-
-/* at is f(z), or z where the row says so */
 #define SLOPE(name, formula)                                                                       \
     static void NAME(name##_slope)(void *delta_, const void *at_, int64_t n)                       \
     {                                                                                              \
@@ -28,6 +26,24 @@
             store(delta + i, formula);                                                             \
         }                                                                                          \
     }
+
+/* Rows whose slope is a formula of z, with `parts(z, &slope)`: value and slope share most of their
+ * work, so the forward pass computes both. Where no slope is wanted its part is dead code. */
+#define FORWARD_WITH_SLOPE(name, parts)                                                            \
+    static void NAME(name##_forward)(void *a_, void *slopes_, int64_t n)                           \
+    {                                                                                              \
+        REAL *a = a_, *slopes = slopes_;                                                           \
+        vec slope;                                                                                 \
+        if (slopes)                                                                                \
+            EACH(i) {                                                                              \
+                store(a + i, NAME(parts)(load(a + i), &slope));                                    \
+                store(slopes + i, slope);                                                          \
+            }                                                                                      \
+        else                                                                                       \
+            EACH(i)                                                                                \
+                store(a + i, NAME(parts)(load(a + i), &slope));                                    \
+    }                                                                                              \
+    SLOPE(name, d * at)
 
 FORWARD(identity, z)
 SLOPE(identity, (((void)at), d))
@@ -48,72 +64,48 @@ SLOPE(elu, select_((ivec)(at > (REAL)0), d, d * (at + (REAL)1)))
 FORWARD(selu, select_((ivec)(z > (REAL)0), z * SELU_SCALE, NAME(expm1)(z) * SELU_DEPTH))
 SLOPE(selu, d * select_((ivec)(at > (REAL)0), splat(SELU_SCALE), at + SELU_DEPTH))
 
-/* a = max(z, 0) - |z| Q(|z|), Q the normal tail; |z| stops where the tail has vanished */
-INLINE vec NAME(tail_at)(vec z, vec *size, vec *e)
+/* max(z, 0) - |z| Q(|z|), Q the normal tail; |z| stops where the tail has vanished */
+INLINE vec NAME(gelu_parts)(vec z, vec *slope)
 {
     const BITS sign_bit = (BITS)((UBITS)1 << (8 * REAL_BYTES - 1));
-    vec a = (vec)((ivec)z & ~sign_bit);
-    *size = select_((ivec)(a > (REAL)TAIL_END), splat(TAIL_END), a);
-    return NAME(normal_tail)(*size, e);
-}
-INLINE vec NAME(gelu)(vec z)
-{
-    vec size, e, tail = NAME(tail_at)(z, &size, &e);
-    return select_((ivec)(z < (REAL)0), (vec){0}, z) - size * tail;
-}
-INLINE vec NAME(gelu_slope_at)(vec z)
-{
-    vec size, e, tail = NAME(tail_at)(z, &size, &e);
-    vec part = size * e * (REAL)0.39894228040143267794; /* |z| times the density at z */
-    return select_((ivec)(z < (REAL)0), tail - part, (REAL)1 - (tail - part));
-}
-FORWARD(gelu, NAME(gelu)(z))
-SLOPE(gelu, d * NAME(gelu_slope_at)(at))
-
-/* z p, p = logistic(z); 0 where p is, also for z = -inf */
-INLINE vec NAME(silu)(vec z)
-{
-    vec p = NAME(logistic)(z);
-    return (vec)((ivec)(z * p) & ~(ivec)(p == (REAL)0));
-}
-FORWARD(silu, NAME(silu)(z))
-/* p + z p (1 - p) */
-SLOPE(silu, d * (NAME(logistic)(at) + NAME(silu)(at) * NAME(logistic)(-at)))
-
-/* tanh(softplus(z)) = t / below with e = exp(-|z|): t = 1 + 2 e, below = t + 2 e^2 for z >= 0, else
- * t = e (e + 2), below = t + 2 */
-INLINE vec NAME(mish_parts)(vec z, vec *e, vec *below)
-{
-    const BITS sign_bit = (BITS)((UBITS)1 << (8 * REAL_BYTES - 1));
-    *e = exp_((vec)((ivec)z | sign_bit));
     ivec negative = (ivec)(z < (REAL)0);
-    vec square = *e * *e, twice = *e * (REAL)2;
-    vec t = twice + select_(negative, square, splat(1));
-    *below = t + select_(negative, splat(2), square * (REAL)2);
-    return t;
+    vec size = (vec)((ivec)z & ~sign_bit), e;
+    size = select_((ivec)(size > (REAL)TAIL_END), splat(TAIL_END), size);
+    vec tail = NAME(normal_tail)(size, &e);
+    vec part = size * e * (REAL)0.39894228040143267794; /* |z| times the density at z */
+    *slope = select_(negative, tail - part, (REAL)1 - (tail - part));
+    return select_(negative, (vec){0}, z) - size * tail;
 }
-INLINE vec NAME(mish)(vec z)
+FORWARD_WITH_SLOPE(gelu, gelu_parts)
+
+/* z p, p = logistic(z); 0 where p is, also for z = -inf. Slope p + z p (1 - p), the last factor by
+ * e = exp(-z), which does not cancel where p is near 1. */
+INLINE vec NAME(silu_parts)(vec z, vec *slope)
 {
-    vec e, below, t = NAME(mish_parts)(z, &e, &below);
+    vec e = exp_(-z), p = (REAL)1 / (e + (REAL)1);
+    vec value = (vec)((ivec)(z * p) & ~(ivec)(p == (REAL)0));
+    *slope = p + value * select_((ivec)(z < (REAL)0), (REAL)1 - p, e * p);
+    return value;
+}
+FORWARD_WITH_SLOPE(silu, silu_parts)
+
+/* z t / below, where t / below = tanh(softplus(z)) with e = exp(-|z|): t = 1 + 2 e,
+ * below = t + 2 e^2 for z >= 0, else t = e (e + 2), below = t + 2. Slope (t + z w / below) / below,
+ * w = 4 e (1 + e), for z >= 0 times e. */
+INLINE vec NAME(mish_parts)(vec z, vec *slope)
+{
+    const BITS sign_bit = (BITS)((UBITS)1 << (8 * REAL_BYTES - 1));
+    vec e = exp_((vec)((ivec)z | sign_bit));
+    ivec negative = (ivec)(z < (REAL)0);
+    vec square = e * e, twice = e * (REAL)2;
+    vec t = twice + select_(negative, square, splat(1));
+    vec below = t + select_(negative, splat(2), square * (REAL)2), inverse = (REAL)1 / below;
+    vec w = (e * (REAL)4) * (e + (REAL)1) * select_(negative, splat(1), e);
+    *slope = (t + z * (w * inverse)) * inverse;
     return (vec)((ivec)(z * (t / below)) & ~(ivec)(t == (REAL)0));
 }
-/* (t + z w / below) / below, w = 4 e (1 + e), for z >= 0 times e: the slope of the tangent part */
-INLINE vec NAME(mish_slope_at)(vec z)
-{
-    vec e, below, t = NAME(mish_parts)(z, &e, &below), inverse = (REAL)1 / below;
-    vec w = (e * (REAL)4) * (e + (REAL)1) * select_((ivec)(z < (REAL)0), splat(1), e);
-    return (t + z * (w * inverse)) * inverse;
-}
-FORWARD(mish, NAME(mish)(z))
-SLOPE(mish, d * NAME(mish_slope_at)(at))
-
-INLINE vec NAME(softplus)(vec z)
-{
-    vec p;
-    return NAME(softplus_parts)(z, &p);
-}
-FORWARD(softplus, NAME(softplus)(z))
-SLOPE(softplus, d * -NAME(expm1)(-at))
+FORWARD_WITH_SLOPE(mish, mish_parts)
+FORWARD_WITH_SLOPE(softplus, softplus_parts)
 
 #define ACTIVATION(name, fused) {#name, NAME(name##_forward), NAME(name##_slope), fused}
 static const fb_activation NAME(activations)[] = {

@@ -263,7 +263,7 @@ cdef class Session:
             layer.threshold = min(round(rate * 2**32), 2**32 - 1)
             layer.scale = 1 / (1 - rate)
             # Where the slope reads f(z), units are left out of a copy. (relu's may read either.)
-            if rate > 0 and layer.z == NULL and layer.activation.fused == 0:
+            if rate > 0 and layer.slopes == NULL and layer.activation.fused == 0:
                 if layer.out == NULL or layer.out == layer.a:
                     layer.out = self.memory.take(layer.out_panels * f.panel * f.itemsize)
             elif layer.out == NULL:
@@ -327,6 +327,7 @@ cdef class Session:
             f.step = 0
             f.update = True
             f.dropping = f.dropout
+            f.backward = True
             f.gradient_factor = 1.0
             self.start_looking(time_limit)
             rule.active = stopping is not None
@@ -375,7 +376,7 @@ cdef class Session:
         with self.lock:
             self.check_usable()
             bind(self, X, None, None, None)
-            self.plan.dropping = False
+            self.plan.dropping = self.plan.backward = False
             point_weights(&self.plan, self.plan.average)
             try:
                 run_prediction(&self.plan, out, self.n_threads, self.forced)
@@ -421,6 +422,7 @@ cdef class Session:
             f.rates = &no_rate
             f.n_rates = 1
             f.update = f.dropping = False
+            f.backward = True
             f.gradient_factor = 1.0 / f.n_outputs if mean_gradient else 1.0
             self.start_looking(None)
             rule.active = False

@@ -15,16 +15,17 @@ def multiply_add_peak(dtype, seconds=0.02):
     return best
 
 
-def kernel_bench(name, dtype, int64_t M, int64_t N, int64_t K, int64_t repeats, int64_t address=0):
+def kernel_bench(name, dtype, int64_t M, int64_t N, int64_t K, int64_t repeats, addresses=None):
     """Seconds per call of one kernel on M rows, N columns and, for products, K inner columns.
 
     Parameters
     ----------
     name : str
         "forward", "weight_gradient", "input_gradient", "gather", "softmax_cross_entropy", or the
-        name of an activation, of its slope ("tanh slope") or of an optimiser.
-    address : int
-        Of a loop of the same kind in place of the activation's or its slope's own; 0: none.
+        name of an optimiser or of an activation: "tanh" as predictions compute it, "tanh training"
+        with what a training step does besides, keeping slopes and multiplying a delta by them.
+    addresses : dict or None
+        Of loops "forward" and "slope" in place of the activation's own.
     """
     cdef const fb_kernels *k = fb_find_kernels(chosen, np.dtype(dtype).itemsize)
     cdef int64_t P = k.lanes, size = k.itemsize, capacity = spread_capacity(M, P)
@@ -36,6 +37,7 @@ def kernel_bench(name, dtype, int64_t M, int64_t N, int64_t K, int64_t repeats, 
     cdef char *w = memory.take(max(round_up(K, P) * ns * P, M * max(N, K)) * size)
     cdef char *b = memory.take(max(ns * P, capacity) * size)  # biases, or targets
     cdef char *weights = memory.take(capacity * size)
+    cdef char *delta = NULL
     cdef double *row_loss = <double *>memory.take(capacity * 8)
     cdef double[8] hyper
     cdef double[8] h
@@ -43,8 +45,10 @@ def kernel_bench(name, dtype, int64_t M, int64_t N, int64_t K, int64_t repeats, 
     cdef const fb_activation *activation = k.activations
     cdef const fb_optimizer *optimizer = k.optimizers
     cdef uint64_t float_state = fb_flush_subnormals()
-    noise = np.random.RandomState(0).uniform(-1, 1, ks * panel).astype(dtype)
+    # Noise in all that is read and written: a page never written to is slow under masked stores.
+    noise = np.random.RandomState(0).uniform(-1, 1, max(ns, ks) * panel).astype(dtype)
     memcpy(a, cnp.PyArray_DATA(noise), ks * panel * size)
+    memcpy(c, cnp.PyArray_DATA(noise), max(ns, ks) * panel * size)
     kinds = {"forward": 0, "weight_gradient": 1, "input_gradient": 2, "gather": 3,
              "softmax_cross_entropy": 4}
     cdef int kind = kinds.get(name, 5)
@@ -56,18 +60,20 @@ def kernel_bench(name, dtype, int64_t M, int64_t N, int64_t K, int64_t repeats, 
         while activation.name != NULL and activation.name != function.encode():
             activation += 1
         forward, slope = activation.forward, activation.slope
-        if address != 0:
-            forward = <void (*)(void *, void *, int64_t) noexcept nogil><size_t>address
-            slope = <void (*)(void *, const void *, int64_t) noexcept nogil><size_t>address
+        if addresses is not None:
+            forward = <void (*)(void *, void *, int64_t) noexcept nogil><size_t>addresses["forward"]
+            slope = <void (*)(void *, const void *, int64_t) noexcept nogil><size_t>(
+                addresses["slope"])
         if activation.name == NULL:
             kind = 6
             while optimizer.name != NULL and optimizer.name != name.encode():
                 optimizer += 1
             if optimizer.name == NULL:
                 raise ValueError(f"no kernel {name!r}")
-        elif part == "slope":
+        elif part == "training":
             kind = 7
-            memcpy(w, a, min(M * N, ks * panel) * size)
+            delta = memory.take(ns * panel * size)
+            memcpy(delta, c, ns * panel * size)
     hyper[0], hyper[1], hyper[2], hyper[3] = 0.9, 0.999, 1e-8, 0.01
     if kind == 6:
         optimizer.prepare(hyper, 1e-3, 10, h)
@@ -97,7 +103,8 @@ def kernel_bench(name, dtype, int64_t M, int64_t N, int64_t K, int64_t repeats, 
             elif kind == 5:
                 forward(c, NULL, M * N // P * P)
             elif kind == 7:
-                slope(c, w, M * N // P * P)
+                forward(c, w, M * N // P * P)
+                slope(delta, w, M * N // P * P)
             else:
                 optimizer.update(c, c + M * N * size, c + 2 * M * N * size, c + 3 * M * N * size,
                                  M * N // P * P, 0, h)

@@ -27,7 +27,7 @@ cdef struct Layer:
     char *tail                   # last panel of flat weights, packed, if it is not a whole one
     char *wt                     # W^T in panels; NULL for the first and for a narrow layer
     char *a                      # activations (hidden), raw scores (wide output): panels
-    char *z                      # pre-activations, where the slope needs them
+    char *slopes                 # of the activation at z, where they are not formulas of f(z)
     char *delta
     const fb_activation *activation
     char *out                    # what the next layer reads under dropout: `a`, or a copy of it
@@ -76,6 +76,7 @@ cdef struct Plan:
     char *average                           # of w over the steps, or NULL; layout of w
     double ema_decay, average_share         # of the newest w in this step
     bint dropout, dropping                  # is there any; is it in force (while training)
+    bint backward                           # does a backward pass follow, which needs slopes
     uint64_t seed, epoch_key
     # the data of this call
     const char *x
@@ -134,6 +135,7 @@ cdef void forward_layer(Plan *f, int l, const char *a, int64_t first, int64_t r0
     cdef int64_t whole = p1 - p0 - (layer.tail != NULL)
     cdef bint last = l == f.n_layers - 1
     cdef int epilogue = 0 if last or layer.activation.fused != 2 else 2
+    cdef char *slopes = layer.slopes if f.backward else NULL
     cdef char *panel
     if layer.narrow:
         k.narrow_product(a + at, f.panel, layer.w, layer.b, f.scores + r0 * size, f.capacity, rows,
@@ -161,7 +163,7 @@ cdef void forward_layer(Plan *f, int l, const char *a, int64_t first, int64_t r0
             panel = layer.a + p * f.panel * size + at
             if layer.activation.fused != 1:
                 layer.activation.forward(
-                    panel, NULL if layer.z == NULL else layer.z + p * f.panel * size + at,
+                    panel, NULL if slopes == NULL else slopes + p * f.panel * size + at,
                     rows * f.lanes)
         if p1 * f.lanes > layer.n_out:   # f(0) need not be 0, but padding must be
             k.zero_padding(layer.a + (layer.out_panels - 1) * f.panel * size + at, rows,
@@ -188,7 +190,8 @@ cdef void backward_layer(Plan *f, int l, int64_t first, int64_t r0, int64_t rows
                   below.a + at, epilogue, rows, layer.n_out, layer.in_panels)
     if below.activation.fused == 0:
         for p in range(layer.in_panels):
-            place = (below.a if below.z == NULL else below.z) + p * f.panel * size + at
+            place = below.a if below.slopes == NULL else below.slopes
+            place += p * f.panel * size + at
             below.activation.slope(below.delta + p * f.panel * size + at, place,
                                    rows * f.lanes)
         if below.n_out % f.lanes:

@@ -182,7 +182,7 @@ cdef lay_out(Session s, activations, loss, int64_t batch_size, bint sparse):
         if l < f.n_layers - 1:
             f.layers[l].activation = find_activation(f.kernels, activations[l], memory)
             if activations[l].slope_of == "pre_activation":
-                f.layers[l].z = memory.take(panel_bytes)
+                f.layers[l].slopes = memory.take(panel_bytes)
     f.a0 = memory.take(P if sparse else f.layers[0].in_panels * f.panel * size)
     f.scores = memory.take(round_up(f.n_outputs, P) * f.capacity * size)
     f.targets = memory.take(f.n_targets * f.capacity * size)

@@ -179,10 +179,12 @@ def activate_into(activation, values, slopes):
     cdef int64_t n = round_up(len(values), k.lanes)
     z = np.zeros(n, values.dtype)
     z[:len(values)] = values
-    a, slope = z.copy(), np.ones(n, values.dtype)
-    loops.forward(cnp.PyArray_DATA(a), NULL, n)
-    at = z if activation.slope_of == "pre_activation" else a
+    a, kept, slope = z.copy(), np.zeros(n, values.dtype), np.ones(n, values.dtype)
+    at = kept if activation.slope_of == "pre_activation" else a
+    cdef uint64_t float_state = fb_flush_subnormals()   # as in training
+    loops.forward(cnp.PyArray_DATA(a), cnp.PyArray_DATA(kept), n)
     loops.slope(cnp.PyArray_DATA(slope), cnp.PyArray_DATA(at), n)
+    fb_restore_float_state(float_state)
     values[:], slopes[:] = a[:len(values)], slope[:len(values)]
 
 

@@ -61,7 +61,7 @@ def caller(result, *parameters):
 
 
 _INT, _REAL = types.int64, types.float64
-call_forward = caller(types.void, _INT, _INT, _INT)  # a, z_keep, n
+call_forward = caller(types.void, _INT, _INT, _INT)  # a, slopes, n
 call_slope = caller(types.void, _INT, _INT, _INT)  # delta, at, n
 # targets, scores, weights, scale, row_loss, capacity, rows, n_outputs, hyper
 call_loss = caller(types.void, _INT, _INT, _INT, _REAL, _INT, _INT, _INT, _INT, _INT)

@@ -26,12 +26,18 @@ _LOSS_FUNCTION = ctypes.CFUNCTYPE(
 _checked = set()  # addresses of activation kernels that passed
 
 
-def evaluate_activation(row, z):
-    """Return f(z) and f'(z) as the compiled loops compute them."""
+def activate(row, z):
+    """Put f(z) in place of z as predictions compute it."""
     loops = kernels.activation_kernel(row, z.dtype).addresses
-    a, slopes = z.copy(), np.ones_like(z)
-    _BLOCK_FUNCTION(loops["forward"])(a.ctypes.data, None, z.size)
-    at = a if row.slope_of == "activation" else z
+    _BLOCK_FUNCTION(loops["forward"])(z.ctypes.data, None, z.size)
+
+
+def evaluate_activation(row, z):
+    """Return f(z) and f'(z) as training computes them."""
+    loops = kernels.activation_kernel(row, z.dtype).addresses
+    a, kept, slopes = z.copy(), np.zeros_like(z), np.ones_like(z)
+    _BLOCK_FUNCTION(loops["forward"])(a.ctypes.data, kept.ctypes.data, z.size)
+    at = a if row.slope_of == "activation" else kept
     _BLOCK_FUNCTION(loops["slope"])(slopes.ctypes.data, at.ctypes.data, z.size)
     return a, slopes
 

@@ -44,24 +44,23 @@ def polynomial(coefficients):
 
 
 @intrinsic
-def times_power(typing_context, x, t):
-    """X times 2^n, where t = n + magic: n stands in the low bits of t."""
+def half_power(typing_context, t):
+    """2^(n - 1), as 2^n overflows for the last n; t = n + magic has n in its low bits."""
 
     def generate(context, builder, signature, arguments):
-        form = FORMATS[x]
+        form = FORMATS[t]
         integer = ir.IntType(form.bits)
-        n = builder.bitcast(arguments[1], integer)
+        n = builder.bitcast(arguments[0], integer)
         n = builder.add(n, ir.Constant(integer, form.bias - 1))
         power = builder.shl(n, ir.Constant(integer, form.mantissa))
-        product = builder.fmul(arguments[0], builder.bitcast(power, arguments[0].type))
-        return builder.fadd(product, product)
+        return builder.bitcast(power, arguments[0].type)
 
-    return x(x, t), generate
+    return t(t), generate
 
 
 @intrinsic
 def significand(typing_context, x):
-    """(m, e) of a normal x = m 2^e with m from sqrt(1/2) to sqrt(2), both as floats."""
+    """(m, e, 2^-e) of a normal x = m 2^e with m from sqrt(1/2) to sqrt(2), all as floats."""
 
     def generate(context, builder, signature, arguments):
         form = FORMATS[x]
@@ -70,12 +69,14 @@ def significand(typing_context, x):
         mantissa = ir.Constant(integer, form.mantissa)
         bits = builder.bitcast(arguments[0], integer)
         e = builder.ashr(builder.sub(bits, ir.Constant(integer, least)), mantissa)
-        m = builder.bitcast(builder.sub(bits, builder.shl(e, mantissa)), arguments[0].type)
-        return context.make_tuple(
-            builder, signature.return_type, [m, builder.sitofp(e, arguments[0].type)]
-        )
+        shift = builder.shl(e, mantissa)
+        m = builder.bitcast(builder.sub(bits, shift), arguments[0].type)
+        one = ir.Constant(integer, form.bias << form.mantissa)
+        down = builder.bitcast(builder.sub(one, shift), arguments[0].type)
+        parts = [m, builder.sitofp(e, arguments[0].type), down]
+        return context.make_tuple(builder, signature.return_type, parts)
 
-    return types.UniTuple(x, 2)(x), generate
+    return types.UniTuple(x, 3)(x), generate
 
 
 @intrinsic
@@ -114,8 +115,8 @@ def exp(form):
         c = c if c > low else low
         t = c * log2_e + magic
         n = t - magic
-        y = times_power(series((c - n * ln2_high) - n * ln2_low), t)
-        y = inf if x > high else y
+        y = series((c - n * ln2_high) - n * ln2_low) * half_power(t)
+        y = inf if x > high else y + y
         y = zero if x < low else y
         return x if x != x else y
 
@@ -133,7 +134,7 @@ def log(form):
 
     def implementation(x):
         tiny = x < least
-        m, e = significand(x * up if tiny else x)
+        m, e, _ = significand(x * up if tiny else x)
         e = e - shift if tiny else e
         s = (m - one) / (m + one)
         square = s * s
@@ -147,26 +148,48 @@ def log(form):
 
 @vector_function
 def log1p(form):
-    """Ln(1 + x) = ln(u) x / (u - 1) with u = 1 + x rounded (Kahan)."""
-    one, inf = form.real(1), form.real(math.inf)
+    """Ln(1 + x) as `log` of u = 1 + x rounded, the rounding error added to m - 1."""
+    real = form.real
+    zero, one, two, far = real(0), real(1), real(2), real(2.0**60)
+    inf, nan = real(math.inf), real(math.nan)
+    ln2_high, ln2_low = real(form.ln2_high), real(form.ln2_low)
+    series = polynomial([2 / (2 * k + 1) for k in range(1, form.n_log + 1)])
 
     def implementation(x):
         u = one + x
-        y = log(u) * (x / (u - one))
-        return x if u == one or u == inf else y  # noqa: SIM109 (no tuples in vector code)
+        error = x - (u - one) if x < one else one - (u - x)
+        error = error if x < far else zero
+        m, e, down = significand(u)
+        f = (m - one) + error * down
+        s = f / (two + f)
+        square = s * s
+        y = e * ln2_high + (e * ln2_low + (s + s + s * square * series(square)))
+        y = -inf if u == zero else y
+        y = nan if u < zero else y
+        return x if (x != x or x == inf) else y
 
     return implementation
 
 
 @vector_function
 def expm1(form):
-    """e^x - 1, by its series near 0."""
+    """e^x - 1 = 2^n q + (2^n - 1), q = e^r - 1 with r as in `exp`: nothing cancels at 0."""
     real = form.real
-    one, near = real(1), real(math.log(2) / 2)
-    series = polynomial([1 / math.factorial(k + 1) for k in range(form.n_exp)])
+    log2_e, magic, high, low = (real(c) for c in (1 / math.log(2), form.magic, form.high, -40))
+    ln2_high, ln2_low, half, inf = (real(c) for c in (form.ln2_high, form.ln2_low, 0.5, math.inf))
+    series = polynomial([1 / math.factorial(k + 2) for k in range(form.n_exp - 1)])
 
     def implementation(x):
-        return x * series(x) if abs(x) < near else exp(x) - one
+        c = x if x < high else high
+        c = c if c > low else low
+        t = c * log2_e + magic
+        n = t - magic
+        r = (c - n * ln2_high) - n * ln2_low
+        q = r + r * r * series(r)
+        power = half_power(t)
+        y = q * power + (power - half)
+        y = inf if x > high else y + y
+        return x if x != x else y
 
     return implementation
 

@@ -24,21 +24,31 @@ RAISED, NOT_FINITE = 1, 2
 N_HYPER = 6  # most hyper-parameters of an optimiser; learning rate and t follow them
 
 # Names that `copy_with` binds: the formulas, the dtype, and where to report (0: nowhere).
-VALUE = DERIVATIVE = UPDATE = LOOP = FORMULA = AS_TARGET = None
+VALUE = DERIVATIVE = PAIR = UPDATE = LOOP = LOOP_WITH_SLOPES = FORMULA = AS_TARGET = None
 REAL, LANES, REPORT, N_SLOTS, N_GIVEN = np.float64, 8, 0, 1, 0
 
 
 # --- the loops -----------------------------------------------------------------------------------
 
 
-def derived_slope(z):
-    """f'(z), carried along with f(z)."""
-    return slope_as(VALUE(dual(z, value_as(1, z))), z)
+def with_derived_slope(z):
+    """f(z) and f'(z), which is carried along with it."""
+    return VALUE(dual(z, value_as(1, z)))
 
 
-def given_slope(at):
-    """Take the row's own formula, of z or of f(z)."""
-    return value_as(DERIVATIVE(dual(at, at)), at)
+def with_given_slope(z):
+    """f(z) and f'(z) by the row's own formula of z."""
+    return dual(value_as(VALUE(dual(z, z)), z), value_as(DERIVATIVE(dual(z, z)), z))
+
+
+def slope_at_activation(a):
+    """f'(z) by the row's own formula of a = f(z)."""
+    return value_as(DERIVATIVE(dual(a, a)), a)
+
+
+def kept_slope(slope):
+    """f'(z) as `values_and_slopes_of` left it."""
+    return slope
 
 
 def without_hyper(y, s, hyper):
@@ -68,8 +78,28 @@ def values_of(a, n):
     return n_spoilt > 0
 
 
+def values_and_slopes_of(a, slopes, n):
+    """Compute slopes <- f'(a), then a <- f(a).  Return as `values_of`."""
+    n_spoilt = REAL(0)
+    for i in range(n):
+        z = a[i]
+        pair = PAIR(z)
+        y = value_as(pair, z)
+        slope = slope_as(pair, z)
+        a[i] = y
+        slopes[i] = slope
+        if REPORT:
+            n_spoilt = add_freely(n_spoilt, spoilt(y, z) + spoilt(slope, z))
+    return n_spoilt > 0
+
+
+def values_without_slopes(a, slopes, n):
+    """Compute a <- f(a) where f' is a formula of f(z)."""
+    return LOOP(a, n)
+
+
 def times_slopes(delta, at, n):
-    """Compute delta <- delta * f'; `at` is z or f(z).  Return as `values_of`."""
+    """Compute delta <- delta * f'; `at` is f(z) or the slopes kept.  Return as `values_of`."""
     n_spoilt = REAL(0)
     for i in range(n):
         slope = DERIVATIVE(at[i])
@@ -93,14 +123,11 @@ def loss_column(y, s, at, weights, scale, row_loss, n, hyper):
     return n_spoilt > 0
 
 
-def forward(a, z_keep, n):
-    """fb_activation.forward: a <- f(a), z_keep <- a."""
-    if not is_null(z_keep):
-        for i in range(n):
-            z_keep[i] = a[i]
+def forward(a, slopes, n):
+    """fb_activation.forward: slopes <- f'(a) unless it is NULL, a <- f(a)."""
     failure = 0
     try:
-        if LOOP(a, n):
+        if LOOP(a, n) if is_null(slopes) else LOOP_WITH_SLOPES(a, slopes, n):
             failure = NOT_FINITE
     except Exception:
         failure = RAISED
@@ -276,13 +303,20 @@ def activation_kernel(row, dtype):
 
 def _compile_activation(kernel, row):
     value = kernel.formula(row.value, 1)
-    if row.slope is None:
-        slope_at = kernel.loop(derived_slope, VALUE=value)
+    given = None if row.slope is None else kernel.formula(row.slope, 1)
+    values = kernel.loop(values_of, VALUE=value)
+    if row.slope_of == "activation":
+        both = kernel.loop(values_without_slopes, LOOP=values)
+        slope_at = kernel.loop(slope_at_activation, DERIVATIVE=given)
     else:
-        slope_at = kernel.loop(given_slope, DERIVATIVE=kernel.formula(row.slope, 1))
+        pair = kernel.loop(
+            with_derived_slope if given is None else with_given_slope, VALUE=value, DERIVATIVE=given
+        )
+        both = kernel.loop(values_and_slopes_of, PAIR=pair)
+        slope_at = kernel.loop(kept_slope)
     block = types.CPointer(kernel.real)
     signature = types.void, block, block, types.int64
-    kernel.add(forward, *signature, LOOP=kernel.loop(values_of, VALUE=value))
+    kernel.add(forward, *signature, LOOP=values, LOOP_WITH_SLOPES=both)
     kernel.add(slope, *signature, LOOP=kernel.loop(times_slopes, DERIVATIVE=slope_at))
 
 

@@ -24,14 +24,16 @@ from fastbp.engine.numba.elementary import add_freely, count_bad
 
 BLOCK_ROWS = 1024  # most rows of a block; larger minibatches take several
 
-Network = namedtuple("Network", "sizes weight_at params forwards slopes keeps_z")
+Network = namedtuple("Network", "sizes weight_at params forwards slopes keeps_slopes")
 # sizes (n_layers + 1,), weight_at: place of each layer's weights in params; forwards, slopes:
-# addresses of each hidden layer's loops (0: identity); keeps_z: whether its slope reads z
+# addresses of each hidden layer's loops (0: identity); keeps_slopes: whether the first keeps slopes
 
-Buffers = namedtuple("Buffers", "x a out z unit_at delta below scores targets weights row_loss")
-# for blocks of rows: x gathered; a, z of hidden layer l from capacity * unit_at[l]; out: a copy of
-# a, or a itself without dropout; delta and below of two neighbouring layers; scores and targets in
-# columns
+Buffers = namedtuple(
+    "Buffers", "x a out slopes unit_at delta below scores targets weights row_loss"
+)
+# for blocks of rows: x gathered; a, slopes of hidden layer l from capacity * unit_at[l] (slopes
+# empty: none are wanted); out: a copy of a, or a itself without dropout; delta and below of two
+# neighbouring layers; scores and targets in columns
 
 Data = namedtuple("Data", "x indices indptr index_bytes y sample_weight order")
 # addresses of the caller's arrays; index_bytes 0: X is dense; sample_weight 0: none
@@ -224,10 +226,10 @@ def forward_block(network, buffers, data, dropout, first, rows):
                 for j in range(b.size):
                     out[i, j] += b[j]
         if network.forwards[layer]:
-            z = 0
-            if network.keeps_z[layer]:
-                z = place(hidden(network, buffers, buffers.z, layer, rows))
-            call_forward(network.forwards[layer], (place(out), z, out.size))
+            slopes = 0
+            if network.keeps_slopes[layer] and buffers.slopes.size > 0:
+                slopes = place(hidden(network, buffers, buffers.slopes, layer, rows))
+            call_forward(network.forwards[layer], (place(out), slopes, out.size))
         a = out
         if dropout.thresholds.size:
             a = hidden(network, buffers, buffers.out, layer, rows)
@@ -259,7 +261,7 @@ def bias_gradient(delta, g):
 def slopes_into(network, buffers, layer, rows, delta):
     """Multiply delta by the slope of a hidden layer's activation."""
     if network.slopes[layer]:
-        values = buffers.z if network.keeps_z[layer] else buffers.a
+        values = buffers.slopes if network.keeps_slopes[layer] else buffers.a
         at = hidden(network, buffers, values, layer, rows)
         call_slope(network.slopes[layer], (place(delta), place(at), at.size))
 

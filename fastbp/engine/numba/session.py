@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from fastbp.engine.numba import kernels, minibatch
-from fastbp.engine.numba.checks import evaluate_activation
+from fastbp.engine.numba.checks import activate
 
 LOOK_S = 0.02  # blocks between two looks take about this long
 MOST_BLOCKS = 1 << 20
@@ -38,7 +38,7 @@ def lay_out_network(layer_sizes, activations, params):
         params=params,
         forwards=np.array([k.addresses["forward"] if k else 0 for k in loops], np.int64),
         slopes=np.array([k.addresses["slope"] if k else 0 for k in loops], np.int64),
-        keeps_z=np.array([row.slope_of == "pre_activation" for row in activations], np.bool_),
+        keeps_slopes=np.array([row.slope_of == "pre_activation" for row in activations], np.bool_),
     )
 
 
@@ -48,13 +48,13 @@ def lay_out_buffers(network, capacity, *, n_targets=0, sparse=False, training=Fa
     units = sizes[1:-1]
     n_hidden, widest = int(units.sum()), int(sizes[1 if sparse else 0 :].max())
     rows = capacity if training else 0
-    kept = n_hidden if network.keeps_z.any() else 0
+    kept = n_hidden if training and network.keeps_slopes.any() else 0
     a = np.empty(capacity * n_hidden, dtype)
     return minibatch.Buffers(
         x=np.empty(0 if sparse else capacity * sizes[0], dtype),
         a=a,
         out=a,
-        z=np.empty(capacity * kept, dtype),
+        slopes=np.empty(capacity * kept, dtype),
         unit_at=np.array([0, *np.cumsum(units)], np.int64) * capacity,
         delta=np.empty(max(rows * widest, capacity * sizes[-1]), dtype),
         below=np.empty(rows * widest, dtype),
@@ -139,6 +139,7 @@ def _address(array):
 def predict_blocks(network, buffers, data, out):
     """Raw scores of the first rows of the order, as many as `out` has, block by block."""
     capacity, n_samples = len(buffers.scores) // out.shape[1], len(data.order)
+    buffers = buffers._replace(slopes=buffers.slopes[:0])
     for first in range(0, n_samples, capacity):
         rows = min(capacity, n_samples - first)
         minibatch.predict_block(network, buffers, data, NO_DROPOUT, first, rows, out)
@@ -165,7 +166,8 @@ def predict_into(coefs, intercepts, activations, X, out, n_threads=1):
         # Padded likewise: what is left after whole vectors would go through another loop.
         z = np.zeros(-(-out.size // PREDICTION_ROWS) * PREDICTION_ROWS, out.dtype)
         z[: out.size] = out.ravel()
-        out[...] = evaluate_activation(activation, z)[0][: out.size].reshape(out.shape)
+        activate(activation, z)
+        out[...] = z[: out.size].reshape(out.shape)
 
 
 class Session:
