@@ -19,6 +19,27 @@ static void NAME(sgd_prepare)(const double *hyper, double learning_rate, double 
     h[2] = hyper[1];
 }
 
+INLINE vec NAME(plain_step)(REAL *w, const REAL *g, REAL rate, REAL l2)
+{
+    vec old = load(w), gradient = load(g) + l2 * old;
+    store(w, old - rate * gradient);
+    return old * old;
+}
+
+/* Two sums of squares: there is so little else to do that one would wait for its own additions. */
+INLINE double NAME(plain_update)(REAL *w, const REAL *g, int64_t n, REAL rate, REAL l2)
+{
+    vec even = {0}, odd = {0};
+    int64_t i = 0;
+    for (; i + 2 * VL <= n; i += 2 * VL) {
+        even += NAME(plain_step)(w + i, g + i, rate, l2);
+        odd += NAME(plain_step)(w + i + VL, g + i + VL, rate, l2);
+    }
+    if (i < n)
+        even += NAME(plain_step)(w + i, g + i, rate, l2);
+    return (double)NAME(sum)(even + odd);
+}
+
 static double NAME(sgd_update)(void *w_, const void *g_, void *s0, void *s1, int64_t n, double l2_,
                                const double *h)
 {
@@ -27,14 +48,8 @@ static double NAME(sgd_update)(void *w_, const void *g_, void *s0, void *s1, int
     int nesterov = h[2] != 0;
     vec squares = {0};
     (void)s1;
-    if (momentum == 0) {
-        EACH(i) {
-            vec old = load(w + i), gradient = load(g + i) + l2 * old;
-            squares += old * old;
-            store(w + i, old - rate * gradient);
-        }
-        return (double)NAME(sum)(squares);
-    }
+    if (momentum == 0)
+        return NAME(plain_update)(w, g, n, rate, l2);
     EACH(i) {
         vec old = load(w + i), gradient = load(g + i) + l2 * old;
         vec step = momentum * load(v + i) - rate * gradient;
