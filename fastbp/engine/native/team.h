@@ -21,7 +21,8 @@ int fb_team_barrier(fb_team *team, int member, int flag);
 void fb_team_stop(fb_team *team); /* joins the workers, frees the team */
 void fb_team_forget(fb_team *team); /* in a forked child: the workers do not exist there */
 
-/* Fits running in this process, the caller's share of the cores. */
+/* Fits running in this process, the caller's share of the cores. One that ended beside others counts
+ * a little longer. */
 int fb_running_fits(int change); /* adds change, returns the new count */
 void fb_reset_running_fits(void); /* in a forked child */
 
