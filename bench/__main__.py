@@ -9,7 +9,6 @@ python -m bench --quick                          a few seconds per cell: does ev
 
 import argparse
 import json
-import operator
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +26,8 @@ COLD_CONTENDERS = [
     "torch in place", "jax epoch",
 ]  # fmt: skip
 
+EXTRAS = ["cold", "defaults", "search", "import"]
+
 
 def parse_arguments():
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.split("\n")[0])
@@ -38,7 +39,8 @@ def parse_arguments():
     add("--activations", nargs="+", default=["relu"], help="each workload once per activation")
     add("--rounds", type=int, default=5, help="rounds kept per cell")
     add("--no-cells", action="store_true", help="leave out the steady-state table")
-    add("--no-extras", action="store_true", help="leave out cold fits, defaults, search, import")
+    add("--extras", nargs="*", default=EXTRAS, choices=EXTRAS, help="all, unless some are named")
+    add("--no-extras", action="store_const", const=[], dest="extras", help="none of them")
     add("--quick", action="store_true", help="tiny jobs, one round: a test of the bench itself")
     add("--output", type=Path, default=None, help="file name without ending")
     add("--update", action="store_true", help="keep the output's rows that are not measured now")
@@ -76,35 +78,55 @@ def measure_cells(arguments):
     return cells
 
 
-def measure_extras(arguments):
-    """Cold fits, default estimators, search and import: what one-off users wait for."""
-    rounds, quick = arguments.rounds, ["--quick"] if arguments.quick else []
+def measure_cold_fits(arguments):
+    """Complete fits in fresh processes, per number of threads and workload."""
     names = [n for n in arguments.contenders if n in COLD_CONTENDERS]
     names = [n for n in names if not CONTENDERS[n].missing()]
-    cold_fits = []
+    fits = []
     for threads in arguments.threads:
         for workload in arguments.workloads:
             print(f"cold fit, {workload}, threads {threads}", flush=True)
             cores, _ = measure.fastest_cores(threads, "float32")
-            cold_fits.append(
-                cold.cold_fits(workload, names, "float32", cores, rounds, arguments.quick)
+            fits.append(
+                cold.cold_fits(
+                    workload, names, "float32", cores, arguments.rounds, arguments.quick
+                )
             )
-    print("default estimators, search, import", flush=True)
+    return fits
+
+
+def measure_extras(arguments):
+    """Cold fits, default estimators, search and import: what one-off users wait for."""
+    rounds, quick = arguments.rounds, ["--quick"] if arguments.quick else []
     cores = measure.usable_cores()
-    return {
-        "cold": cold_fits,
-        "defaults": measure.run_child(cores, "bench.defaults", "--rounds", rounds, *quick),
-        "search": search_table(rounds, arguments.quick),
-        "import": cold.import_cost(rounds),
+    parts = {
+        "cold": lambda: measure_cold_fits(arguments),
+        "defaults": lambda: measure.run_child(cores, "bench.defaults", "--rounds", rounds, *quick),
+        "search": lambda: search_table(rounds, arguments.quick),
+        "import": lambda: cold.import_cost(rounds),
     }
+    results = {}
+    for name in arguments.extras:
+        print(name, flush=True)
+        results[name] = parts[name]()
+    return results
 
 
 def keep_other_rows(results, old):
     """Put the new cells in place of the old ones of the same job; say whose the rest are."""
-    job = operator.itemgetter("dtype", "threads", "activation", "workload")
+
+    def job(row):
+        return tuple(row.get(key) for key in ("dtype", "threads", "activation", "workload"))
+
     new = {job(cell): cell for cell in results["cells"]}
     results["cells"] = [new.pop(job(cell), cell) for cell in old["cells"]] + list(new.values())
-    for part in ("cold", "defaults", "search", "import"):
+    fits = {job(cold): cold for cold in old.get("cold", [])}
+    for found in results["cold"]:
+        kept = fits.setdefault(job(found), found)
+        for part in ("fit", "setup", "losses"):
+            kept[part] |= found[part]
+    results["cold"] = list(fits.values())
+    for part in ("defaults", "search", "import"):
         results[part] = results.get(part) or old.get(part)
     results["others"] = {name: old[name] for name in ("command", "date")}
     results["others"]["commit"] = old["versions"].get("commit", "unknown")
@@ -122,8 +144,7 @@ def main():
         "cells": [] if arguments.no_cells else measure_cells(arguments),
         "cold": [],
     }
-    if not arguments.no_extras:
-        results |= measure_extras(arguments)
+    results |= measure_extras(arguments)
     stem = arguments.output or RESULTS / ("quick" if arguments.quick else f"{now:%Y-%m-%d-%H%M}")
     if arguments.update:
         keep_other_rows(results, json.loads(stem.with_suffix(".json").read_text()))

@@ -66,7 +66,7 @@ def bench_sparse(benchmark):
 
 def main():
     parser = argparse.ArgumentParser(prog="python -m bench.bench_sparse")
-    parser.add_argument("--dtypes", nargs="+", default=["float32", "float64"])
+    parser.add_argument("--dtypes", nargs="+", default=["float32"])
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--cell", action="store_true", help="measure here, print JSON")
