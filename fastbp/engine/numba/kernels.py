@@ -16,7 +16,7 @@ from numba import cfunc, njit, types
 from fastbp.engine.numba.addresses import is_null, store_int
 from fastbp.engine.numba.caching import OPTIONS, cached, copy_with
 from fastbp.engine.numba.duals import Dual, dual, slope_as, value_as
-from fastbp.engine.numba.elementary import add_freely, spoilt
+from fastbp.engine.numba.elementary import add_freely, prefer_whole_vectors, spoilt
 from fastbp.engine.numba.formulas import compile_formula, identity_of, is_ours, jit_formula
 
 # What a kernel of a user's formula writes into its `report`: an exception cannot leave C code.
@@ -68,6 +68,7 @@ def given_gradient(y, s, hyper):
 
 def values_of(a, n):
     """Compute a <- f(a); return whether a finite element became one that is not."""
+    prefer_whole_vectors()
     n_spoilt = REAL(0)
     for i in range(n):
         z = a[i]
@@ -80,6 +81,7 @@ def values_of(a, n):
 
 def values_and_slopes_of(a, slopes, n):
     """Compute slopes <- f'(a), then a <- f(a).  Return as `values_of`."""
+    prefer_whole_vectors()
     n_spoilt = REAL(0)
     for i in range(n):
         z = a[i]
@@ -100,6 +102,7 @@ def values_without_slopes(a, slopes, n):
 
 def times_slopes(delta, at, n):
     """Compute delta <- delta * f'; `at` is f(z) or the slopes kept.  Return as `values_of`."""
+    prefer_whole_vectors()
     n_spoilt = REAL(0)
     for i in range(n):
         slope = DERIVATIVE(at[i])
@@ -111,6 +114,7 @@ def times_slopes(delta, at, n):
 
 def loss_column(y, s, at, weights, scale, row_loss, n, hyper):
     """Add loss(y, s) to row_loss; s <- weights * scale * gradient.  Return as `values_of`."""
+    prefer_whole_vectors()
     n_spoilt = REAL(0)
     for i in range(n):
         target, raw = y[at + i], s[at + i]
@@ -215,6 +219,7 @@ def prepare(hyper, learning_rate, t, h):
 
 def update(w, g, s0, s1, n, l2, h):
     """fb_optimizer.update: one step along g + l2 w; returns the sum of the old w^2."""
+    prefer_whole_vectors()
     hyper = (h[0], h[1], h[2], h[3], h[4], h[5])[:N_GIVEN]
     learning_rate, t, penalty = h[N_HYPER], h[N_HYPER + 1], REAL(l2)
     squares = REAL(0)
