@@ -88,9 +88,7 @@ def measure_cold_fits(arguments):
             print(f"cold fit, {workload}, threads {threads}", flush=True)
             cores, _ = measure.fastest_cores(threads, "float32")
             fits.append(
-                cold.cold_fits(
-                    workload, names, "float32", cores, arguments.rounds, arguments.quick
-                )
+                cold.cold_fits(workload, names, "float32", cores, arguments.rounds, arguments.quick)
             )
     return fits
 
