@@ -20,11 +20,11 @@ ROWS, COLUMNS, DENSITY = 20_000, 100_000, 1e-3
 NAMES = ("fastbp", "scikit-learn")
 
 
-def draw(dtype, n_rows=ROWS, n_columns=COLUMNS):
+def draw(dtype):
     """Counts-like positive values at random places, and classes by a sparse linear teacher."""
     generator = np.random.default_rng(0)
-    X = sparse.random_array((n_rows, n_columns), density=DENSITY, format="csr", rng=generator)
-    teacher = generator.standard_normal(n_columns)
+    X = sparse.random_array((ROWS, COLUMNS), density=DENSITY, format="csr", rng=generator)
+    teacher = generator.standard_normal(COLUMNS)
     return X.astype(dtype), (X @ teacher > 0).astype(int)
 
 

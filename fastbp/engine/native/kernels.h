@@ -28,7 +28,7 @@ enum { FB_MAX_HYPER = 8, FB_NARROW_MAX = 8 };
 /* An elementwise activation over n contiguous elements (n a multiple of P). */
 typedef struct {
     const char *name;
-    /* a IN pre-activation z, OUT f(z); slopes OUT f'(z), or NULL where nobody reads them */
+    /* a IN pre-activation z, OUT f(z); slopes OUT f'(z) where f' is a formula of z; NULL: not wanted */
     void (*forward)(void *a, void *slopes, int64_t n);
     /* delta INOUT *= f'(z); at IN f(z) or, where f' is a formula of z, the slopes kept by forward */
     void (*slope)(void *delta, const void *at, int64_t n);

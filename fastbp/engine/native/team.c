@@ -291,8 +291,8 @@ void fb_team_forget(fb_team *team) { free_team(team); }
 
 /* A thread of a search comes back with its next fit after some milliseconds of Python. A fit beside it
  * that took the core meanwhile would sit at its barriers as long as Python has the core of its worker:
- * a search of 36 fits on two threads took 0.32 s so, 0.25 s with neighbours counted for 20 ms more
- * (November 2026; medians of 7). */
+ * a search of 36 fits on two threads took 1.4 times as long so as with neighbours counted for 20 ms more
+ * (November 2026; median of 7 pairs of processes in turns). */
 #define LINGER_NS 20000000
 
 static int running_fits = 0, fits_at_once = 0;
