@@ -162,7 +162,7 @@ cdef bint minibatch(Plan *f, int member, int n_members, int64_t first, int64_t r
     if member == 0:
         if f.update:
             for u in range(f.n_units):
-                penalty += f.squares[u]
+                penalty += f.squares[u * DOUBLES_PER_LINE]
         f.epoch_loss += (data_loss * f.loss_factor + 0.5 * f.alpha * penalty) * scale * <double>rows
     return False
 

@@ -17,6 +17,10 @@
 # step in separate runs, November 2026). One thread, or more than two, add the same two sums unit by
 # unit.
 
+cdef enum:
+    DOUBLES_PER_LINE = 8
+
+
 cdef struct Layer:
     int64_t n_in, n_out, in_panels, out_panels
     bint narrow, sparse          # see kernels.h for the two forms; sparse: first layer over CSR
@@ -48,7 +52,7 @@ cdef struct Plan:
     int64_t block_rows                      # rows worked on at a time
     Layer *layers
     Unit *units
-    double *squares                         # one sum of w^2 per unit
+    double *squares                         # one sum of w^2 per unit, each in a line of its own
     double cost
     bint by_columns, by_chunks              # see above
     int64_t n_packed
@@ -68,16 +72,14 @@ cdef struct Plan:
     double loss_factor, gradient_factor
     const fb_optimizer *optimizer
     double hyper[8]
-    double h[8]
-    double bias_h[8]                        # step constants of biases, where they differ from h
     int decay                               # which hyper-parameter is 0 for biases; -1: none
     double max_norm                         # of the gradient of a step; 0: any
-    double *gradient_squares                # one sum of gradient^2 per unit, where there is a limit
+    double *gradient_squares                # the same of the gradient, where there is a limit
     char *average                           # of w over the steps, or NULL; layout of w
-    double ema_decay, average_share         # of the newest w in this step
+    double ema_decay
     bint dropout, dropping                  # is there any; is it in force (while training)
     bint backward                           # does a backward pass follow, which needs slopes
-    uint64_t seed, epoch_key
+    uint64_t seed
     # the data of this call
     const char *x
     fb_csr csr
@@ -87,19 +89,27 @@ cdef struct Plan:
     int64_t n_rows, n_samples, n_features, n_outputs, n_targets, batch_size
     double alpha
     const double *rates
-    int64_t n_rates, step
-    int64_t t
+    int64_t n_rates
+    bint update
+    # interrupts
+    bint watch_signals
+    int64_t deadline_ns                     # of the monotonic clock; 0: none
+    int64_t steps_between_looks
+    void *session
+    fb_team *team
+    # what member 0 writes during an epoch, a cache line away from what all members read
+    char pad0[64]
+    int64_t t, step
+    double h[8]                             # step constants
+    double bias_h[8]                        # those of biases, where they differ
+    double average_share                    # of the newest w in this step
+    uint64_t epoch_key
     double epoch_loss
     int64_t n_seen                          # samples of the epoch in hand that were trained on
     int64_t n_counted                       # the same of the last epoch that counts as done
-    bint update
-    # interrupts
-    bint watch_signals, interrupted
-    int64_t deadline_ns                     # of the monotonic clock; 0: none
-    bint out_of_time
-    int64_t steps_between_looks, steps_since_look, last_look_ns
-    void *session
-    fb_team *team
+    bint interrupted, out_of_time
+    int64_t steps_since_look, last_look_ns
+    char pad1[64]
 
 
 cdef inline const char *input_of(Plan *f, int l) noexcept nogil:
@@ -421,7 +431,7 @@ cdef void unit_update(Plan *f, int index, double l2, char *scratch) noexcept nog
                 transpose_panel(f, layer, u.p0 + p, u.k0, u.n_k)
         if u.k0 == 0:
             update_biases(f, layer.bias_at + u.p0 * P, u.n_panels * P)
-    f.squares[index] = squares
+    f.squares[index * DOUBLES_PER_LINE] = squares
 
 
 cdef struct Places:
@@ -467,7 +477,7 @@ cdef void shrink_gradient(Plan *f, Unit *u, double factor) noexcept nogil:
 cdef void finish_unit(Plan *f, int index, double l2, char *scratch) noexcept nogil:
     """The unit's gradient is complete: step along it, or measure it where it may be too long."""
     if f.max_norm > 0:
-        f.gradient_squares[index] = squares_of_gradient(f, &f.units[index], l2)
+        f.gradient_squares[index * DOUBLES_PER_LINE] = squares_of_gradient(f, &f.units[index], l2)
     else:
         unit_update(f, index, l2, scratch)
 
@@ -478,7 +488,7 @@ cdef void update_within_norm(Plan *f, int member, int n_members, double l2) noex
     cdef double total = 0, factor = 1
     cdef int i
     for i in range(f.n_units):
-        total += f.gradient_squares[i]
+        total += f.gradient_squares[i * DOUBLES_PER_LINE]
     if total > f.max_norm * f.max_norm:
         factor = f.max_norm / sqrt(total)
     for i in range(f.n_units):

@@ -211,7 +211,7 @@ cdef set_units(Plan *f, Memory memory, int n_threads):
     costs = [[n_k * n_panels for _, n_k, _, n_panels in layer] for layer in tiles]
     f.n_units = sum(map(len, tiles))
     f.units = <Unit *>memory.take(f.n_units * sizeof(Unit))
-    f.squares = <double *>memory.take(f.n_units * sizeof(double))
+    f.squares = <double *>memory.take(f.n_units * 64)
     f.cost = <double>sum(map(sum, costs)) * f.lanes
     f.by_chunks = (not (f.by_columns or f.layers[0].sparse) and weights_are_fewer(f)
                    and step_us(f, f.block_rows) >= 2 * WORK_PER_THREAD_US)

@@ -50,13 +50,23 @@ typedef pthread_cond_t signal_t;
  * fits 4 to 7 times slower, spinning 30 us cost 3 %). */
 #define SPIN_NS 30000
 
-/* A number that only grows, and waiting for it to change: spin by the clock, then sleep. */
+/* Where those sleep that wait for a number to change. */
 typedef struct {
-    unsigned value;
     int sleepers;
     lock_t lock;
     signal_t changed;
-} turnstile;
+} bell;
+
+/* One member's side of the barrier, a cache line that only it writes: the barriers it has come to,
+ * and what member 0 said at the last two and where it was. A line between two cores takes 40 ns or,
+ * when a hypervisor has put them far apart, 165 (November 2026): with a counter, a flag and a signal
+ * on lines of their own a barrier was a chain of five such exchanges, now it is one. */
+typedef struct {
+    unsigned barriers;
+    int flags[2];
+    int processor; /* -1: not known */
+    char pad[48];
+} post;
 
 typedef struct {
     fb_team *team;
@@ -64,20 +74,16 @@ typedef struct {
 } seat;
 
 struct fb_team {
-    int size;
-    turnstile start;  /* one turn per run */
-    char pad0[64];
-    turnstile passed; /* one turn per barrier */
-    char pad1[64];
-    int arrived;
-    char pad2[64];
-    int given, published; /* member 0's flag, and what the last barrier made of it */
-    int home;             /* the processor on which member 0 was seen last, or -1 */
-    int n_members, leaving;
+    int size, n_members, leaving; /* set between two runs */
     fb_task task;
     void *argument;
+    post *posts;
     seat *seats;
     thread_t *threads;
+    char pad0[64];
+    unsigned start; /* one turn per run */
+    char pad1[64];
+    bell at_start, at_barrier;
 };
 
 static inline void rest(void)
@@ -106,7 +112,7 @@ static int processor(void)
 static void keep_apart(const fb_team *team)
 {
 #ifdef __linux__
-    int home = get(&team->home);
+    int home = get(&team->posts[0].processor);
     cpu_set_t allowed, elsewhere;
     if (home < 0 || processor() != home || sched_getaffinity(0, sizeof(allowed), &allowed))
         return;
@@ -121,13 +127,14 @@ static void keep_apart(const fb_team *team)
 #endif
 }
 
-/* Returns the value that is no longer `seen`. slept: OUT, set if it took longer than a spin. */
-static unsigned wait_turn(turnstile *t, unsigned seen, int *slept)
+/* Returns the value that is no longer `seen`: spin by the clock, then sleep. slept: OUT, set if it
+ * took longer than a spin. */
+static unsigned wait_turn(const unsigned *number, unsigned seen, bell *b, int *slept)
 {
     int64_t until = 0;
     unsigned value;
     for (int spins = 0;; spins++) {
-        if ((value = get(&t->value)) != seen)
+        if ((value = get(number)) != seen)
             return value;
         rest();
         if ((spins & 31) == 31) {
@@ -139,44 +146,45 @@ static unsigned wait_turn(turnstile *t, unsigned seen, int *slept)
         }
     }
     *slept = 1;
-    lock_take(&t->lock);
-    add(&t->sleepers, 1);
-    while ((value = get(&t->value)) == seen)
-        signal_wait(&t->changed, &t->lock);
-    add(&t->sleepers, -1);
-    lock_give(&t->lock);
+    lock_take(&b->lock);
+    add(&b->sleepers, 1);
+    while ((value = get(number)) == seen)
+        signal_wait(&b->changed, &b->lock);
+    add(&b->sleepers, -1);
+    lock_give(&b->lock);
     return value;
 }
 
-/* A sleeper counts itself before it looks at the value a last time, the turner turns before it
+/* A sleeper counts itself before it looks at the number a last time, the turner turns before it
  * looks at the count: one of them sees the other. */
-static void turn(turnstile *t, unsigned value)
+static void turn(unsigned *number, unsigned value, bell *b)
 {
-    set(&t->value, value);
-    if (get(&t->sleepers)) {
-        lock_take(&t->lock);
-        signal_all(&t->changed);
-        lock_give(&t->lock);
+    set(number, value);
+    if (get(&b->sleepers)) {
+        lock_take(&b->lock);
+        signal_all(&b->changed);
+        lock_give(&b->lock);
     }
 }
 
+/* Every member waits for every other. One that has passed may already be at the next barrier, not
+ * beyond it: hence two flags; and member 0 may begin the next run: hence the count is read first. */
 int fb_team_barrier(fb_team *team, int member, int flag)
 {
-    unsigned seen = get(&team->passed.value);
-    int slept = 0;
+    post *own = &team->posts[member];
+    unsigned before = own->barriers;
+    int slept = 0, n_members = team->n_members;
     if (member == 0) {
-        set(&team->given, flag);
-        set(&team->home, processor());
+        own->flags[before & 1] = flag;
+        set(&own->processor, processor());
     }
-    if (add(&team->arrived, 1) == get(&team->n_members)) {
-        set(&team->arrived, 0);
-        set(&team->published, get(&team->given));
-        turn(&team->passed, seen + 1);
-    } else
-        wait_turn(&team->passed, seen, &slept);
+    turn(&own->barriers, before + 1, &team->at_barrier);
+    for (int other = 0; other < n_members; other++)
+        if (other != member)
+            wait_turn(&team->posts[other].barriers, before, &team->at_barrier, &slept);
     if (slept && member > 0)
         keep_apart(team);
-    return get(&team->published);
+    return get(&team->posts[0].flags[before & 1]);
 }
 
 /* The value of `start` holds the run's number and its members, read in one piece: a worker that was
@@ -189,7 +197,7 @@ WORKER(work)
     fb_team *team = s->team;
     unsigned seen = 0;
     for (int slept;;) {
-        seen = wait_turn(&team->start, seen, &slept);
+        seen = wait_turn(&team->start, seen, &team->at_start, &slept);
         if (get(&team->leaving))
             return WORKER_DONE;
         if (s->member < MEMBERS(seen)) {
@@ -204,9 +212,11 @@ void fb_team_run(fb_team *team, fb_task task, void *argument, int n_members)
 {
     team->task = task;
     team->argument = argument;
-    set(&team->n_members, n_members);
-    set(&team->home, processor());
-    turn(&team->start, ((team->start.value >> 8) + 1) << 8 | (unsigned)n_members);
+    team->n_members = n_members;
+    for (int member = 1; member < n_members; member++) /* those left out of the last run lag behind */
+        set(&team->posts[member].barriers, team->posts[0].barriers);
+    set(&team->posts[0].processor, processor());
+    turn(&team->start, ((team->start >> 8) + 1) << 8 | (unsigned)n_members, &team->at_start);
     task(argument, 0, n_members);
     fb_team_barrier(team, 0, 0);
 }
@@ -229,10 +239,16 @@ static int start_thread(thread_t *thread, seat *s)
 #endif
 }
 
-static void open_turnstile(turnstile *t)
+static void hang_up(bell *b)
 {
-    lock_init(&t->lock);
-    signal_init(&t->changed);
+    lock_init(&b->lock);
+    signal_init(&b->changed);
+}
+
+static void take_down(bell *b)
+{
+    lock_end(&b->lock);
+    signal_end(&b->changed);
 }
 
 fb_team *fb_team_start(int size)
@@ -241,12 +257,13 @@ fb_team *fb_team_start(int size)
     fb_team *team = fb_allocate(sizeof(fb_team));
     if (!team)
         return NULL;
-    open_turnstile(&team->start);
-    open_turnstile(&team->passed);
+    hang_up(&team->at_start);
+    hang_up(&team->at_barrier);
     team->size = 1;
+    team->posts = fb_allocate((size_t)size * sizeof(post));
     team->seats = fb_allocate((size_t)size * sizeof(seat));
     team->threads = fb_allocate((size_t)size * sizeof(thread_t));
-    if (!team->seats || !team->threads) {
+    if (!team->posts || !team->seats || !team->threads) {
         fb_team_stop(team);
         return NULL;
     }
@@ -263,6 +280,7 @@ fb_team *fb_team_start(int size)
 
 static void free_team(fb_team *team)
 {
+    fb_release(team->posts);
     fb_release(team->seats);
     fb_release(team->threads);
     fb_release(team);
@@ -271,7 +289,7 @@ static void free_team(fb_team *team)
 void fb_team_stop(fb_team *team)
 {
     set(&team->leaving, 1);
-    turn(&team->start, ((team->start.value >> 8) + 1) << 8);
+    turn(&team->start, ((team->start >> 8) + 1) << 8, &team->at_start);
     for (int member = 1; member < team->size; member++) {
 #ifdef _WIN32
         WaitForSingleObject(team->threads[member], INFINITE);
@@ -280,10 +298,8 @@ void fb_team_stop(fb_team *team)
         pthread_join(team->threads[member], NULL);
 #endif
     }
-    lock_end(&team->start.lock);
-    lock_end(&team->passed.lock);
-    signal_end(&team->start.changed);
-    signal_end(&team->passed.changed);
+    take_down(&team->at_start);
+    take_down(&team->at_barrier);
     free_team(team);
 }
 
