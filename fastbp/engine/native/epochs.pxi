@@ -22,24 +22,25 @@ cdef double sum_of_weights(Plan *f, int64_t first, int64_t rows) noexcept nogil:
     return total
 
 
-cdef double weighted_row_losses(Plan *f, int64_t rows) noexcept nogil:
+cdef double weighted_row_losses(Plan *f, Share share) noexcept nogil:
     """sum_i w_i loss_i, eight partial sums in a fixed pattern."""
     cdef double sums[8]
     cdef double total = 0
-    cdef int64_t i, j, whole = rows // 8
+    cdef double *loss = f.row_loss + share.r0
+    cdef int64_t i, j, rows = share.rows, whole = rows // 8
     if f.sample_weight != NULL:
         for i in range(rows):
             if f.itemsize == 4:
-                f.row_loss[i] *= (<float *>f.weights)[i]
+                loss[i] *= (<float *>f.weights)[share.r0 + i]
             else:
-                f.row_loss[i] *= (<double *>f.weights)[i]
+                loss[i] *= (<double *>f.weights)[share.r0 + i]
     for j in range(8):
         sums[j] = 0
     for i in range(whole):
         for j in range(8):
-            sums[j] += f.row_loss[8 * i + j]
+            sums[j] += loss[8 * i + j]
     for i in range(8 * whole, rows):
-        total += f.row_loss[i]
+        total += loss[i]
     for j in range(8):
         total += sums[j]
     return total
@@ -56,7 +57,7 @@ cdef double sum_losses(Plan *f, const char *scores) noexcept nogil:
         gather_targets(f, first, 0, rows)
         f.loss.loss(f.targets, f.scores, f.weights, 0, f.row_loss, f.capacity, rows, f.n_outputs,
                     f.loss_hyper)
-        total += weighted_row_losses(f, rows)
+        total += weighted_row_losses(f, Share(0, rows, 0))
         first += rows
     return total * f.loss_factor
 
@@ -120,7 +121,7 @@ cdef bint minibatch(Plan *f, int member, int n_members, int64_t first, int64_t r
     cdef int64_t start = first, n
     cdef bint stop = False, last_block, halves = f.by_chunks and n_members == 2
     cdef Share share
-    cdef int u
+    cdef int u, chunk
     if not total > 0:
         return False          # nothing to learn from; NaN weights are refused before
     scale = 1 / total
@@ -129,18 +130,21 @@ cdef bint minibatch(Plan *f, int member, int n_members, int64_t first, int64_t r
     while start < first + rows:
         n = min(f.block_rows, first + rows - start)
         last_block = start + n == first + rows
-        share = chunk_of(f, member, n) if halves else rows_of(f, member, n_members, n)
-        if share.rows > 0:
-            gather_rows(f, start, share.r0, share.rows)
-        if f.by_columns and n_members > 1:
+        if halves:
+            pass_over_rows(f, chunk_of(f, member, n), start, scale, 0)
+            pass_over_chunk(f, member, n, start > first)
+        elif f.by_columns and n_members > 1:
+            share = part_of(f, chunk_of(f, 0, n), member, n_members)
+            if share.rows > 0:
+                gather_rows(f, start, share.r0, share.rows)
             meet(f, member, n_members, False)
             forward_own_columns(f, member, n_members, start, n)
             meet(f, member, n_members, False)
             pass_over_rows(f, share, start, scale, 1)
         else:
-            pass_over_rows(f, share, start, scale, 0)
-        if halves:
-            pass_over_chunk(f, member, n, start > first)
+            for chunk in range(1 + f.by_chunks):
+                pass_over_rows(f, part_of(f, chunk_of(f, chunk, n), member, n_members), start,
+                               scale, 0)
         stop = meet(f, member, n_members, member == 0 and must_stop(f, float_state))
         if stop:
             if member == 0 and f.update:
@@ -156,7 +160,8 @@ cdef bint minibatch(Plan *f, int member, int n_members, int64_t first, int64_t r
                 update_within_norm(f, member, n_members, f.alpha * scale)
             clear_sparse_gradient(f, member, n_members, first, rows)
         if member == 0:
-            data_loss += weighted_row_losses(f, n)
+            for chunk in range(1 + f.by_chunks):
+                data_loss += weighted_row_losses(f, chunk_of(f, chunk, n))
         meet(f, member, n_members, False)
         start += n
     if member == 0:

@@ -243,28 +243,41 @@ cdef void forward_rows(Plan *f, int from_layer, int64_t first, int64_t r0,
 
 
 cdef struct Share:
-    int64_t r0, rows
+    int64_t r0, rows             # rows of the buffers
+    int64_t place                # of the first in the block
 
 
-cdef inline Share rows_of(Plan *f, int member, int n_members, int64_t n_rows) noexcept nogil:
-    """A member's rows of a block, whole vectors of them."""
+cdef inline Share chunk_of(Plan *f, int index, int64_t n_rows) noexcept nogil:
+    """Rows of the first or second chunk of a block; the second may be empty. Each begins with a
+    whole vector of the buffers, whatever the length of the first."""
+    cdef int64_t middle = (n_rows + 1) // 2 if f.by_chunks and n_rows > f.lanes else n_rows
+    if index == 0:
+        return Share(0, middle, 0)
+    return Share(round_up(middle, f.lanes), n_rows - middle, middle)
+
+
+cdef inline Share part_of(Plan *f, Share all, int member, int n_members) noexcept nogil:
+    """A member's rows of a chunk, whole vectors of them."""
     if n_members == 1:
-        return Share(0, n_rows)
-    cdef int64_t n_groups = (n_rows + f.lanes - 1) // f.lanes
-    cdef Share share
-    share.r0 = n_groups * member // n_members * f.lanes
-    share.rows = min(n_groups * (member + 1) // n_members * f.lanes, n_rows) - share.r0
-    return share
+        return all
+    cdef int64_t n_groups = (all.rows + f.lanes - 1) // f.lanes
+    cdef int64_t begin = n_groups * member // n_members * f.lanes
+    cdef int64_t end = min(n_groups * (member + 1) // n_members * f.lanes, all.rows)
+    return Share(all.r0 + begin, end - begin, all.place + begin)
 
 
 cdef void pass_over_rows(Plan *f, Share share, int64_t first, double scale,
                          int from_layer) noexcept nogil:
-    """First phase: one member's rows of a block, forward, loss and backward."""
+    """First phase: one member's rows of a block, forward, loss and backward; gathered before,
+    where the first layer is done."""
     cdef int64_t size = f.itemsize, r0 = share.r0, rows = share.rows
     cdef Layer *output = &f.layers[f.n_layers - 1]
     cdef int l
     if rows <= 0:
         return
+    first += share.place - r0
+    if from_layer == 0:
+        gather_rows(f, first, r0, rows)
     forward_rows(f, from_layer, first, r0, rows)
     gather_targets(f, first, r0, rows)
     f.loss.loss(f.targets + r0 * size, f.scores + r0 * size, f.weights + r0 * size,
@@ -295,13 +308,6 @@ cdef void forward_own_columns(Plan *f, int member, int n_members, int64_t first,
             p1 = u.p0 + u.n_panels
     if p1 > 0:
         forward_layer(f, 0, f.a0, first, 0, n_rows, p0, p1)
-
-
-cdef inline Share chunk_of(Plan *f, int index, int64_t n_rows) noexcept nogil:
-    """Rows of the first or second chunk of a block; the second may be empty."""
-    cdef int64_t n_groups = (n_rows + f.lanes - 1) // f.lanes
-    cdef int64_t middle = n_rows if n_groups < 2 else n_groups // 2 * f.lanes
-    return Share(0, middle) if index == 0 else Share(middle, n_rows - middle)
 
 
 cdef inline char *unit_place(Plan *f, Unit *u, char *g, char *scratch,
@@ -364,16 +370,12 @@ cdef void add_second_chunk(Plan *f, Unit *u, char *scratch) noexcept nogil:
 cdef void unit_gradients(Plan *f, Unit *u, int64_t rows, bint accumulate, bint last_block,
                          char *scratch) noexcept nogil:
     """The unit's gradient of a block, chunk by chunk where there are chunks."""
-    cdef Share first = Share(0, rows), second
-    if not f.by_chunks:
-        unit_gradient(f, u, first, accumulate, f.g, scratch)
-        return
-    first, second = chunk_of(f, 0, rows), chunk_of(f, 1, rows)
-    unit_gradient(f, u, first, accumulate, f.g, scratch)
+    cdef Share second = chunk_of(f, 1, rows)
+    unit_gradient(f, u, chunk_of(f, 0, rows), accumulate, f.g, scratch)
     if second.rows > 0:
         unit_gradient(f, u, second, accumulate, f.g1,
                       NULL if scratch == NULL else scratch + f.scratch_size // 2)
-    if last_block and (second.rows > 0 or accumulate):
+    if f.by_chunks and last_block and (second.rows > 0 or accumulate):
         add_second_chunk(f, u, scratch)
 
 

@@ -155,8 +155,6 @@ cdef lay_out(Session s, activations, loss, int64_t batch_size, bint sparse):
     f.n_layers = len(s.layer_sizes) - 1
     f.n_features, f.n_outputs = s.layer_sizes[0], s.layer_sizes[-1]
     f.block_rows = block_rows
-    f.capacity = spread_capacity(block_rows, P)
-    f.panel = f.capacity * P
     f.loss = find_loss(f.kernels, loss, memory)
     f.loss_hyper = <double *>memory.take(len(loss.hyper) * sizeof(double))
     for i, number in enumerate(loss.hyper):
@@ -167,6 +165,8 @@ cdef lay_out(Session s, activations, loss, int64_t batch_size, bint sparse):
     for l in range(f.n_layers):
         set_layer(f, l, s.layer_sizes[l], s.layer_sizes[l + 1], l == f.n_layers - 1,
                   sparse and l == 0)
+        f.cost += f.layers[l].weight_size
+    choose_division(f)
     f.w = memory.take(f.n_packed * size)
     f.g = memory.take(f.n_packed * size)
     for l in range(f.n_layers):
@@ -201,20 +201,27 @@ cdef bint weights_are_fewer(Plan *f):
     return activations > 2 * weights
 
 
+cdef choose_division(Plan *f):
+    """How several threads divide a step, and the rows that the buffers need for it."""
+    cdef Layer *first = &f.layers[0]
+    cdef Share second
+    f.by_columns = (f.n_layers > 1 and not first.sparse and first.n_in * first.n_out
+                    > f.block_rows * (first.n_in + first.n_out))
+    f.by_chunks = (not (f.by_columns or first.sparse) and weights_are_fewer(f)
+                   and step_us(f, f.block_rows) >= 2 * WORK_PER_THREAD_US)
+    second = chunk_of(f, 1, f.block_rows)
+    f.capacity = spread_capacity(second.r0 + second.rows, f.lanes)
+    f.panel = f.capacity * f.lanes
+
+
 cdef set_units(Plan *f, Memory memory, int n_threads):
     cdef int l
     cdef int64_t largest = 0
-    f.by_columns = (f.n_layers > 1 and not f.layers[0].sparse and
-                    f.layers[0].n_in * f.layers[0].n_out
-                    > f.block_rows * (f.layers[0].n_in + f.layers[0].n_out))
     tiles = [units_of(f, l) for l in range(f.n_layers)]
     costs = [[n_k * n_panels for _, n_k, _, n_panels in layer] for layer in tiles]
     f.n_units = sum(map(len, tiles))
     f.units = <Unit *>memory.take(f.n_units * sizeof(Unit))
     f.squares = <double *>memory.take(f.n_units * 64)
-    f.cost = <double>sum(map(sum, costs)) * f.lanes
-    f.by_chunks = (not (f.by_columns or f.layers[0].sparse) and weights_are_fewer(f)
-                   and step_us(f, f.block_rows) >= 2 * WORK_PER_THREAD_US)
     if f.by_chunks:
         f.g1 = memory.take(f.n_packed * f.itemsize)
     before, i = 0.0, 0
