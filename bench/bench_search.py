@@ -1,7 +1,8 @@
 """GridSearchCV, 12 candidates x 3 folds on digits: fastbp against scikit-learn, cold and warm.
 
 ``python -m bench.bench_search --library fastbp --backend threading`` runs one fresh process and
-prints the seconds of the first search (starting the workers included) and of a second one.  BLAS
+prints the seconds of the first search (starting the workers included) and of a second one; the
+data are in memory before.  BLAS
 is held to one thread in every backend, which is scikit-learn's fastest setting on data this small.
 ``pytest bench/bench_search.py`` times warm searches.
 """
@@ -43,12 +44,12 @@ def digits():
     return X / 16.0, y
 
 
-def run_search(library, backend, quick=False):
+def run_search(library, backend, X, y, quick=False):
     """One search; returns the best mean score."""
     from joblib import parallel_config
     from threadpoolctl import threadpool_limits
 
-    search, (X, y) = make_search(library, quick), digits()
+    search = make_search(library, quick)
     if backend == "serial":
         search.n_jobs = 1
     with warnings.catch_warnings(), threadpool_limits(1, user_api="blas"):
@@ -85,7 +86,7 @@ def bench_search(benchmark, library, backend):
         pytest.skip("fastbp is not installed")
     benchmark.group = "GridSearchCV 12 x 3 on digits"
     score = benchmark.pedantic(
-        run_search, args=(library, backend), rounds=5, iterations=1, warmup_rounds=1
+        run_search, args=(library, backend, *digits()), rounds=5, iterations=1, warmup_rounds=1
     )
     benchmark.extra_info["best_score"] = score
 
@@ -96,8 +97,8 @@ def main():
     parser.add_argument("--backend", choices=BACKENDS, required=True)
     parser.add_argument("--quick", action="store_true")
     arguments = parser.parse_args()
-    job = (arguments.library, arguments.backend, arguments.quick)
-    make_search(arguments.library), digits()  # imports are not part of the search
+    job = (arguments.library, arguments.backend, *digits(), arguments.quick)
+    make_search(arguments.library)  # imports are not part of the search
     cold = measure.seconds_of(run_search, *job)
     warm = measure.seconds_of(run_search, *job)
     print(json.dumps({"cold": cold, "warm": warm, "score": run_search(*job)}))

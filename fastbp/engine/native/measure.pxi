@@ -1,5 +1,5 @@
-# Timing of single kernels, for bench/: what a kernel reaches beside the multiply-add peak measured
-# in the same run. Nothing else calls this.
+# Timing of single kernels and of the barrier, for bench/: what a kernel reaches beside the
+# multiply-add peak measured in the same run. Nothing else calls this.
 
 def multiply_add_peak(dtype, seconds=0.02):
     """Multiply-adds of one core on the calling thread, GFLOP/s: best of the rounds in `seconds`."""
@@ -12,6 +12,29 @@ def multiply_add_peak(dtype, seconds=0.02):
             flops = k.peak(20_000)
             now = fb_clock_ns()
             best = max(best, flops / <double>(now - before))
+    return best
+
+
+cdef void meet_often(void *argument, int member, int n_members) noexcept nogil:
+    cdef int64_t i
+    for i in range(1000):
+        fb_team_barrier(<fb_team *>argument, member, 0)
+
+
+def barrier_ns(int n_threads, seconds=0.002):
+    """Nanoseconds of one barrier of so many threads: best of the runs in `seconds`."""
+    cdef fb_team *team
+    cdef int64_t before, now = fb_clock_ns(), end = now + <int64_t>(seconds * 1e9)
+    cdef double best = float("inf")
+    with nogil:
+        team = fb_team_start(n_threads)
+        while team != NULL and now < end:
+            before = now
+            fb_team_run(team, meet_often, team, fb_team_size(team))
+            now = fb_clock_ns()
+            best = min(best, <double>(now - before) / 1000)
+        if team != NULL:
+            fb_team_stop(team)
     return best
 
 
