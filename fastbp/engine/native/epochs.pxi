@@ -57,7 +57,7 @@ cdef double sum_losses(Plan *f, const char *scores) noexcept nogil:
         gather_targets(f, first, 0, rows)
         f.loss.loss(f.targets, f.scores, f.weights, 0, f.row_loss, f.capacity, rows, f.n_outputs,
                     f.loss_hyper)
-        total += weighted_row_losses(f, Share(0, rows, 0))
+        total += weighted_row_losses(f, Share(0, rows))
         first += rows
     return total * f.loss_factor
 
@@ -121,7 +121,7 @@ cdef bint minibatch(Plan *f, int member, int n_members, int64_t first, int64_t r
     cdef int64_t start = first, n
     cdef bint stop = False, last_block, halves = f.by_chunks and n_members == 2
     cdef Share share
-    cdef int u, chunk
+    cdef int u, chunk, from_layer
     if not total > 0:
         return False          # nothing to learn from; NaN weights are refused before
     scale = 1 / total
@@ -130,21 +130,24 @@ cdef bint minibatch(Plan *f, int member, int n_members, int64_t first, int64_t r
     while start < first + rows:
         n = min(f.block_rows, first + rows - start)
         last_block = start + n == first + rows
-        if halves:
-            pass_over_rows(f, chunk_of(f, member, n), start, scale, 0)
-            pass_over_chunk(f, member, n, start > first)
-        elif f.by_columns and n_members > 1:
+        from_layer = 0
+        if f.by_columns and n_members > 1:
             share = part_of(f, chunk_of(f, 0, n), member, n_members)
             if share.rows > 0:
                 gather_rows(f, start, share.r0, share.rows)
             meet(f, member, n_members, False)
             forward_own_columns(f, member, n_members, start, n)
             meet(f, member, n_members, False)
-            pass_over_rows(f, share, start, scale, 1)
-        else:
-            for chunk in range(1 + f.by_chunks):
-                pass_over_rows(f, part_of(f, chunk_of(f, chunk, n), member, n_members), start,
-                               scale, 0)
+            from_layer = 1
+        for chunk in range(1 + f.by_chunks):
+            if halves and chunk != member:
+                continue
+            share = chunk_of(f, chunk, n)
+            if not halves:
+                share = part_of(f, share, member, n_members)
+            pass_over_rows(f, share, start - gap_before(f, chunk, n), scale, from_layer)
+        if halves:
+            pass_over_chunk(f, member, n, start > first)
         stop = meet(f, member, n_members, member == 0 and must_stop(f, float_state))
         if stop:
             if member == 0 and f.update:
@@ -158,7 +161,8 @@ cdef bint minibatch(Plan *f, int member, int n_members, int64_t first, int64_t r
             if f.max_norm > 0:
                 meet(f, member, n_members, False)
                 update_within_norm(f, member, n_members, f.alpha * scale)
-            clear_sparse_gradient(f, member, n_members, first, rows)
+            if f.layers[0].sparse:
+                clear_sparse_gradient(f, member, n_members, first, rows)
         if member == 0:
             for chunk in range(1 + f.by_chunks):
                 data_loss += weighted_row_losses(f, chunk_of(f, chunk, n))

@@ -242,18 +242,26 @@ cdef void forward_rows(Plan *f, int from_layer, int64_t first, int64_t r0,
         forward_layer(f, l, input_of(f, l), first, r0, rows, 0, f.layers[l].out_panels)
 
 
-cdef struct Share:
-    int64_t r0, rows             # rows of the buffers
-    int64_t place                # of the first in the block
+cdef struct Share:               # 16 bytes: a larger one would pass through memory, for 5 ns a call
+    int64_t r0, rows
+
+
+cdef inline int64_t first_chunk(Plan *f, int64_t n_rows) noexcept nogil:
+    """Rows of a block's first chunk; a short block has no second one."""
+    return (n_rows + 1) // 2 if f.by_chunks and n_rows > f.lanes else n_rows
+
+
+cdef inline int64_t gap_before(Plan *f, int index, int64_t n_rows) noexcept nogil:
+    """Rows of the buffers left unused before a chunk: each begins with a whole vector."""
+    return -first_chunk(f, n_rows) & (f.lanes - 1) if index == 1 else 0
 
 
 cdef inline Share chunk_of(Plan *f, int index, int64_t n_rows) noexcept nogil:
-    """Rows of the first or second chunk of a block; the second may be empty. Each begins with a
-    whole vector of the buffers, whatever the length of the first."""
-    cdef int64_t middle = (n_rows + 1) // 2 if f.by_chunks and n_rows > f.lanes else n_rows
+    """Where the first or second chunk of a block is in the buffers; the second may be empty."""
+    cdef int64_t middle = first_chunk(f, n_rows)
     if index == 0:
-        return Share(0, middle, 0)
-    return Share(round_up(middle, f.lanes), n_rows - middle, middle)
+        return Share(0, middle)
+    return Share(middle + gap_before(f, 1, n_rows), n_rows - middle)
 
 
 cdef inline Share part_of(Plan *f, Share all, int member, int n_members) noexcept nogil:
@@ -263,7 +271,7 @@ cdef inline Share part_of(Plan *f, Share all, int member, int n_members) noexcep
     cdef int64_t n_groups = (all.rows + f.lanes - 1) // f.lanes
     cdef int64_t begin = n_groups * member // n_members * f.lanes
     cdef int64_t end = min(n_groups * (member + 1) // n_members * f.lanes, all.rows)
-    return Share(all.r0 + begin, end - begin, all.place + begin)
+    return Share(all.r0 + begin, end - begin)
 
 
 cdef void pass_over_rows(Plan *f, Share share, int64_t first, double scale,
@@ -275,7 +283,6 @@ cdef void pass_over_rows(Plan *f, Share share, int64_t first, double scale,
     cdef int l
     if rows <= 0:
         return
-    first += share.place - r0
     if from_layer == 0:
         gather_rows(f, first, r0, rows)
     forward_rows(f, from_layer, first, r0, rows)
@@ -370,12 +377,15 @@ cdef void add_second_chunk(Plan *f, Unit *u, char *scratch) noexcept nogil:
 cdef void unit_gradients(Plan *f, Unit *u, int64_t rows, bint accumulate, bint last_block,
                          char *scratch) noexcept nogil:
     """The unit's gradient of a block, chunk by chunk where there are chunks."""
-    cdef Share second = chunk_of(f, 1, rows)
+    cdef Share second
     unit_gradient(f, u, chunk_of(f, 0, rows), accumulate, f.g, scratch)
+    if not f.by_chunks:
+        return
+    second = chunk_of(f, 1, rows)
     if second.rows > 0:
         unit_gradient(f, u, second, accumulate, f.g1,
                       NULL if scratch == NULL else scratch + f.scratch_size // 2)
-    if f.by_chunks and last_block and (second.rows > 0 or accumulate):
+    if last_block and (second.rows > 0 or accumulate):
         add_second_chunk(f, u, scratch)
 
 
@@ -535,7 +545,7 @@ cdef void pass_over_units(Plan *f, int member, int n_members, int64_t first, int
     cdef bint accumulate = first > batch_first
     cdef char *scratch = NULL
     cdef Layer *layer = &f.layers[0]
-    if own_rows(f, member, n_members, &k0, &k1):
+    if layer.sparse and own_rows(f, member, n_members, &k0, &k1):
         f.kernels.sparse_gradient(&f.csr, f.order, first, rows, layer.delta, f.panel,
                                   f.g + layer.weight_at * f.itemsize, layer.w_row,
                                   layer.out_panels, k0, k1)
