@@ -115,12 +115,15 @@ def train_reference(problem_key, solver, n_epochs, batch_size, dtype):
     )  # fmt: skip
 
 
-def check_against_reference(engine, sizes, dtype, *, solver, n_epochs=10, batch_size=16, **options):
+def check_against_reference(
+    engine, sizes, dtype, *, solver, n_epochs=10, batch_size=16, threads=1, **options
+):
     """Train both from the same start and compare losses, and in float64 weights and slots."""
     problem = draw_problem_once(sizes, **options)
     key = (sizes, *options.items())
     params, losses, slots, t = train_reference(key, solver, n_epochs, batch_size, dtype)
-    with closing(open_session(engine, problem, dtype, batch_size=batch_size)) as session:
+    session = open_session(engine, problem, dtype, batch_size=batch_size, threads=threads)
+    with closing(session):
         got = run_epochs(
             session, problem, dtype, solver=solver, n_epochs=n_epochs, batch_size=batch_size
         )
@@ -207,6 +210,19 @@ def test_batch_sizes_equal_reference(forced_engine, batch_size, dtype):
     check_against_reference(
         forced_engine, (6, 9, 2), dtype, solver="adam", n_epochs=2, batch_size=batch_size,
         n_samples=n_samples, activation="tanh",
+    )  # fmt: skip
+
+
+# Enough work for two threads, and activations that outweigh the weights: the gradients are sums of
+# two chunks, which do not end with a whole vector; the last minibatch has 1, 17 or 40 rows.
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("last", [1, 17, 40])
+@pytest.mark.parametrize("sizes", [(64, 100, 3), (64, 60, 60, 20)], ids=str)
+def test_chunks_of_minibatches_equal_reference(forced_compiled_engine, sizes, last, threads, dtype):
+    check_against_reference(
+        forced_compiled_engine, sizes, dtype, solver="adam", n_epochs=2, batch_size=202,
+        n_samples=2 * 202 + last, loss="log_loss", weighted=True, threads=threads,
     )  # fmt: skip
 
 
@@ -774,6 +790,7 @@ THREAD_CASES = [
     dict(sizes=(4, 10, 3), batch_size=32, n_samples=150, loss="log_loss", weighted=True),
     dict(sizes=(10, 32, 32, 1), batch_size=64, n_samples=200, activation="tanh"),
     dict(sizes=(64, 100, 10), batch_size=200, n_samples=500, loss="log_loss"),
+    dict(sizes=(64, 100, 3), batch_size=202, n_samples=500, loss="log_loss"),
     dict(sizes=(64, 100, 10), batch_size=200, n_samples=500, loss="binary_log_loss", weighted=True),
     dict(sizes=(54, 130, 70, 7), batch_size=256, n_samples=600, loss="log_loss"),
     dict(sizes=(33, 17, 1), batch_size=1025, n_samples=2100, loss="poisson", activation="logistic"),
