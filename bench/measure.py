@@ -3,10 +3,11 @@
 One *cell* (workload, dtype, threads) is measured in one process pinned to as many cores as it has
 threads, all contenders in turn within each round, so that a slow minute of the machine hits all of
 them.  Before each round the multiply-add peak of each core is probed, and before and after it how
-long the cores take to meet; rounds under 90 % of the best peak, at more than twice the best barrier,
-or in which other processes took more than 5 % of these cores, are dropped and repeated.  A step is one minibatch (forward, backward, update), its time the
-difference of a long and a one-epoch fit divided by the steps between them: what ``fit`` does once
-is not in it, everything it does per epoch is.
+long the cores take to meet.  Rounds under 90 % of the best peak, at more than twice the best
+barrier, or in which other processes took more than 5 % of these cores, are dropped and repeated.
+A step is one minibatch (forward, backward, update), its time the difference of a long and a
+one-epoch fit divided by the steps between them: what ``fit`` does once is not in it, everything it
+does per epoch is.
 """
 
 import gc
@@ -25,8 +26,8 @@ import numpy as np
 PROBE_SECONDS = 0.02
 KEEP_ABOVE = 0.90  # the clock moves in steps of 3 % with the load of other virtual machines
 FOREIGN_BELOW = 0.05
-# Two virtual cores exchange a cache line in 40 ns or, for seconds to minutes after the hypervisor has
-# moved one of them, in 165: everybody's threads are then up to twice as slow (November 2026).
+# Two cores of a virtual machine exchanged a cache line in 40 to 65 ns or, for seconds to minutes at a
+# time, in 165 to 205: all contenders' threads were then slower, by up to 1.8 (November 2026).
 BARRIER_BELOW = 2.0
 PACKAGES = ("fastbp", "scikit-learn", "numpy", "scipy", "torch", "jax", "jaxlib", "skorch", "numba")
 

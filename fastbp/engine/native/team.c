@@ -58,9 +58,9 @@ typedef struct {
 } bell;
 
 /* One member's side of the barrier, a cache line that only it writes: the barriers it has come to,
- * and what member 0 said at the last two and where it was. A line between two cores takes 40 ns or,
- * when a hypervisor has put them far apart, 165 (November 2026): with a counter, a flag and a signal
- * on lines of their own a barrier was a chain of five such exchanges, now it is one. */
+ * and what member 0 said at the last two and where it was. A barrier is so one exchange of lines,
+ * not a chain of them by way of a counter, a flag and a signal: an exchange takes 40 ns or, for
+ * seconds to minutes at a time in a virtual machine, 165 (AMD EPYC, November 2026). */
 typedef struct {
     unsigned barriers;
     int flags[2];
