@@ -26,8 +26,8 @@ import numpy as np
 PROBE_SECONDS = 0.02
 KEEP_ABOVE = 0.90  # the clock moves in steps of 3 % with the load of other virtual machines
 FOREIGN_BELOW = 0.05
-# Two cores of a virtual machine exchanged a cache line in 40 to 65 ns or, for seconds to minutes at a
-# time, in 165 to 205: all contenders' threads were then slower, by up to 1.8 (November 2026).
+# Two cores of a virtual machine exchanged a cache line in 40 to 65 ns or, for seconds to minutes at
+# a time, in 165 to 205: contenders' threads were then slower, by up to 1.8 (November 2026).
 BARRIER_BELOW = 2.0
 PACKAGES = ("fastbp", "scikit-learn", "numpy", "scipy", "torch", "jax", "jaxlib", "skorch", "numba")
 
