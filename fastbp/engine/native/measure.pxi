@@ -44,9 +44,10 @@ def kernel_bench(name, dtype, int64_t M, int64_t N, int64_t K, int64_t repeats, 
     Parameters
     ----------
     name : str
-        "forward", "weight_gradient", "input_gradient", "gather", "softmax_cross_entropy", or the
-        name of an optimiser or of an activation: "tanh" as predictions compute it, "tanh training"
-        with what a training step does besides, keeping slopes and multiplying a delta by them.
+        "forward", "weight_gradient", "input_gradient", "gather", "softmax_cross_entropy",
+        "squared_error", or the name of an optimiser ("sgd plain" has no momentum) or of an
+        activation: "tanh" as predictions compute it, "tanh training" with what a training step does
+        besides, keeping slopes and multiplying a delta by them.
     addresses : dict or None
         Of loops "forward" and "slope" in place of the activation's own.
     """
@@ -73,8 +74,9 @@ def kernel_bench(name, dtype, int64_t M, int64_t N, int64_t K, int64_t repeats, 
     memcpy(a, cnp.PyArray_DATA(noise), ks * panel * size)
     memcpy(c, cnp.PyArray_DATA(noise), max(ns, ks) * panel * size)
     kinds = {"forward": 0, "weight_gradient": 1, "input_gradient": 2, "gather": 3,
-             "softmax_cross_entropy": 4}
+             "softmax_cross_entropy": 4, "squared_error": 4}
     cdef int kind = kinds.get(name, 5)
+    cdef const fb_loss *loss = k.losses + (0 if name == "squared_error" else 3)
     cdef void (*forward)(void *, void *, int64_t) noexcept nogil
     cdef void (*slope)(void *, const void *, int64_t) noexcept nogil
     forward, slope = NULL, NULL
@@ -89,7 +91,7 @@ def kernel_bench(name, dtype, int64_t M, int64_t N, int64_t K, int64_t repeats, 
                 addresses["slope"])
         if activation.name == NULL:
             kind = 6
-            while optimizer.name != NULL and optimizer.name != name.encode():
+            while optimizer.name != NULL and optimizer.name != function.encode():
                 optimizer += 1
             if optimizer.name == NULL:
                 raise ValueError(f"no kernel {name!r}")
@@ -98,6 +100,8 @@ def kernel_bench(name, dtype, int64_t M, int64_t N, int64_t K, int64_t repeats, 
             delta = memory.take(ns * panel * size)
             memcpy(delta, c, ns * panel * size)
     hyper[0], hyper[1], hyper[2], hyper[3] = 0.9, 0.999, 1e-8, 0.01
+    if name == "sgd plain":
+        hyper[0] = 0
     if kind == 6:
         optimizer.prepare(hyper, 1e-3, 10, h)
         c = memory.take(4 * M * N * size + 4096)
@@ -122,7 +126,7 @@ def kernel_bench(name, dtype, int64_t M, int64_t N, int64_t K, int64_t repeats, 
             elif kind == 3:
                 k.gather(w, w + M * N * size, N, NULL, M, N, c, panel)
             elif kind == 4:
-                k.losses[3].loss(b, c, weights, 1.0, row_loss, capacity, M, N, hyper)
+                loss.loss(b, c, weights, 1.0, row_loss, capacity, M, N, hyper)
             elif kind == 5:
                 forward(c, NULL, M * N // P * P)
             elif kind == 7:
