@@ -21,7 +21,7 @@ cdef void meet_often(void *argument, int member, int n_members) noexcept nogil:
         fb_team_barrier(<fb_team *>argument, member, 0)
 
 
-def barrier_ns(int n_threads, seconds=0.002):
+def barrier_ns(int n_threads, seconds=0.01):
     """Nanoseconds of one barrier of so many threads: best of the runs in `seconds`."""
     cdef fb_team *team
     cdef int64_t before, now = fb_clock_ns(), end = now + <int64_t>(seconds * 1e9)
