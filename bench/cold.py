@@ -42,22 +42,27 @@ def cold_fits(workload, names, dtype, cores, n_rounds, quick=False):
 
 
 def import_cost(n_rounds):
-    """Seconds that ``import fastbp`` adds to ``import sklearn.neural_network``, fresh processes."""
+    """Seconds until each import is done, one after the other in a fresh process.
+
+    What fastbp adds is a difference within one process: that of two processes varies by as much as
+    it is, because importing scikit-learn takes a second.
+    """
     statements = {
         "sklearn.neural_network": "import sklearn.neural_network",
-        "and fastbp": "import sklearn.neural_network, fastbp",
-        "and an estimator": "import sklearn.neural_network; from fastbp import BackpropClassifier",
+        "and fastbp": "import fastbp",
+        "and an estimator": "from fastbp import BackpropClassifier",
     }
+    timed = "import time; t = time.perf_counter()"
+    for statement in statements.values():
+        timed += f"\n{statement}; print(time.perf_counter() - t)"
     seconds = {name: [] for name in statements}
     for _ in range(1 + n_rounds):  # the first round fills the disk cache
-        for name, statement in statements.items():
-            timed = f"import time; t = time.perf_counter()\n{statement}\n"
-            timed += "print(time.perf_counter() - t)"
-            child = subprocess.run(
-                [sys.executable, "-c", timed], capture_output=True, text=True, check=False
-            )
-            if child.returncode == 0:
-                seconds[name].append(float(child.stdout))
+        child = subprocess.run(
+            [sys.executable, "-c", timed], capture_output=True, text=True, check=False
+        )
+        if child.returncode == 0:
+            for name, line in zip(statements, child.stdout.split(), strict=True):
+                seconds[name].append(float(line))
     return {name: summarise(values[1:]) for name, values in seconds.items() if values[1:]}
 
 
