@@ -23,7 +23,7 @@ from pathlib import Path
 import pytest
 
 from bench import measure
-from bench.report import table
+from bench.report import page, table
 from fastbp.activations import ACTIVATIONS, Activation
 
 PRODUCTS = ("forward", "weight_gradient", "input_gradient")
@@ -198,10 +198,7 @@ def main():
     text = table(header, rows)
     print("\n" + text)
     if arguments.output:
-        head = [f"{key}: {value}" for key, value in measure.machine().items()]
-        head.append("versions: " + ", ".join(f"{k} {v}" for k, v in measure.versions().items()))
-        title = "# Kernels of the native engine, one thread"
-        arguments.output.write_text(f"{title}\n\n{'  '.join(h + chr(10) for h in head)}\n{text}\n")
+        arguments.output.write_text(page("# Kernels of the native engine, one thread", text))
 
 
 if __name__ == "__main__":

@@ -184,7 +184,7 @@ class Rounds:
 
     @property
     def kept(self):
-        """Rounds near the best peak of every core, with near cores, and without neighbours."""
+        """Rounds near the best peak of every core and the best barrier, without neighbours."""
         best_barrier = min((r["barrier_ns"] for r in self.rounds), default=0.0)
         return [
             r

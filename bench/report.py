@@ -2,7 +2,7 @@
 
 import statistics
 
-from bench.measure import ratio
+from bench.measure import machine, ratio, versions
 from bench.workloads import WORKLOADS
 
 # Figures asked of this version, float32: workload -> (x scikit-learn, x JAX, % of peak), 1 thread.
@@ -45,6 +45,13 @@ def table(header, rows):
     """Lay out a markdown table; every cell is turned into text."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def page(title, text):
+    """One table under a title and what it was measured on."""
+    head = [f"{key}: {value}" for key, value in machine().items()]
+    head.append("versions: " + ", ".join(f"{k} {v}" for k, v in versions().items()))
+    return title + "\n\n" + "  \n".join(head) + f"\n\n{text}\n"
 
 
 def _head(results):

@@ -294,7 +294,7 @@ def new_optimizer(settings):
     row = optimizer_for(settings.solver, settings)
     schedule = schedule_for(settings.learning_rate, row, settings)
     rate = float(settings.learning_rate_init)
-    return {  # vars: constructors store their arguments, and get_params asks for them one by one
+    return {  # vars: constructors store their arguments, and get_params reads the signature
         "solver": row.name,
         "hyperparameters": dict(vars(row)),
         "schedule": schedule.name,

@@ -222,7 +222,8 @@ cdef class Session:
         f.t = t
         f.max_norm = max_grad_norm or 0.0
         if f.max_norm > 0 and f.gradient_squares == NULL:
-            f.gradient_squares = <double *>self.memory.take(f.n_units * 64)
+            f.gradient_squares = <double *>self.memory.take(
+                f.n_units * DOUBLES_PER_LINE * sizeof(double))
         if ema_decay is not None:
             f.ema_decay = ema_decay
             if f.average == NULL:

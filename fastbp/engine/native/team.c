@@ -59,9 +59,9 @@ typedef struct {
 
 /* One member's side of the barrier, a cache line that only it writes (two, because some processors
  * have lines of 128 bytes or fetch them in pairs): the barriers it has come to, and what member 0
- * said at the last two and where it was. A barrier is so one exchange of lines,
- * not a chain of them by way of a counter, a flag and a signal: an exchange takes 40 ns or, for
- * seconds to minutes at a time in a virtual machine, 165 (AMD EPYC, November 2026). */
+ * said at the last two and where it was. So a barrier is one exchange of lines, not a chain of them
+ * by way of a counter, a flag and a signal: an exchange takes 40 ns or, for seconds to minutes at a
+ * time in a virtual machine, 165 (AMD EPYC, November 2026). */
 typedef struct {
     unsigned barriers;
     int flags[2];

@@ -1,10 +1,10 @@
 """A training step beside the sum of its kernels, each called alone: what bounds small networks.
 
-``python -m bench.bench_parts`` takes every kernel call of a workload's step, times each call alone,
+``python -m bench.parts`` takes every kernel call of a workload's step, times each call alone,
 over and over on data in cache, and prints their sum beside the time of the step in the same rounds.
 Where the sum is nearly the step, only faster kernels would help; the rest are the loops around
 them, shuffle and loss curve.  Two threads could reach half the sum.  float32 unless told otherwise;
-ReLU is part of the products.  ``pytest bench/bench_parts.py`` times the steps alone.
+ReLU is part of the products.
 """
 
 import argparse
@@ -13,12 +13,10 @@ import warnings
 from itertools import pairwise
 from pathlib import Path
 
-import pytest
-
 from bench import measure
 from bench.bench_kernels import kernel_bench, repeats_for
 from bench.contenders import FastBP
-from bench.report import table
+from bench.report import page, table
 from bench.workloads import WORKLOADS
 
 
@@ -51,19 +49,8 @@ def step_and_parts(workload, dtype, n_rounds):
     return measure.Rounds(turns, measure.usable_cores()[:1], dtype).run(n_rounds).summary()
 
 
-@pytest.mark.skipif(kernel_bench() is None, reason="the native engine is not built")
-@pytest.mark.parametrize("name", list(WORKLOADS))
-def bench_step(benchmark, name):
-    """One long fit; seconds per step in extra_info."""
-    workload = WORKLOADS[name]
-    contender = FastBP(workload, "float32", 1 + workload.n_epochs, 1)
-    benchmark.pedantic(contender.fit, (1 + workload.n_epochs,), rounds=5, warmup_rounds=1)
-    n_steps = (1 + workload.n_epochs) * workload.n_steps
-    benchmark.extra_info["seconds_per_step"] = benchmark.stats["min"] / n_steps
-
-
 def main():
-    parser = argparse.ArgumentParser(prog="python -m bench.bench_parts")
+    parser = argparse.ArgumentParser(prog="python -m bench.parts")
     parser.add_argument("--workloads", nargs="+", default=["f1", "f8", "g", "b", "a", "c", "d"])
     parser.add_argument("--dtype", default="float32", choices=["float32", "float64"])
     parser.add_argument("--rounds", type=int, default=5)
@@ -81,7 +68,7 @@ def main():
     for name in arguments.workloads:
         cores, _ = measure.fastest_cores(1, arguments.dtype)
         options = ["--cell", "--workloads", name, "--dtype", arguments.dtype]
-        cell = measure.run_child(cores, "bench.bench_parts", *options, "--rounds", arguments.rounds)
+        cell = measure.run_child(cores, "bench.parts", *options, "--rounds", arguments.rounds)
         if cell is not None:
             seconds = cell["seconds"]
             share = measure.ratio(seconds, "kernels", "step")
@@ -93,10 +80,8 @@ def main():
     text = table(header, rows)
     print("\n" + text)
     if arguments.output:
-        head = [f"{key}: {value}" for key, value in measure.machine().items()]
-        head.append("versions: " + ", ".join(f"{k} {v}" for k, v in measure.versions().items()))
         title = f"# A step and its kernels, {arguments.dtype}, one thread"
-        arguments.output.write_text(f"{title}\n\n{'  '.join(h + chr(10) for h in head)}\n{text}\n")
+        arguments.output.write_text(page(title, text))
 
 
 if __name__ == "__main__":
