@@ -278,8 +278,8 @@ cdef inline Share part_of(Plan *f, Share all, int member, int n_members) noexcep
 
 cdef void pass_over_rows(Plan *f, Share share, int64_t first, double scale,
                          int from_layer) noexcept nogil:
-    """First phase: one member's rows of a block, forward, loss and backward. from_layer 1: they were
-    gathered and the first layer done before."""
+    """First phase: one member's rows of a block, forward, loss and backward. from_layer 1: it was
+    gathered and its first layer done before."""
     cdef int64_t size = f.itemsize, r0 = share.r0, rows = share.rows
     cdef Layer *output = &f.layers[f.n_layers - 1]
     cdef int l
