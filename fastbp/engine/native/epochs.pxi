@@ -22,7 +22,7 @@ cdef double sum_of_weights(Plan *f, int64_t first, int64_t rows) noexcept nogil:
     return total
 
 
-cdef double weighted_row_losses(Plan *f, Share share) noexcept nogil:
+cdef inline double weighted_row_losses(Plan *f, Share share) noexcept nogil:
     """sum_i w_i loss_i, eight partial sums in a fixed pattern."""
     cdef double sums[8]
     cdef double total = 0
@@ -34,13 +34,15 @@ cdef double weighted_row_losses(Plan *f, Share share) noexcept nogil:
                 loss[i] *= (<float *>f.weights)[share.r0 + i]
             else:
                 loss[i] *= (<double *>f.weights)[share.r0 + i]
+    for i in range(8 * whole, rows):
+        total += loss[i]
+    if whole == 0:
+        return total
     for j in range(8):
         sums[j] = 0
     for i in range(whole):
         for j in range(8):
             sums[j] += loss[8 * i + j]
-    for i in range(8 * whole, rows):
-        total += loss[i]
     for j in range(8):
         total += sums[j]
     return total
@@ -71,7 +73,7 @@ cdef int look_for_signals(Plan *f) noexcept with gil:
     return 0
 
 
-cdef bint must_stop(Plan *f, uint64_t float_state) noexcept nogil:
+cdef inline bint must_stop(Plan *f, uint64_t float_state) noexcept nogil:
     """Member 0 only: whether a signal handler raised, or time is up (not before the first step of a
     call). Looks by the clock, reads the clock rarely. The caller's float state is in force while
     Python code may run."""
@@ -99,7 +101,7 @@ cdef inline bint meet(Plan *f, int member, int n_members, bint stop) noexcept no
     return fb_team_barrier(f.team, member, stop)
 
 
-cdef void begin_step(Plan *f) noexcept nogil:
+cdef inline void begin_step(Plan *f) noexcept nogil:
     """Member 0 only: count the step and compute its constants; the others read them behind the next
     barrier."""
     cdef double rate = f.rates[f.step if f.n_rates > 1 else 0], decay

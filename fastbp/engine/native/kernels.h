@@ -72,18 +72,16 @@ typedef struct {
     void (*narrow_product)(const void *a, int64_t a_panel, const void *wt, const void *bias,
                            void *s, int64_t capacity, int64_t rows, int64_t n_k, int64_t n_out);
     /* G[k, :] (+)= sum_i A[i, k] D[i, :]; A panels IN (first k at a), D panels IN, G OUT, rows P
-     * apart and panels g_panel apart */
+     * apart and panels g_panel apart. g_bias[:] (+)= sum_i D[i, :] OUT; NULL: not wanted. n_k 0:
+     * g_bias alone */
     void (*weight_gradient)(const void *a, int64_t a_panel, const void *d, int64_t d_panel, void *g,
-                            int64_t g_panel, int64_t rows, int64_t n_k, int64_t n_panels,
-                            int accumulate);
-    /* G[kp][n][:] (+)= sum_i D[n, i] A[i, kp, :]; D columns IN, A panels IN */
+                            int64_t g_panel, void *g_bias, int64_t rows, int64_t n_k,
+                            int64_t n_panels, int accumulate);
+    /* G[kp][n][:] (+)= sum_i D[n, i] A[i, kp, :]; D columns IN, A panels IN.
+     * g_bias[n] (+)= sum_i D[n, i] OUT; NULL: not wanted */
     void (*narrow_gradient)(const void *d, int64_t capacity, const void *a, int64_t a_panel,
-                            void *g, int64_t rows, int64_t n_out, int64_t n_panels, int accumulate);
-    /* g[:] (+)= sum_i D[i, :] for panels / g[n] (+)= sum_i D[n, i] for columns */
-    void (*panel_sums)(const void *d, int64_t d_panel, void *g, int64_t rows, int64_t n_panels,
-                       int accumulate);
-    void (*column_sums)(const void *d, int64_t capacity, void *g, int64_t rows, int64_t n_out,
-                        int accumulate);
+                            void *g, void *g_bias, int64_t rows, int64_t n_out, int64_t n_panels,
+                            int accumulate);
 
     /* g[:] += h[:], n elements, a multiple of P */
     void (*add)(void *g, const void *h, int64_t n);

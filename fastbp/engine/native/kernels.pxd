@@ -55,11 +55,9 @@ cdef extern from "kernels.h" nogil:
         void (*narrow_product)(const void *, int64_t, const void *, const void *, void *, int64_t,
                                int64_t, int64_t, int64_t) noexcept nogil
         void (*weight_gradient)(const void *, int64_t, const void *, int64_t, void *, int64_t,
+                                void *, int64_t, int64_t, int64_t, int) noexcept nogil
+        void (*narrow_gradient)(const void *, int64_t, const void *, int64_t, void *, void *,
                                 int64_t, int64_t, int64_t, int) noexcept nogil
-        void (*narrow_gradient)(const void *, int64_t, const void *, int64_t, void *, int64_t,
-                                int64_t, int64_t, int) noexcept nogil
-        void (*panel_sums)(const void *, int64_t, void *, int64_t, int64_t, int) noexcept nogil
-        void (*column_sums)(const void *, int64_t, void *, int64_t, int64_t, int) noexcept nogil
         void (*add)(void *, const void *, int64_t) noexcept nogil
         void (*gather)(const void *, const void *, int64_t, const int64_t *, int64_t, int64_t,
                        void *, int64_t) noexcept nogil

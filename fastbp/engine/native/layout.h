@@ -39,14 +39,14 @@ static void NAME(gather_columns)(const void *y_, int64_t ldy, const int64_t *ord
     REAL *t = t_;
     int64_t padded = (rows + P - 1) / P * P;
     for (int64_t n = 0; n < n_columns; n++, y++, t += capacity) {
+        if (rows < padded)
+            UNROLL for (int v = 0; v < NVP; v++) store(t + padded - P + v * VL, (vec){0});
         if (order)
             for (int64_t i = 0; i < rows; i++)
                 t[i] = y[order[i] * ldy];
         else
             for (int64_t i = 0; i < rows; i++)
                 t[i] = y[i * ldy];
-        for (int64_t i = rows; i < padded; i++)
-            t[i] = 0;
     }
 }
 

@@ -113,12 +113,12 @@ def kernel_bench(name, dtype, int64_t M, int64_t N, int64_t K, int64_t repeats, 
             elif kind == 0:
                 k.product(a, panel, 0, w, P, K * P, b, c, panel, NULL, 2, M, K, ns)
             elif kind == 1 and narrow:
-                k.narrow_gradient(c, capacity, a, panel, w, M, N, ks, 0)
+                k.narrow_gradient(c, capacity, a, panel, w, NULL, M, N, ks, 0)
             elif kind == 1:
                 for q in range((ns + 2) // 3):
                     p = 3 * q
                     k.weight_gradient(a, panel, c + p * panel * size, panel, w + p * K * P * size,
-                                      K * P, M, K, min(3, ns - p), 0)
+                                      K * P, NULL, M, K, min(3, ns - p), 0)
             elif kind == 2 and narrow:
                 k.product(c, capacity, 1, w, P, N * P, NULL, a, panel, a, 3, M, N, ks)
             elif kind == 2:

@@ -41,9 +41,11 @@ cdef struct Layer:
     double scale                 # of the units kept
 
 
-cdef struct Unit:
-    int layer
+cdef struct Unit:                # a tile of a layer's weights, the biases of its outputs with the
+    int layer                    # first tile of each; places are elements of the packed vector
     int64_t k0, n_k, p0, n_panels
+    int64_t at, n, stride, count # its weights: `count` runs of n, stride apart
+    int64_t bias_at, n_biases
     double middle                # where its middle lies in what threads divide, from 0 to 1
 
 
@@ -136,7 +138,7 @@ cdef inline const int64_t *order_at(Plan *f, int64_t first) noexcept nogil:
     return NULL if f.order == NULL else f.order + first
 
 
-cdef void forward_layer(Plan *f, int l, const char *a, int64_t first, int64_t r0, int64_t rows,
+cdef inline void forward_layer(Plan *f, int l, const char *a, int64_t first, int64_t r0, int64_t rows,
                         int64_t p0, int64_t p1) noexcept nogil:
     """Panels p0 to p1 of layer l, rows r0.. of the block that starts at sample `first` of the
     order: product, bias, activation; the output layer (always whole) leaves raw scores in
@@ -213,7 +215,7 @@ cdef void backward_layer(Plan *f, int l, int64_t first, int64_t r0, int64_t rows
         drop_units(f, l - 1, below.delta, below.delta, first, r0, rows, 0, below.out_panels)
 
 
-cdef void gather_rows(Plan *f, int64_t first, int64_t r0, int64_t rows) noexcept nogil:
+cdef inline void gather_rows(Plan *f, int64_t first, int64_t r0, int64_t rows) noexcept nogil:
     """X of rows r0.. of the block into the network's input."""
     cdef int64_t size = f.itemsize
     cdef const char *x = f.x
@@ -225,7 +227,7 @@ cdef void gather_rows(Plan *f, int64_t first, int64_t r0, int64_t rows) noexcept
                          f.a0 + r0 * f.lanes * size, f.panel)
 
 
-cdef void gather_targets(Plan *f, int64_t first, int64_t r0, int64_t rows) noexcept nogil:
+cdef inline void gather_targets(Plan *f, int64_t first, int64_t r0, int64_t rows) noexcept nogil:
     """Targets and sample weights of rows r0.. of the block, in columns."""
     cdef int64_t size = f.itemsize, start = first + r0
     f.kernels.gather_columns(f.y + (start * f.n_targets * size if f.order == NULL else 0),
@@ -236,7 +238,7 @@ cdef void gather_targets(Plan *f, int64_t first, int64_t r0, int64_t rows) noexc
                                  order_at(f, start), rows, 1, f.weights + r0 * size, f.capacity)
 
 
-cdef void forward_rows(Plan *f, int from_layer, int64_t first, int64_t r0,
+cdef inline void forward_rows(Plan *f, int from_layer, int64_t first, int64_t r0,
                        int64_t rows) noexcept nogil:
     """Carry rows r0.. of the block from a layer's input to the raw scores."""
     cdef int l
@@ -276,7 +278,7 @@ cdef inline Share part_of(Plan *f, Share all, int member, int n_members) noexcep
     return Share(all.r0 + begin, end - begin)
 
 
-cdef void pass_over_rows(Plan *f, Share share, int64_t first, double scale,
+cdef inline void pass_over_rows(Plan *f, Share share, int64_t first, double scale,
                          int from_layer) noexcept nogil:
     """First phase: one member's rows of a block, forward, loss and backward. from_layer 1: it was
     gathered and its first layer done before."""
@@ -285,10 +287,10 @@ cdef void pass_over_rows(Plan *f, Share share, int64_t first, double scale,
     cdef int l
     if rows <= 0:
         return
+    gather_targets(f, first, r0, rows)
     if from_layer == 0:
         gather_rows(f, first, r0, rows)
     forward_rows(f, from_layer, first, r0, rows)
-    gather_targets(f, first, r0, rows)
     f.loss.loss(f.targets + r0 * size, f.scores + r0 * size, f.weights + r0 * size,
                 scale * f.gradient_factor, f.row_loss + r0, f.capacity, rows, f.n_outputs,
                 f.loss_hyper)
@@ -319,64 +321,50 @@ cdef void forward_own_columns(Plan *f, int member, int n_members, int64_t first,
         forward_layer(f, 0, f.a0, first, 0, n_rows, p0, p1)
 
 
-cdef inline char *unit_place(Plan *f, Unit *u, char *g, char *scratch,
-                             int64_t *g_panel) noexcept nogil:
+cdef struct Runs:
+    char *at
+    int64_t stride               # in elements
+
+
+cdef inline Runs runs_of(Plan *f, Unit *u, char *g, char *scratch) noexcept nogil:
     """Where the unit's weight gradient goes: scratch that stays in the first-level cache when its
-    update follows at once, else its place in the whole gradient g. g_panel: OUT, its stride."""
-    cdef Layer *layer = &f.layers[u.layer]
-    g_panel[0] = layer.w_panel
-    if scratch == NULL:
-        return g + (layer.weight_at + u.p0 * layer.w_panel + u.k0 * f.lanes) * f.itemsize
-    if not layer.narrow:
-        g_panel[0] = u.n_k * f.lanes
-    return scratch
+    update follows at once, else its place in the whole gradient g (a sparse layer's always)."""
+    if scratch == NULL or f.layers[u.layer].sparse:
+        return Runs(g + u.at * f.itemsize, u.stride)
+    return Runs(scratch, u.n)
 
 
-cdef void unit_gradient(Plan *f, Unit *u, Share share, bint accumulate, char *whole,
+cdef inline void unit_gradient(Plan *f, Unit *u, Share share, bint accumulate, char *whole,
                         char *scratch) noexcept nogil:
     """grad_W = A^T delta and grad_b = sum of delta over some rows, for one unit."""
     cdef Layer *layer = &f.layers[u.layer]
-    cdef const fb_kernels *k = f.kernels
-    cdef int64_t size = f.itemsize, at = share.r0 * f.lanes * size, g_panel
+    cdef int64_t size = f.itemsize, at = share.r0 * f.lanes * size
     cdef const char *a = input_of(f, u.layer) + at
-    cdef char *g = unit_place(f, u, whole, scratch, &g_panel)
-    cdef char *g_bias = whole + layer.bias_at * size
+    cdef Runs g = runs_of(f, u, whole, scratch)
+    cdef char *g_bias = whole + u.bias_at * size if u.n_biases > 0 else NULL
     if layer.narrow:
-        k.narrow_gradient(f.scores + share.r0 * size, f.capacity, a + u.p0 * f.panel * size,
-                          f.panel, g, share.rows, layer.n_out, u.n_panels, accumulate)
-        if u.p0 == 0:
-            k.column_sums(f.scores + share.r0 * size, f.capacity, g_bias, share.rows,
-                          layer.n_out, accumulate)
-        return
-    if not layer.sparse:
-        k.weight_gradient(a + u.k0 * f.capacity * size, f.panel,   # a panel: capacity * lanes
-                          layer.delta + u.p0 * f.panel * size + at, f.panel, g, g_panel,
-                          share.rows, u.n_k, u.n_panels, accumulate)
-    if u.k0 == 0:
-        k.panel_sums(layer.delta + u.p0 * f.panel * size + at, f.panel,
-                     g_bias + u.p0 * f.lanes * size, share.rows, u.n_panels, accumulate)
+        f.kernels.narrow_gradient(f.scores + share.r0 * size, f.capacity,
+                                  a + u.p0 * f.panel * size, f.panel, g.at, g_bias, share.rows,
+                                  layer.n_out, u.n_panels, accumulate)
+    else:                        # a panel of a: capacity * lanes
+        f.kernels.weight_gradient(a + u.k0 * f.capacity * size, f.panel,
+                                  layer.delta + u.p0 * f.panel * size + at, f.panel, g.at,
+                                  g.stride, g_bias, share.rows,
+                                  0 if layer.sparse else u.n_k, u.n_panels, accumulate)
 
 
 cdef void add_second_chunk(Plan *f, Unit *u, char *scratch) noexcept nogil:
     """g += g1 for one unit."""
-    cdef Layer *layer = &f.layers[u.layer]
-    cdef int64_t p, P = f.lanes, size = f.itemsize, g_panel, biases = layer.bias_at
-    cdef char *second = NULL if scratch == NULL else scratch + f.scratch_size // 2
-    cdef char *g = unit_place(f, u, f.g, scratch, &g_panel)
-    cdef char *g1 = unit_place(f, u, f.g1, second, &g_panel)
-    if layer.narrow:
-        f.kernels.add(g, g1, u.n_panels * layer.w_panel)
-        if u.p0 == 0:
-            f.kernels.add(f.g + biases * size, f.g1 + biases * size, P)
-        return
-    for p in range(u.n_panels):
-        f.kernels.add(g + p * g_panel * size, g1 + p * g_panel * size, u.n_k * P)
-    if u.k0 == 0:
-        biases += u.p0 * P
-        f.kernels.add(f.g + biases * size, f.g1 + biases * size, u.n_panels * P)
+    cdef int64_t i, size = f.itemsize, biases = u.bias_at * size
+    cdef Runs g = runs_of(f, u, f.g, scratch)
+    cdef Runs g1 = runs_of(f, u, f.g1, NULL if scratch == NULL else scratch + f.scratch_size // 2)
+    for i in range(u.count):
+        f.kernels.add(g.at + i * g.stride * size, g1.at + i * g1.stride * size, u.n)
+    if u.n_biases > 0:
+        f.kernels.add(f.g + biases, f.g1 + biases, u.n_biases)
 
 
-cdef void unit_gradients(Plan *f, Unit *u, int64_t rows, bint accumulate, bint last_block,
+cdef inline void unit_gradients(Plan *f, Unit *u, int64_t rows, bint accumulate, bint last_block,
                          char *scratch) noexcept nogil:
     """The unit's gradient of a block, chunk by chunk where there are chunks."""
     cdef Share second
@@ -393,19 +381,14 @@ cdef void unit_gradients(Plan *f, Unit *u, int64_t rows, bint accumulate, bint l
 
 cdef inline double update_range(Plan *f, int64_t at, const char *g, int64_t n, double l2,
                                 const double *h) noexcept nogil:
-    """Step n parameters from place `at` of the packed vector along g (NULL: their place in it)."""
+    """Step n parameters from place `at` of the packed vector along g."""
     cdef int64_t byte = at * f.itemsize
     cdef double squares = f.optimizer.update(
-        f.w + byte, <const char *>(f.g + byte) if g == NULL else g, f.slots[0] + byte,
-        NULL if f.slots[1] == NULL else f.slots[1] + byte, n, l2, h)
+        f.w + byte, g, f.slots[0] + byte, NULL if f.slots[1] == NULL else f.slots[1] + byte, n, l2,
+        h)
     if f.average != NULL:
         f.kernels.average(f.average + byte, f.w + byte, n, f.average_share)
     return squares
-
-
-cdef inline void update_biases(Plan *f, int64_t at, int64_t n) noexcept nogil:
-    """Step n biases: neither penalty nor weight decay acts on them."""
-    update_range(f, at, NULL, n, 0, &f.h[0] if f.decay < 0 else &f.bias_h[0])
 
 
 cdef inline void transpose_panel(Plan *f, Layer *layer, int64_t p, int64_t k0,
@@ -419,76 +402,45 @@ cdef inline void transpose_panel(Plan *f, Layer *layer, int64_t p, int64_t k0,
         k += P
 
 
-cdef void unit_update(Plan *f, int index, double l2, char *scratch) noexcept nogil:
-    """One optimiser step for the unit's weights and biases; refreshes its part of W^T."""
+cdef inline void unit_update(Plan *f, int index, double l2, char *scratch) noexcept nogil:
+    """One optimiser step for the unit's weights and biases; refreshes its part of W^T. Neither
+    penalty nor weight decay acts on biases."""
     cdef Unit *u = &f.units[index]
     cdef Layer *layer = &f.layers[u.layer]
-    cdef int64_t p, P = f.lanes, g_panel
-    cdef char *g = unit_place(f, u, f.g, scratch, &g_panel)
+    cdef int64_t i
+    cdef Runs g = runs_of(f, u, f.g, scratch)
     cdef double squares = 0
-    if layer.narrow:
-        squares = update_range(f, layer.weight_at + u.p0 * layer.w_panel, g,
-                               u.n_panels * layer.w_panel, l2, f.h)
-        if u.p0 == 0:
-            update_biases(f, layer.bias_at, P)
-    elif layer.sparse:
-        squares = update_range(f, layer.weight_at + u.k0 * layer.w_row, NULL,
-                               u.n_k * layer.w_row, l2, f.h)
-        if u.k0 == 0:
-            update_biases(f, layer.bias_at, layer.out_panels * P)
-    else:
-        for p in range(u.n_panels):
-            squares += update_range(
-                f, layer.weight_at + (u.p0 + p) * layer.w_panel + u.k0 * P,
-                g + p * g_panel * f.itemsize, u.n_k * P, l2, f.h)
-            if layer.wt != NULL:
-                transpose_panel(f, layer, u.p0 + p, u.k0, u.n_k)
-        if u.k0 == 0:
-            update_biases(f, layer.bias_at + u.p0 * P, u.n_panels * P)
+    for i in range(u.count):
+        squares += update_range(f, u.at + i * u.stride, g.at + i * g.stride * f.itemsize, u.n, l2,
+                                f.h)
+        if layer.wt != NULL:
+            transpose_panel(f, layer, u.p0 + i, u.k0, u.n_k)
+    if u.n_biases > 0:
+        update_range(f, u.bias_at, f.g + u.bias_at * f.itemsize, u.n_biases, 0,
+                     &f.h[0] if f.decay < 0 else &f.bias_h[0])
     f.squares[index * DOUBLES_PER_LINE] = squares
-
-
-cdef struct Places:
-    int64_t at, n, stride, count   # in the packed vector: `count` runs of n weights, stride apart
-    int64_t bias_at, n_biases
-
-
-cdef Places places_of(Plan *f, Unit *u) noexcept nogil:
-    """Where a unit's parameters are."""
-    cdef Layer *layer = &f.layers[u.layer]
-    cdef int64_t P = f.lanes
-    if layer.narrow:
-        return Places(layer.weight_at + u.p0 * layer.w_panel, u.n_panels * layer.w_panel, 0, 1,
-                      layer.bias_at, P if u.p0 == 0 else 0)
-    if layer.sparse:
-        return Places(layer.weight_at + u.k0 * layer.w_row, u.n_k * layer.w_row, 0, 1,
-                      layer.bias_at, layer.out_panels * P if u.k0 == 0 else 0)
-    return Places(layer.weight_at + u.p0 * layer.w_panel + u.k0 * P, u.n_k * P, layer.w_panel,
-                  u.n_panels, layer.bias_at + u.p0 * P, u.n_panels * P if u.k0 == 0 else 0)
 
 
 cdef double squares_of_gradient(Plan *f, Unit *u, double l2) noexcept nogil:
     """Sum of the squares of a unit's whole gradient, penalty included."""
-    cdef Places here = places_of(f, u)
     cdef int64_t i, byte
     cdef double total = 0
-    for i in range(here.count):
-        byte = (here.at + i * here.stride) * f.itemsize
-        total += f.kernels.gradient_squares(f.w + byte, f.g + byte, here.n, l2)
-    byte = here.bias_at * f.itemsize
-    return total + f.kernels.gradient_squares(f.w + byte, f.g + byte, here.n_biases, 0)
+    for i in range(u.count):
+        byte = (u.at + i * u.stride) * f.itemsize
+        total += f.kernels.gradient_squares(f.w + byte, f.g + byte, u.n, l2)
+    byte = u.bias_at * f.itemsize
+    return total + f.kernels.gradient_squares(f.w + byte, f.g + byte, u.n_biases, 0)
 
 
 cdef void shrink_gradient(Plan *f, Unit *u, double factor) noexcept nogil:
     """Multiply a unit's whole gradient, without the penalty, by a factor."""
-    cdef Places here = places_of(f, u)
     cdef int64_t i
-    for i in range(here.count):
-        f.kernels.shrink(f.g + (here.at + i * here.stride) * f.itemsize, here.n, factor)
-    f.kernels.shrink(f.g + here.bias_at * f.itemsize, here.n_biases, factor)
+    for i in range(u.count):
+        f.kernels.shrink(f.g + (u.at + i * u.stride) * f.itemsize, u.n, factor)
+    f.kernels.shrink(f.g + u.bias_at * f.itemsize, u.n_biases, factor)
 
 
-cdef void finish_unit(Plan *f, int index, double l2, char *scratch) noexcept nogil:
+cdef inline void finish_unit(Plan *f, int index, double l2, char *scratch) noexcept nogil:
     """The unit's gradient is complete: step along it, or measure it where it may be too long."""
     if f.max_norm > 0:
         f.gradient_squares[index * DOUBLES_PER_LINE] = squares_of_gradient(f, &f.units[index], l2)
@@ -536,7 +488,7 @@ cdef void clear_sparse_gradient(Plan *f, int member, int n_members, int64_t batc
                                k0, k1)
 
 
-cdef void pass_over_units(Plan *f, int member, int n_members, int64_t first, int64_t rows,
+cdef inline void pass_over_units(Plan *f, int member, int n_members, int64_t first, int64_t rows,
                           int64_t batch_first, bint last_block, double l2) noexcept nogil:
     """Second phase: this member's weight gradients and, after the last block, their updates (under
     a limit of the norm, what is needed for them)."""

@@ -6,7 +6,14 @@
  *   l2 the penalty's slope: the gradient stepped along is g + l2 w (0 for biases)
  *   h  step constants, computed once a step by `prepare` from the row's hyper-parameters
  * Returns the sum of the squares of the old w, from which the loss takes its penalty: the weights
- * are here anyway. It is summed lane by lane in the dtype and then in double. */
+ * are here anyway. It is summed lane by lane in the dtype and then in double. Without a penalty
+ * nobody reads it, and it may be anything finite. */
+
+/* Without a penalty 0: the lanes would be added for nothing, and the next kernel would wait. */
+INLINE double NAME(penalized)(vec squares, REAL l2)
+{
+    return l2 == 0 ? 0 : (double)NAME(sum)(squares);
+}
 
 /* v <- momentum v - rate g;  w <- w + v, or w + momentum v - rate g with Nesterov's look-ahead
  * (Sutskever et al., ICML 2013, in scikit-learn's form). Without momentum v is left alone.
@@ -37,7 +44,7 @@ INLINE double NAME(plain_update)(REAL *w, const REAL *g, int64_t n, REAL rate, R
     }
     if (i < n)
         even += NAME(plain_step)(w + i, g + i, rate, l2);
-    return (double)NAME(sum)(even + odd);
+    return NAME(penalized)(even + odd, l2);
 }
 
 static double NAME(sgd_update)(void *w_, const void *g_, void *s0, void *s1, int64_t n, double l2_,
@@ -59,7 +66,7 @@ static double NAME(sgd_update)(void *w_, const void *g_, void *s0, void *s1, int
             step = momentum * step - rate * gradient;
         store(w + i, old + step);
     }
-    return (double)NAME(sum)(squares);
+    return NAME(penalized)(squares, l2);
 }
 
 /* m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2;  w <- w - r m / (sqrt(v) + eps),
@@ -92,7 +99,7 @@ INLINE double NAME(adam_step)(void *w_, const void *g_, void *s0, void *s1, int6
             old *= kept;
         store(w + i, old - rate * NAME(over_root)(first, second, eps));
     }
-    return (double)NAME(sum)(squares);
+    return NAME(penalized)(squares, l2);
 }
 
 static double NAME(adam_update)(void *w, const void *g, void *s0, void *s1, int64_t n, double l2,
@@ -142,7 +149,7 @@ static double NAME(rmsprop_update)(void *w_, const void *g_, void *s0, void *s1,
         store(u + i, step);
         store(w + i, old - rate * step);
     }
-    return (double)NAME(sum)(squares);
+    return NAME(penalized)(squares, l2);
 }
 
 /* u = b1 m + (1 - b1) g;  w <- (1 - rate weight_decay) w - rate sign(u);  m <- b2 m + (1 - b2) g
@@ -178,7 +185,7 @@ static double NAME(lion_update)(void *w_, const void *g_, void *s0, void *s1, in
         store(m + i, b2 * mean + c2 * gradient);
         store(w + i, kept * old - rate * NAME(sign)(b1 * mean + c1 * gradient));
     }
-    return (double)NAME(sum)(squares);
+    return NAME(penalized)(squares, l2);
 }
 
 static const fb_optimizer NAME(optimizers)[] = {

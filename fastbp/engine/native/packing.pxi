@@ -214,6 +214,24 @@ cdef choose_division(Plan *f):
     f.panel = f.capacity * f.lanes
 
 
+cdef Unit unit_of(Plan *f, int l, int64_t k0, int64_t n_k, int64_t p0, int64_t n_panels):
+    """A unit with the places of its parameters."""
+    cdef Layer *layer = &f.layers[l]
+    cdef int64_t P = f.lanes
+    cdef Unit u = Unit(l, k0, n_k, p0, n_panels, 0, 0, 0, 1, 0, 0, 0)
+    if layer.narrow:
+        u.at, u.n = layer.weight_at + p0 * layer.w_panel, n_panels * layer.w_panel
+        u.bias_at, u.n_biases = layer.bias_at, P if p0 == 0 else 0
+        return u
+    if layer.sparse:
+        u.at, u.n = layer.weight_at + k0 * layer.w_row, n_k * layer.w_row
+    else:
+        u.at, u.n = layer.weight_at + p0 * layer.w_panel + k0 * P, n_k * P
+        u.stride, u.count = layer.w_panel, n_panels
+    u.bias_at, u.n_biases = layer.bias_at + p0 * P, n_panels * P if k0 == 0 else 0
+    return u
+
+
 cdef set_units(Plan *f, Memory memory, int n_threads):
     cdef int l
     cdef int64_t largest = 0
@@ -232,7 +250,8 @@ cdef set_units(Plan *f, Memory memory, int n_threads):
         else:                # all units together are
             whole = sum(map(sum, costs))
         for cost, (k0, n_k, p0, n_panels) in zip(costs[l], tiles[l]):
-            f.units[i] = Unit(l, k0, n_k, p0, n_panels, (before + cost / 2) / whole)
+            f.units[i] = unit_of(f, l, k0, n_k, p0, n_panels)
+            f.units[i].middle = (before + cost / 2) / whole
             before += cost
             i += 1
             largest = max(largest, n_k * n_panels * f.lanes)

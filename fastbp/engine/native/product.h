@@ -373,6 +373,38 @@ INLINE void NAME(gradient_block)(int64_t mr_total, const REAL *scalar, const int
     }
 }
 
+/* g[:] (+)= sum_i D[i, :]. Four partial sums in a fixed pattern: one would wait for the latency of
+ * every addition. */
+INLINE void NAME(panel_sums)(const REAL *d, int64_t d_panel, REAL *g, int64_t rows,
+                             int64_t n_panels, int accumulate)
+{
+    for (int64_t p = 0; p < n_panels; p++, d += d_panel, g += P)
+        for (int v = 0; v < NVP; v++) {
+            vec sum[4] = {{0}, {0}, {0}, {0}};
+            int64_t i = 0;
+            for (; i + 4 <= rows; i += 4)
+                UNROLL for (int u = 0; u < 4; u++) sum[u] += load(d + (i + u) * P + v * VL);
+            for (; i < rows; i++)
+                sum[0] += load(d + i * P + v * VL);
+            vec total = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+            store(g + v * VL, accumulate ? load(g + v * VL) + total : total);
+        }
+}
+
+/* g[n] (+)= sum_i D[n, i]. Rows beyond the last are zero up to a multiple of P (the loss kernels
+ * see to it). */
+INLINE void NAME(column_sums)(const REAL *d, int64_t capacity, REAL *g, int64_t rows, int64_t n_out,
+                              int accumulate)
+{
+    for (int64_t n = 0; n < n_out; n++, d += capacity) {
+        vec sum = {0};
+        for (int64_t i = 0; i < rows; i += VL)
+            sum += load(d + i);
+        REAL total = NAME(sum)(sum);
+        g[n] = accumulate ? g[n] + total : total;
+    }
+}
+
 /* One row, one panel of vectors: the same sums of a single term. */
 INLINE void NAME(gradient_of_row)(const REAL *scalar, const int64_t scalar_k, int64_t scalar_panel,
                                   const REAL *vector, REAL *g, int64_t n_k, int accumulate)
@@ -389,11 +421,13 @@ INLINE void NAME(gradient_of_row)(const REAL *scalar, const int64_t scalar_k, in
 }
 
 static void NAME(weight_gradient)(const void *a_, int64_t a_panel, const void *d_, int64_t d_panel,
-                                  void *g_, int64_t g_panel, int64_t rows, int64_t n_k,
-                                  int64_t n_panels, int accumulate)
+                                  void *g_, int64_t g_panel, void *g_bias, int64_t rows,
+                                  int64_t n_k, int64_t n_panels, int accumulate)
 {
     const REAL *a = a_, *d = d_;
     REAL *g = g_;
+    if (g_bias)
+        NAME(panel_sums)(d, d_panel, g_bias, rows, n_panels, accumulate);
     if (rows == 1) {
         for (int64_t p = 0; p < n_panels; p++, d += d_panel, g += g_panel)
             NAME(gradient_of_row)(a, 1, a_panel, d, g, n_k, accumulate);
@@ -409,52 +443,20 @@ static void NAME(weight_gradient)(const void *a_, int64_t a_panel, const void *d
 }
 
 static void NAME(narrow_gradient)(const void *d_, int64_t capacity, const void *a_,
-                                  int64_t a_panel, void *g_, int64_t rows, int64_t n_out,
-                                  int64_t n_panels, int accumulate)
+                                  int64_t a_panel, void *g_, void *g_bias, int64_t rows,
+                                  int64_t n_out, int64_t n_panels, int accumulate)
 {
     const REAL *d = d_, *a = a_;
+    REAL *g = g_;
+    if (g_bias)
+        NAME(column_sums)(d, capacity, g_bias, rows, n_out, accumulate);
     if (rows == 1) {
-        REAL *g = g_;
         for (int64_t p = 0; p < n_panels; p++, a += a_panel, g += n_out * P)
             NAME(gradient_of_row)(d, capacity, P * capacity, a, g, n_out, accumulate);
         return;
     }
     for (int64_t i = 0; i < rows; i += ROW_BLOCK)
-        NAME(gradient_block)(n_out, d + i, 1, capacity, a + i * P, a_panel, g_, n_out * P,
+        NAME(gradient_block)(n_out, d + i, 1, capacity, a + i * P, a_panel, g, n_out * P,
                              rows - i < ROW_BLOCK ? rows - i : ROW_BLOCK, n_panels,
                              accumulate || i > 0);
-}
-
-/* Four partial sums in a fixed pattern: one would wait for the latency of every addition. */
-static void NAME(panel_sums)(const void *d_, int64_t d_panel, void *g_, int64_t rows,
-                             int64_t n_panels, int accumulate)
-{
-    const REAL *d = d_;
-    REAL *g = g_;
-    for (int64_t p = 0; p < n_panels; p++, d += d_panel, g += P)
-        for (int v = 0; v < NVP; v++) {
-            vec sum[4] = {{0}, {0}, {0}, {0}};
-            int64_t i = 0;
-            for (; i + 4 <= rows; i += 4)
-                UNROLL for (int u = 0; u < 4; u++) sum[u] += load(d + (i + u) * P + v * VL);
-            for (; i < rows; i++)
-                sum[0] += load(d + i * P + v * VL);
-            vec total = (sum[0] + sum[1]) + (sum[2] + sum[3]);
-            store(g + v * VL, accumulate ? load(g + v * VL) + total : total);
-        }
-}
-
-/* Rows beyond the last are zero up to a multiple of P (the loss kernels see to it). */
-static void NAME(column_sums)(const void *d_, int64_t capacity, void *g_, int64_t rows,
-                              int64_t n_out, int accumulate)
-{
-    const REAL *d = d_;
-    REAL *g = g_;
-    for (int64_t n = 0; n < n_out; n++, d += capacity) {
-        vec sum = {0};
-        for (int64_t i = 0; i < rows; i += VL)
-            sum += load(d + i);
-        REAL total = NAME(sum)(sum);
-        g[n] = accumulate ? g[n] + total : total;
-    }
 }
