@@ -16,13 +16,13 @@
     const void *targets_, void *scores_, const void *weights_, double scale_, double *row_loss,    \
         int64_t capacity, int64_t rows, int64_t n_outputs, const double *hyper
 
-typedef double NAME(doubles) __attribute__((vector_size(VL * 8)));
-typedef double NAME(doubles_t) __attribute__((vector_size(VL * 8), aligned(8), may_alias));
-
 /* Rows beyond the last get a value too; nobody reads it. */
 INLINE void NAME(store_row_loss)(double *row_loss, vec total)
 {
-    *(NAME(doubles_t) *)row_loss = __builtin_convertvector(total, NAME(doubles));
+    REAL parts[VL];
+    store(parts, total);
+    for (int l = 0; l < VL; l++)
+        row_loss[l] = (double)parts[l];
 }
 
 /* Rows that exist, as a mask: padding may hold anything, NaN included. */

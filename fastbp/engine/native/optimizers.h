@@ -55,7 +55,7 @@ static double NAME(sgd_update)(void *w_, const void *g_, void *s0, void *s1, int
     int nesterov = h[2] != 0;
     vec squares = {0};
     (void)s1;
-    if (momentum == 0)
+    if (h[1] == 0)
         return NAME(plain_update)(w, g, n, rate, l2);
     EACH(i) {
         vec old = load(w + i), gradient = load(g + i) + l2 * old;
