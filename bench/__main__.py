@@ -126,8 +126,9 @@ def keep_other_rows(results, old):
     results["cold"] = list(fits.values())
     for part in ("defaults", "search", "import"):
         results[part] = results.get(part) or old.get(part)
-    results["others"] = {name: old[name] for name in ("command", "date")}
-    results["others"]["commit"] = old["versions"].get("commit", "unknown")
+    before = {name: old[name] for name in ("command", "date")}
+    before["commit"] = old["versions"].get("commit", "unknown")
+    results["others"] = [before, *old.get("others", [])]
 
 
 def main():

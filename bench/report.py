@@ -58,10 +58,9 @@ def _head(results):
     lines = [f"{key}: {value}" for key, value in results["machine"].items()]
     lines.append("versions: " + ", ".join(f"{k} {v}" for k, v in results["versions"].items()))
     lines.append(f"command: {results['command']}, {results['date']}")
-    if results.get("others"):
-        others = results["others"]
+    for others in results.get("others", []):
         text = f"{others['command']}, {others['date']}, commit {others['commit']}"
-        lines.append(f"the rows that this command does not name: {text}")
+        lines.append(f"rows that no command above names: {text}")
     if results["quick"]:
         lines.insert(0, "**Quick mode: tiny jobs to see that all parts run. Not a measurement.**")
     return "  \n".join(lines)
