@@ -226,6 +226,18 @@ def test_chunks_of_minibatches_equal_reference(forced_compiled_engine, sizes, la
     )  # fmt: skip
 
 
+# A first layer with more weights than a minibatch has activations around it: threads divide its
+# forward product by columns, of which each has more than one panel.
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("sizes", [(90, 170, 3), (200, 100, 20, 1)], ids=str)
+def test_columns_of_the_first_layer_equal_reference(forced_compiled_engine, sizes, threads, dtype):
+    check_against_reference(
+        forced_compiled_engine, sizes, dtype, solver="adam", n_epochs=2, batch_size=16,
+        n_samples=37, activation="tanh", threads=threads,
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("loss", ["squared_error", "log_loss"])
 @pytest.mark.parametrize("n_samples", [1, 2, 15, 16])
 def test_few_samples_equal_reference(forced_engine, n_samples, loss):
