@@ -51,8 +51,8 @@ def parse_arguments():
 
 
 def measure_cells(arguments):
-    """One child process per (workload, activation, dtype, threads)."""
-    cells, best_peak = [], dict.fromkeys(arguments.dtypes, 0.0)
+    """Yield cells, each from its child process: (workload, activation, dtype, threads)."""
+    best_peak = dict.fromkeys(arguments.dtypes, 0.0)
     jobs = [
         (workload, activation, dtype, threads)
         for dtype in arguments.dtypes
@@ -73,9 +73,8 @@ def measure_cells(arguments):
         )  # fmt: skip
         if cell is not None:
             best_peak[dtype] = max(best_peak[dtype], cell["best_peak_gflops"])
-            cells.append(cell)
             print(report.steps([cell]), report.ratios([cell]), sep="\n\n", flush=True)
-    return cells
+            yield cell
 
 
 def measure_cold_fits(arguments):
@@ -94,7 +93,7 @@ def measure_cold_fits(arguments):
 
 
 def measure_extras(arguments):
-    """Cold fits, default estimators, search and import: what one-off users wait for."""
+    """Yield name and result of each part that one-off users wait for: cold fits, search, import."""
     rounds, quick = arguments.rounds, ["--quick"] if arguments.quick else []
     cores = measure.usable_cores()
     parts = {
@@ -103,32 +102,41 @@ def measure_extras(arguments):
         "search": lambda: search_table(rounds, arguments.quick),
         "import": lambda: cold.import_cost(rounds),
     }
-    results = {}
     for name in arguments.extras:
         print(name, flush=True)
-        results[name] = parts[name]()
-    return results
+        yield name, parts[name]()
 
 
-def keep_other_rows(results, old):
+def with_other_rows(results, old):
     """Put the new cells in place of the old ones of the same job; say whose the rest are."""
 
     def job(row):
         return tuple(row.get(key) for key in ("dtype", "threads", "activation", "workload"))
 
     new = {job(cell): cell for cell in results["cells"]}
-    results["cells"] = [new.pop(job(cell), cell) for cell in old["cells"]] + list(new.values())
+    cells = [new.pop(job(cell), cell) for cell in old["cells"]] + list(new.values())
     fits = {job(cold): cold for cold in old.get("cold", [])}
     for found in results["cold"]:
-        kept = fits.setdefault(job(found), found)
-        for part in ("fit", "setup", "losses"):
-            kept[part] |= found[part]
-    results["cold"] = list(fits.values())
-    for part in ("defaults", "search", "import"):
-        results[part] = results.get(part) or old.get(part)
+        kept = fits.get(job(found), {})
+        parts = {part: kept.get(part, {}) | found[part] for part in ("fit", "setup", "losses")}
+        fits[job(found)] = found | parts
     before = {name: old[name] for name in ("command", "date")}
     before["commit"] = old["versions"].get("commit", "unknown")
-    results["others"] = [before, *old.get("others", [])]
+    return results | {
+        "cells": cells,
+        "cold": list(fits.values()),
+        **{part: results.get(part) or old.get(part) for part in ("defaults", "search", "import")},
+        "others": [before, *old.get("others", [])],
+    }
+
+
+def write(results, stem):
+    """Write markdown, which is returned, and JSON."""
+    text = report.markdown(results)
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    stem.with_suffix(".md").write_text(text)
+    stem.with_suffix(".json").write_text(json.dumps(results, indent=1))
+    return text
 
 
 def main():
@@ -140,18 +148,22 @@ def main():
         "quick": arguments.quick,
         "machine": measure.machine(),
         "versions": measure.versions(),
-        "cells": [] if arguments.no_cells else measure_cells(arguments),
+        "cells": [],
         "cold": [],
     }
-    results |= measure_extras(arguments)
     stem = arguments.output or RESULTS / ("quick" if arguments.quick else f"{now:%Y-%m-%d-%H%M}")
-    if arguments.update:
-        keep_other_rows(results, json.loads(stem.with_suffix(".json").read_text()))
-    text = report.markdown(results)
-    print("\n" + text)
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    stem.with_suffix(".md").write_text(text)
-    stem.with_suffix(".json").write_text(json.dumps(results, indent=1))
+    old = json.loads(stem.with_suffix(".json").read_text()) if arguments.update else None
+
+    def save():  # after each part, so that a run that is cut off has lost only its last one
+        return write(with_other_rows(results, old) if old else results, stem)
+
+    for cell in [] if arguments.no_cells else measure_cells(arguments):
+        results["cells"].append(cell)
+        save()
+    for name, found in measure_extras(arguments):
+        results[name] = found
+        save()
+    print("\n" + save())
     print(f"written: {stem}.md and .json")
 
 

@@ -239,8 +239,7 @@ cdef set_units(Plan *f, Memory memory, int n_threads):
     costs = [[n_k * n_panels for _, n_k, _, n_panels in layer] for layer in tiles]
     f.n_units = sum(map(len, tiles))
     f.units = <Unit *>memory.take(f.n_units * sizeof(Unit))
-    f.squares = <double *>memory.take(
-        f.n_units * DOUBLES_PER_LINE * sizeof(double))
+    f.squares = <double *>memory.take(f.n_units * DOUBLES_PER_LINE * sizeof(double))
     if f.by_chunks:
         f.g1 = memory.take(f.n_packed * f.itemsize)
     before, i = 0.0, 0
