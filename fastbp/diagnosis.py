@@ -1,8 +1,8 @@
 """Why training went badly: the sentences that name a cause, and the change that helps.
 
-Two occasions: a loss that stopped being finite (an error), and training that ended no better than
-predicting a constant (a warning).  A fit that went well pays for neither; nothing here trains or
-changes anything.
+Two occasions: a loss (of training, or of validation) that stopped being finite, which is an error,
+and training that ended no better than predicting a constant, which is a warning.  A fit that went
+well pays for neither; nothing here trains or changes anything.
 """
 
 import os
@@ -63,6 +63,16 @@ def explain_divergence(problem, settings, when):
         "Solver produced non-finite parameter weights. The input data may contain large values and "
         f"need to be preprocessed. Loss or weights stopped being finite in {when}; likely cause: "
         f"{'; or '.join(causes) or 'the loss is not bounded on these data'}."
+    )
+
+
+def explain_validation(problem, when):
+    """Say that the loss of the validation data is NaN while that of training is not, and why."""
+    failure = problem.watch and problem.watch.failure()
+    cause = failure or "values far beyond those of the training data"
+    return (
+        f"The loss of the validation data is NaN after {when}, though training goes well; likely "
+        f"cause: {cause}. Look for such values in the validation data (X_val and y_val, if given)."
     )
 
 

@@ -11,7 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 from fastbp.diagnosis import explain_divergence, warn_if_poor, warn_user
 from fastbp.parallel import one_blas_thread
 from fastbp.stopping import open_selection
-from fastbp.training import open_report
+from fastbp.training import open_report, refuse_nan_in_validation
 
 ROWS_PER_BLOCK = 1024  # the engine's work memory; it walks through larger batches in blocks
 
@@ -134,6 +134,9 @@ class Descent:
         score = None
         if self.selection:
             self.selection.look(self.session, self.x.copy)  # the last point computed is x
+            refuse_nan_in_validation(
+                self.progress, self.problem, self.settings, self.x.copy, f"iteration {self.n_iter}"
+            )
             self.chose_to_stop = self.selection.is_enough()
             score = self.progress.validation_scores[-1]
         if self.report:

@@ -136,20 +136,17 @@ class Validation:
         Returns
         -------
         loss : float
-            Mean loss, weighted, without penalty.
+            Mean loss, weighted, without penalty; NaN where the network's output is.
         score : float
             Larger is better; NaN where R2 meets predictions that are not finite.
         """
         problem, scores = self.problem, self.scores
         session.predict_into(problem.X, scores)
         loss = session.mean_loss(scores, problem.targets, problem.sample_weight)
+        if np.isnan(loss):  # no score means anything then, and no scorer need be asked
+            return loss, loss
         if self.scorer is not None:
             return loss, self._ask_scorer(params)
-        if self.scoring == LOSS and np.isnan(loss):
-            raise ValueError(
-                "scoring='loss' cannot tell which weights are best: the loss of the validation "
-                "data is NaN. Look for values in X_val and y_val far beyond those of X and y."
-            )
         return loss, -loss if self.scoring == LOSS else score_of(problem, scores)
 
     def _ask_scorer(self, params):

@@ -38,10 +38,10 @@ class Selection:
         progress.validation_loss_curve.append(loss)
         progress.validation_scores.append(score)
         if self.stops:
-            if score < progress.best_validation_score + progress.tol:
-                progress.no_improvement_count += 1
-            else:
+            if score >= progress.best_validation_score + progress.tol:
                 progress.no_improvement_count = 0
+            else:  # or NaN: R2 of predictions that are infinite
+                progress.no_improvement_count += 1
         if score > progress.best_validation_score:
             progress.best_validation_score = score
             progress.best_iter = len(progress.validation_scores)

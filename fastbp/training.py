@@ -19,7 +19,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from fastbp import network
 from fastbp.callbacks import Tasks
-from fastbp.diagnosis import explain_divergence, warn_if_poor, warn_user
+from fastbp.diagnosis import explain_divergence, explain_validation, warn_if_poor, warn_user
 from fastbp.losses import Loss
 from fastbp.optimizers import OPTIMIZERS, optimizer_for
 from fastbp.parallel import one_blas_thread
@@ -237,6 +237,14 @@ def train_stochastic(
         warn_if_poor(problem, settings, progress.params, order, curve, stalled=stalled)
 
 
+def refuse_nan_in_validation(progress, problem, settings, copy_params, when):
+    """Raise if the newest validation loss is NaN: due to the weights, or to the validation data."""
+    if np.isnan(progress.validation_loss_curve[-1]):
+        if predicts_finite_scores(problem, copy_params()):
+            raise ValueError(explain_validation(problem, when))
+        raise ValueError(explain_divergence(problem, settings, when))
+
+
 def predicts_finite_scores(problem, params):
     """Whether the training samples have finite scores under `params`.
 
@@ -395,6 +403,10 @@ class Run:
             self.train_epochs(losses[: max_iter - progress.n_iter], deadline)
             if self.selection:
                 self.selection.look(self.session, self.current_params)
+                refuse_nan_in_validation(
+                    progress, self.problem, self.settings, self.current_params,
+                    f"epoch {progress.n_iter}",
+                )  # fmt: skip
             if self.report:
                 self.report_epoch()
             if tasks and tasks.end_epoch(self.reached):

@@ -80,8 +80,9 @@ def test_affinity_limits_all(monkeypatch):
     assert available_threads() <= len(before)
 
 
-def test_workers_of_a_search_share_the_cores():
+def test_workers_of_a_search_share_the_cores(monkeypatch):
     """Two loky workers together use no more threads than there are cores."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)  # loky leaves a user's number in force
     with joblib.parallel_backend("loky", n_jobs=2):
         ceilings = joblib.Parallel()(joblib.delayed(thread_ceiling)(None) for _ in range(4))
     assert max(ceilings) <= max(1, joblib.cpu_count() // 2)

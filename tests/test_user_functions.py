@@ -320,6 +320,18 @@ def test_failure_while_training_names_epoch_and_function(
     assert not hasattr(model, "coefs_")
 
 
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_failure_on_validation_data_names_epoch_and_function(engine_name, regression, solver):
+    X, y = regression
+    model = BackpropRegressor(
+        hidden_layer_sizes=(5,), activation=[userland.nan_far_out], solver=solver, max_iter=3,
+        engine=engine_name, random_state=0,
+    )  # fmt: skip
+    with pytest.raises(ValueError, match=r"validation data is NaN after .* 1,.*'nan_far_out'"):
+        model.fit(X, y, X_val=np.vstack([X, 1000 * X]), y_val=np.append(y, y))
+    assert not hasattr(model, "coefs_")
+
+
 # --- clone, pickle, search ------------------------------------------------------------------------
 
 

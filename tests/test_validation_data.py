@@ -24,9 +24,12 @@ SETTINGS = dict(
 )  # fmt: skip
 
 
-def draw(kind, seed=0):
+def draw(kind, seed=0, n_features=5):
     """Return X, y, X_val, y_val."""
-    X, y = draw_classes(160, 5, 3, seed) if kind is BackpropClassifier else draw_regression(160, 5)
+    if kind is BackpropClassifier:
+        X, y = draw_classes(160, n_features, 3, seed)
+    else:
+        X, y = draw_regression(160, n_features)
     return X[:110], y[:110], X[110:], y[110:]
 
 
@@ -163,6 +166,42 @@ def test_bad_validation_data(kind, bad, words):
     with pytest.raises(ValueError, match=words):
         model.fit(X, y, **bad(X_val, y_val))
     assert not hasattr(model, "n_features_in_")
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+@pytest.mark.parametrize("scoring", [None, "loss", "scorer"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_validation_loss_that_is_nan_is_an_error(kind, scoring, solver, engine_name):
+    """Infinities of both signs meet in a layer; training itself goes well."""
+    X, y, X_val, y_val = draw(kind, n_features=300)
+    name = "accuracy" if kind is BackpropClassifier else "neg_mean_squared_error"
+    model = make(kind, hidden_layer_sizes=(30, 30), solver=solver, engine=engine_name)
+    model.set_params(scoring=name if scoring == "scorer" else scoring)
+    with pytest.raises(ValueError, match=r"NaN after (epoch|iteration) 1.*far beyond"):
+        model.fit(X, y, X_val=1e308 * np.sign(X_val), y_val=y_val)
+    assert not hasattr(model, "coefs_")
+
+
+def test_a_diverging_fit_is_not_blamed_on_validation_data():
+    X, y, X_val, y_val = draw(BackpropRegressor)
+    settings = dict(hidden_layer_sizes=(30, 30), batch_size=len(X), learning_rate_init=1e150)
+    model = make(BackpropRegressor, **settings)  # the loss of the one step is finite
+    with pytest.raises(ValueError, match=r"epoch 1; .*learning_rate_init=1e\+150 is too high"):
+        model.fit(X, y, X_val=X_val, y_val=y_val)
+
+
+def test_early_stopping_ends_on_scores_that_are_nan():
+    """One prediction is infinite, and so is the loss: no epoch is better than another."""
+    X, y, X_val, y_val = draw(BackpropRegressor)
+    model = make(
+        BackpropRegressor, loss="poisson", hidden_layer_sizes=(), early_stopping=True,
+        n_iter_no_change=3, max_iter=50,
+    )  # fmt: skip
+    X_val = np.vstack([X_val, np.full((1, 5), 1e6), np.full((1, 5), -1e6)])
+    model = fit(model, X, abs(y), X_val=X_val, y_val=np.append(abs(y_val), [1.0, 1.0]))
+    assert np.isposinf(model.validation_loss_curve_).all()
+    assert np.isnan(model.validation_scores_).all()
+    assert model.n_iter_ == 4
 
 
 def test_unknown_label_in_validation_data():
