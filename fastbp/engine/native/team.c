@@ -43,6 +43,7 @@ typedef pthread_cond_t signal_t;
 /* The compiler's atomics, the same in gcc, clang and clang-cl. */
 #define get(p) __atomic_load_n(p, __ATOMIC_SEQ_CST)
 #define set(p, v) __atomic_store_n(p, v, __ATOMIC_SEQ_CST)
+#define put(p, v) __atomic_store_n(p, v, __ATOMIC_RELAXED) /* a later `set` makes it known */
 #define add(p, v) __atomic_add_fetch(p, v, __ATOMIC_SEQ_CST)
 
 /* Long enough that members of one step meet without a system call, short enough that two fits on
@@ -169,14 +170,15 @@ static void turn(unsigned *number, unsigned value, bell *b)
 }
 
 /* Every member waits for every other. One that has passed may already be at the next barrier, not
- * beyond it: hence two flags; and member 0 may begin the next run: hence the count is read first. */
+ * beyond it: hence two flags; and member 0 may begin the next run: hence the count is read first. A
+ * member left out of that run may still read the flag of the last barrier, which nobody needs there. */
 int fb_team_barrier(fb_team *team, int member, int flag)
 {
     post *own = &team->posts[member];
     unsigned before = own->barriers;
     int slept = 0, n_members = team->n_members;
     if (member == 0) {
-        own->flags[before & 1] = flag;
+        put(&own->flags[before & 1], flag);
         set(&own->processor, processor());
     }
     turn(&own->barriers, before + 1, &team->at_barrier);
