@@ -8,7 +8,6 @@ scikit-learn's conventions ask.
 import time
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import replace
 from functools import cache, partial
 from numbers import Real
 from os import PathLike
@@ -50,37 +49,36 @@ from fastbp._parameters import (
     REGRESSOR_PARAMETERS,
     check_parameters,
     dropout_rates,
-    hidden_sizes,
 )
 from fastbp._validation import (
     FLOATS,
     check_features,
     check_labels,
-    check_range,
     check_sample_weight,
     check_targets,
     encode_indicators,
     encode_labels,
     find_classes,
     kind_of_target,
-    match_format,
-    speaking_of,
     targets_as_given,
     unchanged_on_error,
 )
 from fastbp.activations import activations_for
 from fastbp.architecture import draw_network, summarize
 from fastbp.callbacks import watch_tasks
-from fastbp.class_weights import find_class_weights, weigh_samples
-from fastbp.engine import get_engine, watch_formulas
+from fastbp.class_weights import find_class_weights
+from fastbp.engine import get_engine
 from fastbp.lbfgs import train_lbfgs
 from fastbp.losses import NAMED_LOSSES, Quantile, loss_for
 from fastbp.optimizers import is_full_batch
 from fastbp.parallel import thread_ceiling
+from fastbp.problem import prepare, prepare_held_out
 from fastbp.randomness import own_stream
+from fastbp.resuming import recall
+from fastbp.sameness import identify, identify_weights
 from fastbp.scaling import measure, standardize
 from fastbp.scoring import Scorer, Validation, default_score, find_scorer
-from fastbp.training import HISTORY, Problem, Progress, train_stochastic
+from fastbp.training import HISTORY, Progress, train_stochastic
 from fastbp.versions import __version__, refuse_newer
 
 
@@ -187,145 +185,101 @@ class _BaseBackprop(
 
     @with_callbacks
     def _fit(
-        self, X, y, sample_weight, held_out=(None, None, None), *, incremental=False,
-        train=train_stochastic,
+        self, X, y, sample_weight, held_out=(None, None, None), *, incremental=False
     ):  # fmt: skip
         settings = check_parameters(self, self._parameter_rules)
         begun = time.perf_counter()
         settings.deadline = None if settings.max_time is None else begun + settings.max_time
-        engine = get_engine(settings.engine)
+        get_engine(settings.engine)  # where there is none, nothing else need be said
         fresh = not (self.__sklearn_is_fitted__() and (incremental or settings.warm_start))
         stochastic = not is_full_batch(settings.solver)
         tasks = None
         if not incremental:
             name = "epoch" if stochastic else "iteration"
             tasks = watch_tasks(self, X, y, sample_weight, settings.max_iter, name)
-        old_dtype = None if fresh else self.coefs_[0].dtype
-        choose_dtype = partial(self._training_dtype, weights=old_dtype)
-        X, given = check_features(
-            self, X, choose_dtype if stochastic else _float64, engine, reset=fresh
-        )
-        dtype = np.dtype(choose_dtype(given))
-        if not stochastic:
-            check_range(self, X, dtype)
-        targets, loss = self._check_y(y, X.shape[0], X.dtype, fresh, incremental)
-        weights = check_sample_weight(self, sample_weight, X.shape[0], X.dtype)
-        class_weights = self._find_class_weights(targets, incremental)
-        if class_weights is not None:
-            weights = weigh_samples(class_weights, targets, weights)
-        targets = self._scale(targets, weights, X.dtype, fresh)
-        held_out = self._check_held_out(held_out, X, targets, class_weights, engine)
-
-        layers = (self.n_features_in_, *hidden_sizes(settings.hidden_layer_sizes), self.n_outputs_)
-        activations = activations_for(settings.activation, len(layers) - 2)
-        settings.dropout = dropout_rates(settings.dropout, len(layers) - 2)
-        problem = Problem(
-            engine=engine,
-            layer_sizes=layers,
-            activations=activations,
-            loss=loss,
-            dtype=X.dtype,
-            X=X,
-            targets=targets,
-            sample_weight=weights,
-            n_threads=thread_ceiling(settings.n_threads),
-            watch=watch_formulas(activations, loss, targets, X.dtype),
-        )
+        problem = prepare(
+            self, X, y, sample_weight, settings, fresh=fresh, incremental=incremental
+        )  # fmt: skip
+        held_out = prepare_held_out(self, held_out, problem)
+        self._keep("_class_weights", problem.class_weights)
+        settings.dropout = dropout_rates(settings.dropout, len(problem.layer_sizes) - 2)
         settings.feature_names = getattr(self, "feature_names_in_", None)
-        if fresh:
-            for name in HISTORY:
-                vars(self).pop(name, None)
         if tasks:
-            tasks.set_description(partial(self._fitted_attributes, problem, dtype))
-        validation, scorer = self._open_validation(problem, settings, dtype, held_out, y, given)
+            tasks.set_description(partial(self._fitted_attributes, problem))
+        validation, scorer = self._open_validation(problem, settings, held_out, y)
+        seen = identify(
+            problem, settings, held_out and held_out.problem, incremental=incremental
+        )  # fmt: skip
         with own_stream(settings.random_state) as (random_state, bits):
-            progress = self._first_progress(
-                problem, settings, dtype, random_state, fresh, incremental
-            )
+            if fresh:
+                progress = self._first_progress(problem, settings, random_state)
+            else:
+                progress = self._last_progress(problem, settings, seen, incremental)
             if stochastic:
-                train(
+                train_stochastic(
                     problem, settings, progress, (random_state, bits), incremental=incremental,
                     tasks=tasks, validation=validation, scorer=scorer,
                 )  # fmt: skip
             else:
-                progress.params = progress.params.astype(X.dtype, copy=False)
+                progress.params = progress.params.astype(problem.dtype, copy=False)
                 train_lbfgs(problem, settings, progress, tasks, validation)
-        vars(self).update(self._fitted_attributes(problem, dtype, progress))
+        for name in HISTORY:
+            vars(self).pop(name, None)
+        vars(self).update(self._fitted_attributes(problem, progress))
+        if "problem" in seen or progress.holds_raw_weights:
+            seen["weights"] = identify_weights(problem.engine, self.coefs_, self.intercepts_)
+        self._keep("_seen", seen or None)
         if tasks:
             tasks.end(partial(deepcopy, progress))
         return self
 
+    def _keep(self, name, value):
+        """Set an attribute that is not there where it would be None."""
+        vars(self).pop(name, None)
+        if value is not None:
+            setattr(self, name, value)
+
     def _find_class_weights(self, targets, incremental):
         """Weights of the classes for each column of targets; only classifiers have them."""
 
-    def _check_held_out(self, held_out, X, targets, class_weights, engine):
-        """Check X_val, y_val and sample_weight_val as X, y and sample_weight were.
-
-        Returns
-        -------
-        tuple or None
-            X and targets in the form of the training data, sample weights, y as scorers take it,
-            and the dtype in which X_val came.
-        """
-        X_val, y_val, weights = held_out
-        if X_val is None or y_val is None:
-            if any(part is not None for part in held_out):
-                raise ValueError(
-                    "X_val and y_val must be given together, and sample_weight_val with them. Got "
-                    f"X_val {'missing' if X_val is None else 'given'}, y_val "
-                    f"{'missing' if y_val is None else 'given'}."
-                )
-            return None
-        with speaking_of("X_val"):
-            X_val, given = check_features(self, X_val, lambda given: X.dtype, engine, reset=False)
-            X_val = match_format(X_val, X)
-        with speaking_of("y_val"):
-            found, _ = self._check_y(y_val, X_val.shape[0], X.dtype, False, True)
-            if found.shape[1] != targets.shape[1]:
-                raise ValueError(f"it has {found.shape[1]} outputs, but y has {targets.shape[1]}.")
-            answers = self._answers(y_val, found)
-            found = self._scale(found, None, X.dtype, fresh=False)
-        with speaking_of("sample_weight_val"):
-            weights = check_sample_weight(self, weights, X_val.shape[0], X.dtype)
-            if class_weights is not None:
-                weights = weigh_samples(class_weights, found, weights)
-        return X_val, found, weights, answers, given
-
-    def _open_validation(self, problem, settings, dtype, held_out, y, given):
+    def _open_validation(self, problem, settings, held_out, y):
         """Prepare to measure the data of the user's (or None), and the scorer of data to draw."""
         splits = held_out is None and settings.early_stopping
-        function = find_scorer(settings.scoring)
-        scorer = None
+        function, scorer = find_scorer(settings.scoring), None
         if function is not None and (splits or held_out is not None):
-            answers = self._answers(y, problem.targets) if splits else held_out[3]
-            make_estimator = partial(self._make_fitted, problem, dtype)
-            scorer = Scorer(function, make_estimator, given if splits else held_out[4], answers)
+            answers = self._answers(y, problem.targets) if splits else held_out.answers
+            given = problem.given if splits else held_out.problem.given
+            scorer = Scorer(function, partial(self._make_fitted, problem), given, answers)
         if held_out is None:
             return None, scorer
-        X, targets, weights = held_out[:3]
-        part = replace(problem, X=X, targets=targets, sample_weight=weights)
-        return Validation(part, settings.scoring, scorer), None
+        return Validation(held_out.problem, settings.scoring, scorer), None
 
-    def _make_fitted(self, problem, dtype, params):
+    def _make_fitted(self, problem, params):
         """Fitted copy of this estimator with these weights; it takes arrays, without names."""
         twin = object.__new__(type(self))
         vars(twin).update(vars(self))
         vars(twin).pop("feature_names_in_", None)
-        vars(twin).update(self._network_of(problem, dtype, params))
+        vars(twin).update(self._network_of(problem, params))
         return twin
 
-    def _first_progress(self, problem, settings, dtype, random_state, fresh, incremental):
-        """Where training starts: drawn weights, or what the last call reached."""
-        layers = problem.layer_sizes
-        if fresh:
-            rows = problem.activations or activations_for(settings.activation or "identity", 1)
-            return Progress(
-                network.initial_params(layers, rows, random_state, dtype, settings.init)
+    def _first_progress(self, problem, settings, random_state):
+        """Start from drawn weights."""
+        rows = problem.activations or activations_for(settings.activation or "identity", 1)
+        return Progress(
+            network.initial_params(
+                problem.layer_sizes, rows, random_state, problem.weights_dtype, settings.init
             )
-        self._check_same_layers(layers)
-        params = network.flatten(self.coefs_, self.intercepts_, dtype)
-        from_last = settings.warm_start == "resume" and not incremental
-        return Progress.resumed(params, vars(self), from_last=from_last)
+        )
+
+    def _last_progress(self, problem, settings, seen, incremental):
+        """Start from what the last call reached, as far as it holds for this one."""
+        self._check_same_layers(problem.layer_sizes)
+        params = network.flatten(self.coefs_, self.intercepts_, problem.weights_dtype)
+        resumes = settings.warm_start == "resume" and not incremental
+        memory = recall(
+            vars(self), seen, problem.engine, resumes=resumes, incremental=incremental
+        )  # fmt: skip
+        return Progress.resumed(params, vars(self), memory, from_last=resumes)
 
     def _training_dtype(self, given, weights=None):
         """Dtype of the arithmetic for X of dtype `given` and weights to go on from."""
@@ -347,13 +301,13 @@ class _BaseBackprop(
         """Targets in the units of the loss: as they are, but for a regressor that scales them."""
         return targets
 
-    def _fitted_attributes(self, problem, dtype, progress):
-        """Turn what training reached into fitted attributes, with weights of `dtype`."""
-        return progress.attributes() | self._network_of(problem, dtype, progress.params)
+    def _fitted_attributes(self, problem, progress):
+        """Turn what training reached into fitted attributes."""
+        return progress.attributes() | self._network_of(problem, progress.params)
 
-    def _network_of(self, problem, dtype, params):
+    def _network_of(self, problem, params):
         """Return the attributes that make a network of these weights."""
-        params = params.astype(dtype, copy=False)
+        params = params.astype(problem.weights_dtype, copy=False)
         coefs, intercepts = network.views(params, problem.layer_sizes)
         return {
             "coefs_": coefs,
@@ -613,10 +567,6 @@ class _BaseBackprop(
         tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
-
-
-def _float64(given):
-    return np.float64
 
 
 class BackpropClassifier(ClassifierMixin, _BaseBackprop):
@@ -954,10 +904,11 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
             self._target_kind = kind_of_target(self, is_multilabel, self.classes_)
             self._sparse_labels = is_sparse
         elif is_multilabel != (self._target_kind == "multilabel"):
+            forms = ("labels of shape (n_samples,)", "label indicators of shape (n_samples, k)")
             raise ValueError(
-                f"The model was trained on {self._target_kind} y, but y is "
-                f"{'' if is_multilabel else 'not '}multilabel. Call fit with warm_start=False to "
-                "begin anew."
+                f"y holds {forms[is_multilabel]}, got shape {y.shape}, but the network has "
+                f"{self._target_kind} targets: expected {forms[not is_multilabel]}. (A fit with "
+                "warm_start=False begins anew, with any form of y.)"
             )
         self.n_outputs_ = 1 if self._target_kind == "binary" else len(self.classes_)
         if is_multilabel:

@@ -11,7 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 from fastbp.diagnosis import explain_divergence, warn_if_poor, warn_user
 from fastbp.parallel import one_blas_thread
 from fastbp.stopping import open_selection
-from fastbp.training import open_report, refuse_nan_in_validation
+from fastbp.training import DivergenceError, open_report, refuse_nan_in_validation, return_to_best
 
 ROWS_PER_BLOCK = 1024  # the engine's work memory; it walks through larger batches in blocks
 
@@ -67,6 +67,9 @@ def train_lbfgs(problem, settings, progress, tasks=None, validation=None):
             unfinished = result
     except KeyboardInterrupt:
         warn_user("Training interrupted by user.")
+    except DivergenceError as diverged:
+        return_to_best(diverged, progress, selection)
+        descent.x = progress.params
     finally:
         if descent.report:
             descent.report.close()
@@ -75,7 +78,11 @@ def train_lbfgs(problem, settings, progress, tasks=None, validation=None):
     if descent.loss is not None:
         progress.loss = float(descent.loss)
         if not (np.isfinite(progress.loss) and np.isfinite(descent.x).all()):
-            raise ValueError(explain_divergence(problem, settings, f"iteration {progress.n_iter}"))
+            when = f"iteration {progress.n_iter}"
+            return_to_best(
+                DivergenceError(explain_divergence(problem, settings, when)), progress, selection
+            )
+            unfinished = None
     progress.end(descent.x, selection)
     if unfinished is not None:
         _warn_not_converged(unfinished, progress.n_iter, settings.max_iter)
@@ -123,7 +130,7 @@ class Descent:
         """Raise if a user's function failed at the point where the loss was last computed."""
         if self.problem.watch.failure():
             when = f"iteration {self.n_iter + 1}"
-            raise ValueError(explain_divergence(self.problem, self.settings, when))
+            raise DivergenceError(explain_divergence(self.problem, self.settings, when))
 
     def finish_iteration(self, x):
         """Remember the accepted `x`, which an interrupted fit keeps; look whether to go on."""

@@ -5,17 +5,18 @@ nothing of it but the losses.
 """
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 from sklearn.base import clone
 
 from fastbp._annotations import Features, Targets, Weights
+from fastbp._parameters import check_parameters, dropout_rates
 from fastbp.diagnosis import warn_user
 from fastbp.estimators import BackpropClassifier, BackpropRegressor
 from fastbp.optimizers import is_full_batch
-from fastbp.randomness import draw_seed
+from fastbp.problem import prepare
+from fastbp.randomness import draw_seed, own_stream
 from fastbp.training import choose_batch_size, new_optimizer, open_session
 
 SMOOTHING = 0.03  # standard deviation of the Gaussian over the steps, as share of their number
@@ -165,7 +166,12 @@ def find_learning_rate(
         raise ValueError(f"solver={model.solver!r} has no learning rate. Use 'sgd' or 'adam'.")
     rates = np.geomspace(lowest, highest, int(n_steps))
     losses = np.full(len(rates), np.nan)
-    model._fit(X, y, sample_weight, train=partial(sweep, rates=rates, losses=losses))
+    settings = check_parameters(model, model._parameter_rules)
+    problem = prepare(model, X, y, sample_weight, settings, fresh=True)
+    settings.dropout = dropout_rates(settings.dropout, len(problem.layer_sizes) - 2)
+    with own_stream(settings.random_state) as (random_state, _):
+        progress = model._first_progress(problem, settings, random_state)
+        sweep(problem, settings, progress, random_state, rates, losses)
     smoothed = smooth(losses)
     at = int(np.nanargmin(smoothed))
     if at == 0:
@@ -176,20 +182,19 @@ def find_learning_rate(
     return LearningRateCurve(rates, losses, smoothed, float(rates[at] / BELOW_LOWEST))
 
 
-def sweep(problem, settings, progress, stream, *, rates, losses, **_):
+def sweep(problem, settings, progress, random_state, rates, losses):
     """Take one step with each rate, and write the loss of its minibatch into `losses`.
 
-    In the place of `fastbp.training.train_stochastic`, with its parameters. Ends when something is
-    no longer finite.
+    Ends when something is no longer finite.
     """
     n_samples, loss = problem.X.shape[0], np.empty(1)
     batch_size = choose_batch_size(settings.batch_size, n_samples)
     optimizer = new_optimizer(settings)
     if any(settings.dropout):
-        optimizer["dropout_seed"] = draw_seed(stream[0])
+        optimizer["dropout_seed"] = draw_seed(random_state)
     session = open_session(problem, settings, progress, optimizer, batch_size)
     try:
-        batches = draw_minibatches(n_samples, batch_size, stream[0])
+        batches = draw_minibatches(n_samples, batch_size, random_state)
         for step, (rate, rows) in enumerate(zip(rates, batches, strict=False)):
             session.train(
                 problem.X,

@@ -191,6 +191,8 @@ class _Writer:
             raise ValueError(f"{where} is nested more than {DEEPEST} levels deep.")
         if value is None or type(value) in (bool, int, str):
             return value
+        if type(value) is bytes:
+            return {"bytes": value.hex()}
         if type(value) is float:
             return value if math.isfinite(value) else {"float": repr(value)}
         if isinstance(value, np.ndarray):
@@ -358,6 +360,7 @@ def _read_formula(name, arrays):
 
 
 _READERS = {
+    "bytes": lambda text, arrays: bytes.fromhex(text),
     "float": _read_float,
     "tuple": lambda items, arrays: tuple(_decode(items, arrays)),
     "dict": _read_dict,

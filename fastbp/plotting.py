@@ -204,9 +204,11 @@ class LossCurveDisplay:
                 *("black", ":", kwargs),
             )
         if self.best_epoch is not None:
-            label = f"best epoch ({self.best_epoch})"
+            curve = self.validation_scores or self.validation_loss_curve or self.loss_curve
+            best = self.best_epoch + self._epochs_before(curve)
+            label = f"best epoch ({best})"
             self.lines_["best epoch"] = ax.axvline(
-                self.best_epoch, color=GREY, linestyle="-.", linewidth=1, label=label
+                best, color=GREY, linestyle="-.", linewidth=1, label=label
             )
         strip = self.learning_rate_ax_
         if strip is not None and self.learning_rate_curve is not None:
@@ -226,8 +228,12 @@ class LossCurveDisplay:
             top.legend(handles=shown, loc="center right")
         return self
 
+    def _epochs_before(self, curve):
+        """Epochs before a curve began: validation data may come in later than training did."""
+        return max(len(self.loss_curve) - len(curve), 0)
+
     def _draw(self, ax, name, label, curve, color, linestyle, kwargs):
-        epochs = np.arange(1, len(curve) + 1)
+        epochs = np.arange(1, len(curve) + 1) + self._epochs_before(curve)
         marker = "o" if len(curve) == 1 else None
         settings = {"color": color, "linestyle": linestyle, "marker": marker, **kwargs}
         (self.lines_[name],) = ax.plot(epochs, curve, label=label, **settings)
@@ -322,6 +328,7 @@ class GradientFlowDisplay:
         y: Targets,
         sample_weight: Weights = None,
         *,
+        max_samples: int = 2000,
         ax: Any = None,
     ) -> Self:
         """Send a batch through the network and back, and draw what happens.
@@ -336,6 +343,8 @@ class GradientFlowDisplay:
             As for `fit`.
         sample_weight : array-like of shape (n_samples,), default=None
             Weight of each sample.
+        max_samples : int, default=2000
+            Of more samples this many are looked at, evenly spread over the rows.
         ax : matplotlib Axes, default=None
             Place to divide into the three panels; None makes a figure.
 
@@ -351,13 +360,13 @@ class GradientFlowDisplay:
         _import_pyplot()
         estimator, X, y = open_wrappers(estimator, X, y)
         network = Network.of(estimator)
-        batch = Batch.of(network, X, y, sample_weight)
+        batch = Batch.of(network, X, y, sample_weight, max_samples)
         result = backpropagate(network, batch)
         units = [
             dead_and_saturated(*pair)
             for pair in zip(network.activations, result.slopes, strict=True)
         ]
-        n_samples = len(batch.X)
+        n_samples = len(batch.targets)
         display = cls(
             [f"{layer.name}\n{layer.n_units} {layer.activation}" for layer in layers_of(estimator)][
                 1:

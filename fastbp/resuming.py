@@ -1,13 +1,80 @@
-"""The place where a fit left off: what ``warm_start="resume"`` keeps besides weights and optimiser.
+"""Going on with a network: what a call may believe of the last one, and the place it left off at.
 
-Plain arrays and dicts, which every way of storing an estimator takes: the state of the random
-stream, the order of the samples (each shuffle starts from the last one), the rows held out, and the
-last weights where the best ones are shown.  Nothing here trains.
+A fitted estimator remembers scores, counts and weights of its last call.  `recall` says which of
+them still hold, by the fingerprints of `sameness`; all else begins anew.  The place is what
+``warm_start="resume"`` keeps besides weights and optimiser, as plain arrays and dicts, which every
+way of storing an estimator takes: the state of the random stream, the order of the samples (each
+shuffle starts from the last one), the rows held out, and the last weights where the best ones are
+shown.  Nothing here trains.
 """
 
+from dataclasses import dataclass
 from numbers import Integral
 
 import numpy as np
+
+from fastbp.sameness import identify_weights
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Which kinds of remembered state still hold.
+
+    Parameters
+    ----------
+    weights : bool
+        The network is as the last call left it, so that other weights kept beside it (the last
+        ones, those behind an average) belong to it.
+    progress : bool
+        Best loss, count of epochs without progress and held-out rows.
+    losses : bool
+        The curve of the training loss goes on.
+    best : bool
+        Best validation score, its epoch and its weights.
+    scores : bool
+        The curves of validation loss and score go on.
+    """
+
+    weights: bool
+    progress: bool
+    losses: bool
+    best: bool
+    scores: bool
+
+
+def recall(past, seen, engine, *, resumes, incremental):
+    """Compare the fingerprints of the last call with those of this one.
+
+    Parameters
+    ----------
+    past : dict
+        Attributes of a fitted estimator.
+    seen : dict of str to bytes
+        Of this call, by `fastbp.sameness.identify`.
+    engine : module
+    resumes : bool
+        Whether everything is to go on where it was left (``warm_start="resume"``).
+    incremental : bool
+        Whether this is a `partial_fit`: one training over parts of data, whose loss and count go
+        on.
+
+    Returns
+    -------
+    Memory
+    """
+    before = past.get("_seen") or {}
+
+    def is_same(name):
+        return name in seen and before.get(name) == seen[name]
+
+    weights = "weights" in before and before["weights"] == identify_weights(
+        engine, past["coefs_"], past["intercepts_"]
+    )
+    if incremental:
+        validation = is_same("validation")
+        return Memory(weights, True, True, validation, validation)
+    problem = weights and is_same("problem")
+    return Memory(weights, problem, resumes or problem, problem, resumes or problem)
 
 
 def keep_place(order, held_out, bits, params):

@@ -24,7 +24,7 @@ def split_off_validation(problem, fraction, random_state):
 
     Parameters
     ----------
-    problem : fastbp.training.Problem
+    problem : fastbp.problem.Problem
     fraction : float
         Share of the samples to hold out.
     random_state : RandomState
@@ -99,7 +99,7 @@ class Validation:
 
     Parameters
     ----------
-    problem : fastbp.training.Problem
+    problem : fastbp.problem.Problem
         Holds the samples.
     scoring : None, "loss", str or callable, default=None
     scorer : Scorer or None, default=None

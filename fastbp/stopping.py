@@ -48,6 +48,11 @@ class Selection:
             if self.restores:
                 progress.best_params = copy_params() if params is None else params
 
+    def look_away(self):
+        """Record an epoch that left nothing to measure: training diverged in it."""
+        self.progress.validation_loss_curve.append(float("nan"))
+        self.progress.validation_scores.append(float("nan"))
+
     def is_enough(self):
         """Whether it is time to stop, for lack of improvement."""
         return self.stops and self.progress.no_improvement_count > self.progress.n_iter_no_change
@@ -56,13 +61,14 @@ class Selection:
 def open_selection(validation, progress, settings, *, restores=True):
     """Begin to select among the epochs of a call; None without validation data."""
     if validation is None:
+        progress.validation_scores = progress.validation_loss_curve = progress.best_params = None
+        progress.best_validation_score = progress.best_iter = None
         return None
     if progress.validation_scores is None or progress.validation_loss_curve is None:
         progress.validation_scores, progress.validation_loss_curve = [], []
-        progress.best_params = progress.selected_by = None
-    if progress.selected_by != (settings.scoring,) or (restores and progress.best_params is None):
-        # The best of earlier calls cannot be compared, or its weights cannot be brought back.
+        progress.best_validation_score = None
+    if progress.best_validation_score is None or (restores and progress.best_params is None):
+        # There is no best of earlier calls, or its weights cannot be brought back.
         progress.best_params = progress.best_iter = None
         progress.best_validation_score = float("-inf")
-    progress.selected_by = (settings.scoring,)
     return Selection(validation, progress, settings.early_stopping, restores)

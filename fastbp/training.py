@@ -10,19 +10,18 @@ import copy
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import scipy.sparse
 from sklearn.exceptions import ConvergenceWarning
 
 from fastbp import network
 from fastbp.callbacks import Tasks
 from fastbp.diagnosis import explain_divergence, explain_validation, warn_if_poor, warn_user
-from fastbp.losses import Loss
 from fastbp.optimizers import OPTIMIZERS, optimizer_for
 from fastbp.parallel import one_blas_thread
+from fastbp.problem import Problem
 from fastbp.randomness import draw_seed
 from fastbp.reports import Report
 from fastbp.resuming import find_rows, keep_place, restore_stream
@@ -32,37 +31,9 @@ from fastbp.stopping import Selection, open_selection
 
 # How training ends.
 LIMIT, PLATEAU, ASKED, TIME = "limit of epochs", "no progress", "asked by a callback", "max_time"
+DIVERGED = "diverged"
 EPOCHS_PER_CALL = 4096  # when nobody watches in between; bounds the buffer of losses
 STEPS_PER_CALL = 65536  # where each step has a learning rate of its own; bounds their buffer
-
-
-@dataclass
-class Problem:
-    """What is trained: a network, a loss, checked data and the engine that works on them."""
-
-    engine: ModuleType
-    layer_sizes: tuple
-    activations: list
-    loss: Loss
-    dtype: np.dtype
-    X: Any
-    targets: np.ndarray
-    sample_weight: np.ndarray | None
-    n_threads: int
-    watch: Any = None  # over the user's functions, if there are any
-
-    def open_session(self, params, batch_size):
-        """Make a working copy of `params` in the engine; the caller closes it."""
-        return self.engine.Session(
-            self.layer_sizes,
-            self.activations,
-            self.loss,
-            dtype=self.dtype,
-            params=params,
-            batch_size=batch_size,
-            n_threads=self.n_threads,
-            sparse=scipy.sparse.issparse(self.X),
-        )
 
 
 @dataclass
@@ -85,7 +56,6 @@ class Progress:
     best_iter: int | None = None
     best_params: np.ndarray | None = None  # those of best_iter, where they are known
     holds_best: bool = False  # whether params are best_params
-    selected_by: tuple | None = None  # the `scoring` of best_validation_score
     no_improvement_count: int = 0
     optimizer: dict | None = None
     place: dict | None = None  # see `resuming`
@@ -93,34 +63,40 @@ class Progress:
     n_iter_no_change: float = np.inf
 
     @classmethod
-    def resumed(cls, params, state, *, from_last=False):
-        """Go on from an estimator's attributes `state`; its lists are copied.
+    def resumed(cls, params, past, memory, *, from_last=False):
+        """Go on from an estimator's attributes `past`, as far as they hold; lists are copied.
 
         `params` are the estimator's weights, from which training goes on; or, `from_last`, from the
         last ones where these are not the same.
         """
-        place, last = state.get("_place"), None
+        place, optimizer, last = past.get("_place"), past.get("_optimizer"), None
         if place is not None:
             last, place = place["params"], place | {"params": None}
-        lists = ("loss_curve_", "validation_scores_", "validation_loss_curve_")
-        lists = (state.get(name) for name in lists)
-        loss_curve, scores, losses = (None if found is None else list(found) for found in lists)
-        return cls(
-            last.astype(params.dtype, copy=False) if from_last and last is not None else params,
-            t=state.get("t_", 0),
-            loss=state.get("loss_"),
-            loss_curve=loss_curve,
-            best_loss=state.get("best_loss_"),
-            validation_scores=scores,
-            validation_loss_curve=losses,
-            best_validation_score=state.get("best_validation_score_"),
-            best_iter=state.get("best_iter_"),
-            best_params=params if state.get("_holds_best") else None,
-            selected_by=state.get("_selected_by"),
-            no_improvement_count=state.get("_no_improvement_count", 0),
-            optimizer=state.get("_optimizer"),
+            if not memory.progress:
+                place["held_out"] = None
+        if optimizer is not None and not memory.weights:
+            optimizer = optimizer | {"weights": None}
+        from_last = from_last and memory.weights and last is not None
+        progress = cls(
+            last.astype(params.dtype, copy=False) if from_last else params,
+            t=past.get("t_", 0),
+            loss=past.get("loss_"),
+            optimizer=optimizer,
             place=place,
         )
+        if memory.losses:
+            progress.loss_curve = _copied(past.get("loss_curve_"))
+        if memory.progress:
+            progress.best_loss = past.get("best_loss_")
+            progress.no_improvement_count = past.get("_no_improvement_count", 0)
+        if memory.scores:
+            progress.validation_scores = _copied(past.get("validation_scores_"))
+            progress.validation_loss_curve = _copied(past.get("validation_loss_curve_"))
+        if memory.best:
+            progress.best_validation_score = past.get("best_validation_score_")
+            progress.best_iter = past.get("best_iter_")
+            progress.best_params = params if past.get("_holds_best") else None
+        return progress
 
     def begin(self, settings):
         """Prepare for the epochs of a call."""
@@ -137,6 +113,11 @@ class Progress:
         self.holds_best = selection is not None and self.best_params is not None
         self.params = self.best_params if self.holds_best else last_params
         return last_params if self.holds_best else None
+
+    @property
+    def holds_raw_weights(self):
+        """Whether the optimizer keeps weights beside their average, which are `params`."""
+        return self.optimizer is not None and self.optimizer.get("weights") is not None
 
     def attributes(self):
         """Return the fitted attributes; None for those that this solver does not set."""
@@ -158,9 +139,12 @@ class Progress:
                 "best_validation_score_": self.best_validation_score,
                 "best_iter_": self.best_iter,
                 "_holds_best": self.holds_best,
-                "_selected_by": self.selected_by,
             }
         return found
+
+
+def _copied(found):
+    return None if found is None else list(found)
 
 
 # Attributes that a solver may leave unset: a new model must not show those of the old one.
@@ -220,14 +204,16 @@ def train_stochastic(
                 end = run.train(1 if incremental else settings.max_iter, incremental)
         except KeyboardInterrupt:
             warn_user("Training interrupted by user.")
+        except DivergenceError as diverged:
+            return_to_best(diverged, progress, selection)
+            end = DIVERGED
         finally:
             if run.report:
                 run.report.close()
-        last = run.write_into(progress)
-        if resumes:
-            progress.place = keep_place(order, held_out, stream[1], last)
-        elif not incremental:
-            progress.place = None
+        last = None if end == DIVERGED else run.write_into(progress)
+        if not incremental:
+            goes_on = resumes and end != DIVERGED
+            progress.place = keep_place(order, held_out, stream[1], last) if goes_on else None
     finally:
         session.close()
     if not predicts_finite_scores(problem, progress.params):
@@ -237,12 +223,34 @@ def train_stochastic(
         warn_if_poor(problem, settings, progress.params, order, curve, stalled=stalled)
 
 
+class DivergenceError(ValueError):
+    """Training has left the finite numbers; the message names epoch and cause."""
+
+
+def return_to_best(diverged, progress, selection):
+    """Go back to the best epoch on validation data, with a warning; raise where there is none.
+
+    As scikit-learn's issue 29504 asks. The optimizer is forgotten, for its state is not finite.
+    """
+    if selection is None or not selection.restores or progress.best_params is None:
+        raise diverged
+    progress.params, progress.holds_best, progress.optimizer = progress.best_params, True, None
+    if progress.loss_curve is not None:
+        finite = [loss for loss in progress.loss_curve if np.isfinite(loss)]
+        progress.loss = finite[-1] if finite else None
+    warn_user(
+        f"{diverged} Training has ended; the weights of epoch {progress.best_iter}, the best on "
+        "the validation data, are kept.",
+        ConvergenceWarning,
+    )
+
+
 def refuse_nan_in_validation(progress, problem, settings, copy_params, when):
     """Raise if the newest validation loss is NaN: due to the weights, or to the validation data."""
     if np.isnan(progress.validation_loss_curve[-1]):
         if predicts_finite_scores(problem, copy_params()):
-            raise ValueError(explain_validation(problem, when))
-        raise ValueError(explain_divergence(problem, settings, when))
+            raise DivergenceError(explain_validation(problem, when))
+        raise DivergenceError(explain_divergence(problem, settings, when))
 
 
 def predicts_finite_scores(problem, params):
@@ -475,7 +483,10 @@ class Run:
                 progress.loss_curve += losses[:done].tolist()
                 progress.loss = progress.loss_curve[-1]
         if not session.finite or self.hides_failure():
-            raise ValueError(explain_divergence(problem, self.settings, f"epoch {progress.n_iter}"))
+            if self.selection:
+                self.selection.look_away()
+            when = f"epoch {progress.n_iter}"
+            raise DivergenceError(explain_divergence(problem, self.settings, when))
 
     @property
     def steps_per_epoch(self):

@@ -8,9 +8,12 @@ from problems import draw_classes, draw_counts, draw_labels, draw_regression
 from scipy import sparse
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris, load_wine
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.preprocessing import scale
+from sklearn.preprocessing import StandardScaler, scale
 
 from fastbp import BackpropClassifier, BackpropRegressor, diagnosis
+from fastbp._parameters import check_parameters
+from fastbp.diagnosis import warn_of_other_scale
+from fastbp.problem import prepare
 
 SETTINGS = dict(hidden_layer_sizes=(20,), random_state=0)
 POOR = "no better than predicting a constant"
@@ -210,14 +213,9 @@ def test_a_stop_by_the_user_is_not_judged():
 
 
 def problem_for(kind, X, y, sample_weight=None):
-    """Return the problem, settings and weights with which a fit ended."""
-    seen = {}
-
-    def spy(problem, settings, progress, stream, **kwargs):
-        seen["problem"] = problem
-
-    kind._fit(X, y, sample_weight, train=spy)
-    return seen["problem"]
+    """Return the problem that a fit would minimise."""
+    settings = check_parameters(kind, kind._parameter_rules)
+    return prepare(kind, X, y, sample_weight, settings, fresh=True)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -256,6 +254,40 @@ def test_the_sample_is_small_and_spread_over_all_rows():
     assert 400 <= len(sample.targets) <= diagnosis.SAMPLE_ROWS
     assert sample.targets[0] == 0
     assert sample.targets[-1] > 1990
+
+
+# --- validation data of another scale -------------------------------------------------------------
+
+
+def scaled_and_raw(n_samples=300, n_features=6):
+    """Return scaled X, y, raw X_val and y_val of a table with units."""
+    rng = np.random.RandomState(0)
+    X = rng.randn(n_samples, n_features) * 10.0 ** rng.randint(1, 5, n_features) + 500
+    y = X[:, 0] > 500
+    half = n_samples // 2
+    return StandardScaler().fit_transform(X[:half]), y[:half], X[half:], y[half:]
+
+
+@pytest.mark.parametrize("form", [np.asarray, sparse.csr_array])
+def test_validation_data_that_missed_the_scaler_are_noticed(form):
+    X, y, X_val, y_val = scaled_and_raw()
+    with pytest.warns(UserWarning, match=r"(?s)X_val has another scale.*transform_input"):
+        BackpropClassifier(**SETTINGS, tol=0.1).fit(form(X), y, X_val=form(X_val), y_val=y_val)
+
+
+@pytest.mark.parametrize("n_val", [1, 10, 20])
+def test_random_splits_and_drifts_are_not_taken_for_another_scale(n_val):
+    rng = np.random.RandomState(0)
+    for draw_column in (
+        rng.standard_normal, rng.standard_cauchy, lambda n: rng.rand(n) < 0.03,
+        lambda n: np.exp(3 * rng.randn(n)), lambda n: rng.randn(n) + np.arange(n) / 10,
+    ):  # fmt: skip
+        for n_samples in (n_val + 10, 200):
+            X = np.transpose([draw_column(n_samples) for _ in range(4)]).astype(float)
+            warn_of_other_scale(X[:-n_val], X[-n_val:])  # a warning is an error here
+            X = rng.permutation(X)
+            if n_val > 1:
+                warn_of_other_scale(X[:n_val], X[n_val:])
 
 
 def test_divergence_recommends_scaled_targets():

@@ -7,6 +7,7 @@ engines compute the same in another order of operations (tests compare them).
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.special
 
 from fastbp.inspection.batch import (
     Batch,
@@ -29,14 +30,15 @@ class Backpropagation:
     loss : float
         Weighted mean of `sample_losses`, plus `penalty`.
     penalty : float
-        L2 penalty, ``alpha |W|^2 / (2 sum(sample_weight))``.
+        L2 penalty, as an epoch over these samples adds it: ``n_steps alpha |W|^2 / (2 sum(w))``.
     sample_losses : ndarray of shape (n_samples,)
         Loss of each sample, unweighted.
     pre_activations : list of ndarray of shape (n_samples, n_out)
         ``z_l = a_l @ W_l + b_l`` for each layer; the last holds the raw scores.
     activations : list of ndarray
-        ``a_0 = X``, then ``a_{l+1} = f_l(z_l)``, each (n_samples, n_units). The last holds the
-        predictions: raw scores after the output transform (probabilities for a classifier).
+        ``a_0 = X``, then ``a_{l+1} = f_l(z_l)``, each (n_samples, n_units); CSR where X is sparse.
+        The last holds the predictions: raw scores after the output transform (probabilities for a
+        classifier; in the units of y, also with `scale_targets`).
     slopes : list of ndarray of shape (n_samples, n_out)
         ``f_l'(z_l)`` for each hidden layer.
     deltas : list of ndarray of shape (n_samples, n_out)
@@ -70,14 +72,16 @@ def loss_and_gradients(estimator, X, y, sample_weight=None):
 
         z_l = a_l @ W_l + b_l        a_{l+1} = f_l(z_l)        a_0 = X
 
-    Loss of the raw scores s = z_L and the targets, with sample weights w::
+    Loss of the raw scores s = z_L and the targets, as `fit` minimised it: targets scaled with
+    `scale_targets`, w the sample weights times those of the classes, and the penalty of n_steps
+    minibatches (1 for 'lbfgs')::
 
-        loss = sum_i w_i loss_i / sum_i w_i  +  alpha / (2 sum_i w_i) sum_l |W_l|^2
+        loss = sum_i w_i loss_i / sum_i w_i  +  n_steps alpha / (2 sum_i w_i) sum_l |W_l|^2
 
     Backward, from the last layer to the first (Rumelhart, Hinton & Williams 1986)::
 
         delta_L = w / sum(w) * dloss_i / ds
-        dloss / dW_l = a_l.T @ delta_l + alpha W_l / sum(w)        dloss / db_l = sum_i delta_l
+        dloss / dW_l = a_l.T @ delta_l + n_steps alpha W_l / sum(w)    dloss / db_l = sum_i delta_l
         delta_{l-1} = (delta_l @ W_l.T) * f_{l-1}'(z_{l-1})
 
     Parameters
@@ -85,7 +89,7 @@ def loss_and_gradients(estimator, X, y, sample_weight=None):
     estimator : BackpropClassifier or BackpropRegressor
         Fitted; or a pipeline, search or TransformedTargetRegressor that ends in one.
     X : array-like, data frame or sparse matrix of shape (n_samples, n_features)
-        As `estimator` takes it. A sparse X is made dense.
+        As `estimator` takes it.
     y : array-like of shape (n_samples,) or (n_samples, n_outputs)
         As for `fit`.
     sample_weight : array-like of shape (n_samples,), default=None
@@ -144,8 +148,7 @@ def forward(network, X):
 def penalized_loss(network, batch, sample_losses):
     """Return the weighted mean of the losses plus the L2 penalty, and that penalty."""
     weights = batch.weights
-    squares = sum((W**2).sum() for W in network.coefs)
-    penalty = network.estimator.alpha * squares / (2 * weights.sum())
+    penalty = batch.penalty / 2 * sum((W**2).sum() for W in network.coefs)
     return float(weights @ sample_losses / weights.sum() + penalty), float(penalty)
 
 
@@ -161,12 +164,15 @@ def backpropagate(network, batch):
         for l in reversed(range(len(network.coefs))):
             W = network.coefs[l]
             deltas.insert(0, delta)
-            coef_grads.insert(0, activations[l].T @ delta + network.estimator.alpha * W / total)
+            coef_grads.insert(0, activations[l].T @ delta + batch.penalty * W)
             intercept_grads.insert(0, delta.sum(axis=0))
             if l:
                 delta = (delta @ W.T) * slopes[l - 1]
     predictions = pre_activations[-1].copy()
     network.engine.transform_into(batch.loss.output, predictions)
+    if batch.problem.target_units:
+        mean, scale = batch.problem.target_units
+        predictions = predictions * scale + mean
     return Backpropagation(
         loss=loss,
         penalty=penalty,
@@ -181,19 +187,20 @@ def backpropagate(network, batch):
 
 
 def input_gradients(estimator, X):
-    """Compute how the raw scores change with each feature of each sample (saliency).
+    """Compute how the network's output changes with each feature of each sample (saliency).
 
-    The chain rule, carried on to the input: ``ds / dx`` where s is the raw score before the output
-    transform: the log-odds of a binary or multilabel classifier, the logits of a multiclass one,
-    the prediction of a regressor (its logarithm where the loss has a log link).
+    The chain rule, carried on to the input: ``ds / dx`` where s is the prediction of a regressor,
+    in the units of y (with a log link its logarithm); the log-odds of a binary or multilabel
+    classifier; the logits, scores before the softmax, of a multiclass one.
 
     Parameters
     ----------
     estimator : BackpropClassifier or BackpropRegressor
         Fitted; or a pipeline, search or TransformedTargetRegressor that ends in one.  Gradients are
-        by the features that the network sees: in a pipeline, those after the steps before it.
+        those of the network inside, by the features that it sees: in a pipeline, those after the
+        steps before it.
     X : array-like, data frame or sparse matrix of shape (n_samples, n_features)
-        As `estimator` takes it. A sparse X is made dense.
+        As `estimator` takes it.
 
     Returns
     -------
@@ -227,10 +234,20 @@ def input_gradients(estimator, X):
     network = Network.of(estimator)
     X = network.features(X)
     with np.errstate(over="ignore", invalid="ignore"):
-        _, _, slopes = forward(network, X)
-        W = network.coefs[-1]
-        gradients = np.broadcast_to(W.T, (len(X), *W.T.shape))  # (n_samples, n_outputs, n_units)
+        pre_activations, _, slopes = forward(network, X)
+        gradients = _output_slopes(estimator, pre_activations[-1]) @ network.coefs[-1].T
         for W, slope in zip(reversed(network.coefs[:-1]), reversed(slopes), strict=True):
             gradients = (gradients * slope[:, np.newaxis, :]) @ W.T
     gradients = np.ascontiguousarray(np.moveaxis(gradients, 1, 2))
     return gradients[:, :, 0] if gradients.shape[2] == 1 else gradients
+
+
+def _output_slopes(estimator, scores):
+    """Slopes of the outputs by the raw scores, (n_samples, n_outputs, n_outputs)."""
+    slopes = np.broadcast_to(np.eye(scores.shape[1]), (len(scores), *[scores.shape[1]] * 2))
+    if estimator.out_activation_ == "cumulative_softplus":  # s_0, and each next one softplus above
+        steps = scipy.special.expit(scores)
+        steps[:, 0] = 1.0
+        slopes = np.tril(np.broadcast_to(steps[:, np.newaxis, :], slopes.shape))
+    scale = vars(estimator).get("target_scale_")
+    return slopes if scale is None else slopes * np.reshape(scale, (-1, 1))

@@ -1,26 +1,30 @@
 """From what a user passes to a network and a batch: arrays in float64, and the rows of the tables.
 
-Here pipelines, searches and target transformers are opened, X and y are checked as `fit` checks
-them, and the scalar formulas are applied to arrays.  No chain rule: that is `backpropagation`'s.
+Here pipelines, searches and target transformers are opened, X and y become the problem that `fit`
+minimised, and the scalar formulas are applied to arrays.  No chain rule: that is in
+`backpropagation`.
 """
 
-from copy import copy
 from dataclasses import dataclass
 from types import ModuleType
 
 import numpy as np
-import scipy.sparse
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from fastbp._validation import check_features, check_sample_weight
+from fastbp._validation import check_features
 from fastbp.activations import activations_for
 from fastbp.engine import find_kernels, get_engine
 from fastbp.estimators import BackpropClassifier, BackpropRegressor
-from fastbp.losses import Loss
+from fastbp.optimizers import is_full_batch
+from fastbp.problem import Problem, look_at
 
 OURS = (BackpropClassifier, BackpropRegressor)
+SCALERS = {
+    "StandardScaler", "RobustScaler", "MinMaxScaler", "MaxAbsScaler", "QuantileTransformer",
+    "PowerTransformer",
+}  # fmt: skip
 
 
 def open_wrappers(estimator, X=None, y=None):
@@ -73,6 +77,20 @@ def open_wrappers(estimator, X=None, y=None):
     return estimator, X, y
 
 
+def is_scaled(estimator):
+    """Whether a step that scales the columns of X stands before the network."""
+    names = set()
+    while not isinstance(estimator, OURS):
+        if isinstance(estimator, Pipeline):
+            names |= {type(step).__name__ for step in estimator.named_steps.values()}
+            estimator = estimator[-1]
+        elif hasattr(estimator, "best_estimator_"):
+            estimator = estimator.best_estimator_
+        else:
+            estimator = estimator.regressor_
+    return bool(names & SCALERS)
+
+
 @dataclass
 class Network:
     """A fitted network in float64, and the rows that say what its formulas are."""
@@ -92,48 +110,63 @@ class Network:
         return cls(estimator, get_engine(estimator.engine), coefs, intercepts, rows)
 
     def features(self, X):
-        """Check X as `predict` does; dense, float64."""
-        X, _ = check_features(self.estimator, X, _float64, self.engine, reset=False)
-        return X.toarray() if scipy.sparse.issparse(X) else X
+        """Check X as `predict` does; float64, CSR where it is sparse."""
+        return check_features(
+            self.estimator, X, lambda given: np.float64, self.engine, reset=False
+        )[0]
 
 
 @dataclass
 class Batch:
-    """Samples for a network: checked, dense, float64."""
+    """Samples for a network, as the problem that `fit` minimised, in float64.
 
-    X: np.ndarray
-    targets: np.ndarray
-    loss: Loss
-    sample_weight: np.ndarray | None
+    Parameters
+    ----------
+    problem : fastbp.problem.Problem
+    penalty : float
+        Factor of ``|W|^2 / 2`` in the loss.  Each minibatch adds ``alpha / sum(its weights)`` of
+        it, so that an epoch over the samples reports their number of minibatches times
+        ``alpha / sum(weights)``.
+    """
+
+    problem: Problem
+    penalty: float
 
     @classmethod
-    def of(cls, network, X, y, sample_weight):
-        """Check X, y and sample_weight as `fit` does.
+    def of(cls, network, X, y, sample_weight, max_samples=None):
+        """Check X, y and sample_weight as `fit` does, and take at most so many rows, evenly spread.
 
         Raises
         ------
         ValueError, TypeError
             As in `fit`, and if y has another number of outputs than the network.
         """
-        X = network.features(X)
-        probe = copy(network.estimator)  # the check of y may set attributes
-        targets, loss = probe._check_y(y, len(X), np.dtype(np.float64), False, True)
-        n_outputs = network.coefs[-1].shape[1]
-        if probe.n_outputs_ != n_outputs:
-            raise ValueError(
-                f"y has {probe.n_outputs_} outputs, but the network was fitted with {n_outputs}."
-            )
-        weight = check_sample_weight(probe, sample_weight, len(X), np.dtype(np.float64))
-        return cls(X, targets, loss, weight)
+        estimator = network.estimator
+        problem = look_at(estimator, X, y, sample_weight)
+        n_samples, weight = problem.X.shape[0], problem.sample_weight
+        total = n_samples if weight is None else float(weight.sum())
+        penalty = float(estimator.alpha) * _count_steps(estimator, n_samples) / total
+        if max_samples is not None and n_samples > max_samples:
+            problem = problem.of_rows(np.linspace(0, n_samples - 1, max_samples).astype(int))
+        return cls(problem, penalty)
+
+    X = property(lambda self: self.problem.X, doc="Features, dense or CSR.")
+    targets = property(lambda self: self.problem.targets, doc="Targets in the units of the loss.")
+    loss = property(lambda self: self.problem.loss, doc="Row of the loss.")
 
     @property
     def weights(self):
-        """Weight of each sample."""
-        return np.ones(len(self.X)) if self.sample_weight is None else self.sample_weight
+        """Weight of each sample, that of its class in it."""
+        weight = self.problem.sample_weight
+        return np.ones(len(self.targets)) if weight is None else weight
 
 
-def _float64(given):
-    return np.float64
+def _count_steps(estimator, n_samples):
+    """Return the number of minibatches of an epoch."""
+    if is_full_batch(estimator.solver):
+        return 1
+    size = 200 if estimator.batch_size == "auto" else estimator.batch_size
+    return -(-n_samples // min(size, n_samples))
 
 
 # ------------------------------------------------------------------------------ formulas

@@ -3,7 +3,7 @@
 The order of the checks and the report's looks live here; the checks themselves in `symptoms`.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from html import escape
 from textwrap import fill
 
@@ -12,7 +12,7 @@ import numpy as np
 from fastbp.architecture import headline
 from fastbp.inspection import symptoms
 from fastbp.inspection.backpropagation import backpropagate
-from fastbp.inspection.batch import Batch, Network, open_wrappers
+from fastbp.inspection.batch import Batch, Network, is_scaled, open_wrappers
 from fastbp.tables import format_number, format_table, html_table
 
 WIDTH = 88  # of the printed report
@@ -154,7 +154,8 @@ def diagnose(estimator, X, y, sample_weight=None, *, X_val=None, y_val=None, max
     A unit is dead if its slope is 0 for every sample (relu): no gradient passes, it cannot learn.
     A unit of an activation that is nowhere quite flat (tanh, logistic) is saturated if its slope is
     below 1 % of the largest for 90 % of the samples. Skill is
-    ``1 - loss / loss of the best constant prediction``, without the penalty.
+    ``1 - loss / loss of the best constant prediction``, without the penalty. Losses are those that
+    `fit` minimised, with the weights of samples and classes and, with `scale_targets`, of scaled y.
 
     Examples
     --------
@@ -173,39 +174,32 @@ def diagnose(estimator, X, y, sample_weight=None, *, X_val=None, y_val=None, max
         raise ValueError("X_val and y_val must be given together.")
     final, X, y_inside = open_wrappers(estimator, X, y)
     network = Network.of(final)
-    batch = _thin(Batch.of(network, X, y_inside, sample_weight), max_samples)
+    batch = Batch.of(network, X, y_inside, sample_weight, max_samples)
     result = backpropagate(network, batch)
     layers = symptoms.measure_layers(network, result)
-    numbers = {"samples": len(batch.X), "loss": result.loss, "penalty": result.penalty}
+    numbers = {"samples": len(batch.targets), "loss": result.loss, "penalty": result.penalty}
     if vars(final).get("loss_") is not None:
         numbers["loss of the last epoch"] = final.loss_
-    findings = [*symptoms.check_inputs(batch, final), *symptoms.check_targets(batch)]
+    findings = [
+        *symptoms.check_inputs(batch, final, scaled=is_scaled(estimator)),
+        *symptoms.check_targets(batch, final),
+    ]
     if not np.isfinite(result.loss):
-        findings.append(symptoms.not_finite())
+        findings.append(symptoms.not_finite(final))
     else:
         numbers["loss of a constant"] = symptoms.best_constant_loss(batch)
         numbers["skill"] = symptoms.skill_of(batch, result)
         if X_val is not None:
             _, X_val, y_val = open_wrappers(estimator, X_val, y_val)
-            unseen = _thin(Batch.of(network, X_val, y_val, None), max_samples)
+            unseen = Batch.of(network, X_val, y_val, None, max_samples)
             numbers["validation skill"] = symptoms.skill_of(unseen, backpropagate(network, unseen))
         unscaled = bool(findings)
         findings += symptoms.check_curve(final, numbers["skill"], unscaled)
         findings += [
             *symptoms.check_units(network, layers, unscaled),
-            *symptoms.check_flow(layers),
+            *symptoms.check_flow(layers, final),
             *symptoms.check_validation_curve(final),
-            *symptoms.check_fit(final, numbers, len(batch.X)),
+            *symptoms.check_fit(final, numbers, len(batch.targets)),
         ]
     findings.sort(key=lambda finding: finding.severity != "problem")
     return Diagnosis(findings, layers, numbers, headline(final))
-
-
-def _thin(batch, max_samples):
-    """Take at most so many rows, evenly spread."""
-    n_samples = len(batch.X)
-    if n_samples <= max_samples:
-        return batch
-    rows = np.linspace(0, n_samples - 1, max_samples).astype(int)
-    weight = None if batch.sample_weight is None else batch.sample_weight[rows]
-    return replace(batch, X=batch.X[rows], targets=batch.targets[rows], sample_weight=weight)

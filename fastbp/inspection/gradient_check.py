@@ -11,9 +11,8 @@ from sklearn.utils import check_random_state
 
 from fastbp.inspection.backpropagation import backpropagate, forward, penalized_loss
 from fastbp.inspection.batch import Batch, Network, evaluate_loss, open_wrappers
-from fastbp.network import flatten, layer_sizes_of, views
+from fastbp.network import flatten, views
 from fastbp.tables import format_number, format_table, html_table
-from fastbp.training import Problem
 
 # Steps of the differences, relative to the weight or 1. The error of the first is about 1e-10 of
 # the loss; the others serve where a kink, such as relu's at 0, lies within the first.
@@ -183,34 +182,22 @@ def check_gradients(
 
 def _engine_gradients(network, batch):
     """Gradients of weights and of biases by the engine that trains, in float64."""
-    sizes = layer_sizes_of(network.coefs)
-    params = flatten(network.coefs, network.intercepts, np.float64)
-    problem = Problem(
-        engine=network.engine,
-        layer_sizes=sizes,
-        activations=network.activations,
-        loss=batch.loss,
-        dtype=np.dtype(np.float64),
-        X=batch.X,
-        targets=batch.targets,
-        sample_weight=batch.sample_weight,
-        n_threads=1,
-    )
-    session = problem.open_session(params, min(ROWS_PER_BLOCK, len(batch.X)))
+    problem, params = batch.problem, flatten(network.coefs, network.intercepts, np.float64)
+    session = problem.open_session(params, min(ROWS_PER_BLOCK, len(batch.targets)))
     gradient = np.empty_like(params)
     try:
         session.loss_and_gradient(
             params,
             batch.X,
             batch.targets,
-            batch.sample_weight,
-            alpha=float(network.estimator.alpha),
+            problem.sample_weight,
+            alpha=batch.penalty * float(batch.weights.sum()),
             gradient=gradient,
             mean_gradient=batch.loss.output_mean,
         )
     finally:
         session.close()
-    return views(gradient, sizes)
+    return views(gradient, problem.layer_sizes)
 
 
 def _error(network, batch, place, gradient, enough):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.optimize
+import scipy.sparse
 
 from fastbp.activations import ACTIVATIONS
 from fastbp.diagnosis import LARGE
@@ -79,7 +80,7 @@ def measure_layers(network, result):
                 "saturated": int(saturated.sum()),
                 "activation_mean": float(a.mean()),
                 "activation_std": float(a.std()),
-                "delta_rms": _rms(result.deltas[l] * len(a)),
+                "delta_rms": _rms(result.deltas[l] * a.shape[0]),
                 "gradient_rms": _rms(result.coef_grads[l]),
                 "weight_rms": _rms(network.coefs[l]),
             }
@@ -111,8 +112,7 @@ def best_constant_loss(batch):
     """Return the lowest weighted mean loss of raw scores that are the same for every sample."""
     targets, which = np.unique(batch.targets, axis=0, return_inverse=True)
     weights = np.bincount(which.ravel(), batch.weights) / batch.weights.sum()
-    is_class = batch.loss.target == "class"
-    n_outputs = int(targets.max()) + 1 if is_class else targets.shape[1]
+    n_outputs = batch.problem.layer_sizes[-1]
 
     def loss_and_gradient(scores):
         losses, gradient = evaluate_loss(batch.loss, targets, np.tile(scores, (len(targets), 1)))
@@ -135,20 +135,38 @@ def skill_of(batch, result):
 # ---------------------------------------------------------------------------------- checks
 
 
-def not_finite():
+def advise(*options):
+    """Join the changes that are not made yet, pairs of text and whether it is."""
+    return ", ".join(text for text, done in options if not done)
+
+
+def _is_scheduled(estimator):
+    return estimator.learning_rate != "constant"
+
+
+def not_finite(estimator):
     """Return the finding about a loss that is not a finite number."""
     return Finding(
         "not finite",
         "problem",
         "The loss on these data is not finite: weights or inputs are far too large.",
-        "scale X and y (StandardScaler, TransformedTargetRegressor), lower learning_rate_init, or "
-        "bound the steps with max_grad_norm=1.",
+        advise(
+            ("scale X (StandardScaler)", False),
+            ("scale y (scale_targets=True)", getattr(estimator, "scale_targets", True)),
+            ("lower learning_rate_init", not _is_stochastic(estimator)),
+            ("bound the steps with max_grad_norm=1", _cannot_clip(estimator)),
+        )
+        + ".",
     )
 
 
-def check_inputs(batch, estimator):
-    """Name columns of X that are large, or on quite another scale than the rest."""
-    sizes = np.abs(batch.X).max(axis=0)
+def check_inputs(batch, estimator, *, scaled):
+    """Name columns of X that are large, or on quite another scale than the rest.
+
+    In columns that are `scaled` already, large values are outliers.
+    """
+    sizes = abs(batch.X).max(axis=0)
+    sizes = sizes.toarray().ravel() if scipy.sparse.issparse(sizes) else sizes
     typical = np.median(sizes[sizes > 0]) if sizes.any() else 0.0
     large = np.flatnonzero(sizes > LARGE)
     small = np.flatnonzero((sizes > 0) & (sizes * UNEVEN < typical))
@@ -159,9 +177,13 @@ def check_inputs(batch, estimator):
             "problem",
             f"{_columns(len(large))} of X {_have(len(large))} values beyond {LARGE:g} in size: "
             f"{listed}. Large columns rule the first layer and make training slow or unstable.",
-            "put StandardScaler (or RobustScaler, for outliers) before the network in a pipeline.",
+            "a scaler stands before the network already, so these are outliers: cut them off, or "
+            "take QuantileTransformer."
+            if scaled
+            else "put StandardScaler (or RobustScaler, for outliers) before the network in a "
+            "pipeline.",
         )
-    elif len(small):
+    elif len(small) and not scaled:
         listed = _list_columns(small[np.argsort(sizes[small])], sizes, estimator)
         yield Finding(
             "unscaled inputs",
@@ -189,8 +211,10 @@ def _have(n):
     return "has" if n == 1 else "have"
 
 
-def check_targets(batch):
+def check_targets(batch, estimator):
     """Say if a regressor's targets are far from unit scale."""
+    if getattr(estimator, "scale_targets", False):
+        return
     size = np.abs(batch.targets).max()
     if batch.loss.task == "regression" and batch.loss.link == "identity" and size > LARGE:
         yield Finding(
@@ -199,7 +223,7 @@ def check_targets(batch):
             f"y has values up to {size:.3g} in size (standard deviation "
             f"{batch.targets.std():.3g}), while a fresh network predicts about 0: most of the "
             "training goes into growing the last layer.",
-            "scale_targets=True, or TransformedTargetRegressor with StandardScaler.",
+            "scale_targets=True.",
         )
 
 
@@ -212,7 +236,7 @@ def check_units(network, layers, unscaled):
         share = layer["dead"] / n_units
         if layer["dead"]:
             names = ("leaky_relu", "elu", "tanh")
-            other = next(choice for choice in names if choice in ACTIVATIONS)
+            other = next(name for name in names if name in ACTIVATIONS and name != row.name)
             yield Finding(
                 "dead units",
                 "problem" if share >= MANY_UNITS else "hint",
@@ -245,11 +269,20 @@ def _lower_rate(estimator):
 
 def _less_fitting(estimator):
     """Return what mends over-fitting with this solver."""
-    larger = f"a larger alpha (now {estimator.alpha:g}), a smaller network, or more data."
-    return f"early_stopping=True, dropout, {larger}" if _is_stochastic(estimator) else larger
+    stochastic, dropout = _is_stochastic(estimator), np.max(estimator.dropout, initial=0.0)
+    return advise(
+        ("early_stopping=True", estimator.early_stopping or not stochastic),
+        (f"more dropout (now {dropout:g})" if dropout else "dropout", not stochastic),
+        (f"a larger alpha (now {estimator.alpha:g}), a smaller network, or more data.", False),
+    )
 
 
-def check_flow(layers):
+def _cannot_clip(estimator):
+    """Whether gradients are clipped already, or cannot be."""
+    return estimator.max_grad_norm is not None or not _is_stochastic(estimator)
+
+
+def check_flow(layers, estimator):
     """Compare the deltas of the first layer with those of the last."""
     first, last = layers[0]["delta_rms"], layers[-1]["delta_rms"]
     if len(layers) < 2 or not first or not last:  # 0: a whole layer is dead, which is said already
@@ -264,16 +297,27 @@ def check_flow(layers):
             "vanishing gradients",
             "problem",
             f"{seen}: the first layers hardly learn.",
-            "activation='relu' with init='he' (or 'tanh' with init='glorot'), or fewer hidden "
-            "layers.",
+            advise(
+                ("activation='relu' with init='he'", _has(estimator, "relu", "he")),
+                ("activation='tanh' with init='glorot'", _has(estimator, "tanh", "glorot")),
+                ("or fewer hidden layers.", False),
+            ),
         )
     elif ratio > GROWING:
         yield Finding(
             "exploding gradients",
             "problem",
             f"{seen}: steps that suit the last layer are far too long for the first.",
-            "init='glorot' or 'he', max_grad_norm=1 (solvers 'sgd' and 'adam'), a larger alpha.",
+            advise(
+                ("init='glorot' or 'he'", estimator.init in ("glorot", "he")),
+                ("max_grad_norm=1", _cannot_clip(estimator)),
+                (f"a larger alpha (now {estimator.alpha:g}).", False),
+            ),
         )
+
+
+def _has(estimator, activation, init):
+    return estimator.init == init and estimator.activation == activation
 
 
 def check_curve(estimator, skill, unscaled):
@@ -299,8 +343,11 @@ def check_curve(estimator, skill, unscaled):
             f"The training loss jumps: it rose by more than {JUMP:.0%} in {rises:.0%} of the later "
             f"epochs, and ended at {last:.3g} where its lowest was {lowest:.3g}. "
             f"learning_rate_init={rate:g} looks too high.",
-            f"learning_rate_init={rate / 10:g}, a learning_rate that falls over the epochs, or "
-            "larger batches.",
+            advise(
+                (f"learning_rate_init={rate / 10:g}", False),
+                ("a learning_rate that falls over the epochs", _is_scheduled(estimator)),
+                ("or larger batches.", False),
+            ),
         )
     elif (
         last > HARDLY_FELL * first

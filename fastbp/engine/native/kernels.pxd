@@ -1,6 +1,11 @@
-# The C interface of the kernels, the shuffle and the workers, as Cython sees it. Meanings, shapes
-# and which arrays are written stand in kernels.h, shuffle.h and team.h.
+# The C interface of the kernels, the shuffle, the fingerprint and the workers, as Cython sees it.
+# Meanings, shapes and which arrays are written stand in kernels.h, shuffle.h, fingerprint.h and
+# team.h.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+
+cdef extern from "fingerprint.h" nogil:
+    uint64_t fb_fingerprint(const void *, size_t) noexcept
 
 
 cdef extern from "shuffle.h" nogil:

@@ -226,3 +226,16 @@ def all_finite(X):
     with nogil:
         finite = k.all_finite(data, n)
     return bool(finite)
+
+
+def fingerprint(array):
+    """Number of 64 bits that two C-contiguous arrays share if they hold the same bytes, and
+    practically only then."""
+    cdef const void *data = cnp.PyArray_DATA(array)
+    cdef size_t size = array.nbytes
+    cdef uint64_t found
+    if not array.flags.c_contiguous:
+        raise ValueError("expected a C-contiguous array")
+    with nogil:
+        found = fb_fingerprint(data, size)
+    return found

@@ -1,0 +1,243 @@
+"""From an estimator and a user's data to the problem that training minimises.
+
+One way for `fit` and for all who look at a fitted estimator (`inspection`, the learning-rate
+finder): checked arrays of one dtype, targets in the units of the loss, class weights multiplied
+into the sample weights, the loss and the activations as rows of the tables.  Nothing here trains,
+and nothing but `prepare` puts these parts together.
+"""
+
+from copy import copy
+from dataclasses import dataclass, replace
+from functools import partial
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+
+from fastbp import network
+from fastbp._parameters import check_parameters, hidden_sizes
+from fastbp._validation import (
+    check_features,
+    check_range,
+    check_sample_weight,
+    match_format,
+    speaking_of,
+)
+from fastbp.activations import activations_for
+from fastbp.class_weights import weigh_samples
+from fastbp.diagnosis import warn_of_other_scale
+from fastbp.engine import get_engine, watch_formulas
+from fastbp.losses import Loss
+from fastbp.optimizers import is_full_batch
+from fastbp.parallel import thread_ceiling
+
+
+@dataclass
+class Problem:
+    """What is trained: a network, a loss, checked data and the engine that works on them."""
+
+    engine: ModuleType
+    layer_sizes: tuple
+    activations: list
+    loss: Loss
+    dtype: np.dtype  # of the arithmetic
+    X: Any
+    targets: np.ndarray
+    sample_weight: np.ndarray | None  # times the weight of the sample's class
+    n_threads: int
+    class_weights: list | None = None  # for each column of targets, by code
+    target_units: tuple = ()  # mean and scale that were taken out of y
+    given: Any = None  # dtype in which X came
+    weights_dtype: Any = None  # in which fitted weights are kept
+    watch: Any = None  # over the user's functions, if there are any
+
+    def open_session(self, params, batch_size):
+        """Make a working copy of `params` in the engine; the caller closes it."""
+        return self.engine.Session(
+            self.layer_sizes,
+            self.activations,
+            self.loss,
+            dtype=self.dtype,
+            params=params,
+            batch_size=batch_size,
+            n_threads=self.n_threads,
+            sparse=scipy.sparse.issparse(self.X),
+        )
+
+    def of_rows(self, rows):
+        """Return the problem of some of the samples; weights that are all 0 there are left out."""
+        weight = None if self.sample_weight is None else self.sample_weight[rows]
+        if weight is not None and not weight.any():
+            weight = None
+        return replace(self, X=self.X[rows], targets=self.targets[rows], sample_weight=weight)
+
+
+@dataclass
+class HeldOut:
+    """Validation data of the user's, and what a scorer is to see of them."""
+
+    problem: Problem
+    answers: np.ndarray  # y, as scorers take it
+
+
+def prepare(estimator, X, y, sample_weight, settings, *, fresh, incremental=False):
+    """Turn what came to `fit` or `partial_fit` into a problem.
+
+    Parameters
+    ----------
+    estimator : BackpropClassifier or BackpropRegressor
+        Gets the attributes that describe data: `n_features_in_`, `classes_`, `target_scale_`, ...
+    X, y, sample_weight : as given to `fit`
+    settings : namespace of the estimator's parameters
+    fresh : bool
+        Whether training begins anew, or goes on with a fitted network.
+    incremental : bool, default=False
+        Whether y may lack classes (partial_fit).
+
+    Returns
+    -------
+    Problem
+
+    Raises
+    ------
+    ValueError, TypeError
+        For bad data.
+    """
+    engine = get_engine(settings.engine)
+    old = None if fresh else estimator.coefs_[0].dtype
+    choose_dtype = partial(estimator._training_dtype, weights=old)
+    full_batch = is_full_batch(settings.solver)
+    X, given = check_features(
+        estimator, X, _float64 if full_batch else choose_dtype, engine, reset=fresh
+    )
+    weights_dtype = np.dtype(choose_dtype(given))
+    if full_batch:
+        check_range(estimator, X, weights_dtype)
+    targets, loss = estimator._check_y(y, X.shape[0], X.dtype, fresh, incremental)
+    weights = check_sample_weight(estimator, sample_weight, X.shape[0], X.dtype)
+    class_weights = estimator._find_class_weights(targets, incremental)
+    if class_weights is not None:
+        weights = weigh_samples(class_weights, targets, weights)
+    targets = estimator._scale(targets, weights, X.dtype, fresh)
+    layers = (
+        estimator.n_features_in_, *hidden_sizes(settings.hidden_layer_sizes), estimator.n_outputs_
+    )  # fmt: skip
+    problem = _assemble(
+        estimator, settings, engine, layers, X, targets, weights, loss,
+        class_weights=class_weights, given=given, weights_dtype=weights_dtype,
+    )  # fmt: skip
+    problem.watch = watch_formulas(problem.activations, loss, targets, X.dtype)
+    return problem
+
+
+def prepare_held_out(estimator, held_out, like):
+    """Check X_val, y_val and sample_weight_val as X, y and sample_weight were.
+
+    Parameters
+    ----------
+    estimator : BackpropClassifier or BackpropRegressor
+    held_out : tuple of X_val, y_val, sample_weight_val
+    like : Problem
+        That of the training data.
+
+    Returns
+    -------
+    HeldOut or None
+        In the form of the training data.
+    """
+    X_val, y_val, weights = held_out
+    if X_val is None or y_val is None:
+        if any(part is not None for part in held_out):
+            raise ValueError(
+                "X_val and y_val must be given together, and sample_weight_val with them. Got "
+                f"X_val {'missing' if X_val is None else 'given'}, y_val "
+                f"{'missing' if y_val is None else 'given'}."
+            )
+        return None
+    dtype = like.dtype
+    with speaking_of("X_val"):
+        X, given = check_features(estimator, X_val, lambda given: dtype, like.engine, reset=False)
+        X = match_format(X, like.X)
+    with speaking_of("y_val"):
+        targets, _ = estimator._check_y(y_val, X.shape[0], dtype, False, True)
+        if targets.shape[1] != like.targets.shape[1]:
+            raise ValueError(
+                f"it has {targets.shape[1]} outputs, but y has {like.targets.shape[1]}."
+            )
+        answers = estimator._answers(y_val, targets)
+        targets = estimator._scale(targets, None, dtype, fresh=False)
+    with speaking_of("sample_weight_val"):
+        weights = check_sample_weight(estimator, weights, X.shape[0], dtype)
+        if like.class_weights is not None:
+            weights = weigh_samples(like.class_weights, targets, weights)
+    warn_of_other_scale(like.X, X)
+    part = replace(like, X=X, targets=targets, sample_weight=weights, given=given)
+    return HeldOut(part, answers)
+
+
+def look_at(estimator, X, y, sample_weight=None):
+    """Find the problem that `fit` minimised, on these data and in float64.
+
+    Targets are in the units of the fit, classes have the weights that they had there.  The
+    estimator stays as it is.
+
+    Parameters
+    ----------
+    estimator : BackpropClassifier or BackpropRegressor
+        Fitted.
+    X, y, sample_weight : as given to `fit`
+
+    Returns
+    -------
+    Problem
+
+    Raises
+    ------
+    ValueError, TypeError
+        As in `fit`, and if y has another number of outputs than the network.
+    """
+    probe = copy(estimator)  # the checks may set attributes
+    settings = check_parameters(probe, probe._parameter_rules)
+    engine, float64 = get_engine(settings.engine), np.dtype(np.float64)
+    X, given = check_features(probe, X, _float64, engine, reset=False)
+    targets, loss = probe._check_y(y, X.shape[0], float64, False, True)
+    n_outputs = probe.coefs_[-1].shape[1]
+    if probe.n_outputs_ != n_outputs:
+        raise ValueError(
+            f"y has {probe.n_outputs_} outputs, but the network was fitted with {n_outputs}."
+        )
+    weights = check_sample_weight(probe, sample_weight, X.shape[0], float64)
+    class_weights = vars(probe).get("_class_weights")
+    if class_weights is not None:
+        weights = weigh_samples(class_weights, targets, weights)
+    targets = probe._scale(targets, None, float64, False)
+    layers = network.layer_sizes_of(probe.coefs_)
+    return _assemble(
+        probe, settings, engine, layers, X, targets, weights, loss,
+        class_weights=class_weights, given=given, weights_dtype=float64,
+    )  # fmt: skip
+
+
+def _assemble(estimator, settings, engine, layers, X, targets, weights, loss, **more):
+    """Put the parts together, with the rows and the units that belong to them."""
+    activations = activations_for(settings.activation, len(layers) - 2)
+    state = vars(estimator)
+    units = tuple(state[name] for name in ("target_mean_", "target_scale_") if name in state)
+    return Problem(
+        engine=engine,
+        layer_sizes=layers,
+        activations=activations,
+        loss=loss,
+        dtype=X.dtype,
+        X=X,
+        targets=targets,
+        sample_weight=weights,
+        n_threads=thread_ceiling(settings.n_threads),
+        target_units=units,
+        **more,
+    )
+
+
+def _float64(given):
+    return np.float64
