@@ -204,6 +204,9 @@ class _BaseBackprop(
         self._keep("_class_weights", problem.class_weights)
         settings.dropout = dropout_rates(settings.dropout, len(problem.layer_sizes) - 2)
         settings.feature_names = getattr(self, "feature_names_in_", None)
+        past = dict(vars(self))
+        for name in HISTORY:
+            vars(self).pop(name, None)
         if tasks:
             tasks.set_description(partial(self._fitted_attributes, problem))
         validation, scorer = self._open_validation(problem, settings, held_out, y)
@@ -214,7 +217,7 @@ class _BaseBackprop(
             if fresh:
                 progress = self._first_progress(problem, settings, random_state)
             else:
-                progress = self._last_progress(problem, settings, seen, incremental)
+                progress = self._last_progress(problem, settings, past, seen, incremental)
             if stochastic:
                 train_stochastic(
                     problem, settings, progress, (random_state, bits), incremental=incremental,
@@ -223,8 +226,6 @@ class _BaseBackprop(
             else:
                 progress.params = progress.params.astype(problem.dtype, copy=False)
                 train_lbfgs(problem, settings, progress, tasks, validation)
-        for name in HISTORY:
-            vars(self).pop(name, None)
         vars(self).update(self._fitted_attributes(problem, progress))
         if "problem" in seen or progress.holds_raw_weights:
             seen["weights"] = identify_weights(problem.engine, self.coefs_, self.intercepts_)
@@ -271,15 +272,13 @@ class _BaseBackprop(
             )
         )
 
-    def _last_progress(self, problem, settings, seen, incremental):
+    def _last_progress(self, problem, settings, past, seen, incremental):
         """Start from what the last call reached, as far as it holds for this one."""
         self._check_same_layers(problem.layer_sizes)
         params = network.flatten(self.coefs_, self.intercepts_, problem.weights_dtype)
         resumes = settings.warm_start == "resume" and not incremental
-        memory = recall(
-            vars(self), seen, problem.engine, resumes=resumes, incremental=incremental
-        )  # fmt: skip
-        return Progress.resumed(params, vars(self), memory, from_last=resumes)
+        memory = recall(past, seen, problem.engine, resumes=resumes, incremental=incremental)
+        return Progress.resumed(params, past, memory, from_last=resumes)
 
     def _training_dtype(self, given, weights=None):
         """Dtype of the arithmetic for X of dtype `given` and weights to go on from."""

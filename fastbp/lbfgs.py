@@ -11,7 +11,13 @@ from sklearn.exceptions import ConvergenceWarning
 from fastbp.diagnosis import explain_divergence, warn_if_poor, warn_user
 from fastbp.parallel import one_blas_thread
 from fastbp.stopping import open_selection
-from fastbp.training import DivergenceError, open_report, refuse_nan_in_validation, return_to_best
+from fastbp.training import (
+    DivergenceError,
+    has_best,
+    open_report,
+    refuse_nan_in_validation,
+    return_to_best,
+)
 
 ROWS_PER_BLOCK = 1024  # the engine's work memory; it walks through larger batches in blocks
 
@@ -67,9 +73,10 @@ def train_lbfgs(problem, settings, progress, tasks=None, validation=None):
             unfinished = result
     except KeyboardInterrupt:
         warn_user("Training interrupted by user.")
-    except DivergenceError as diverged:
-        return_to_best(diverged, progress, selection)
-        descent.x = progress.params
+    except DivergenceError as error:
+        if not has_best(progress, selection):
+            raise
+        return_to_best(str(error), progress)
     finally:
         if descent.report:
             descent.report.close()
@@ -78,10 +85,10 @@ def train_lbfgs(problem, settings, progress, tasks=None, validation=None):
     if descent.loss is not None:
         progress.loss = float(descent.loss)
         if not (np.isfinite(progress.loss) and np.isfinite(descent.x).all()):
-            when = f"iteration {progress.n_iter}"
-            return_to_best(
-                DivergenceError(explain_divergence(problem, settings, when)), progress, selection
-            )
+            divergence = explain_divergence(problem, settings, f"iteration {progress.n_iter}")
+            if not has_best(progress, selection):
+                raise DivergenceError(divergence)
+            return_to_best(divergence, progress)
             unfinished = None
     progress.end(descent.x, selection)
     if unfinished is not None:

@@ -204,8 +204,10 @@ def train_stochastic(
                 end = run.train(1 if incremental else settings.max_iter, incremental)
         except KeyboardInterrupt:
             warn_user("Training interrupted by user.")
-        except DivergenceError as diverged:
-            return_to_best(diverged, progress, selection)
+        except DivergenceError as error:
+            if not has_best(progress, selection):
+                raise
+            return_to_best(str(error), progress)
             end = DIVERGED
         finally:
             if run.report:
@@ -227,19 +229,21 @@ class DivergenceError(ValueError):
     """Training has left the finite numbers; the message names epoch and cause."""
 
 
-def return_to_best(diverged, progress, selection):
-    """Go back to the best epoch on validation data, with a warning; raise where there is none.
+def has_best(progress, selection):
+    """Whether there are best weights on validation data, and somebody wants them back."""
+    return selection is not None and selection.restores and progress.best_params is not None
+
+
+def return_to_best(divergence, progress):
+    """Go back to the best epoch on validation data, and warn with the text of a divergence.
 
     As scikit-learn's issue 29504 asks. The optimizer is forgotten, for its state is not finite.
     """
-    if selection is None or not selection.restores or progress.best_params is None:
-        raise diverged
     progress.params, progress.holds_best, progress.optimizer = progress.best_params, True, None
     if progress.loss_curve is not None:
-        finite = [loss for loss in progress.loss_curve if np.isfinite(loss)]
-        progress.loss = finite[-1] if finite else None
+        progress.loss = next(filter(np.isfinite, reversed(progress.loss_curve)), None)
     warn_user(
-        f"{diverged} Training has ended; the weights of epoch {progress.best_iter}, the best on "
+        f"{divergence} Training has ended; the weights of epoch {progress.best_iter}, the best on "
         "the validation data, are kept.",
         ConvergenceWarning,
     )

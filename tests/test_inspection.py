@@ -9,7 +9,8 @@ import pytest
 import reference
 import userland
 from problems import draw_classes, draw_counts, draw_features, draw_labels, draw_regression
-from scipy.sparse import issparse
+from scipy.sparse import csr_array, csr_matrix, issparse
+from sklearn.base import clone
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import LogisticRegression
@@ -25,6 +26,7 @@ from fastbp.inspection import (
     input_gradients,
     loss_and_gradients,
 )
+from fastbp.losses import Focal, LogLoss, Quantile
 
 SETTINGS = {"tol": 1e3, "n_iter_no_change": 1, "max_iter": 5, "random_state": 0}
 WEIGHT = np.random.default_rng(5).uniform(0.1, 2.0, 50)
@@ -459,3 +461,149 @@ def test_examples_of_the_documentation(name):
     failed, tried = doctest.testmod(module)
     assert tried
     assert not failed
+
+
+# --- what fit minimised ---------------------------------------------------------------------------
+
+HEAD = np.random.RandomState(0).randn(300, 4)
+PRICES = 50_000 * (HEAD[:, 0] + 0.5 * HEAD[:, 1] ** 2) + 200_000
+
+
+def test_scaled_targets_are_seen_as_training_saw_them():
+    """The setting that the documentation recommends first."""
+    reg = BackpropRegressor(scale_targets=True, random_state=0, max_iter=300).fit(HEAD, PRICES)
+    batch = loss_and_gradients(reg, HEAD, PRICES)
+    assert batch.loss == pytest.approx(reg.loss_, rel=0.05)
+    np.testing.assert_allclose(batch.activations[-1].ravel(), reg.predict(HEAD), rtol=1e-5)
+    found = diagnose(reg, HEAD, PRICES)
+    assert "unscaled targets" not in found.topics
+    assert found.numbers["skill"] == pytest.approx(reg.score(HEAD, PRICES), abs=1e-4)
+    assert check_gradients(reg, HEAD, PRICES).ok
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {}, {"scale_targets": True}, {"loss": Quantile([0.1, 0.5, 0.9])},
+        {"loss": Quantile([0.1, 0.5, 0.9]), "scale_targets": True},
+    ],
+    ids=str,
+)  # fmt: skip
+@pytest.mark.parametrize("n_outputs", [1, 2])
+def test_input_gradients_are_slopes_of_predict(params, n_outputs):
+    y = np.transpose([1000 * HEAD[:, 0] + 70, HEAD[:, 1] ** 2])[:, :n_outputs]
+    if "loss" in params:
+        y = y[:, 0]
+    reg = BackpropRegressor(
+        hidden_layer_sizes=(6,), activation="tanh", dtype="float64", **SETTINGS, **params
+    ).fit(HEAD, y.squeeze())
+    slopes = input_gradients(reg, HEAD[:20]).reshape(20, 4, -1)
+    for column in range(4):
+        step = 1e-5 * np.eye(4)[column]
+        above, below = (reg.predict(HEAD[:20] + sign * step).reshape(20, -1) for sign in (1, -1))
+        np.testing.assert_allclose(slopes[:, column], (above - below) / 2e-5, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("class_weight", ["balanced", {0: 1.0, 1: 30.0}])
+def test_class_weights_count(class_weight):
+    """A rare class: the network is good by the weights that it was trained with."""
+    y = (HEAD[:, 0] > 1.5).astype(int)
+    clf = BackpropClassifier((20,), class_weight=class_weight, max_iter=400, tol=0, random_state=0)
+    clf.fit(HEAD, y)
+    batch = loss_and_gradients(clf, HEAD, y)
+    assert batch.loss == pytest.approx(clf.loss_, rel=0.05)
+    weight = np.bincount(y, minlength=2)
+    weight = 300 / (2 * weight) if class_weight == "balanced" else np.array([1.0, 30.0])
+    assert not {"under-fitting", "learning rate"} & diagnose(clf, HEAD, y).topics
+    plain = clone(clf).set_params(class_weight=None).fit(HEAD, y)
+    for name in ("coefs_", "intercepts_"):
+        setattr(plain, name, getattr(clf, name))
+    assert loss_and_gradients(plain, HEAD, y, weight[y]).loss == pytest.approx(batch.loss)
+    few = slice(0, 40)  # a part is weighed as all of the data were
+    assert loss_and_gradients(clf, HEAD[few], y[few]).loss == pytest.approx(
+        loss_and_gradients(plain, HEAD[few], y[few], weight[y[few]]).loss
+    )
+    assert check_gradients(clf, HEAD, y).ok
+
+
+@pytest.mark.parametrize("solver", ["sgd", "lbfgs"])
+def test_the_penalty_is_that_of_an_epoch(solver):
+    """Weights that stand still: what an epoch reports, over several minibatches, is the loss."""
+    y = HEAD[:, 0]
+    reg = BackpropRegressor(
+        hidden_layer_sizes=(6,), alpha=30.0, solver=solver, batch_size=64, dtype="float64",
+        learning_rate_init=1e-12, max_iter=1, tol=1e3, n_iter_no_change=1, random_state=0,
+    ).fit(HEAD, y)  # fmt: skip
+    batch = loss_and_gradients(reg, HEAD, y)
+    if solver == "sgd":
+        assert batch.loss == pytest.approx(reg.loss_, rel=0.01)
+        assert batch.penalty == pytest.approx(
+            30 * 5 / (2 * 300) * sum((W**2).sum() for W in reg.coefs_)
+        )
+    else:
+        assert batch.penalty == pytest.approx(
+            30 / (2 * 300) * sum((W**2).sum() for W in reg.coefs_)
+        )
+    thin = diagnose(reg, HEAD, y, max_samples=60)
+    assert thin.numbers["penalty"] == pytest.approx(batch.penalty)
+    assert check_gradients(reg, HEAD, y).ok
+
+
+@pytest.mark.parametrize("loss", [LogLoss(label_smoothing=0.2), Focal(2.0), "log_loss"])
+def test_the_loss_is_that_of_the_fit(loss):
+    y = HEAD[:, 0] + HEAD[:, 1] > 0
+    clf = BackpropClassifier((10,), loss=loss, max_iter=60, tol=1e-3, random_state=0)
+    clf.fit(HEAD, y)
+    assert loss_and_gradients(clf, HEAD, y).loss == pytest.approx(clf.loss_, rel=0.1)
+
+
+def test_sparse_data_are_not_made_dense(monkeypatch):
+    X = draw_features(60, 4, np.random.default_rng(0), density=0.4)
+    y = np.arange(60) % 2
+    clf = BackpropClassifier((5,), **SETTINGS).fit(X, y)
+    for kind in {type(X), csr_array, csr_matrix}:
+        monkeypatch.setattr(kind, "toarray", None)
+        monkeypatch.setattr(kind, "todense", None)
+    diagnose(clf, X, y, X_val=X, y_val=y)
+    loss_and_gradients(clf, X, y)
+    input_gradients(clf, X)
+    assert check_gradients(clf, X, y).ok
+
+
+def advice(found):
+    """All that a diagnosis recommends."""
+    return " ".join(finding.mend for finding in found.findings)
+
+
+def test_nothing_is_advised_that_is_set():
+    rng = np.random.RandomState(0)
+    X, y = rng.randn(40, 20), rng.randn(40)
+    unseen = {"X_val": rng.randn(40, 20), "y_val": rng.randn(40)}
+    settings = dict(hidden_layer_sizes=(60,), max_iter=400, tol=0, random_state=0)
+    for params, absent, there in (
+        ({"early_stopping": True, "n_iter_no_change": 400}, "early_stopping", "dropout"),
+        ({"dropout": 0.1}, ", dropout,", "more dropout (now 0.1)"),
+    ):
+        reg = BackpropRegressor(**settings, **params).fit(X, y)
+        reg.coefs_ = BackpropRegressor(**settings).fit(X, y).coefs_
+        found = diagnose(reg, X, y, **unseen)
+        assert "over-fitting" in found.topics
+        assert absent not in advice(found)
+        assert there in advice(found)
+    outliers = np.vstack([X, np.full(20, 1e4)])
+    pipe = make_pipeline(StandardScaler(), BackpropRegressor(**SETTINGS))
+    pipe.fit(X, y)
+    found = diagnose(pipe, outliers, np.append(y, 0))
+    assert "unscaled inputs" in found.topics
+    assert "StandardScaler" not in advice(found)
+    spikes = np.append(y, 1e6)
+    reg = BackpropRegressor(scale_targets=True, **SETTINGS).fit(X, y)
+    found = diagnose(reg, np.vstack([X, X[:1]]), spikes)
+    assert "scale_targets" not in advice(found)
+    deep = BackpropRegressor(
+        hidden_layer_sizes=(10,) * 12, init="glorot", activation="tanh", **SETTINGS
+    ).fit(X, y)
+    deep.coefs_ = [0.1 * W for W in deep.coefs_]
+    found = diagnose(deep, X, y)
+    assert "vanishing gradients" in found.topics
+    assert "tanh" not in advice(found)

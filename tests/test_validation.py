@@ -553,9 +553,9 @@ def test_divergence_names_the_unscaled_column():
     check_refusal(model, lambda: model.fit(X, y), ValueError, ["epoch", "column 2"])
 
 
-def test_divergence_under_early_stopping_and_warm_start():
+def test_divergence_under_warm_start():
     X, y = draw(BackpropRegressor, 60)
-    model = BackpropRegressor(**SETTINGS, solver="sgd", early_stopping=True, warm_start=True)
+    model = BackpropRegressor(**SETTINGS, solver="sgd", warm_start=True)
     fit_quietly(model, X, y)
     expected = model.predict(X)
     model.set_params(learning_rate_init=1e6, max_iter=400, n_iter_no_change=np.inf)

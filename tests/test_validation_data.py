@@ -1,6 +1,8 @@
 """X_val, scoring, max_time, warm_start="resume": what training looks at, where it goes on."""
 
+import math
 import pickle
+import re
 import warnings
 
 import numpy as np
@@ -22,6 +24,16 @@ SETTINGS = dict(
     hidden_layer_sizes=(7,), max_iter=12, batch_size=16, learning_rate_init=0.02, tol=0.0,
     n_iter_no_change=100, random_state=0, dtype="float64",
 )  # fmt: skip
+
+
+def undefined_far_out(y_true, raw):
+    """Squared error while a prediction is small, else NaN."""
+    return (y_true - raw) ** 2 if abs(raw) < 1e3 else math.nan
+
+
+def wild_at_the_end(step, n_steps):
+    """Learning rate of 1, and of a million after half of the steps."""
+    return 1.0 if step < n_steps / 2 else 1e6
 
 
 def draw(kind, seed=0, n_features=5):
@@ -168,6 +180,7 @@ def test_bad_validation_data(kind, bad, words):
     assert not hasattr(model, "n_features_in_")
 
 
+@pytest.mark.filterwarnings("ignore:X_val has another scale")
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
 @pytest.mark.parametrize("scoring", [None, "loss", "scorer"])
 @pytest.mark.parametrize("kind", KINDS)
@@ -180,6 +193,47 @@ def test_a_validation_loss_that_is_nan_is_an_error(kind, scoring, solver, engine
     with pytest.raises(ValueError, match=r"NaN after (epoch|iteration) 1.*far beyond"):
         model.fit(X, y, X_val=1e308 * np.sign(X_val), y_val=y_val)
     assert not hasattr(model, "coefs_")
+
+
+@pytest.mark.parametrize("way", ["early_stopping", "X_val"])
+def test_a_diverging_fit_keeps_its_best_epoch(way, engine_name):
+    """scikit-learn's issue 29504."""
+    X, y, X_val, y_val = draw(BackpropRegressor)
+    model = make(
+        BackpropRegressor, solver="sgd", learning_rate=wild_at_the_end, batch_size="auto",
+        early_stopping=way == "early_stopping", engine=engine_name,
+    )  # fmt: skip
+    more = {"X_val": X_val, "y_val": y_val} if way == "X_val" else {}
+    with pytest.warns(ConvergenceWarning) as caught:
+        model.fit(X, y, **more)
+    (message,) = [str(warning.message) for warning in caught]
+    last = len(model.loss_curve_)
+    assert re.search(f"in epoch {last}; likely cause.* of epoch {model.best_iter_}, the", message)
+    assert last == model.n_iter_ == len(model.validation_scores_)
+    assert np.isnan(model.validation_scores_[-1])
+    assert model.best_iter_ == np.nanargmax(model.validation_scores_) + 1 < last
+    assert np.isfinite(model.loss_)
+    assert np.isfinite(model.predict(X_val)).all()
+    if way == "X_val":
+        assert model.score(X_val, y_val) == pytest.approx(model.best_validation_score_)
+    model.set_params(learning_rate="constant", early_stopping=False).partial_fit(X, y)
+    assert np.isfinite(model.predict(X_val)).all()
+
+
+def test_a_user_function_that_fails_late_leaves_the_best_epoch():
+    X, y, X_val, y_val = draw(BackpropRegressor)
+    model = make(BackpropRegressor, loss=undefined_far_out, learning_rate=wild_at_the_end)
+    with pytest.warns(ConvergenceWarning, match=r"undefined_far_out.*are kept"):
+        model.fit(X, y, X_val=X_val, y_val=y_val)
+    assert np.isfinite(model.predict(X_val)).all()
+
+
+def test_scikit_learns_own_tests_of_divergence_and_names(monkeypatch):
+    from sklearn.neural_network.tests import test_mlp
+
+    monkeypatch.setattr(test_mlp, "MLPRegressor", BackpropRegressor)
+    test_mlp.test_mlp_diverging_loss()
+    test_mlp.test_preserve_feature_names(BackpropRegressor)
 
 
 def test_a_diverging_fit_is_not_blamed_on_validation_data():
