@@ -96,6 +96,20 @@ def name_unscaled_column(sizes, text, settings):
     ]
 
 
+# ------------------------------------------------------------------------- units of y
+
+
+def warn_of_kept_scale(problem):
+    """Warn if the first part of y, whose scale all later parts are given, has no spread."""
+    if (problem.targets == problem.targets[0]).all(axis=0).any():
+        warn_user(
+            f"The first call of partial_fit got {len(problem.targets)} sample"
+            f"{'s' * (len(problem.targets) > 1)} with one value of y. With scale_targets=True its "
+            "mean and spread (here taken as 1) are kept for all later calls: begin with some "
+            "hundred samples, or scale y yourself."
+        )
+
+
 # ------------------------------------------------------------------------- validation data
 
 

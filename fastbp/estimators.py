@@ -67,6 +67,7 @@ from fastbp.activations import activations_for
 from fastbp.architecture import draw_network, summarize
 from fastbp.callbacks import watch_tasks
 from fastbp.class_weights import find_class_weights
+from fastbp.diagnosis import warn_of_kept_scale
 from fastbp.engine import get_engine
 from fastbp.lbfgs import train_lbfgs
 from fastbp.losses import NAMED_LOSSES, Quantile, loss_for
@@ -145,6 +146,10 @@ class _BaseBackprop(
         weights of the best epoch are kept. With ``early_stopping=True`` they replace the part that
         would be set aside, and end training; with False nothing stops for their sake.
 
+        Training that diverges after an epoch was scored, on these or on rows set aside, ends with a
+        warning and keeps the best epoch's weights; that epoch's score is NaN, and its loss is not
+        finite.
+
         Parameters
         ----------
         X : array-like, data frame or sparse matrix of shape (n_samples, n_features)
@@ -167,7 +172,8 @@ class _BaseBackprop(
         Raises
         ------
         ValueError, TypeError
-            For bad parameters or data, and if training diverges.  The estimator stays as it was.
+            For bad parameters or data, and if training diverges before an epoch was scored on
+            validation data.  The estimator stays as it was.
 
         Notes
         -----
@@ -201,6 +207,8 @@ class _BaseBackprop(
             self, X, y, sample_weight, settings, fresh=fresh, incremental=incremental
         )  # fmt: skip
         held_out = prepare_held_out(self, held_out, problem)
+        if fresh and incremental and problem.target_units:
+            warn_of_kept_scale(problem)
         self._keep("_class_weights", problem.class_weights)
         settings.dropout = dropout_rates(settings.dropout, len(problem.layer_sizes) - 2)
         settings.feature_names = getattr(self, "feature_names_in_", None)
@@ -638,7 +646,10 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
         rate, order and shuffles, validation set), so that with an integer `random_state` two
         calls of 10 epochs are one of 20, bit for bit, also by way of a pickle. All of these calls
         need the setting (it keeps a number per sample), and data of the same length. An optimizer
-        or a learning rate that is changed in between begins anew.
+        or a learning rate that is changed in between begins anew. So do best score, best weights,
+        best loss, count of epochs without progress, held-out rows and (but for 'resume') curves
+        wherever the data, the weights, the objective or `scoring` are not those of the last call:
+        what was best on other data is not the best on these.
     momentum : float, default=0.9
         Momentum of ``solver='sgd'``, from 0 to 1.
     nesterovs_momentum : bool, default=True
@@ -850,7 +861,8 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
 
         The optimizer is made by the first call (or by `fit`), with the settings of that time, and
         lives on, also in a copy or a pickle. A schedule over the steps runs over `max_iter` calls
-        (of this size), then keeps its last rate. `max_time` is not looked at.
+        (of this size), then keeps its last rate. `max_time` is not looked at. The curves of
+        validation data go on as long as these, the objective and `scoring` stay the same.
 
         Parameters
         ----------
@@ -1082,7 +1094,10 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
         rate, order and shuffles, validation set), so that with an integer `random_state` two
         calls of 10 epochs are one of 20, bit for bit, also by way of a pickle. All of these calls
         need the setting (it keeps a number per sample), and data of the same length. An optimizer
-        or a learning rate that is changed in between begins anew.
+        or a learning rate that is changed in between begins anew. So do best score, best weights,
+        best loss, count of epochs without progress, held-out rows and (but for 'resume') curves
+        wherever the data, the weights, the objective or `scoring` are not those of the last call:
+        what was best on other data is not the best on these.
     momentum : float, default=0.9
         Momentum of ``solver='sgd'``, from 0 to 1.
     nesterovs_momentum : bool, default=True
@@ -1296,7 +1311,8 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
 
         The optimizer is made by the first call (or by `fit`), with the settings of that time, and
         lives on, also in a copy or a pickle. A schedule over the steps runs over `max_iter` calls
-        (of this size), then keeps its last rate. `max_time` is not looked at.
+        (of this size), then keeps its last rate. `max_time` is not looked at. The curves of
+        validation data go on as long as these, the objective and `scoring` stay the same.
 
         Parameters
         ----------

@@ -249,3 +249,24 @@ def test_examples_of_the_documentation(plt, monkeypatch):
         runner.run(test)
     assert runner.tries
     assert not runner.failures
+
+
+def test_large_batches_are_thinned():
+    X = np.random.RandomState(0).randn(5000, 3)
+    reg = BackpropRegressor(scale_targets=True, tol=1e3, n_iter_no_change=1).fit(X, 1e6 * X[:, 0])
+    display = GradientFlowDisplay.from_estimator(reg, X, 1e6 * X[:, 0])
+    assert len(display.activations[0]) == 2000
+    assert max(np.abs(gradient).max() for gradient in display.unit_gradients) < 10
+    few = GradientFlowDisplay.from_estimator(reg, X, 1e6 * X[:, 0], max_samples=70)
+    assert len(few.activations[0]) == 70
+
+
+def test_curves_that_begin_later_end_together():
+    X = np.random.RandomState(0).randn(60, 3)
+    reg = BackpropRegressor(random_state=0)
+    for epoch in range(5):
+        reg.partial_fit(X, X[:, 0], **({"X_val": X, "y_val": X[:, 0]} if epoch > 1 else {}))
+    display = LossCurveDisplay.from_estimator(reg)
+    assert list(display.lines_["loss"].get_xdata()) == [1, 2, 3, 4, 5]
+    assert list(display.lines_["validation loss"].get_xdata()) == [3, 4, 5]
+    assert set(display.lines_["best epoch"].get_xdata()) == {2 + reg.best_iter_}

@@ -74,7 +74,9 @@ def test_constant_targets():
     np.testing.assert_array_equal(model.target_scale_[[0, 2]], 1.0)
     np.testing.assert_allclose(model.target_mean_, [1e5, 1.5, 0.0])
     assert np.isfinite(model.predict(X)).all()
-    one_row = BackpropRegressor(**SETTINGS, scale_targets=True).partial_fit(X[:1], y[:1, 1])
+    one_row = BackpropRegressor(**SETTINGS, scale_targets=True)
+    with pytest.warns(UserWarning, match=r"got 1 sample with.*are kept for all later calls"):
+        one_row.partial_fit(X[:1], y[:1, 1])
     assert np.isfinite(one_row.predict(X)).all()
 
 
