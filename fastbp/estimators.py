@@ -26,6 +26,7 @@ from sklearn.base import (
     TransformerMixin,
 )
 from sklearn.callback import CallbackSupportMixin, with_callbacks
+from sklearn.metrics import r2_score
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
@@ -70,16 +71,17 @@ from fastbp._validation import (
 )
 from fastbp.activations import activations_for
 from fastbp.architecture import draw_network, summarize
+from fastbp.best_constant import constant_scores
 from fastbp.callbacks import watch_tasks
 from fastbp.class_weights import find_class_weights, weigh_samples
 from fastbp.engine import get_engine, watch_formulas
 from fastbp.lbfgs import train_lbfgs
-from fastbp.losses import NAMED_LOSSES, Quantile, loss_for
+from fastbp.losses import NAMED_LOSSES, SCIKIT_LEARNS, Quantile, loss_for
 from fastbp.optimizers import is_full_batch
 from fastbp.parallel import thread_ceiling
 from fastbp.randomness import own_stream
-from fastbp.scaling import measure, standardize
-from fastbp.scoring import Scorer, Validation, default_score, find_scorer
+from fastbp.scaling import measure, narrow, needs_float64, restore, standardize
+from fastbp.scoring import Scorer, Validation, default_score, find_scorer, in_units
 from fastbp.training import HISTORY, Problem, Progress, train_stochastic
 from fastbp.versions import __version__, refuse_newer
 
@@ -319,9 +321,12 @@ class _BaseBackprop(
         layers = problem.layer_sizes
         if fresh:
             rows = problem.activations or activations_for(settings.activation or "identity", 1)
-            return Progress(
-                network.initial_params(layers, rows, random_state, dtype, settings.init)
-            )
+            params = network.initial_params(layers, rows, random_state, dtype, settings.init)
+            if not (settings.dtype is None and problem.loss.kernel in SCIKIT_LEARNS):
+                network.views(params, layers)[1][-1][:] = constant_scores(
+                    problem.loss, problem.targets, problem.sample_weight, layers[-1]
+                )
+            return Progress(params)
         self._check_same_layers(layers)
         params = network.flatten(self.coefs_, self.intercepts_, dtype)
         from_last = settings.warm_start == "resume" and not incremental
@@ -390,7 +395,7 @@ class _BaseBackprop(
         True
         """
         activations, _, dtype = self._raw_scores(X, hidden=True)
-        return activations.astype(dtype, copy=False)
+        return narrow(activations, dtype)
 
     @property
     def _n_features_out(self):
@@ -400,8 +405,9 @@ class _BaseBackprop(
     def _raw_scores(self, X, *, hidden=False):
         """Scores before the output transform, their engine, and the dtype of the output.
 
-        Or, if `hidden`, the activations of the last hidden layer instead of the scores.  Costs a
-        few microseconds of Python for a plain array of the right dtype and width.
+        Or, if `hidden`, the activations of the last hidden layer instead of the scores.  All are
+        finite: what overflows float32 is computed again in float64.  Costs a few microseconds of
+        Python for a plain array of the right dtype and width.
         """
         state = vars(self)
         coefs, intercepts = state.get("coefs_"), state.get("intercepts_")
@@ -422,23 +428,24 @@ class _BaseBackprop(
             intercepts = [biases.astype(dtype) for biases in intercepts]
         scores = np.empty((X.shape[0], coefs[-1].shape[1]), dtype)
         n_threads = 1 if len(scores) == 1 else thread_ceiling(self.n_threads)
-        engine.predict_into(coefs, intercepts, activations, X, scores, n_threads)
+        if not engine.predict_into(coefs, intercepts, activations, X, scores, n_threads):
+            parts = coefs, intercepts
+            coefs, intercepts = ([part.astype(np.float64) for part in array] for array in parts)
+            X, scores = X.astype(np.float64), scores.astype(np.float64)
+            if not engine.predict_into(coefs, intercepts, activations, X, scores, n_threads):
+                self._refuse(scores)
         if self.dtype is not None:
             dtype = np.float32 if given == np.float32 else np.float64
         return scores, engine, dtype
 
-    def _as_output(self, scores, dtype):
-        """Scores in the dtype of the output; an error where they are beyond its range."""
-        if scores.dtype == np.float32 or dtype == scores.dtype:
-            return scores.astype(dtype, copy=False)
-        with np.errstate(over="ignore"):
-            converted = scores.astype(dtype)
-        if not np.isfinite(converted).all():
-            raise ValueError(
-                f"{type(self).__name__} predicts values up to {np.abs(scores).max():.3g} in size, "
-                f"beyond the range of X's dtype {np.dtype(dtype).name}. Pass X as float64."
-            )
-        return converted
+    def _refuse(self, predictions):
+        """Raise because not all predictions (n_samples, n_outputs) are finite in float64."""
+        row = int(np.flatnonzero(~np.isfinite(predictions).all(axis=1))[0])
+        raise ValueError(
+            f"{type(self).__name__} predicts values beyond the range of float64 (+-1.8e+308) for "
+            f"row {row} of X. Look there for values far beyond those of the training data; or "
+            "divide y by a constant before fitting."
+        )
 
     def _prediction_dtype(self, weights, given):
         """Dtype of the arithmetic for weights and X of these dtypes (that of X @ W for None)."""
@@ -1022,15 +1029,15 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
             X, else float64 (``dtype=None``: as scikit-learn).
         """
         scores, engine, dtype = self._raw_scores(X)
-        scores = self._as_output(scores, dtype)
+        scores = scores.astype(np.result_type(scores, dtype), copy=False)
         binary, second_is_larger = self._target_kind == "binary", scores > 0
         if binary:  # the smaller of two directly, the larger as its complement: no digits are lost
             np.negative(np.abs(scores, out=scores), out=scores)
         engine.transform_into(self.out_activation_, scores)
-        if not binary:
-            return scores
-        pair = np.hstack([1 - scores, scores])
-        return np.where(second_is_larger, pair[:, ::-1], pair)
+        if binary:
+            pair = np.hstack([1 - scores, scores])
+            scores = np.where(second_is_larger, pair[:, ::-1], pair)
+        return scores.astype(dtype, copy=False)
 
     def predict_log_proba(self, X: Features) -> Floats:
         """Logarithm of the probability of each class, from the raw scores: never -inf.
@@ -1045,11 +1052,11 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
             In the order of `classes_`, with the dtype of `predict_proba`.
         """
         scores, engine, dtype = self._raw_scores(X)
-        scores = self._as_output(scores, dtype)
+        scores = scores.astype(np.result_type(scores, dtype), copy=False)
         if self._target_kind == "binary":
             scores = np.hstack([-scores, scores])
         engine.transform_into(f"log_{self.out_activation_}", scores)
-        return scores
+        return narrow(scores, dtype)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -1412,16 +1419,27 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
         Returns
         -------
         y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
-            float32 for float32 X, else float64 (``dtype=None``: as scikit-learn). One column for
-            each quantile with a list of quantiles as loss.
+            float32 for float32 X, else float64 (``dtype=None``: as scikit-learn); float64 also
+            where float32 cannot hold them. One column for each quantile with a list of quantiles
+            as loss.
+
+        Raises
+        ------
+        ValueError
+            If float64 cannot hold them either.
         """
-        scores, engine, dtype = self._raw_scores(X)
-        predictions = self._as_output(scores, dtype)
-        if self.out_activation_ != "identity":
-            engine.transform_into(self.out_activation_, predictions)
-        if "target_scale_" in vars(self):
-            predictions *= self.target_scale_
-            predictions += self.target_mean_
+        predictions, engine, dtype = self._raw_scores(X)
+        link, state = self.out_activation_, vars(self)
+        if link != "identity" or "target_scale_" in state:  # numbers leave the range of the scores
+            predictions = predictions.astype(np.float64)
+            engine.transform_into(link, predictions)
+            if "target_scale_" in state:
+                mean, scale = self.target_mean_, self.target_scale_
+                predictions = restore(predictions, mean, scale)
+                dtype = np.float64 if needs_float64(mean, scale) else dtype
+            if not engine.all_finite(predictions):
+                self._refuse(predictions)
+        predictions = narrow(predictions, dtype)
         one_column = predictions.shape[1] == 1 and self.out_activation_ != "cumulative_softplus"
         return predictions.ravel() if one_column else predictions
 
@@ -1452,9 +1470,12 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
             If y is not what the loss needs.
         """
         loss = loss_for(self.loss, "real")
-        if loss.metric[0] == "r2":
-            return super().score(X, y, sample_weight)
         y_pred = self.predict(X)
+        if loss.metric[0] == "r2":
+            y = targets_as_given(y)
+            if y.shape == y_pred.shape:  # else r2_score says so
+                y, y_pred = in_units(y, y_pred)
+            return r2_score(y, y_pred, sample_weight=sample_weight)
         y_true = check_targets(self, y, len(y_pred), np.float64, loss)
         weights = check_sample_weight(self, sample_weight, len(y_pred), np.float64)
         return default_score(loss, y_true, y_pred.reshape(len(y_pred), -1), weights)

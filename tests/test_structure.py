@@ -28,6 +28,7 @@ FLOORS = [
         "scaling",
         "schedules",
     },
+    {"best_constant"},
     {"scoring", "resuming", "diagnosis", "versions"},
     {"_parameters", "stopping"},
     {"_validation", "class_weights", "architecture"},
