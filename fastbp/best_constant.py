@@ -11,9 +11,18 @@ half a sample (so does a mean of 0 under a log link), and equal quantiles lie a 
 import numpy as np
 from scipy.optimize import brentq
 
+from fastbp.losses import SCIKIT_LEARNS
 from fastbp.scaling import unit_of, weighted_mean
 
 APART = 1e-3  # least distance of neighbouring quantiles, relative to that of the outer ones or to 1
+
+
+def starts_as_drawn(loss, dtype):
+    """Whether, for a `dtype` parameter, the output's biases start as drawn, as scikit-learn's do.
+
+    All others of a fresh network start at `constant_scores`.
+    """
+    return dtype is None and loss.kernel in SCIKIT_LEARNS
 
 
 def constant_scores(loss, targets, sample_weight, n_outputs):

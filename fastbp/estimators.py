@@ -71,16 +71,16 @@ from fastbp._validation import (
 )
 from fastbp.activations import activations_for
 from fastbp.architecture import draw_network, summarize
-from fastbp.best_constant import constant_scores
+from fastbp.best_constant import constant_scores, starts_as_drawn
 from fastbp.callbacks import watch_tasks
 from fastbp.class_weights import find_class_weights, weigh_samples
 from fastbp.engine import get_engine, watch_formulas
 from fastbp.lbfgs import train_lbfgs
-from fastbp.losses import NAMED_LOSSES, SCIKIT_LEARNS, Quantile, loss_for
+from fastbp.losses import NAMED_LOSSES, Quantile, loss_for
 from fastbp.optimizers import is_full_batch
 from fastbp.parallel import thread_ceiling
 from fastbp.randomness import own_stream
-from fastbp.scaling import measure, narrow, needs_float64, restore, standardize
+from fastbp.scaling import is_coarse, measure, narrow, restore, standardize
 from fastbp.scoring import Scorer, Validation, default_score, find_scorer, in_units
 from fastbp.training import HISTORY, Problem, Progress, train_stochastic
 from fastbp.versions import __version__, refuse_newer
@@ -322,7 +322,7 @@ class _BaseBackprop(
         if fresh:
             rows = problem.activations or activations_for(settings.activation or "identity", 1)
             params = network.initial_params(layers, rows, random_state, dtype, settings.init)
-            if not (settings.dtype is None and problem.loss.kernel in SCIKIT_LEARNS):
+            if not starts_as_drawn(problem.loss, settings.dtype):
                 network.views(params, layers)[1][-1][:] = constant_scores(
                     problem.loss, problem.targets, problem.sample_weight, layers[-1]
                 )
@@ -1436,7 +1436,7 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
             if "target_scale_" in state:
                 mean, scale = self.target_mean_, self.target_scale_
                 predictions = restore(predictions, mean, scale)
-                dtype = np.float64 if needs_float64(mean, scale) else dtype
+                dtype = np.float64 if is_coarse(mean, scale).any() else dtype
             if not engine.all_finite(predictions):
                 self._refuse(predictions)
         predictions = narrow(predictions, dtype)

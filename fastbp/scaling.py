@@ -86,9 +86,9 @@ def restore(scaled, mean, scale):
         return (scaled * (scale / unit) + mean / unit) * unit
 
 
-def needs_float64(mean, scale):
-    """Whether float32 is too coarse for targets of this mean and scale (a hundredth of it)."""
-    return bool((np.finfo(np.float32).eps * np.abs(mean) > scale / 100).any())
+def is_coarse(mean, scale):
+    """Say of each output whether float32 is coarse for such targets: a hundredth of the scale."""
+    return np.finfo(np.float32).eps * np.abs(mean) > scale / 100
 
 
 def narrow(values, dtype):
