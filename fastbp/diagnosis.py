@@ -1,48 +1,55 @@
 """Why training went badly: the sentences that name a cause, and the change that helps.
 
 Two occasions: a loss (of training, or of validation) that stopped being finite, which is an error,
-and training that ended no better than predicting a constant, which is a warning.  A fit that went
-well pays for neither; nothing here trains or changes anything.
+and training that ended no better than predicting a constant, or before it converged, which is a
+warning: one for a fit.  A fit that went well pays for neither; nothing here trains or changes
+anything.
 """
 
+import contextlib
+import functools
 import os
 import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
 
+import joblib
 import numpy as np
 import scipy.sparse
-import sklearn.callback
+import sklearn
 from sklearn.exceptions import ConvergenceWarning
 
 from fastbp import network
-from fastbp.optimizers import is_full_batch
+from fastbp.activations import ACTIVATIONS
+from fastbp.best_constant import constant_scores, starts_as_drawn
+from fastbp.losses import Loss
+from fastbp.optimizers import AUTO_BATCH_SIZE, is_full_batch, optimizer_for
+from fastbp.scaling import is_coarse, measure
+from fastbp.scoring import score_of
 
 LARGE = 30.0  # columns of X (and targets, when training diverges) beyond this size are named
-SAMPLE_COLUMNS = 256  # on which the scales of X and X_val are compared
-SAMPLE_ROWS = 512  # the same; and on which the loss is compared with that of a constant
+SAMPLE_ROWS = 512  # on which the loss is compared with that of a constant
 POOR = 0.95  # share of the constant's loss from which training counts as failed
 UNIT_SCALE = (0.1, 10.0)  # standard deviations of y that need no scaling; also the largest mean
 DEAD = 0.9  # share of a layer's units
 ROSE = 3.0  # a loss above so many times the constant's has exploded on the way
+STANDARD = 2.0  # root mean square up to which a column was standardised
+HEAVY = 0.1  # share of a loss from which the penalty of the initial weights counts
+SHRUNK = 0.5  # size of the weights relative to the initial ones
+MOVED = 0.01  # sum of all learning rates relative to the initial weights
 
 
-# X_val has another scale than X where half of the columns lie so many spreads away, or differ so
-# many times in spread (more with few rows). Of 8000 random splits of columns with heavy tails, rare
-# values and outliers, down to 10 rows, none did (November 2026).
-FAR, WIDER = 5.0, 20.0
-FEWEST = 2  # rows that have a spread
-
-
-# What stands between the user's line and a warning.
-INSIDE = tuple(
-    f"{Path(str(module.__file__)).parent}{os.sep}" for module in (network, sklearn.callback)
+# What may stand between the user's line and a warning: packages, and files of Python's own.
+INSIDE = (
+    *(str(Path(str(module.__file__)).parent) + os.sep for module in (network, sklearn, joblib)),
+    contextlib.__file__,
+    functools.__file__,
 )
 
 
 def warn_user(message, category=UserWarning):
-    """Warn, with the line that called fastbp as the place."""
+    """Warn, with the line of the user's as the place: the first one outside of `INSIDE`."""
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and frame.f_code.co_filename.startswith(INSIDE):
         frame, level = frame.f_back, level + 1
@@ -60,18 +67,35 @@ def explain_divergence(problem, settings, when):
         sizes = abs(problem.X).max(axis=0).toarray().ravel()
     else:
         sizes = np.maximum(problem.X.max(axis=0), -problem.X.min(axis=0))
-    causes += name_unscaled_column(sizes, "values up to {:.3g} in size", settings)
+    column = int(sizes.argmax())
+    with np.errstate(over="ignore"):
+        is_standard = root_mean_square(problem.X[:, [column]])[0] <= STANDARD
+    if is_standard and sizes[column] > LARGE:
+        causes.append(
+            f"{name_column(column, settings)} has outliers up to {sizes[column]:.3g} in size (clip "
+            "them, or use QuantileTransformer)"
+        )
+    else:
+        causes += name_unscaled_column(sizes, "values up to {:.3g} in size", settings)
     target = np.abs(problem.targets).max() if problem.loss.task == "regression" else 0.0
     if target > LARGE:
-        cure = "set scale_targets=True" if problem.loss.link == "identity" else "scale it"
-        causes.append(f"y is unscaled, with values up to {target:.3g} in size ({cure})")
+        causes.append(describe_large_target(problem, settings, target))
     if not is_full_batch(settings.solver):
+        causes += name_overshooting_penalty(problem, settings)
         causes.append(f"learning_rate_init={settings.learning_rate_init:g} is too high (lower it)")
     return (
         "Solver produced non-finite parameter weights. The input data may contain large values and "
         f"need to be preprocessed. Loss or weights stopped being finite in {when}; likely cause: "
         f"{'; or '.join(causes) or 'the loss is not bounded on these data'}."
     )
+
+
+def describe_large_target(problem, settings, size):
+    """Say that targets up to a size are more than training can bear."""
+    if is_scaled(settings):
+        return f"y has values up to {size:.3g} standard deviations from its mean (clip them)"
+    cure = "set scale_targets=True" if problem.loss.link == "identity" else "divide it by its mean"
+    return f"y is unscaled, with values up to {size:.3g} in size ({cure})"
 
 
 def explain_validation(problem, when):
@@ -84,15 +108,20 @@ def explain_validation(problem, when):
     )
 
 
+def name_column(column, settings):
+    """Name a column of X, by what the user calls it."""
+    names = settings.feature_names
+    return f"column {column}{'' if names is None else f' ({names[column]!r})'} of X"
+
+
 def name_unscaled_column(sizes, text, settings):
     """Name the largest column of X in a list of one sentence; an empty list if none is large."""
-    column, names = int(sizes.argmax()), settings.feature_names
+    column = int(sizes.argmax())
     if not sizes[column] > LARGE:
         return []
-    label = f"{column}" if names is None else f"{column} ({names[column]!r})"
     return [
-        f"column {label} of X is unscaled, with {text.format(sizes[column])} (scale X, for example "
-        "with StandardScaler)"
+        f"{name_column(column, settings)} is unscaled, with {text.format(sizes[column])} (scale X, "
+        "for example with StandardScaler)"
     ]
 
 
@@ -110,68 +139,9 @@ def warn_of_kept_scale(problem):
         )
 
 
-# ------------------------------------------------------------------------- validation data
-
-
-def warn_of_other_scale(X, X_val):
-    """Warn if the columns of X_val have quite another scale than those of X.
-
-    In a pipeline the steps before the network transform X, and X_val only if they are told to.
-    In at least half of the columns that vary, both mean and median lie `FAR` spreads of X away, or
-    both the standard deviation and the middle half of the values are `WIDER` than the other's: one
-    alone can come of a few outliers.
-
-    Parameters
-    ----------
-    X, X_val : ndarray or CSR of shape (n_samples, n_features)
-        At most `SAMPLE_ROWS` rows and `SAMPLE_COLUMNS` columns of each are looked at, evenly
-        spaced.
-    """
-    ours, theirs = map(_take_dense_part, (X, X_val))
-    n_rows = min(len(ours), len(theirs))
-    if n_rows < FEWEST:
-        return
-    caution = 1 + 2 * (10 / n_rows) ** 2  # ten rows of a heavy tail tell little
-    far, wider = FAR * caution, WIDER * caution
-    with np.errstate(over="ignore", invalid="ignore"):
-        spread = ours.std(axis=0)
-        varies = spread > 0
-        differs = _lie_apart(ours, theirs, far * spread, np.mean)
-        differs |= _differ(spread, theirs.std(axis=0), wider)
-        if not (varies.any() and differs[varies].mean() >= 0.5):
-            return
-        differs = _lie_apart(ours, theirs, far * spread, np.median) | (
-            differs & _differ(*map(_middle_half, (ours, theirs)), wider)
-        )
-    if differs[varies].mean() >= 0.5:
-        warn_user(
-            f"X_val has another scale than X in {differs[varies].mean():.0%} of the columns that "
-            "vary: it seems that it did not pass the steps of the pipeline that X has passed. "
-            "With these lines it does:\n"
-            "    sklearn.set_config(enable_metadata_routing=True)\n"
-            "    net = net.set_fit_request(X_val=True, y_val=True)\n"
-            "    Pipeline([..., ('net', net)], transform_input=['X_val']).fit(X, y, X_val=X_val, "
-            "y_val=y_val)"
-        )
-
-
-def _take_dense_part(X):
-    part = X[:: -(-X.shape[0] // SAMPLE_ROWS), :: -(-X.shape[1] // SAMPLE_COLUMNS)]
-    return np.asarray(part.toarray() if scipy.sparse.issparse(part) else part, np.float64)
-
-
-def _middle_half(X):
-    low, high = np.quantile(X, [0.25, 0.75], axis=0)
-    return high - low
-
-
-def _lie_apart(ours, theirs, distance, middle):
-    return np.abs(middle(theirs, axis=0) - middle(ours, axis=0)) > distance
-
-
-def _differ(a, b, times):
-    """Whether two spreads, neither of them 0, differ so many times."""
-    return (a > 0) & (b > 0) & ((a > times * b) | (b > times * a))
+def is_scaled(settings):
+    """Whether targets are standardised inside; a classifier's settings do not say."""
+    return getattr(settings, "scale_targets", False)
 
 
 # ------------------------------------------------------------------------------ poor ends
@@ -193,24 +163,16 @@ def looks_healthy(problem, curve, *, stalled):
     return low <= curve[0] <= high and curve[-1] < (0.9 if stalled else 1.0) * curve[0]
 
 
-def warn_if_poor(problem, settings, params, rows, curve, *, stalled):
-    """Warn if a network does no better than a constant and the cause can be named.
+def warn_of_end(problem, settings, params, rows, curve, *, stalled, unfinished=None):
+    """Warn, once, if training ended before it converged or did no better than a constant.
 
     Of 190 fits (eleven real data sets; X raw and standardised, y also shifted by 30 and times 30
     and 0.001; rates 0.001 to 1) it warned of every regressor with a training R2 up to 0.01, of one
     with more (0.22), and of no classifier that fitted well.
 
-    The criterion: on at most `SAMPLE_ROWS` training samples the loss is at least `POOR` of that of
-    the best constant prediction (the mean; class frequencies), and at least one of these holds:
-
-    - the root mean square of a column of X is beyond `LARGE` (outliers of a standardised column do
-      not count);
-    - the standard deviation of y lies outside of `UNIT_SCALE`, or its mean beyond;
-    - `DEAD` of a layer's rectified units are 0 for every sample (stochastic solvers: L-BFGS under a
-      strong penalty ends there on purpose);
-    - and if neither X nor y is the cause, the learning rate is: the last loss is more than twice
-      the best, or an epoch had more than `ROSE` times the constant's loss and training then
-      stalled.
+    The criterion for a poor end: on at most `SAMPLE_ROWS` training samples the loss, without
+    penalty, is at least `POOR` of that of the best constant prediction, and a classifier that is
+    below it has no better accuracy either; and a cause can be named (`_find_causes`).
 
     Parameters
     ----------
@@ -224,37 +186,48 @@ def warn_if_poor(problem, settings, params, rows, curve, *, stalled):
         Loss of each epoch; may be empty.
     stalled : bool
         Whether training ended because the loss no longer improved.
+    unfinished : str or None, default=None
+        What there is to say of training that did not converge.
     """
     with np.errstate(over="ignore", invalid="ignore"):  # weights may be huge where it went wrong
-        found = _find_causes(problem, settings, params, rows, curve, stalled)
-    if found:
-        loss, constant, n_samples, causes = found
-        warn_user(
-            "Training ended no better than predicting a constant (loss "
-            f"{loss:.3g}, a constant has {constant:.3g}, on {n_samples} samples). Likely "
-            f"cause: {'; or '.join(causes)}.",
-            ConvergenceWarning,
-        )
+        poor = describe_poor(problem, settings, params, rows, curve, stalled=stalled)
+    sentences = [sentence for sentence in (unfinished, poor) if sentence]
+    if sentences:
+        between = "\n" if unfinished and "\n" in unfinished else " "
+        warn_user(between.join(sentences), ConvergenceWarning)
 
 
-def _find_causes(problem, settings, params, rows, curve, stalled):
-    """Return loss, loss of a constant, number of samples and causes; None if there is no cause."""
-    if curve and looks_healthy(problem, curve, stalled=stalled):
+def describe_poor(problem, settings, params, rows, curve, *, stalled):
+    """Say how poor the end is and why; None if it is not, or has no cause that can be named."""
+    penalty = penalty_at_start(problem, settings, len(rows))
+    is_clear = bool(curve) and penalty < HEAVY * curve[0]  # the curve is that of the data
+    if is_clear and looks_healthy(problem, curve, stalled=stalled):
         return None
     sample = take_sample(problem, rows)
     constant = loss_of_constant(sample)
     loss = loss_at(sample, params)
     if not (np.isfinite(loss) and constant > 0 and loss >= POOR * constant):
         return None
+    if loss < constant and is_more_accurate(sample, params):
+        return None
     sizes = root_mean_square(sample.X)
-    text = "a root mean square of {:.3g}"
-    causes = name_unscaled_column(sizes, text, settings)
-    causes += name_unscaled_target(problem)
-    if not causes and is_rate_too_high(curve, constant, stalled=stalled):
+    causes = name_unscaled_column(sizes, "a root mean square of {:.3g}", settings)
+    causes += name_unscaled_target(problem, settings)
+    if not causes:
+        causes = name_shrinkage(problem, settings, params, rows, curve, penalty > HEAVY * constant)
+    if not causes and is_clear and is_rate_too_high(curve, constant, stalled=stalled):
         causes.append(f"learning_rate_init={settings.learning_rate_init:g} is too high (lower it)")
     if not is_full_batch(settings.solver):
+        causes = causes or name_dropout(problem, settings)
+        causes = causes or (name_low_rate(problem, settings, rows, curve) if stalled else [])
         causes += name_dead_units(sample, params)
-    return (loss, constant, len(sample.targets), causes) if causes else None
+    if not causes:
+        return None
+    return (
+        f"Training ended {'no' if loss > 0.999 * constant else 'hardly'} better than predicting a "
+        f"constant (loss {loss:.3g}, a constant has {constant:.3g}, on {len(sample.targets)} "
+        f"samples). Likely cause: {'; or '.join(causes)}."
+    )
 
 
 def take_sample(problem, rows):
@@ -281,43 +254,137 @@ def loss_at(problem, params):
 
 
 def loss_of_constant(problem):
-    """Loss of the constant that predicts the mean of y, or the class frequencies."""
-    targets, weight = problem.targets.astype(np.float64), problem.sample_weight
-    n_outputs = problem.layer_sizes[-1]
-    if problem.loss.target == "class":
-        targets = targets == np.arange(n_outputs)
-    mean = np.average(targets, axis=0, weights=weight)
-    tiny = 1e-6
-    raw = {
-        "identity": lambda: mean,
-        "increments": lambda: [*mean, *[np.log(tiny)] * (n_outputs - 1)],  # all quantiles there
-        "log": lambda: np.log(np.maximum(mean, tiny)),
-        "logit": lambda: np.log((mean + tiny) / (1 - mean + tiny)),
-        "multinomial": lambda: np.log(mean + tiny),
-    }[problem.loss.link]()
+    """Loss of the constant that is best for y, or (losses of a user's own) of its mean."""
+    loss, n_outputs = problem.loss, problem.layer_sizes[-1]
+    if loss.constant is None and loss.link != "increments":
+        loss = Loss(**{**loss.get_params(deep=False), "constant": ("mean",)})
     params = np.zeros(2 * n_outputs, problem.dtype)  # a feature that is 0, and biases
-    params[n_outputs:] = raw
-    column = np.zeros((len(targets), 1), problem.dtype)
-    shrunk = replace(problem, layer_sizes=(1, n_outputs), activations=[], X=column)
-    return loss_at(shrunk, params)
+    params[n_outputs:] = constant_scores(loss, problem.targets, problem.sample_weight, n_outputs)
+    column = np.zeros((len(problem.targets), 1), problem.dtype)
+    return loss_at(replace(problem, layer_sizes=(1, n_outputs), activations=[], X=column), params)
 
 
-def name_unscaled_target(problem):
-    """Say that a regressor's y is far from unit scale, in a list of at most one sentence."""
+def is_more_accurate(problem, params):
+    """Whether a classifier is right clearly more often than its best constant."""
+    if problem.loss.task == "regression":
+        return False
+    n_samples, n_outputs = len(problem.targets), problem.layer_sizes[-1]
+    scores = np.empty((n_samples, n_outputs), problem.dtype)
+    coefs, intercepts = network.views(params, problem.layer_sizes)
+    problem.engine.predict_into(coefs, intercepts, problem.activations, problem.X, scores, 1)
+    accuracy = score_of(problem, scores)
+    scores[:] = constant_scores(problem.loss, problem.targets, problem.sample_weight, n_outputs)
+    return 1 - accuracy < (1 - HEAVY) * (1 - score_of(problem, scores))
+
+
+def name_unscaled_target(problem, settings):
+    """Say that a regressor's y is far from unit scale, in a list of at most one sentence.
+
+    Where the output begins at the best constant, a large mean does no harm but to the digits.
+    """
     if problem.loss.task != "regression" or problem.loss.link != "identity":
         return []
-    mean = problem.targets.mean(axis=0, dtype=np.float64)
-    spread = problem.targets.std(axis=0, dtype=np.float64)
+    mean, spread = measure(problem.targets, problem.sample_weight)
     low, high = UNIT_SCALE
-    far = (spread > 0) & ((spread < low) | (spread > high) | (np.abs(mean) > high))
+    far = (spread < low) | (spread > high)
+    if problem.loss.constant is None or starts_as_drawn(problem.loss, settings.dtype):
+        far |= np.abs(mean) > high
+    elif problem.dtype == np.float32:
+        far |= is_coarse(mean, spread)
+    far &= np.ptp(problem.targets, axis=0) > 0
     if not far.any():
         return []
     output = int(far.argmax())
     which = f"output {output} of y" if len(mean) > 1 else "y"
+    cure = "set scale_targets=True"
+    if is_scaled(settings):
+        which += ", in units of the first call's y,"
+        cure = "call fit with warm_start=False to measure them anew"
     return [
-        f"{which} has mean {mean[output]:.3g} and standard deviation {spread[output]:.3g} "
-        "(set scale_targets=True)"
+        f"{which} has mean {mean[output]:.3g} and standard deviation {spread[output]:.3g} ({cure})"
     ]
+
+
+def penalty_at_start(problem, settings, n_rows):
+    """Return what the L2 penalty of fresh weights adds to the loss."""
+    weight = 1.0 if problem.sample_weight is None else float(problem.sample_weight.mean())
+    squares = _initial_squares(problem, settings)
+    return float(settings.alpha) * squares / (2 * rows_per_step(settings, n_rows) * weight)
+
+
+def _initial_squares(problem, settings):
+    rows = problem.activations or [ACTIVATIONS["identity"]]
+    return network.initial_squares(problem.layer_sizes, rows, settings.init)
+
+
+def rows_per_step(settings, n_rows):
+    """Return how many rows a step has, for which together the penalty counts once."""
+    if is_full_batch(settings.solver):
+        return n_rows
+    wanted = AUTO_BATCH_SIZE if settings.batch_size == "auto" else settings.batch_size
+    return min(wanted, n_rows)
+
+
+def sum_of_rates(settings, rows, curve):
+    """Return the learning rate times the number of steps."""
+    n_steps = len(curve) * -(-len(rows) // rows_per_step(settings, len(rows)))
+    return settings.learning_rate_init * n_steps
+
+
+def weight_decay_of(settings):
+    """Weight decay of the solver, apart from the penalty; 0 for one without."""
+    row = optimizer_for(settings.solver, settings)
+    return float(getattr(row, row.decay)) if row.decay else 0.0
+
+
+def name_shrinkage(problem, settings, params, rows, curve, is_heavy):
+    """Say what made the weights small, in a list of at most two parts; empty if they are not."""
+    coefs, _ = network.views(params, problem.layer_sizes)
+    squares = sum(float(np.square(weights, dtype=np.float64).sum()) for weights in coefs)
+    size = np.sqrt(squares / _initial_squares(problem, settings))
+    if size > SHRUNK:
+        return []
+    causes = [f"alpha={settings.alpha:g}"] if is_heavy else []
+    decay = weight_decay_of(settings)
+    if decay * sum_of_rates(settings, rows, curve) > -np.log(SHRUNK):
+        causes.append(f"weight_decay={decay:g}")
+    shrank = f"is too strong: it shrank the weights to {size:.2g} of their initial size (lower it)"
+    return [f"{cause} {shrank}" for cause in causes]
+
+
+def name_overshooting_penalty(problem, settings):
+    """Say that a step takes more off the weights than there is, in a list of at most two parts."""
+    rate, causes = settings.learning_rate_init, []
+    weight = 1.0 if problem.sample_weight is None else float(problem.sample_weight.mean())
+    share = rate * settings.alpha / (rows_per_step(settings, len(problem.targets)) * weight)
+    if share > 1 and optimizer_for(settings.solver, settings).name == "sgd":
+        causes.append(f"alpha={settings.alpha:g}")
+    if rate * weight_decay_of(settings) > 1:
+        causes.append(f"weight_decay={weight_decay_of(settings):g}")
+    return [f"{cause} is too strong for this learning rate (lower it)" for cause in causes]
+
+
+def name_low_rate(problem, settings, rows, curve):
+    """Say that all steps together could hardly move a weight, in a list of at most one sentence."""
+    size = np.sqrt(_initial_squares(problem, settings) / network.count_params(problem.layer_sizes))
+    if sum_of_rates(settings, rows, curve) > MOVED * size:
+        return []
+    return [
+        f"learning_rate_init={settings.learning_rate_init:g} is too low: weights of size "
+        f"{size:.2g} hardly moved until the loss seemed to stand still (raise it)"
+    ]
+
+
+def name_dropout(problem, settings):
+    """Say that hardly a unit of a layer is kept in a step, in a list of at most one sentence."""
+    for layer, rate in enumerate(settings.dropout):
+        n_units = problem.layer_sizes[layer + 1]
+        if rate > 0.5 and (1 - rate) * n_units < 2:
+            return [
+                f"dropout={rate:g} leaves on average {(1 - rate) * n_units:.2g} of {n_units} units "
+                f"of hidden layer {layer + 1} in a step (lower it)"
+            ]
+    return []
 
 
 def is_rate_too_high(curve, constant, *, stalled):

@@ -25,6 +25,7 @@ from sklearn.base import (
     TransformerMixin,
 )
 from sklearn.callback import CallbackSupportMixin, with_callbacks
+from sklearn.metrics import r2_score
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
@@ -65,20 +66,22 @@ from fastbp._validation import (
 )
 from fastbp.activations import activations_for
 from fastbp.architecture import draw_network, summarize
+from fastbp.best_constant import constant_scores, starts_as_drawn
 from fastbp.callbacks import watch_tasks
 from fastbp.class_weights import find_class_weights
 from fastbp.diagnosis import warn_of_kept_scale
 from fastbp.engine import get_engine
+from fastbp.held_out import prepare_held_out
 from fastbp.lbfgs import train_lbfgs
 from fastbp.losses import NAMED_LOSSES, Quantile, loss_for
 from fastbp.optimizers import is_full_batch
 from fastbp.parallel import thread_ceiling
-from fastbp.problem import prepare, prepare_held_out
+from fastbp.problem import prepare
 from fastbp.randomness import own_stream
 from fastbp.resuming import recall
 from fastbp.sameness import identify, identify_weights
-from fastbp.scaling import measure, standardize
-from fastbp.scoring import Scorer, Validation, default_score, find_scorer
+from fastbp.scaling import is_coarse, measure, narrow, restore, standardize
+from fastbp.scoring import Scorer, Validation, default_score, find_scorer, in_units
 from fastbp.training import HISTORY, Progress, train_stochastic
 from fastbp.versions import __version__, refuse_newer
 
@@ -272,13 +275,17 @@ class _BaseBackprop(
         return twin
 
     def _first_progress(self, problem, settings, random_state):
-        """Start from drawn weights."""
+        """Start from drawn weights, and an output at the best constant."""
+        layers = problem.layer_sizes
         rows = problem.activations or activations_for(settings.activation or "identity", 1)
-        return Progress(
-            network.initial_params(
-                problem.layer_sizes, rows, random_state, problem.weights_dtype, settings.init
+        params = network.initial_params(
+            layers, rows, random_state, problem.weights_dtype, settings.init
+        )  # fmt: skip
+        if not starts_as_drawn(problem.loss, settings.dtype):
+            network.views(params, layers)[1][-1][:] = constant_scores(
+                problem.loss, problem.targets, problem.sample_weight, layers[-1]
             )
-        )
+        return Progress(params)
 
     def _last_progress(self, problem, settings, past, seen, incremental):
         """Start from what the last call reached, as far as it holds for this one."""
@@ -351,7 +358,7 @@ class _BaseBackprop(
         True
         """
         activations, _, dtype = self._raw_scores(X, hidden=True)
-        return activations.astype(dtype, copy=False)
+        return narrow(activations, dtype)
 
     @property
     def _n_features_out(self):
@@ -361,8 +368,9 @@ class _BaseBackprop(
     def _raw_scores(self, X, *, hidden=False):
         """Scores before the output transform, their engine, and the dtype of the output.
 
-        Or, if `hidden`, the activations of the last hidden layer instead of the scores.  Costs a
-        few microseconds of Python for a plain array of the right dtype and width.
+        Or, if `hidden`, the activations of the last hidden layer instead of the scores.  All are
+        finite: what overflows float32 is computed again in float64.  Costs a few microseconds of
+        Python for a plain array of the right dtype and width.
         """
         state = vars(self)
         coefs, intercepts = state.get("coefs_"), state.get("intercepts_")
@@ -383,23 +391,24 @@ class _BaseBackprop(
             intercepts = [biases.astype(dtype) for biases in intercepts]
         scores = np.empty((X.shape[0], coefs[-1].shape[1]), dtype)
         n_threads = 1 if len(scores) == 1 else thread_ceiling(self.n_threads)
-        engine.predict_into(coefs, intercepts, activations, X, scores, n_threads)
+        if not engine.predict_into(coefs, intercepts, activations, X, scores, n_threads):
+            parts = coefs, intercepts
+            coefs, intercepts = ([part.astype(np.float64) for part in array] for array in parts)
+            X, scores = X.astype(np.float64), scores.astype(np.float64)
+            if not engine.predict_into(coefs, intercepts, activations, X, scores, n_threads):
+                self._refuse(scores)
         if self.dtype is not None:
             dtype = np.float32 if given == np.float32 else np.float64
         return scores, engine, dtype
 
-    def _as_output(self, scores, dtype):
-        """Scores in the dtype of the output; an error where they are beyond its range."""
-        if scores.dtype == np.float32 or dtype == scores.dtype:
-            return scores.astype(dtype, copy=False)
-        with np.errstate(over="ignore"):
-            converted = scores.astype(dtype)
-        if not np.isfinite(converted).all():
-            raise ValueError(
-                f"{type(self).__name__} predicts values up to {np.abs(scores).max():.3g} in size, "
-                f"beyond the range of X's dtype {np.dtype(dtype).name}. Pass X as float64."
-            )
-        return converted
+    def _refuse(self, predictions):
+        """Raise because not all predictions (n_samples, n_outputs) are finite in float64."""
+        row = int(np.flatnonzero(~np.isfinite(predictions).all(axis=1))[0])
+        raise ValueError(
+            f"{type(self).__name__} predicts values beyond the range of float64 (+-1.8e+308) for "
+            f"row {row} of X. Look there for values far beyond those of the training data; or "
+            "divide y by a constant before fitting."
+        )
 
     def _prediction_dtype(self, weights, given):
         """Dtype of the arithmetic for weights and X of these dtypes (that of X @ W for None)."""
@@ -984,15 +993,15 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
             X, else float64 (``dtype=None``: as scikit-learn).
         """
         scores, engine, dtype = self._raw_scores(X)
-        scores = self._as_output(scores, dtype)
+        scores = scores.astype(np.result_type(scores, dtype), copy=False)
         binary, second_is_larger = self._target_kind == "binary", scores > 0
         if binary:  # the smaller of two directly, the larger as its complement: no digits are lost
             np.negative(np.abs(scores, out=scores), out=scores)
         engine.transform_into(self.out_activation_, scores)
-        if not binary:
-            return scores
-        pair = np.hstack([1 - scores, scores])
-        return np.where(second_is_larger, pair[:, ::-1], pair)
+        if binary:
+            pair = np.hstack([1 - scores, scores])
+            scores = np.where(second_is_larger, pair[:, ::-1], pair)
+        return scores.astype(dtype, copy=False)
 
     def predict_log_proba(self, X: Features) -> Floats:
         """Logarithm of the probability of each class, from the raw scores: never -inf.
@@ -1007,11 +1016,11 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
             In the order of `classes_`, with the dtype of `predict_proba`.
         """
         scores, engine, dtype = self._raw_scores(X)
-        scores = self._as_output(scores, dtype)
+        scores = scores.astype(np.result_type(scores, dtype), copy=False)
         if self._target_kind == "binary":
             scores = np.hstack([-scores, scores])
         engine.transform_into(f"log_{self.out_activation_}", scores)
-        return scores
+        return narrow(scores, dtype)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -1378,16 +1387,27 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
         Returns
         -------
         y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
-            float32 for float32 X, else float64 (``dtype=None``: as scikit-learn). One column for
-            each quantile with a list of quantiles as loss.
+            float32 for float32 X, else float64 (``dtype=None``: as scikit-learn); float64 also
+            where float32 cannot hold them. One column for each quantile with a list of quantiles
+            as loss.
+
+        Raises
+        ------
+        ValueError
+            If float64 cannot hold them either.
         """
-        scores, engine, dtype = self._raw_scores(X)
-        predictions = self._as_output(scores, dtype)
-        if self.out_activation_ != "identity":
-            engine.transform_into(self.out_activation_, predictions)
-        if "target_scale_" in vars(self):
-            predictions *= self.target_scale_
-            predictions += self.target_mean_
+        predictions, engine, dtype = self._raw_scores(X)
+        link, state = self.out_activation_, vars(self)
+        if link != "identity" or "target_scale_" in state:  # numbers leave the range of the scores
+            predictions = predictions.astype(np.float64)
+            engine.transform_into(link, predictions)
+            if "target_scale_" in state:
+                mean, scale = self.target_mean_, self.target_scale_
+                predictions = restore(predictions, mean, scale)
+                dtype = np.float64 if is_coarse(mean, scale).any() else dtype
+            if not engine.all_finite(predictions):
+                self._refuse(predictions)
+        predictions = narrow(predictions, dtype)
         one_column = predictions.shape[1] == 1 and self.out_activation_ != "cumulative_softplus"
         return predictions.ravel() if one_column else predictions
 
@@ -1418,9 +1438,12 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
             If y is not what the loss needs.
         """
         loss = loss_for(self.loss, "real")
-        if loss.metric[0] == "r2":
-            return super().score(X, y, sample_weight)
         y_pred = self.predict(X)
+        if loss.metric[0] == "r2":
+            y = targets_as_given(y)
+            if y.shape == y_pred.shape:  # else r2_score says so
+                y, y_pred = in_units(y, y_pred)
+            return r2_score(y, y_pred, sample_weight=sample_weight)
         y_true = check_targets(self, y, len(y_pred), np.float64, loss)
         weights = check_sample_weight(self, sample_weight, len(y_pred), np.float64)
         return default_score(loss, y_true, y_pred.reshape(len(y_pred), -1), weights)

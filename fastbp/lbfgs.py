@@ -8,7 +8,7 @@ import numpy as np
 import scipy.optimize
 from sklearn.exceptions import ConvergenceWarning
 
-from fastbp.diagnosis import explain_divergence, warn_if_poor, warn_user
+from fastbp.diagnosis import explain_divergence, warn_of_end, warn_user
 from fastbp.parallel import one_blas_thread
 from fastbp.stopping import open_selection
 from fastbp.training import (
@@ -92,10 +92,13 @@ def train_lbfgs(problem, settings, progress, tasks=None, validation=None):
             unfinished = None
     progress.end(descent.x, selection)
     if unfinished is not None:
-        _warn_not_converged(unfinished, progress.n_iter, settings.max_iter)
+        message = _not_converged(unfinished, progress.n_iter, settings.max_iter)
         rows = np.arange(problem.X.shape[0])
-        if not descent.out_of_time:
-            warn_if_poor(problem, settings, progress.params, rows, [], stalled=False)
+        if descent.out_of_time:
+            warn_user(message, ConvergenceWarning)
+        else:
+            params = progress.params
+            warn_of_end(problem, settings, params, rows, [], stalled=False, unfinished=message)
 
 
 class Descent:
@@ -171,7 +174,7 @@ class Descent:
         return copy.deepcopy(progress)
 
 
-def _warn_not_converged(result, n_iter, max_iter):
+def _not_converged(result, n_iter, max_iter):
     """Say that L-BFGS-B ended before it converged, in scikit-learn's words."""
     message = (
         f"lbfgs failed to converge after {n_iter} iteration(s) (status={result.status}):\n"
@@ -185,4 +188,4 @@ def _warn_not_converged(result, n_iter, max_iter):
         "\nYou might also want to scale the data as shown in:\n"
         "    https://scikit-learn.org/stable/modules/preprocessing.html"
     )
-    warn_user(message, ConvergenceWarning)
+    return message

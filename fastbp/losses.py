@@ -29,6 +29,26 @@ def _is_tuple_of_numbers(value):
     return isinstance(value, tuple) and all(isinstance(number, Real) for number in value)
 
 
+# Statistics that a row's `constant` names: how many numbers follow the name, and with which links.
+_CLASS_LINKS = ("logit", "multinomial")
+STATISTICS = {
+    "mean": (0, tuple(TRANSFORMS)[:-1]),
+    "quantile": (None, ("identity", "log", "increments")),
+    "huber": (1, ("identity",)),
+    "smoothed mean": (1, _CLASS_LINKS),
+    "focal": (1, _CLASS_LINKS),
+}
+
+
+def _is_statistic(value):
+    """Whether a value can be the `constant` of a row: a name and its numbers."""
+    if not (isinstance(value, tuple) and value and value[0] in STATISTICS):
+        return value is None
+    name, *numbers = value
+    n_wanted = STATISTICS[name][0]
+    return _is_tuple_of_numbers(value[1:]) and (n_wanted is None or len(numbers) == n_wanted)
+
+
 class Loss(Description):
     """A loss function of a target and a raw score.
 
@@ -66,6 +86,10 @@ class Loss(Description):
     metric : tuple, default=("r2",)
         What a regressor's `score` is, and its numbers: ``("r2",)``, ``("d2_tweedie", power)`` or
         ``("d2_pinball", *quantiles)``.
+    constant : tuple or None, default=None
+        Which prediction is best if all samples get the same one, for the bias of a fresh network's
+        output to start there: ``("mean",)`` or, of regression losses, ``("quantile", level)``
+        (rows of fastbp's own name others). None: nobody knows, and the bias starts at 0.
 
     Examples
     --------
@@ -78,7 +102,10 @@ class Loss(Description):
     'asymmetric'
     """
 
-    _rules = {"hyper": ((_is_tuple_of_numbers, "a tuple of numbers"),)}
+    _rules = {
+        "hyper": ((_is_tuple_of_numbers, "a tuple of numbers"),),
+        "constant": ((_is_statistic, "None, ('mean',) or ('quantile', level)"),),
+    }
 
     def __init__(
         self,
@@ -94,6 +121,7 @@ class Loss(Description):
         hyper: tuple[float, ...] = (),
         above_min: bool = False,
         metric: tuple[Any, ...] = ("r2",),
+        constant: tuple[Any, ...] | None = None,
     ) -> None:
         self.value = value
         self.gradient = gradient
@@ -106,6 +134,7 @@ class Loss(Description):
         self.hyper = hyper
         self.above_min = above_min
         self.metric = metric
+        self.constant = constant
 
     @property
     def output(self):
@@ -389,7 +418,7 @@ class SquaredError(RegressionLoss):
         """Formulas for a kind of target, as the engines read them."""
         return Loss(
             squared_error, squared_error_gradient, "identity", task="regression",
-            output_mean=True, kernel="squared_error",
+            output_mean=True, kernel="squared_error", constant=("mean",),
         )  # fmt: skip
 
 
@@ -409,7 +438,7 @@ class AbsoluteError(RegressionLoss):
         """Formulas for a kind of target, as the engines read them."""
         return Loss(
             absolute_error, absolute_error_gradient, "identity", task="regression",
-            kernel="absolute_error",
+            kernel="absolute_error", constant=("quantile", 0.5),
         )  # fmt: skip
 
 
@@ -446,7 +475,7 @@ class Huber(RegressionLoss):
         """Formulas for a kind of target, as the engines read them."""
         return Loss(
             huber, huber_gradient, "identity", task="regression", kernel="huber",
-            hyper=(float(self.delta),),
+            hyper=(float(self.delta),), constant=("huber", float(self.delta)),
         )  # fmt: skip
 
 
@@ -508,12 +537,13 @@ class Quantile(RegressionLoss):
             level = float(self.quantile)
             return Loss(
                 quantile, quantile_gradient, "identity", task="regression", kernel="quantile",
-                hyper=(level,), metric=("d2_pinball", level),
+                hyper=(level,), metric=("d2_pinball", level), constant=("quantile", level),
             )  # fmt: skip
         levels = tuple(map(float, self.quantile))
         return Loss(
             quantiles, quantiles_gradient, "increments", task="regression", target="shared",
             kernel="quantiles", hyper=levels, metric=("d2_pinball", *levels),
+            constant=("quantile", *levels),
         )  # fmt: skip
 
 
@@ -535,8 +565,9 @@ class Poisson(RegressionLoss):
     def row(self, target_kind):
         """Formulas for a kind of target, as the engines read them."""
         return Loss(
-            poisson, poisson_gradient, "log", task="regression", target_min=0.0, kernel="poisson"
-        )
+            poisson, poisson_gradient, "log", task="regression", target_min=0.0, kernel="poisson",
+            constant=("mean",),
+        )  # fmt: skip
 
 
 class Gamma(RegressionLoss):
@@ -560,7 +591,7 @@ class Gamma(RegressionLoss):
         """Formulas for a kind of target, as the engines read them."""
         return Loss(
             gamma, gamma_gradient, "log", task="regression", target_min=0.0, above_min=True,
-            kernel="gamma", metric=("d2_tweedie", 2.0),
+            kernel="gamma", metric=("d2_tweedie", 2.0), constant=("mean",),
         )  # fmt: skip
 
 
@@ -603,7 +634,7 @@ class Tweedie(RegressionLoss):
             return row.set_params(metric=("d2_tweedie", power))
         return Loss(
             tweedie, tweedie_gradient, "log", task="regression", target_min=0.0, kernel="tweedie",
-            hyper=(power,), metric=("d2_tweedie", power),
+            hyper=(power,), metric=("d2_tweedie", power), constant=("mean",),
         )  # fmt: skip
 
 
@@ -615,14 +646,17 @@ class ClassificationLoss(Description):
         raise NotImplementedError
 
 
-def _classification_row(target_kind, multiclass, binary, *hyper):
+def _classification_row(target_kind, multiclass, binary, constant, *hyper):
     """Make a row of the formulas (value, gradient) for the kind of target."""
     if target_kind == "multiclass":
         formulas, kind = multiclass, {"task": "multiclass", "target": "class"}
     else:
         formulas, kind = binary, {"task": "binary"}
     link = "multinomial" if target_kind == "multiclass" else "logit"
-    return Loss(*formulas, link, **kind, kernel=formulas[0].__name__, hyper=hyper)
+    return Loss(
+        *formulas, link, **kind, kernel=formulas[0].__name__, hyper=hyper,
+        constant=(constant, *hyper),
+    )  # fmt: skip
 
 
 class LogLoss(ClassificationLoss):
@@ -659,11 +693,13 @@ class LogLoss(ClassificationLoss):
                 target_kind,
                 (log_loss, log_loss_gradient),
                 (binary_log_loss, binary_log_loss_gradient),
+                "mean",
             )
         return _classification_row(
             target_kind,
             (smoothed_log_loss, smoothed_log_loss_gradient),
             (smoothed_binary_log_loss, smoothed_binary_log_loss_gradient),
+            "smoothed mean",
             float(self.label_smoothing),
         )
 
@@ -704,9 +740,13 @@ class Focal(ClassificationLoss):
             target_kind,
             (focal, focal_gradient),
             (binary_focal, binary_focal_gradient),
+            "focal",
             float(self.gamma),
         )
 
+
+# Kernels of the losses that scikit-learn's MLP has, too.
+SCIKIT_LEARNS = ("squared_error", "poisson", "log_loss", "binary_log_loss")
 
 # The one place where losses are listed, with settings that bring in every formula.
 TABLE = (
@@ -767,6 +807,11 @@ def loss_for(wanted, target_kind):
         raise ValueError(
             f"loss={wanted!r} with link {row.link!r} and task {row.task!r} cannot serve "
             f"{target_kind} y: expected link {links.get(task)} or None."
+        )
+    if row.constant is not None and link not in STATISTICS[row.constant[0]][1]:
+        raise ValueError(
+            f"loss={wanted!r} cannot have constant={row.constant!r} with link {link!r}: expected "
+            f"one of the links {STATISTICS[row.constant[0]][1]}."
         )
     if row.task and row.link:
         return row

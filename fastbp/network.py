@@ -57,6 +57,13 @@ VARIANCES = {
 }
 
 
+def initial_bound(n_in, n_out, activation, init="auto"):
+    """Size up to which the initial weights of a layer are drawn, uniformly."""
+    if init == "auto":
+        return np.sqrt(activation.factor / (n_in + n_out))
+    return np.sqrt(3 * VARIANCES[init](n_in, n_out))
+
+
 def initial_params(layer_sizes, activations, random_state, dtype, init="auto"):
     """Draw initial values.
 
@@ -81,13 +88,17 @@ def initial_params(layer_sizes, activations, random_state, dtype, init="auto"):
     params = np.empty(count_params(layer_sizes), dtype)
     coefs, intercepts = views(params, layer_sizes)
     for layer, (weights, biases) in enumerate(zip(coefs, intercepts, strict=True)):
-        if init == "auto":
-            factor = activations[min(layer, len(activations) - 1)].factor
-            bound = np.sqrt(factor / sum(weights.shape))
-            weights[...] = random_state.uniform(-bound, bound, weights.shape)
-            biases[...] = random_state.uniform(-bound, bound, biases.shape)
-        else:
-            bound = np.sqrt(3 * VARIANCES[init](*weights.shape))
-            weights[...] = random_state.uniform(-bound, bound, weights.shape)
-            biases[...] = 0
+        activation = activations[min(layer, len(activations) - 1)]
+        bound = initial_bound(*weights.shape, activation, init)
+        weights[...] = random_state.uniform(-bound, bound, weights.shape)
+        biases[...] = random_state.uniform(-bound, bound, biases.shape) if init == "auto" else 0
     return params
+
+
+def initial_squares(layer_sizes, activations, init="auto"):
+    """Sum of the squares of all initial weights that is to be expected."""
+    total = 0.0
+    for layer, (n_in, n_out) in enumerate(pairwise(layer_sizes)):
+        activation = activations[min(layer, len(activations) - 1)]
+        total += n_in * n_out * initial_bound(n_in, n_out, activation, init) ** 2 / 3
+    return total

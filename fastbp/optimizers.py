@@ -12,6 +12,8 @@ from numbers import Real
 
 from fastbp.descriptions import BOOLEAN, Description, number_rule
 
+AUTO_BATCH_SIZE = 200  # most rows of a step with batch_size="auto"
+
 # What the hyper-parameters may be; the estimators' parameters of the same names read it too.
 _MOMENTUM = (number_rule(Real, "[", 0.0, 1.0, "]"),)
 _DECAY_RATE = (number_rule(Real, "[", 0.0, 1.0, ")"),)

@@ -17,16 +17,9 @@ import scipy.sparse
 
 from fastbp import network
 from fastbp._parameters import check_parameters, hidden_sizes
-from fastbp._validation import (
-    check_features,
-    check_range,
-    check_sample_weight,
-    match_format,
-    speaking_of,
-)
+from fastbp._validation import check_features, check_range, check_sample_weight
 from fastbp.activations import activations_for
 from fastbp.class_weights import weigh_samples
-from fastbp.diagnosis import warn_of_other_scale
 from fastbp.engine import get_engine, watch_formulas
 from fastbp.losses import Loss
 from fastbp.optimizers import is_full_batch
@@ -71,14 +64,6 @@ class Problem:
         if weight is not None and not weight.any():
             weight = None
         return replace(self, X=self.X[rows], targets=self.targets[rows], sample_weight=weight)
-
-
-@dataclass
-class HeldOut:
-    """Validation data of the user's, and what a scorer is to see of them."""
-
-    problem: Problem
-    answers: np.ndarray  # y, as scorers take it
 
 
 def prepare(estimator, X, y, sample_weight, settings, *, fresh, incremental=False):
@@ -129,51 +114,6 @@ def prepare(estimator, X, y, sample_weight, settings, *, fresh, incremental=Fals
     )  # fmt: skip
     problem.watch = watch_formulas(problem.activations, loss, targets, X.dtype)
     return problem
-
-
-def prepare_held_out(estimator, held_out, like):
-    """Check X_val, y_val and sample_weight_val as X, y and sample_weight were.
-
-    Parameters
-    ----------
-    estimator : BackpropClassifier or BackpropRegressor
-    held_out : tuple of X_val, y_val, sample_weight_val
-    like : Problem
-        That of the training data.
-
-    Returns
-    -------
-    HeldOut or None
-        In the form of the training data.
-    """
-    X_val, y_val, weights = held_out
-    if X_val is None or y_val is None:
-        if any(part is not None for part in held_out):
-            raise ValueError(
-                "X_val and y_val must be given together, and sample_weight_val with them. Got "
-                f"X_val {'missing' if X_val is None else 'given'}, y_val "
-                f"{'missing' if y_val is None else 'given'}."
-            )
-        return None
-    dtype = like.dtype
-    with speaking_of("X_val"):
-        X, given = check_features(estimator, X_val, lambda given: dtype, like.engine, reset=False)
-        X = match_format(X, like.X)
-    with speaking_of("y_val"):
-        targets, _ = estimator._check_y(y_val, X.shape[0], dtype, False, True)
-        if targets.shape[1] != like.targets.shape[1]:
-            raise ValueError(
-                f"it has {targets.shape[1]} outputs, but y has {like.targets.shape[1]}."
-            )
-        answers = estimator._answers(y_val, targets)
-        targets = estimator._scale(targets, None, dtype, fresh=False)
-    with speaking_of("sample_weight_val"):
-        weights = check_sample_weight(estimator, weights, X.shape[0], dtype)
-        if like.class_weights is not None:
-            weights = weigh_samples(like.class_weights, targets, weights)
-    warn_of_other_scale(like.X, X)
-    part = replace(like, X=X, targets=targets, sample_weight=weights, given=given)
-    return HeldOut(part, answers)
 
 
 def look_at(estimator, X, y, sample_weight=None):

@@ -1,12 +1,41 @@
-"""Targets of unit scale: mean and standard deviation of y, and y in these units.
+"""Targets of unit scale: mean and standard deviation of y, y in these units, and the way back.
 
 Why: a network starts with outputs of about unit size, and its rate, penalty and tolerance are meant
 for losses of that size.  A target of 200 000 dollars is out of reach of 200 epochs of Adam's steps
 of 0.001; one of 0.001 drowns in the noise of the initial weights and ends training at `tol`.
+Whatever y float64 holds can be scaled: sums and squares are those of y over a power of two of its
+size, which changes no digit and neither over- nor underflows.
 Arrays in, arrays out; nothing of estimators or training.
 """
 
 import numpy as np
+
+
+def unit_of(sizes):
+    """Return the power of two at or below each of `sizes` (not negative); one half for 0."""
+    return np.ldexp(1.0, np.frexp(np.asarray(sizes, np.float64))[1] - 1)
+
+
+def _count(values, sample_weight):
+    """Return what counts: rows with weight in units of their largest, these units, the weights."""
+    if sample_weight is not None:
+        counted = sample_weight > 0
+        values, sample_weight = values[counted], sample_weight[counted].astype(np.float64)
+        sample_weight /= unit_of(sample_weight.max())
+    unit = unit_of(np.maximum(values.max(axis=0), -values.min(axis=0)))
+    return values / unit, unit, sample_weight
+
+
+def _mean(values, sample_weight):
+    """Mean of each column, where sums are no danger."""
+    mean = np.average(values, axis=0, weights=sample_weight)
+    return mean + np.average(values - mean, axis=0, weights=sample_weight)  # lost by rounding
+
+
+def weighted_mean(values, sample_weight):
+    """Mean of each column of `values` (n_samples, n_columns) over the rows with weight, float64."""
+    values, unit, weight = _count(values, sample_weight)
+    return _mean(values, weight) * unit
 
 
 def measure(targets, sample_weight):
@@ -21,26 +50,53 @@ def measure(targets, sample_weight):
     -------
     mean, scale : float64 ndarray of shape (n_outputs,)
         The scale is 1 for an output that is constant up to rounding.
+    """
+    values, unit, weight = _count(targets, sample_weight)
+    mean = _mean(values, weight)
+    spread = np.sqrt(np.average((values - mean) ** 2, axis=0, weights=weight))
+    is_constant = spread <= 10 * np.finfo(np.float64).eps * np.abs(mean)
+    scale = np.maximum(spread * unit, np.nextafter(0.0, 1.0))
+    return mean * unit, np.where(is_constant, 1.0, scale)
+
+
+def standardize(targets, mean, scale, dtype):
+    """Return ``(targets - mean) / scale`` as a C-contiguous array of `dtype`.
 
     Raises
     ------
     ValueError
-        If y is so large that its variance is not finite.
+        If a target is so far from the mean that the dtype cannot hold it.
     """
-    weight = None if sample_weight is None else sample_weight.astype(np.float64)
+    unit = unit_of(np.maximum(np.abs(mean), scale))
     with np.errstate(over="ignore", invalid="ignore"):
-        mean = np.average(targets, axis=0, weights=weight)
-        scale = np.sqrt(np.average((targets - mean) ** 2, axis=0, weights=weight))
-    if not np.isfinite(scale).all():
+        scaled = np.ascontiguousarray((targets / unit - mean / unit) / (scale / unit), dtype)
+    if not np.isfinite(scaled).all():
         raise ValueError(
-            "scale_targets=True needs a y whose variance is finite. Got values up to "
-            f"{np.abs(targets).max():.3g} in size: divide y by a constant first."
+            f"y has values up to {np.abs(targets).max():.3g} in size, too far from the mean "
+            f"({mean}) for targets that are divided by {scale} (scale_targets=True) to fit "
+            f"{scaled.dtype}. Leave out such rows, or use dtype='float64'."
         )
-    rounding = 10 * np.finfo(np.float64).eps * np.abs(mean)
-    scale[scale <= rounding] = 1.0
-    return mean, scale
+    return scaled
 
 
-def standardize(targets, mean, scale, dtype):
-    """Return ``(targets - mean) / scale`` as a C-contiguous array of `dtype`."""
-    return np.ascontiguousarray((targets - mean) / scale, dtype)
+def restore(scaled, mean, scale):
+    """Return ``scaled * scale + mean`` in float64; not finite only where the result is not."""
+    unit = unit_of(np.maximum(np.abs(mean), scale))
+    with np.errstate(over="ignore", invalid="ignore"):
+        return (scaled * (scale / unit) + mean / unit) * unit
+
+
+def is_coarse(mean, scale):
+    """Say of each output whether float32 is coarse for such targets: a hundredth of the scale."""
+    return np.finfo(np.float32).eps * np.abs(mean) > scale / 100
+
+
+def narrow(values, dtype):
+    """Return finite values in `dtype`; as they are where it is too narrow for the largest."""
+    if values.dtype == dtype or dtype == np.float64:
+        return values.astype(dtype, copy=False)
+    with np.errstate(over="ignore", under="ignore"):
+        converted = values.astype(dtype)
+    largest = np.abs(converted).max()
+    fits = np.finfo(dtype).tiny <= largest < np.inf or not values.any()
+    return converted if fits else values

@@ -14,6 +14,8 @@ import numpy as np
 from sklearn.metrics import d2_pinball_score, d2_tweedie_score, get_scorer
 from sklearn.model_selection import train_test_split
 
+from fastbp.scaling import unit_of
+
 LOSS = "loss"  # the `scoring` that measures the loss itself
 
 
@@ -173,15 +175,16 @@ def find_scorer(scoring):
 
 
 def score_of(problem, scores):
-    """Accuracy, or the metric of a regressor's loss, of raw scores, which may be overwritten."""
+    """Accuracy, or the metric of a regressor's loss, of raw scores."""
     if problem.loss.task == "multiclass":
         correct = scores.argmax(axis=1) == problem.targets[:, 0]
         return float(np.average(correct, weights=problem.sample_weight))
     if problem.loss.task == "binary":
         correct = ((scores > 0) == (problem.targets > 0)).all(axis=1)
         return float(np.average(correct, weights=problem.sample_weight))
-    problem.engine.transform_into(problem.loss.output, scores)
-    return default_score(problem.loss, problem.targets, scores, problem.sample_weight)
+    predictions = scores.astype(np.float64)
+    problem.engine.transform_into(problem.loss.output, predictions)
+    return default_score(problem.loss, problem.targets, predictions, problem.sample_weight)
 
 
 def default_score(loss, y_true, y_pred, sample_weight):
@@ -200,12 +203,12 @@ def default_score(loss, y_true, y_pred, sample_weight):
         NaN if a prediction is not finite.
     """
     metric, *numbers = loss.metric
-    if metric == "r2":
-        return r2(y_true, y_pred, sample_weight)
     if not np.isfinite(y_pred).all():
         return float("nan")
-    y_true = np.broadcast_to(y_true, y_pred.shape).astype(np.float64)
-    y_pred = y_pred.astype(np.float64)
+    y_true, y_pred = in_units(y_true, y_pred)
+    if metric == "r2":
+        return r2(y_true, y_pred, sample_weight)
+    y_true = np.broadcast_to(y_true, y_pred.shape)
     if metric == "d2_tweedie":  # a mean that underflowed to 0 is no mean
         score, y_pred = d2_tweedie_score, np.maximum(y_pred, np.finfo(np.float32).tiny)
         settings = [{"power": numbers[0]}] * y_pred.shape[1]
@@ -218,11 +221,19 @@ def default_score(loss, y_true, y_pred, sample_weight):
     ]))  # fmt: skip
 
 
+def in_units(y_true, y_pred):
+    """Divide each column of both by the size of y_true: squares then neither over- nor underflow.
+
+    The scores of regressors are shares of a loss, which do not depend on the unit.
+    """
+    y_true = y_true.astype(np.float64)
+    unit = unit_of(np.abs(y_true).max(axis=0))
+    with np.errstate(over="ignore"):
+        return y_true / unit, np.clip(y_pred / unit, -1e150, 1e150)
+
+
 def r2(y_true, y_pred, sample_weight):
-    """Compute the coefficient of determination, mean over outputs: the number of `r2_score`."""
-    if not np.isfinite(y_pred).all():
-        return float("nan")
-    y_true = y_true.astype(np.float64, copy=False)
+    """Coefficient of determination of float64 targets, mean over outputs: that of `r2_score`."""
     weight = 1.0 if sample_weight is None else sample_weight[:, np.newaxis]
     mean = np.average(y_true, axis=0, weights=sample_weight)
     residual = (weight * (y_true - y_pred) ** 2).sum(axis=0)

@@ -18,8 +18,8 @@ from sklearn.exceptions import ConvergenceWarning
 
 from fastbp import network
 from fastbp.callbacks import Tasks
-from fastbp.diagnosis import explain_divergence, explain_validation, warn_if_poor, warn_user
-from fastbp.optimizers import OPTIMIZERS, optimizer_for
+from fastbp.diagnosis import explain_divergence, explain_validation, warn_of_end, warn_user
+from fastbp.optimizers import AUTO_BATCH_SIZE, OPTIMIZERS, optimizer_for
 from fastbp.parallel import one_blas_thread
 from fastbp.problem import Problem
 from fastbp.randomness import draw_seed
@@ -220,9 +220,14 @@ def train_stochastic(
         session.close()
     if not predicts_finite_scores(problem, progress.params):
         raise ValueError(explain_divergence(problem, settings, f"epoch {progress.n_iter}"))
+    unfinished = run.describe_limit(end) if end in (LIMIT, TIME) else None
     if end in (LIMIT, PLATEAU) and not incremental:
         curve, stalled = progress.loss_curve[-progress.n_iter :], end == PLATEAU
-        warn_if_poor(problem, settings, progress.params, order, curve, stalled=stalled)
+        warn_of_end(
+            problem, settings, progress.params, order, curve, stalled=stalled, unfinished=unfinished
+        )
+    elif unfinished and not incremental:
+        warn_user(unfinished, ConvergenceWarning)
 
 
 class DivergenceError(ValueError):
@@ -356,7 +361,7 @@ def open_session(problem, settings, progress, optimizer, batch_size):
 def choose_batch_size(batch_size, n_samples):
     """Return the rows per minibatch: "auto" is 200; never more than there are samples."""
     if batch_size == "auto":
-        return min(200, n_samples)
+        return min(AUTO_BATCH_SIZE, n_samples)
     if batch_size > n_samples:
         warn_user(
             "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped"
@@ -389,8 +394,7 @@ class Run:
     schedule: Schedule | None = None
 
     def train(self, max_iter, incremental):
-        """Train until no progress, or `max_iter` epochs or `max_time` (then warn unless
-        incremental).
+        """Train until no progress, or `max_iter` epochs or `max_time`.
 
         Returns
         -------
@@ -439,20 +443,15 @@ class Run:
             if deadline is not None and time.perf_counter() >= deadline:
                 end = TIME
                 break
-        if not incremental:
-            self.warn_not_converged(max_iter, end)
         return end
 
-    def warn_not_converged(self, max_iter, end):
+    def describe_limit(self, end):
         """Say that a limit ended training before it converged."""
-        limit = f"Maximum iterations ({max_iter}) reached"
+        limit = f"Maximum iterations ({self.settings.max_iter}) reached"
         if end == TIME:
             limit = f"max_time={self.settings.max_time:g} seconds are over after epoch "
             limit += f"{self.progress.n_iter}"
-        warn_user(
-            f"Stochastic Optimizer: {limit} and the optimization hasn't converged yet.",
-            ConvergenceWarning,
-        )
+        return f"Stochastic Optimizer: {limit} and the optimization hasn't converged yet."
 
     def train_epochs(self, losses, deadline):
         """Let the engine train up to `len(losses)` epochs, and record them.

@@ -494,11 +494,16 @@ def minimize(
     )
 
 
-def draw_parameters(layer_sizes, random_state, factor=6.0):
-    """Return Glorot-uniform weights and biases of a flat vector (biases from the same bound)."""
+def draw_parameters(layer_sizes, random_state, factor=6.0, output=None):
+    """Return Glorot-uniform weights and biases of a flat vector (biases from the same bound).
+
+    ``output``: what the biases of the last layer are set to after they were drawn.
+    """
     parts = []
     for n_in, n_out in zip(layer_sizes[:-1], layer_sizes[1:]):
         bound = np.sqrt(factor / (n_in + n_out))
         parts.append(random_state.uniform(-bound, bound, n_in * n_out))
         parts.append(random_state.uniform(-bound, bound, n_out))
+    if output is not None:
+        parts[-1] = np.broadcast_to(output, n_out)
     return np.concatenate(parts)

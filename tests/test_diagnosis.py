@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler, scale
 
 from fastbp import BackpropClassifier, BackpropRegressor, diagnosis
 from fastbp._parameters import check_parameters
-from fastbp.diagnosis import warn_of_other_scale
+from fastbp.held_out import warn_of_other_scale
 from fastbp.problem import prepare
 
 SETTINGS = dict(hidden_layer_sizes=(20,), random_state=0)

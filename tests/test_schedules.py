@@ -194,7 +194,7 @@ def test_training_follows_the_schedule(engine_name, wanted, solver):
     )  # fmt: skip
     fit(model, X, y)
     random_state, sizes = np.random.RandomState(3), (4, 6, 1)
-    params = reference.draw_parameters(sizes, random_state)
+    params = reference.draw_parameters(sizes, random_state, output=y.mean())
     order, orders = np.arange(50), []
     for _ in range(10):
         random_state.shuffle(order)

@@ -137,6 +137,11 @@ def predict_into(coefs, intercepts, activations, X, out, n_threads=1):
         C-contiguous, of the same dtype.
     n_threads : int, default=1
         Most threads to use; the scores do not depend on it.
+
+    Returns
+    -------
+    bool
+        Whether all of them are finite.
     """
     cdef Plan plan
     cdef Memory memory = Memory()
@@ -160,6 +165,7 @@ def predict_into(coefs, intercepts, activations, X, out, n_threads=1):
     plan.n_rows = plan.n_samples = X.shape[0]
     lay_out_prediction(&plan, memory, coefs, intercepts, activations, sparse, X.shape[0], ceiling)
     run_prediction(&plan, out, ceiling, False)
+    return bool(plan.kernels.all_finite(cnp.PyArray_DATA(out), plan.n_samples * plan.n_outputs))
 
 
 def activate_into(activation, values, slopes):

@@ -168,6 +168,7 @@ def predict_into(coefs, intercepts, activations, X, out, n_threads=1):
         z[: out.size] = out.ravel()
         activate(activation, z)
         out[...] = z[: out.size].reshape(out.shape)
+    return bool(np.isfinite(out).all())
 
 
 class Session:
