@@ -264,6 +264,19 @@ def test_unknown_label_in_validation_data():
         make(BackpropClassifier).fit(X, y, X_val=X_val, y_val=np.where(y_val == 0, 9, y_val))
 
 
+def test_labels_of_another_form_are_called_what_they_are():
+    """Indicators where labels are wanted, and the reverse: nothing of warm starts."""
+    X, y, X_val, y_val = draw(BackpropClassifier)
+    with pytest.raises(ValueError, match=r"y_val.* label indicators .*shape \(50, 3\)") as caught:
+        make(BackpropClassifier).fit(X, y, X_val=X_val, y_val=np.eye(3, dtype=int)[y_val])
+    assert "multiclass" in str(caught.value)
+    with pytest.raises(ValueError, match=r"y_val.* labels of shape \(n_samples,\).*multilabel"):
+        make(BackpropClassifier).fit(X, np.eye(3, dtype=int)[y], X_val=X_val, y_val=y_val)
+    X, y, X_val, y_val = draw(BackpropRegressor)
+    with pytest.raises(ValueError, match=r"y_val.* 2 outputs, but y has 1"):
+        make(BackpropRegressor).fit(X, y, X_val=X_val, y_val=np.transpose([y_val, y_val]))
+
+
 def test_validation_data_of_other_forms():
     """Sparse X_val beside dense X, multilabel, and weights of classes on both."""
     X, Y = draw_labels(90, 5, 3)
@@ -291,6 +304,7 @@ def test_validation_data_of_other_forms():
 def test_max_time_ends_a_fit_that_is_usable(kind, solver, engine_name):
     X, y, *_ = draw(kind)
     model = make(kind, solver=solver, max_time=1e-9, engine=engine_name, max_iter=10**6)
+    model.set_params(n_iter_no_change=np.inf)
     with pytest.warns(ConvergenceWarning, match="max_time=1e-09"):
         model.fit(X, y)
     assert 1 <= model.n_iter_ < 10**5  # it looks at the clock after some tenths of a millisecond
