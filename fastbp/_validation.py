@@ -242,16 +242,11 @@ def _sorted_values(numbers):
     return numbers[np.append(True, numbers[1:] != numbers[:-1])]
 
 
-def kind_of_target(estimator, is_multilabel, classes):
-    """Return "multilabel", "binary" or "multiclass"; one class is an error."""
+def kind_of_target(is_multilabel, classes):
+    """Return "multilabel", "binary" (one class is the first of two) or "multiclass"."""
     if is_multilabel:
         return "multilabel"
-    if len(classes) < 2:
-        raise ValueError(
-            f"{type(estimator).__name__} needs samples of at least two classes, but y has only "
-            f"one class: {classes[0]!r}."
-        )
-    return "binary" if len(classes) == 2 else "multiclass"
+    return "binary" if len(classes) <= 2 else "multiclass"
 
 
 def encode_indicators(y, classes, dtype):

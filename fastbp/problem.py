@@ -50,6 +50,7 @@ class Problem:
     target_units: tuple = ()  # mean and scale that were taken out of y
     given: Any = None  # dtype in which X came
     weights_dtype: Any = None  # in which fitted weights are kept
+    one_class: bool = False  # predicted whatever the scores: no warning, no score has news of it
     watch: Any = None  # over the user's functions, if there are any
 
     def open_session(self, params, batch_size):
@@ -235,6 +236,7 @@ def _assemble(estimator, settings, engine, layers, X, targets, weights, loss, **
         sample_weight=weights,
         n_threads=thread_ceiling(settings.n_threads),
         target_units=units,
+        one_class=estimator._has_one_class,
         **more,
     )
 
