@@ -28,7 +28,7 @@ from fastbp.activations import activations_for
 from fastbp.class_weights import weigh_samples
 from fastbp.diagnosis import warn_of_other_scale
 from fastbp.engine import get_engine, watch_formulas
-from fastbp.losses import Loss
+from fastbp.losses import Loss, clipped
 from fastbp.optimizers import is_full_batch
 from fastbp.parallel import thread_ceiling
 
@@ -121,6 +121,8 @@ def prepare(estimator, X, y, sample_weight, settings, *, fresh, incremental=Fals
     if class_weights is not None:
         weights = weigh_samples(class_weights, targets, weights)
     targets = estimator._scale(targets, weights, X.dtype, fresh)
+    if estimator.dtype is None and not full_batch:  # L-BFGS needs a loss that fits its gradient
+        loss = clipped(loss, np.finfo(X.dtype).eps)
     layers = (
         estimator.n_features_in_, *hidden_sizes(settings.hidden_layer_sizes), estimator.n_outputs_
     )  # fmt: skip

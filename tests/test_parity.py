@@ -225,6 +225,21 @@ def test_sparse_early_stopping():
     assert_same_model(ours, theirs, X)
 
 
+@pytest.mark.parametrize("solver", ["sgd", "adam"])
+@pytest.mark.parametrize("learning_rate_init", [1e-3, 0.1, 1.0])
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "multilabel"])
+def test_saturated_probabilities(kind, learning_rate_init, solver):
+    """X of hundreds: losses reach scikit-learn's ceiling of -log(eps), and training may end for it."""
+    X, y = DATA[kind]()
+    ours, theirs = make_pair(
+        kind, solver=solver, learning_rate_init=learning_rate_init, max_iter=30, tol=1e-4
+    )
+    theirs_warned = set(call(theirs.fit, 300 * X, y))
+    assert theirs_warned <= set(call(ours.fit, 300 * X, y))  # ours may name the unscaled column
+    assert max(theirs.loss_curve_) > 3
+    assert_same_model(ours, theirs, 300 * X, tolerance=1e-6)
+
+
 # --- where training ends --------------------------------------------------------------------------
 
 
