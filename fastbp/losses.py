@@ -325,7 +325,7 @@ def clipped_log_loss(code, raw, hyper):
 
 
 def clipped_log_loss_gradient(code, raw, hyper, out):
-    """The gradient of the log loss: that of the clipped one would be 0 where most is to be done."""
+    """Write that of the log loss: the clipped one has none where most is to be done."""
     log_loss_gradient(code, raw, out)
 
 
@@ -336,7 +336,7 @@ def clipped_binary_log_loss(y_true, raw, hyper):
 
 
 def clipped_binary_log_loss_gradient(y_true, raw, hyper):
-    """The gradient of the binary log loss."""
+    """dloss/ds of the binary log loss."""
     return binary_log_loss_gradient(y_true, raw)
 
 
