@@ -289,6 +289,7 @@ def call(model, method, *arguments):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", RuntimeWarning)
+            warnings.filterwarnings("ignore", "y has only one class", RuntimeWarning)
             warnings.simplefilter("ignore", ConvergenceWarning)
             warnings.simplefilter("ignore", DataConversionWarning)
             warnings.simplefilter("ignore", UserWarning)

@@ -18,7 +18,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+FLOATS = (np.dtype(np.float64), np.dtype(np.float32))  # the first is for what has neither
 
 
 @contextmanager
@@ -69,7 +69,7 @@ def check_features(estimator, X, dtype, engine, *, reset):
     X : ndarray or CSR of shape (n_samples, n_features)
         The array that came, where it fits already.
     given : dtype
-        Dtype in which X came.
+        Dtype in which X came; float64 for lists, whatever is in them (as in scikit-learn).
     """
     state = vars(estimator)
     plain = type(X) is np.ndarray and X.dtype in FLOATS and X.ndim == 2 and 0 not in X.shape
@@ -84,10 +84,12 @@ def check_features(estimator, X, dtype, engine, *, reset):
             return converted, X.dtype
     if scipy.sparse.issparse(X):
         _check_sparse_structure(X)
+    is_list = isinstance(X, list | tuple)
     X = validate_data(
         estimator, X, accept_sparse="csr", dtype="numeric", ensure_all_finite=False, reset=reset
     )
-    return _to_dtype(estimator, X, dtype(X.dtype), engine), X.dtype
+    given = np.dtype(np.float64) if is_list else X.dtype
+    return _to_dtype(estimator, X, dtype(given), engine), given
 
 
 def match_format(X, like):
@@ -242,16 +244,11 @@ def _sorted_values(numbers):
     return numbers[np.append(True, numbers[1:] != numbers[:-1])]
 
 
-def kind_of_target(estimator, is_multilabel, classes):
-    """Return "multilabel", "binary" or "multiclass"; one class is an error."""
+def kind_of_target(is_multilabel, classes):
+    """Return "multilabel", "binary" (one class is the first of two) or "multiclass"."""
     if is_multilabel:
         return "multilabel"
-    if len(classes) < 2:
-        raise ValueError(
-            f"{type(estimator).__name__} needs samples of at least two classes, but y has only "
-            f"one class: {classes[0]!r}."
-        )
-    return "binary" if len(classes) == 2 else "multiclass"
+    return "binary" if len(classes) <= 2 else "multiclass"
 
 
 def encode_indicators(y, classes, dtype):

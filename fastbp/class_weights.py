@@ -9,6 +9,8 @@ from numbers import Real
 
 import numpy as np
 
+from fastbp.tables import as_written
+
 BALANCED_IN_PARTS = (
     "class_weight='balanced' is not supported for partial_fit: a part of the data does not tell "
     "how often each class occurs in all of them. Compute the weights from all of y, or from a "
@@ -23,7 +25,8 @@ def find_class_weights(class_weight, classes, codes, *, multilabel, incremental)
     Parameters
     ----------
     class_weight : dict, "balanced" or list of dict
-        Classes that a dict does not name weigh 1.
+        Classes that a dict does not name weigh 1.  Names beside those of `classes`, of classes that
+        this part of the data lacks, are left out where every class has a name.
     classes : ndarray of shape (n_classes,)
         What the codes of single-label targets stand for; a label of multilabel targets is 0 or 1.
     codes : ndarray of shape (n_samples, n_columns)
@@ -39,9 +42,10 @@ def find_class_weights(class_weight, classes, codes, *, multilabel, incremental)
     Raises
     ------
     ValueError
-        If a class is unknown, a weight is negative or not finite, or the form does not fit y.
+        If a class is unknown while one has no name, a weight is negative or not finite, or the
+        form does not fit y.
     """
-    values = [[0, 1]] * codes.shape[1] if multilabel else [np.asarray(classes).tolist()]
+    values = [np.arange(2)] * codes.shape[1] if multilabel else [classes]
     if isinstance(class_weight, str):
         if incremental:
             raise ValueError(BALANCED_IN_PARTS)
@@ -65,22 +69,51 @@ def _balance(codes, n_classes):
     return np.where(present, len(codes) / (present.sum() * np.maximum(counts, 1)), 1.0)
 
 
-def _read(given, known):
-    """Weights of a dict in the order of the `known` classes."""
+def _read(given, classes):
+    """Weights of a dict in the order of the classes."""
     if not isinstance(given, dict):
         raise ValueError(f"Each entry of class_weight must be a dict. Got {given!r}.")
-    for name, weight in given.items():
-        if name not in known:
-            raise ValueError(
-                f"class_weight names the class {name!r}, which is not in y. The classes are "
-                f"{known}; name only these, with the same type."
-            )
+    weights, left_out, unknown = np.ones(len(classes)), as_written(classes), []
+    for (name, weight), place in zip(given.items(), _places(given, classes), strict=True):
         is_number = isinstance(weight, Real) and not isinstance(weight, bool)
         if not (is_number and 0 <= weight < np.inf):
             raise ValueError(
-                f"The class_weight of {name!r} must be a finite number >= 0. Got {weight!r}."
+                f"The class_weight of {as_written(np.array([name]))[0]!r} must be a finite number "
+                f">= 0. Got {weight!r}."
             )
-    return np.array([given.get(name, 1.0) for name in known], dtype=np.float64)
+        if place is None:
+            unknown += as_written(np.array([name]))
+        else:
+            weights[place], left_out[place] = weight, None
+    left_out = [label for label in left_out if label is not None]
+    if unknown and left_out:  # a misspelt name, or one of another type, must not pass unseen
+        raise ValueError(
+            f"class_weight names {unknown}, not in y, and leaves out {left_out}. The classes of y "
+            f"are {as_written(classes)}: name only these, with the same type (a class without a "
+            "name weighs 1), or all of these and whatever else."
+        )
+    return weights
+
+
+def _places(names, classes):
+    """Place of each name among the classes; None where it is not one.
+
+    Numbers, bools and strings are equal, and hash alike, as Python's and as NumPy's.  A date may
+    come as any object that NumPy or pandas makes a date of.
+    """
+    if classes.dtype.kind not in "mM":
+        places = {label: k for k, label in enumerate(classes.tolist())}
+        return [places.get(name) for name in names]
+    hits = (np.flatnonzero(classes == _moment(name, classes.dtype.type)) for name in names)
+    return [int(hit[0]) if len(hit) else None for hit in hits]
+
+
+def _moment(name, kind):
+    """Date or duration that a name says, in its own unit; NaT, which equals none, for others."""
+    try:
+        return kind(name.to_numpy() if hasattr(name, "to_numpy") else name)
+    except (TypeError, ValueError):
+        return kind("NaT")
 
 
 def weigh_samples(class_weights, codes, sample_weight):

@@ -69,7 +69,7 @@ from fastbp.architecture import draw_network, summarize
 from fastbp.best_constant import constant_scores, starts_as_drawn
 from fastbp.callbacks import watch_tasks
 from fastbp.class_weights import find_class_weights
-from fastbp.diagnosis import warn_of_kept_scale
+from fastbp.diagnosis import warn_of_kept_scale, warn_user
 from fastbp.engine import get_engine
 from fastbp.held_out import prepare_held_out
 from fastbp.lbfgs import train_lbfgs
@@ -82,6 +82,7 @@ from fastbp.resuming import recall
 from fastbp.sameness import identify, identify_weights
 from fastbp.scaling import is_coarse, measure, narrow, restore, standardize
 from fastbp.scoring import Scorer, Validation, default_score, find_scorer, in_units
+from fastbp.tables import as_written
 from fastbp.training import HISTORY, Progress, train_stochastic
 from fastbp.versions import __version__, refuse_newer
 
@@ -113,6 +114,8 @@ class _BaseBackprop(
     n_outputs_: int
     out_activation_: str
     loss_: float
+
+    _has_one_class = False
 
     # Where scikit-learn's notebook display links to: the page of each class in the API reference.
     _doc_link_module = "fastbp"
@@ -214,6 +217,8 @@ class _BaseBackprop(
             warn_of_kept_scale(problem)
         self._keep("_class_weights", problem.class_weights)
         settings.dropout = dropout_rates(settings.dropout, len(problem.layer_sizes) - 2)
+        if problem.one_class and (fresh or not incremental):
+            warn_user(ONE_CLASS.format(*as_written(self.classes_)), RuntimeWarning)
         settings.feature_names = getattr(self, "feature_names_in_", None)
         past = dict(vars(self))
         for name in HISTORY:
@@ -258,6 +263,8 @@ class _BaseBackprop(
         """Prepare to measure the data of the user's (or None), and the scorer of data to draw."""
         splits = held_out is None and settings.early_stopping
         function, scorer = find_scorer(settings.scoring), None
+        if problem.one_class:
+            function = None  # no score tells epochs apart
         if function is not None and (splits or held_out is not None):
             answers = self._answers(y, problem.targets) if splits else held_out.answers
             given = problem.given if splits else held_out.problem.given
@@ -693,7 +700,8 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
         Weight of each class, multiplied into the sample weights; 'balanced' is
         ``n_samples / (n_classes * count)`` (not in `partial_fit`, which sees parts); a list has one
         dict with the weights of 0 and 1 for each label of multilabel y. Classes that are not named
-        weigh 1. The weights count in validation loss and score, too.
+        weigh 1; names of classes that y lacks are allowed where all of its classes have one (a fold
+        may lack some). The weights count in validation loss and score, too.
     init : {'auto', 'he', 'glorot', 'lecun'}, default='auto'
         How initial weights are drawn: 'auto' as scikit-learn draws them, with a gain that fits the
         activation; or uniform with the variance of He et al. (2015), Glorot & Bengio (2010) or
@@ -777,6 +785,11 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
     (:class:`~sklearn.exceptions.ConvergenceWarning`) if the cause can be named: a column of X with
     a root mean square above 30, or with 'sgd' and 'adam' a learning rate at which the loss went up,
     or a layer of rectified units of which nine tenths are 0 for every sample.
+
+    If y has one class only, as in a fold that lacks the others, `fit` warns (RuntimeWarning) and
+    that class is predicted, with a probability of 1 in the one column of `predict_proba`. The
+    network is that of two classes; no score can tell its epochs apart, so `scoring` is not asked
+    ('loss' is) and `validation_scores_` are 1.
 
     References
     ----------
@@ -907,6 +920,8 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
                 raise ValueError("classes must be passed on the first call to partial_fit.")
             return
         found = find_classes(classes)
+        if not len(found):
+            raise ValueError(f"`classes` must name at least one class. Got {classes!r}.")
         if known is None:
             self.classes_ = found
         elif not np.array_equal(known, found):
@@ -921,7 +936,7 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
         if fresh:
             if not incremental:
                 self.classes_ = np.arange(y.shape[1]) if is_multilabel else find_classes(y)
-            self._target_kind = kind_of_target(self, is_multilabel, self.classes_)
+            self._target_kind = kind_of_target(is_multilabel, self.classes_)
             self._sparse_labels = is_sparse
         elif is_multilabel != (self._target_kind == "multilabel"):
             forms = ("labels of shape (n_samples,)", "label indicators of shape (n_samples, k)")
@@ -937,6 +952,11 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
             complete = not (fresh or incremental)
             targets = encode_labels(y, self.classes_, dtype, complete=complete)
         return targets, loss_for(self.loss, self._target_kind)
+
+    @property
+    def _has_one_class(self):
+        """Whether every sample that `fit` saw had the same label."""
+        return self._target_kind == "binary" and len(self.classes_) == 1
 
     def _find_class_weights(self, targets, incremental):
         """Weights of the classes for each column of targets, or None."""
@@ -971,8 +991,8 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
         scores, _, _ = self._raw_scores(X)
         if self._target_kind == "multiclass":
             return self.classes_[scores.argmax(axis=1)]
-        if self._target_kind == "binary":
-            return self.classes_[(scores[:, 0] > 0).astype(np.intp)]
+        if self._target_kind == "binary":  # clip: where there is one class, it is predicted
+            return self.classes_.take((scores[:, 0] > 0).astype(np.intp), mode="clip")
         labels = (scores > 0).astype(np.int64)
         if self._sparse_labels:
             as_matrix = get_config().get("sparse_interface") == "spmatrix"
@@ -993,6 +1013,8 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
             X, else float64 (``dtype=None``: as scikit-learn).
         """
         scores, engine, dtype = self._raw_scores(X)
+        if self._has_one_class:
+            return np.ones(scores.shape, dtype)
         scores = scores.astype(np.result_type(scores, dtype), copy=False)
         binary, second_is_larger = self._target_kind == "binary", scores > 0
         if binary:  # the smaller of two directly, the larger as its complement: no digits are lost
@@ -1016,6 +1038,8 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
             In the order of `classes_`, with the dtype of `predict_proba`.
         """
         scores, engine, dtype = self._raw_scores(X)
+        if self._has_one_class:
+            return np.zeros(scores.shape, dtype)
         scores = scores.astype(np.result_type(scores, dtype), copy=False)
         if self._target_kind == "binary":
             scores = np.hstack([-scores, scores])

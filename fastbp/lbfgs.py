@@ -91,7 +91,7 @@ def train_lbfgs(problem, settings, progress, tasks=None, validation=None):
             return_to_best(divergence, progress)
             unfinished = None
     progress.end(descent.x, selection)
-    if unfinished is not None:
+    if unfinished is not None and not problem.one_class:
         message = _not_converged(unfinished, progress.n_iter, settings.max_iter)
         rows = np.arange(problem.X.shape[0])
         if descent.out_of_time:

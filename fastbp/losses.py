@@ -342,6 +342,33 @@ def log_loss_gradient(code, raw, out):
     out[code] -= 1.0
 
 
+def clipped_log_loss(code, raw, hyper):
+    """Compute -log p of the softmax probability p of the true class, moved into [h, 1 - h]."""
+    top = raw[0]
+    for s in raw:
+        top = max(top, s)
+    total = 0.0
+    for s in raw:
+        total += math.exp(s - top)
+    return -math.log(min(max(math.exp(raw[code] - top) / total, hyper[0]), 1.0 - hyper[0]))
+
+
+def clipped_log_loss_gradient(code, raw, hyper, out):
+    """Write that of the log loss: the clipped one has none where most is to be done."""
+    log_loss_gradient(code, raw, out)
+
+
+def clipped_binary_log_loss(y_true, raw, hyper):
+    """Compute -log p of the probability p of the true answer, moved into [h, 1 - h]."""
+    p = logistic(raw) if y_true > 0.0 else 1.0 - logistic(raw)
+    return -math.log(min(max(p, hyper[0]), 1.0 - hyper[0]))
+
+
+def clipped_binary_log_loss_gradient(y_true, raw, hyper):
+    """dloss/ds of the binary log loss."""
+    return binary_log_loss_gradient(y_true, raw)
+
+
 def smoothed_log_loss(code, raw, hyper):
     """Cross-entropy with the share `smoothing` of the target spread evenly over the classes."""
     mean = 0.0
@@ -765,6 +792,27 @@ LOSSES = {
     for kind in (("real",) if isinstance(loss, RegressionLoss) else ("multiclass", "binary"))
     for row in [loss.row(kind)]
 }
+
+
+CLIPPED = {
+    log_loss: (clipped_log_loss, clipped_log_loss_gradient),
+    binary_log_loss: (clipped_binary_log_loss, clipped_binary_log_loss_gradient),
+}
+
+
+def clipped(row, smallest):
+    """Row that reports the log loss of probabilities in ``[smallest, 1 - smallest]``.
+
+    As scikit-learn's MLPClassifier does with eps of the dtype; the steps are those of the log loss.
+    Other losses stay as they are.
+    """
+    if row.value not in CLIPPED:
+        return row
+    value, gradient = CLIPPED[row.value]
+    return Loss(
+        value, gradient, row.link, task=row.task, target=row.target, kernel=value.__name__,
+        hyper=(float(smallest),),
+    )  # fmt: skip
 
 
 def loss_for(wanted, target_kind):

@@ -435,7 +435,6 @@ def _check_fitted(state):
     kind = state.get("_target_kind")
     if kind is not None:
         n_classes, n_outputs = len(state["classes_"]), coefs[-1].shape[1]
-        if kind not in ("binary", "multiclass", "multilabel") or n_classes != (
-            2 if kind == "binary" else n_outputs
-        ):
+        allowed = (1, 2) if kind == "binary" else (n_outputs,)
+        if kind not in ("binary", "multiclass", "multilabel") or n_classes not in allowed:
             raise ValueError(f"{n_classes} classes do not fit {n_outputs} outputs.")

@@ -21,7 +21,7 @@ from fastbp._validation import check_features, check_range, check_sample_weight
 from fastbp.activations import activations_for
 from fastbp.class_weights import weigh_samples
 from fastbp.engine import get_engine, watch_formulas
-from fastbp.losses import Loss
+from fastbp.losses import Loss, clipped
 from fastbp.optimizers import is_full_batch
 from fastbp.parallel import thread_ceiling
 
@@ -43,6 +43,7 @@ class Problem:
     target_units: tuple = ()  # mean and scale that were taken out of y
     given: Any = None  # dtype in which X came
     weights_dtype: Any = None  # in which fitted weights are kept
+    one_class: bool = False  # predicted whatever the scores: no warning, no score has news of it
     watch: Any = None  # over the user's functions, if there are any
 
     def open_session(self, params, batch_size):
@@ -105,6 +106,8 @@ def prepare(estimator, X, y, sample_weight, settings, *, fresh, incremental=Fals
     if class_weights is not None:
         weights = weigh_samples(class_weights, targets, weights)
     targets = estimator._scale(targets, weights, X.dtype, fresh)
+    if estimator.dtype is None and not full_batch:  # L-BFGS needs a loss that fits its gradient
+        loss = clipped(loss, np.finfo(X.dtype).eps)
     layers = (
         estimator.n_features_in_, *hidden_sizes(settings.hidden_layer_sizes), estimator.n_outputs_
     )  # fmt: skip
@@ -175,6 +178,7 @@ def _assemble(estimator, settings, engine, layers, X, targets, weights, loss, **
         sample_weight=weights,
         n_threads=thread_ceiling(settings.n_threads),
         target_units=units,
+        one_class=estimator._has_one_class,
         **more,
     )
 

@@ -176,6 +176,8 @@ def find_scorer(scoring):
 
 def score_of(problem, scores):
     """Accuracy, or the metric of a regressor's loss, of raw scores."""
+    if problem.one_class:
+        return 1.0
     if problem.loss.task == "multiclass":
         correct = scores.argmax(axis=1) == problem.targets[:, 0]
         return float(np.average(correct, weights=problem.sample_weight))

@@ -66,3 +66,8 @@ def html_table(header, rows, alignments):
 def format_number(value):
     """Return a number with three significant digits, "-" for None."""
     return "-" if value is None else f"{value:.3g}"
+
+
+def as_written(labels):
+    """List of an array's labels as users write them: plain numbers and strings, dates as text."""
+    return (labels.astype(str) if labels.dtype.kind in "mM" else labels).tolist()

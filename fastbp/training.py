@@ -187,7 +187,7 @@ def train_stochastic(
     order, held_out = choose_rows(problem, settings, progress, stream[0], splits, resumes)
     if splits:
         validation = Validation.of_rows(problem, held_out, settings.scoring, scorer)
-    batch_size = choose_batch_size(settings.batch_size, len(order))
+    batch_size = choose_batch_size(settings.batch_size, len(order), quiet=problem.one_class)
     optimizer = choose_optimizer(progress.optimizer, settings, incremental, resumes)
     if any(settings.dropout) and optimizer["dropout_seed"] is None:
         optimizer["dropout_seed"] = draw_seed(stream[0])
@@ -221,12 +221,14 @@ def train_stochastic(
     if not predicts_finite_scores(problem, progress.params):
         raise ValueError(explain_divergence(problem, settings, f"epoch {progress.n_iter}"))
     unfinished = run.describe_limit(end) if end in (LIMIT, TIME) else None
-    if end in (LIMIT, PLATEAU) and not incremental:
+    if incremental or problem.one_class:  # nothing converges there, and nothing need be said of it
+        return
+    if end in (LIMIT, PLATEAU):
         curve, stalled = progress.loss_curve[-progress.n_iter :], end == PLATEAU
         warn_of_end(
             problem, settings, progress.params, order, curve, stalled=stalled, unfinished=unfinished
         )
-    elif unfinished and not incremental:
+    elif unfinished:
         warn_user(unfinished, ConvergenceWarning)
 
 
@@ -358,11 +360,11 @@ def open_session(problem, settings, progress, optimizer, batch_size):
     return session
 
 
-def choose_batch_size(batch_size, n_samples):
+def choose_batch_size(batch_size, n_samples, *, quiet=False):
     """Return the rows per minibatch: "auto" is 200; never more than there are samples."""
     if batch_size == "auto":
         return min(AUTO_BATCH_SIZE, n_samples)
-    if batch_size > n_samples:
+    if batch_size > n_samples and not quiet:
         warn_user(
             "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped"
         )

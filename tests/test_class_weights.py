@@ -4,12 +4,14 @@ import re
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 from problems import draw_classes, draw_labels
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import accuracy_score, log_loss
+from sklearn.model_selection import KFold, cross_val_score
 from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
 
 from fastbp import BackpropClassifier
@@ -149,8 +151,86 @@ def test_a_class_of_weight_zero_is_not_learned():
     assert_same(fit(X, y, class_weight={2: 0.0}, shuffle=False, batch_size=70), model)
 
 
+EXTRA = {  # of classes that a fold or a label may lack: scikit-learn's rule
+    "binary": {0: 1.0, 1: 5.0, 2: 9.0},
+    "multiclass": {2: 3.0, 7: 1.0, 0: 0.5, 1: 1.0, "a": 2.0},
+    "strings": {"a": 2, "b": 0, "c": 1, "d": 4, 0: 3},
+    "multilabel": [{0: 1, 1: 4, 2: 9}, {1: 2.0}, {}],
+}
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+@pytest.mark.parametrize("kind", DATA)
+def test_names_of_absent_classes_do_no_harm_where_every_class_has_a_name(kind, method):
+    X, y = DATA[kind]()
+    left, right = BackpropClassifier(**BASE, class_weight=EXTRA[kind]), BackpropClassifier(**BASE)
+    classes = np.arange(3) if kind == "multilabel" else np.unique(y)
+    classes = {} if method == "fit" else {"classes": classes}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        getattr(left, method)(X, y, **classes)
+        getattr(right, method)(X, y, sample_weight=expected_weights(EXTRA[kind], y), **classes)
+    assert_same(left, right)
+
+
+def test_a_fold_lacks_a_class():
+    X, y = draw_classes(60, 4, 3)
+    order = np.argsort(y, kind="stable")
+    weights = {0: 1.0, 1: 2.0, 2: 9.0}
+    model = BackpropClassifier(**BASE, class_weight=weights)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        scores = cross_val_score(model, X[order], y[order], cv=KFold(3), error_score="raise")
+    assert scores.shape == (3,)
+
+
+DAYS = np.array(["2020-01-01", "2020-06-01", "2021-01-01"], "datetime64[D]")
+NAMES = {  # classes, and what may name each of them
+    "days": (DAYS, list(DAYS)),
+    "days as nanoseconds": (DAYS.astype("datetime64[ns]"), list(DAYS)),
+    "nanoseconds as days": (DAYS, list(DAYS.astype("datetime64[ns]"))),
+    "Timestamps": (DAYS.astype("datetime64[ns]"), list(pd.to_datetime(DAYS))),
+    "datetime.date": (DAYS.astype("datetime64[s]"), DAYS.tolist()),
+    "series of dates": (pd.Series(pd.to_datetime(DAYS)), list(pd.to_datetime(DAYS))),
+    "durations": (np.array([1, 2, 30], "m8[h]"), [pd.Timedelta(hours=h) for h in (1, 2, 30)]),
+    "int8": (np.array([-1, 0, 5], np.int8), [-1, 0.0, np.int64(5)]),
+    "integers by NumPy's": (np.array([-1, 0, 5]), list(np.array([-1, 0, 5], np.int8))),
+    "uint64": (np.array([0, 1, 2**63], np.uint64), [0, 1, 2**63]),
+    "floats": (np.array([0.0, 1.0, 2.0]), [0, True, np.float32(2)]),
+    "strings": (np.array(["a", "bb", "c"]), ["a", np.str_("bb"), "c"]),
+    "objects": (np.array(["a", "bb", "c"], dtype=object), ["a", "bb", "c"]),
+    "digits as strings": (np.array(["0", "1", "2"]), ["0", "1", "2"]),
+    "bools": (np.array([False, True]), [0, np.True_]),
+    "integers by bools": (np.array([0, 1]), [False, True]),
+}
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_labels_of_any_dtype(kind):
+    classes, names = NAMES[kind]
+    X, codes = draw_classes(60, 4, len(classes))
+    y = np.asarray(classes)[codes]
+    values = [2.0, 0.5, 3.0][: len(classes)]
+    for n_named in (len(classes), 1):
+        weights = dict(zip(names[:n_named], values, strict=False))
+        named = np.array([*values[:n_named], 1.0, 1.0])[codes]
+        assert_same(fit(X, y, class_weight=weights), fit(X, y, sample_weight=named))
+    with pytest.raises(ValueError, match=r"class_weight names \['other'\].*leaves out") as caught:
+        fit(X, y, class_weight={names[0]: 2.0, "other": 1.0})
+    assert "np." not in str(caught.value)
+    assert all(str(label)[:10] in str(caught.value) for label in np.asarray(classes))
+
+
+def test_integers_do_not_name_digits():
+    X, y = draw_classes(60, 4, 2)
+    with pytest.raises(ValueError, match=r"names \[0, 1\].*leaves out \['0', '1'\].*same type"):
+        fit(X, y.astype(str), class_weight={np.int8(0): 1, 1: 2})
+
+
 BAD = {
     "unknown class": ("multiclass", {0: 1, 7: 2}, ["class_weight", "7", r"\[0, 1, 2\]"]),
+    "a name beside one that is known": ("binary", {0: 1, 2: 9}, ["2", "leaves out", r"\[1\]"]),
+    "bad weight of an absent class": ("binary", {0: 1, 1: 1, 2: -9}, ["2", "-9", ">= 0"]),
     "number for a string": ("strings", {0: 1.0}, ["class_weight", "0", "'a'"]),
     "negative": ("multiclass", {0: -1.0}, ["class_weight", "0", r"-1\.0", ">= 0"]),
     "NaN": ("multiclass", {1: np.nan}, ["class_weight", "nan", "finite"]),

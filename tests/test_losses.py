@@ -2,13 +2,15 @@
 
 import math
 import warnings
+from contextlib import closing
 
 import numpy as np
 import pytest
 import reference
+from scipy.special import expit, softmax
 from sklearn.neural_network._base import LOSS_FUNCTIONS
 
-from fastbp.losses import LOSSES, loss_for
+from fastbp.losses import CLIPPED, LOSSES, Focal, LogLoss, clipped, loss_for
 
 REAL = [name for name, row in LOSSES.items() if row.target == "real"]
 CLASS = [name for name, row in LOSSES.items() if row.target == "class"]
@@ -176,3 +178,69 @@ def test_nan_stays_nan_for_classes(name, position):
     raw = [0.3, -1.0, 2.0]
     raw[position] = math.nan
     assert math.isnan(value_of(LOSSES[name], 1, raw))
+
+
+# --- scikit-learn's clipped probabilities ---------------------------------------------------------
+
+SATURATED = np.concatenate([np.linspace(-40, 40, 161), [-1e4, 1e4, -0.0, 700.0, -745.2]])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kind", ["multiclass", "binary"])
+def test_clipped_losses_equal_scikit_learns(kind, dtype, forced_engine):
+    """Formulas and engines, far into saturation; the gradient is that of the log loss."""
+    eps = np.finfo(dtype).eps
+    exact = loss_for("log_loss", kind)
+    row = clipped(exact, eps)
+    assert (row.output, row.task, row.target) == (exact.output, exact.task, exact.target)
+    if kind == "binary":
+        raw = np.repeat(SATURATED, 2)[:, np.newaxis]
+        targets = np.resize([0.0, 1.0], raw.shape)
+        prediction, truth = expit(raw.astype(dtype)), targets
+    else:
+        raw = np.column_stack([SATURATED, np.zeros_like(SATURATED), -0.7 * SATURATED])
+        targets = np.arange(len(raw))[:, np.newaxis] % 3.0
+        prediction, truth = softmax(raw.astype(dtype), axis=1), targets == np.arange(3)
+    function = LOSS_FUNCTIONS["binary_log_loss" if kind == "binary" else "log_loss"]
+    expected = [function(truth[[i]], prediction[[i]]) for i in range(len(raw))]
+    answers = targets[:, 0].astype(int)
+    scores = raw[:, 0].tolist() if kind == "binary" else raw.tolist()
+    if dtype == np.float64:
+        got = [row.value(y, s, row.hyper) for y, s in zip(answers, scores, strict=True)]
+        np.testing.assert_allclose(got, expected, rtol=1e-11, atol=1e-16)
+    sizes = (raw.shape[1], raw.shape[1])
+    params = np.concatenate([np.eye(raw.shape[1]).ravel(), np.zeros(raw.shape[1])]).astype(dtype)
+    found = []
+    for loss in (row, exact):
+        session = forced_engine.Session(sizes, [], loss, dtype=dtype, params=params, batch_size=99)
+        gradient = np.empty_like(params)
+        data = raw.astype(dtype), targets.astype(dtype)
+        with closing(session):
+            each = [session.mean_loss(*(part[[i]] for part in data), None) for i in range(len(raw))]
+            session.loss_and_gradient(params, *data, None, alpha=0.0, gradient=gradient)
+        found.append((each, gradient))
+    np.testing.assert_allclose(found[0][0], expected, rtol=20 * eps, atol=2 * eps)
+    np.testing.assert_array_equal(found[0][1], found[1][1])
+
+
+@pytest.mark.parametrize("kind", ["multiclass", "binary"])
+def test_clipped_losses_keep_nan(kind, engine):
+    row = clipped(loss_for("log_loss", kind), 1e-16)
+    raw = [0.3, math.nan, 2.0] if kind == "multiclass" else math.nan
+    assert math.isnan(row.value(0, raw, row.hyper))
+    n = np.size(raw)
+    session = engine.Session(
+        (1, n), [], row, dtype=np.float64, params=np.zeros(2 * n), batch_size=1
+    )
+    with closing(session):
+        assert math.isnan(session.mean_loss(np.full((1, n), math.nan), np.zeros((1, 1)), None))
+
+
+def test_only_the_plain_log_loss_is_clipped():
+    def log_loss(y_true, raw):
+        return raw * y_true
+
+    for loss in (log_loss, Focal(), LogLoss(label_smoothing=0.1), "log_loss"):
+        row = loss_for(loss, "binary")
+        assert (clipped(row, 1e-16) is row) == (loss != "log_loss")
+    assert {value.__name__ for value in CLIPPED} == {"log_loss", "binary_log_loss"}

@@ -225,6 +225,21 @@ def test_sparse_early_stopping():
     assert_same_model(ours, theirs, X)
 
 
+@pytest.mark.parametrize("solver", ["sgd", "adam"])
+@pytest.mark.parametrize("learning_rate_init", [1e-3, 0.1, 1.0])
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "multilabel"])
+def test_saturated_probabilities(kind, learning_rate_init, solver):
+    """X of hundreds: losses reach scikit-learn's ceiling, -log(eps), and training may end there."""
+    X, y = DATA[kind]()
+    ours, theirs = make_pair(
+        kind, solver=solver, learning_rate_init=learning_rate_init, max_iter=30, tol=1e-4
+    )
+    theirs_warned = set(call(theirs.fit, 300 * X, y))
+    assert theirs_warned <= set(call(ours.fit, 300 * X, y))  # ours may name the unscaled column
+    assert max(theirs.loss_curve_) > 3
+    assert_same_model(ours, theirs, 300 * X, tolerance=1e-6)
+
+
 # --- where training ends --------------------------------------------------------------------------
 
 
@@ -410,6 +425,24 @@ def test_float32_follows_X(kind, solver):
         if is_classifier(ours):
             expected = theirs.predict_proba(X.astype(dtype)).dtype
             assert ours.predict_proba(X.astype(dtype)).dtype == expected
+
+
+LISTS = {
+    "numbers": lambda X: [[np.float32(number) for number in row] for row in X],
+    "rows": lambda X: list(X.astype(np.float32)),
+    "tuple": lambda X: tuple(X.astype(np.float32)),
+}
+
+
+@pytest.mark.parametrize("form", LISTS)
+def test_lists_of_float32_are_float64(form):
+    """scikit-learn looks at an array's dtype, and a list has none; weights in a list likewise."""
+    X, y = DATA["multiclass"]()
+    X, weight = LISTS[form](X), np.random.default_rng(5).uniform(0.1, 3, len(X)).tolist()
+    for given in (None, weight):
+        ours, theirs = fit_both("multiclass", X, y, given)
+        assert_same_model(ours, theirs, X)
+    assert ours.predict_proba(X).dtype == theirs.predict_proba(X).dtype == np.float64
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -16,7 +16,10 @@ from fastbp import BackpropClassifier, BackpropRegressor
 from fastbp.losses import Gamma, Huber, LogLoss
 
 # Through fit_transform, a warning that training was short does not come from the checks' own lines.
-pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.filterwarnings("ignore:y has only one class:RuntimeWarning"),
+]
 
 ESTIMATORS = [BackpropClassifier, BackpropRegressor]
 

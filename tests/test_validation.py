@@ -241,7 +241,6 @@ def test_malformed_csr(bad, kind):
 # --- y and sample_weight --------------------------------------------------------------------------
 
 BAD_Y = [
-    (BackpropClassifier, "one class", lambda y: np.zeros(30, int), ValueError, "class"),
     (BackpropClassifier, "continuous", lambda y: y + 0.5, ValueError, "Unknown label type"),
     (
         BackpropClassifier, "several multiclass columns", lambda y: np.column_stack([y, y]),

@@ -100,6 +100,8 @@ def describe_fitted(
     if "target_scale_" in state and output == "identity":
         coefs[-1], intercepts[-1] = _in_units_of_y(coefs[-1], intercepts[-1], state)
     kind, classes = state.get("_target_kind", "regression"), state.get("classes_")
+    if estimator._has_one_class:  # probability 1 whatever the score, as of a softmax of one
+        kind, output = "multiclass", "softmax"
     network = FittedNetwork(kind, coefs, intercepts, names, output, classes)
     _compare(network, estimator, receiver)
     return network

@@ -10,7 +10,7 @@
  *   row_loss  (capacity,) double                   OUT  unweighted loss of each row
  *   hyper     the row's numbers (delta of huber, ...)  IN   at least one, 0 where there is none
  * Loss and gradient come from the raw score, never from a probability, so saturated outputs keep
- * their digits. Deltas of rows beyond the last are 0 up to a multiple of P. */
+ * their digits (clipped_* report scikit-learn's loss, which does not). Deltas of rows beyond the last are 0 up to a multiple of P. */
 
 #define LOSS_ARGUMENTS                                                                             \
     const void *targets_, void *scores_, const void *weights_, double scale_, double *row_loss,    \
@@ -106,6 +106,19 @@ ELEMENTWISE_LOSS(tweedie, vec g; vec value = NAME(tweedie_parts)(y, s, hyper[0],
 /* softplus(s) - y s */
 ELEMENTWISE_LOSS(binary_log_loss, vec p; vec q = NAME(softplus_parts)(s, &p), q - y * s, p - y)
 
+/* -ln p of probabilities moved into [h, 1 - h], as exact near p = 1 as p is: the loss that
+ * scikit-learn reports, h being eps of the dtype. The gradient is that of the loss itself. */
+INLINE vec NAME(clipped_loss)(vec p, REAL h)
+{
+    p = select_((ivec)(p < h), splat(h), p);
+    p = select_((ivec)(p > 1 - h), splat(1 - h), p);
+    vec over_p = (REAL)1 / p;
+    return select_((ivec)(p < (REAL)0.5), NAME(log)(over_p), NAME(log1p)(((REAL)1 - p) * over_p));
+}
+ELEMENTWISE_LOSS(clipped_binary_log_loss, vec p; (void)NAME(softplus_parts)(s, &p);
+                 vec right = select_((ivec)(y > (REAL)0), p, (REAL)1 - p),
+                 NAME(clipped_loss)(right, h), p - y)
+
 /* the same for the target y + h (1/2 - y) */
 ELEMENTWISE_LOSS(smoothed_binary_log_loss, vec p; vec q = NAME(softplus_parts)(s, &p);
                  vec goal = y + ((REAL)0.5 - y) * h, q - goal * s, p - goal)
@@ -125,7 +138,7 @@ ELEMENTWISE_LOSS(binary_focal, vec g; vec value = NAME(binary_focal_parts)(y, s,
 
 /* ln sum_n exp(s_n) - s_c for the class c of the row; gradient p_n - [n = c]. Smoothed, the target
  * of class n is (1 - smoothing) [n = c] + smoothing / n_outputs instead of [n = c]. */
-INLINE void NAME(cross_entropy)(LOSS_ARGUMENTS, int smoothed)
+INLINE void NAME(cross_entropy)(LOSS_ARGUMENTS, int smoothed, int clipped)
 {
     const REAL *targets = targets_, *weights = weights_;
     REAL *scores = scores_;
@@ -157,6 +170,8 @@ INLINE void NAME(cross_entropy)(LOSS_ARGUMENTS, int smoothed)
         vec loss = NAME(log)(sum) - of_class;
         if (smoothed)
             loss += of_class * h - all * of_all;
+        if (clipped)
+            loss = NAME(clipped_loss)(exp_(of_class) / sum, h);
         NAME(store_row_loss)(row_loss + i, loss);
     }
 }
@@ -164,8 +179,9 @@ INLINE void NAME(cross_entropy)(LOSS_ARGUMENTS, int smoothed)
 #define LOSS_GIVEN                                                                                 \
     targets_, scores_, weights_, scale_, row_loss, capacity, rows, n_outputs, hyper
 
-static void NAME(log_loss_loss)(LOSS_ARGUMENTS) { NAME(cross_entropy)(LOSS_GIVEN, 0); }
-static void NAME(smoothed_log_loss_loss)(LOSS_ARGUMENTS) { NAME(cross_entropy)(LOSS_GIVEN, 1); }
+static void NAME(log_loss_loss)(LOSS_ARGUMENTS) { NAME(cross_entropy)(LOSS_GIVEN, 0, 0); }
+static void NAME(smoothed_log_loss_loss)(LOSS_ARGUMENTS) { NAME(cross_entropy)(LOSS_GIVEN, 1, 0); }
+static void NAME(clipped_log_loss_loss)(LOSS_ARGUMENTS) { NAME(cross_entropy)(LOSS_GIVEN, 0, 1); }
 
 /* -(1 - p)^h ln p of the softmax probability p of the row's class c. With q = 1 - p and
  * f = q^h (q - h p ln p) the gradient is -f at c and f p_n / q elsewhere. */
@@ -254,6 +270,8 @@ static const fb_loss NAME(losses)[] = {
     {"tweedie", NAME(tweedie_loss)},
     {"smoothed_log_loss", NAME(smoothed_log_loss_loss)},
     {"smoothed_binary_log_loss", NAME(smoothed_binary_log_loss_loss)},
+    {"clipped_log_loss", NAME(clipped_log_loss_loss)},
+    {"clipped_binary_log_loss", NAME(clipped_binary_log_loss_loss)},
     {"focal", NAME(focal_loss)},
     {"binary_focal", NAME(binary_focal_loss)},
     {NULL, NULL},
