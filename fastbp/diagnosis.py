@@ -27,6 +27,7 @@ from fastbp.losses import Loss
 from fastbp.optimizers import AUTO_BATCH_SIZE, is_full_batch, optimizer_for
 from fastbp.scaling import is_coarse, measure
 from fastbp.scoring import score_of
+from fastbp.tables import as_written
 
 LARGE = 30.0  # columns of X (and targets, when training diverges) beyond this size are named
 SAMPLE_ROWS = 512  # on which the loss is compared with that of a constant
@@ -125,7 +126,16 @@ def name_unscaled_column(sizes, text, settings):
     ]
 
 
-# ------------------------------------------------------------------------- units of y
+# ------------------------------------------------------------------------------------- y
+
+
+def warn_of_one_class(classes):
+    """Warn that nothing is to be told apart: no UserWarning, for scikit-learn's tests refuse it."""
+    warn_user(
+        f"y has only one class, {as_written(classes)[0]!r}: it will be predicted for every sample, "
+        "with a probability of 1. To learn to tell classes apart, look at how y was split or made.",
+        RuntimeWarning,
+    )
 
 
 def warn_of_kept_scale(problem):

@@ -69,7 +69,7 @@ from fastbp.architecture import draw_network, summarize
 from fastbp.best_constant import constant_scores, starts_as_drawn
 from fastbp.callbacks import watch_tasks
 from fastbp.class_weights import find_class_weights
-from fastbp.diagnosis import warn_of_kept_scale, warn_user
+from fastbp.diagnosis import warn_of_kept_scale, warn_of_one_class
 from fastbp.engine import get_engine
 from fastbp.held_out import prepare_held_out
 from fastbp.lbfgs import train_lbfgs
@@ -82,7 +82,6 @@ from fastbp.resuming import recall
 from fastbp.sameness import identify, identify_weights
 from fastbp.scaling import is_coarse, measure, narrow, restore, standardize
 from fastbp.scoring import Scorer, Validation, default_score, find_scorer, in_units
-from fastbp.tables import as_written
 from fastbp.training import HISTORY, Progress, train_stochastic
 from fastbp.versions import __version__, refuse_newer
 
@@ -218,7 +217,7 @@ class _BaseBackprop(
         self._keep("_class_weights", problem.class_weights)
         settings.dropout = dropout_rates(settings.dropout, len(problem.layer_sizes) - 2)
         if problem.one_class and (fresh or not incremental):
-            warn_user(ONE_CLASS.format(*as_written(self.classes_)), RuntimeWarning)
+            warn_of_one_class(self.classes_)
         settings.feature_names = getattr(self, "feature_names_in_", None)
         past = dict(vars(self))
         for name in HISTORY:
