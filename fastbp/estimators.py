@@ -53,7 +53,6 @@ from fastbp._parameters import (
     hidden_sizes,
 )
 from fastbp._validation import (
-    FLOATS,
     check_features,
     check_labels,
     check_range,
@@ -64,12 +63,14 @@ from fastbp._validation import (
     find_classes,
     kind_of_target,
     match_format,
+    refuse_dates,
     speaking_of,
     targets_as_given,
     unchanged_on_error,
 )
 from fastbp.activations import activations_for
 from fastbp.architecture import draw_network, summarize
+from fastbp.attributes import FLOATS, check_attributes, network_of
 from fastbp.callbacks import watch_tasks
 from fastbp.class_weights import find_class_weights, weigh_samples
 from fastbp.engine import get_engine, watch_formulas
@@ -200,7 +201,11 @@ class _BaseBackprop(
         if not incremental:
             name = "epoch" if stochastic else "iteration"
             tasks = watch_tasks(self, X, y, sample_weight, settings.max_iter, name)
-        old_dtype = None if fresh else self.coefs_[0].dtype
+        old_dtype = None
+        if not fresh:
+            goes_on = incremental or settings.warm_start == "resume"
+            self.coefs_, self.intercepts_ = check_attributes(vars(self), goes_on=goes_on)
+            old_dtype = self.coefs_[0].dtype
         choose_dtype = partial(self._training_dtype, weights=old_dtype)
         X, given = check_features(
             self, X, choose_dtype if stochastic else _float64, engine, reset=fresh
@@ -395,7 +400,7 @@ class _BaseBackprop(
     @property
     def _n_features_out(self):
         """Number of columns of `transform`, for `get_feature_names_out`."""
-        return len(self.coefs_[-1])
+        return len(network_of(vars(self))[0][-1])
 
     def _raw_scores(self, X, *, hidden=False):
         """Scores before the output transform, their engine, and the dtype of the output.
@@ -404,9 +409,9 @@ class _BaseBackprop(
         few microseconds of Python for a plain array of the right dtype and width.
         """
         state = vars(self)
-        coefs, intercepts = state.get("coefs_"), state.get("intercepts_")
-        if coefs is None:
+        if "coefs_" not in state:
             check_is_fitted(self)
+        coefs, intercepts = network_of(state)
         engine = get_engine(self.engine)
         X, given = check_features(
             self, X, partial(self._prediction_dtype, coefs[0].dtype), engine, reset=False
@@ -689,7 +694,8 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
         rate, order and shuffles, validation set), so that with an integer `random_state` two
         calls of 10 epochs are one of 20, bit for bit, also by way of a pickle. All of these calls
         need the setting (it keeps a number per sample), and data of the same length. An optimizer
-        or a learning rate that is changed in between begins anew.
+        or a learning rate that is changed in between begins anew (one function as `learning_rate`
+        is taken for another, which goes on at the step reached).
     momentum : float, default=0.9
         Momentum of ``solver='sgd'``, from 0 to 1.
     nesterovs_momentum : bool, default=True
@@ -901,7 +907,8 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
 
         The optimizer is made by the first call (or by `fit`), with the settings of that time, and
         lives on, also in a copy or a pickle. A schedule over the steps runs over `max_iter` calls
-        (of this size), then keeps its last rate. `max_time` is not looked at.
+        (of this size), then keeps its last rate. A function as `learning_rate` is no part of it:
+        each call asks the present parameter, whatever it is by then. `max_time` is not looked at.
 
         Parameters
         ----------
@@ -1132,7 +1139,8 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
         rate, order and shuffles, validation set), so that with an integer `random_state` two
         calls of 10 epochs are one of 20, bit for bit, also by way of a pickle. All of these calls
         need the setting (it keeps a number per sample), and data of the same length. An optimizer
-        or a learning rate that is changed in between begins anew.
+        or a learning rate that is changed in between begins anew (one function as `learning_rate`
+        is taken for another, which goes on at the step reached).
     momentum : float, default=0.9
         Momentum of ``solver='sgd'``, from 0 to 1.
     nesterovs_momentum : bool, default=True
@@ -1346,7 +1354,8 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
 
         The optimizer is made by the first call (or by `fit`), with the settings of that time, and
         lives on, also in a copy or a pickle. A schedule over the steps runs over `max_iter` calls
-        (of this size), then keeps its last rate. `max_time` is not looked at.
+        (of this size), then keeps its last rate. A function as `learning_rate` is no part of it:
+        each call asks the present parameter, whatever it is by then. `max_time` is not looked at.
 
         Parameters
         ----------
@@ -1453,6 +1462,8 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
         """
         loss = loss_for(self.loss, "real")
         if loss.metric[0] == "r2":
+            refuse_dates(y, "y")
+            refuse_dates(sample_weight, "sample_weight")
             return super().score(X, y, sample_weight)
         y_pred = self.predict(X)
         y_true = check_targets(self, y, len(y_pred), np.float64, loss)

@@ -17,7 +17,6 @@ import json
 import math
 import re
 from importlib import import_module
-from itertools import pairwise
 from os import PathLike
 from pathlib import Path
 from types import FunctionType
@@ -27,9 +26,10 @@ import numpy as np
 from sklearn.utils.metadata_routing import MetadataRequest
 
 from fastbp import safetensors
+from fastbp.attributes import check_attributes
 from fastbp.descriptions import Description
 from fastbp.estimators import BackpropClassifier, BackpropRegressor
-from fastbp.losses import TRANSFORMS
+from fastbp.randomness import is_mersenne_state
 from fastbp.safetensors import require
 from fastbp.versions import __version__, refuse_newer
 
@@ -98,7 +98,8 @@ def save(estimator: Any, path: str | PathLike[str]) -> None:
     writer = _Writer()
     state = vars(estimator)
     parameters = estimator.get_params(deep=False)
-    _check_fitted(state)
+    if "coefs_" in state:
+        check_attributes(state)
     model = {
         "class": type(estimator).__name__,
         "parameters": {name: writer.encode(v, name) for name, v in parameters.items()},
@@ -327,14 +328,9 @@ def _read_objects(content, arrays):
 
 
 def _read_random_state(content, arrays):
-    """Check every number: NumPy does not, and would read beyond the state."""
     state = _decode(content, arrays)
-    key, position = state["state"]["key"], state["state"]["pos"]
     require(
-        state["bit_generator"] == "MT19937"
-        and (key.dtype, key.shape) == (np.uint32, (624,))
-        and type(position) is int
-        and 0 <= position <= 624
+        is_mersenne_state(state)
         and state["has_gauss"] in (0, 1)
         and type(state["gauss"]) is float,
         "the state of a RandomState is none",
@@ -384,7 +380,8 @@ def _restore(model, arrays):
             name.isidentifier() and not name.startswith("__") and not hasattr(estimator, name),
             f"{name!r} is no fitted attribute",
         )
-    _check_fitted(attributes)
+    if "coefs_" in attributes:
+        check_attributes(attributes)
     vars(estimator).update(attributes)
     requests = _decode(model["requests"], arrays)
     if requests is not None:
@@ -401,38 +398,3 @@ def _requests_of(state):
     if request is None:
         return None
     return {method: one.requests for method, one in vars(request).items() if method != "owner"}
-
-
-def _check_fitted(state):
-    """Refuse fitted attributes that contradict each other: the kernels trust them."""
-    if "coefs_" not in state:
-        return
-    coefs, intercepts = state["coefs_"], state["intercepts_"]
-    arrays = [*coefs, *intercepts]
-    fits = (
-        len(coefs) == len(intercepts) > 0
-        and all(isinstance(array, np.ndarray) for array in arrays)
-        and arrays[0].dtype in (np.float32, np.float64)
-        and all(array.dtype == arrays[0].dtype for array in arrays)
-        and all(
-            W.ndim == 2 and b.shape == W.shape[1:] for W, b in zip(coefs, intercepts, strict=True)
-        )
-        and all(W.shape[1] == V.shape[0] for W, V in pairwise(coefs))
-        and min(W.size for W in coefs) > 0
-        and coefs[0].shape[0] == state["n_features_in_"]
-        and coefs[-1].shape[1] == state["n_outputs_"]
-        and state["out_activation_"] in TRANSFORMS.values()
-    )
-    if not fits:
-        raise ValueError("the weights and biases do not form a network of float32 or float64.")
-    slots = (state.get("_optimizer") or {}).get("slots")
-    n_params = sum(array.size for array in arrays)
-    if slots is not None and (slots.ndim != 2 or slots.shape[1] != n_params):
-        raise ValueError(f"the optimizer's state is not of {n_params} parameters.")
-    kind = state.get("_target_kind")
-    if kind is not None:
-        n_classes, n_outputs = len(state["classes_"]), coefs[-1].shape[1]
-        if kind not in ("binary", "multiclass", "multilabel") or n_classes != (
-            2 if kind == "binary" else n_outputs
-        ):
-            raise ValueError(f"{n_classes} classes do not fit {n_outputs} outputs.")

@@ -28,7 +28,7 @@ FLOORS = [
         "scaling",
         "schedules",
     },
-    {"scoring", "resuming", "diagnosis", "versions"},
+    {"attributes", "scoring", "resuming", "diagnosis", "versions"},
     {"_parameters", "stopping"},
     {"_validation", "class_weights", "architecture"},
     {"training"},

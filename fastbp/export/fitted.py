@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from fastbp.activations import ACTIVATIONS, activations_for
+from fastbp.attributes import check_attributes
 
 TOLERANCE = {"float32": 1e-4, "float64": 1e-9}  # of raw scores, relative to 1 + their size
 
@@ -85,7 +86,7 @@ def describe_fitted(
         If the estimator was not fitted.
     """
     check_is_fitted(estimator)
-    coefs, intercepts = list(estimator.coefs_), list(estimator.intercepts_)
+    coefs, intercepts = map(list, check_attributes(vars(estimator), goes_on=False))
     names = [
         _name_of(row, receiver, activations)
         for row in activations_for(estimator.activation, len(coefs) - 1)

@@ -120,14 +120,51 @@ cdef lay_out_prediction(Plan *f, Memory memory, list coefs, list intercepts, act
     f.scores = memory.take(round_up(f.n_outputs, f.lanes) * f.capacity * size)
 
 
+cdef bint is_plain(array, int n_dims, int type_number) noexcept:
+    """Whether an object is an array of this number of dimensions and of this dtype."""
+    return (cnp.PyArray_Check(array) and cnp.PyArray_NDIM(array) == n_dims
+            and cnp.PyArray_TYPE(array) == type_number and cnp.PyArray_ISNOTSWAPPED(array))
+
+
+cdef check_layers(list coefs, list intercepts, Py_ssize_t n_activations):
+    """Refuse layers that do not fit together, put contiguous copies in the place of those that are
+    not contiguous, and return their dtype."""
+    cdef Py_ssize_t n_layers = len(coefs), l
+    cdef cnp.npy_intp width
+    cdef int number = cnp.NPY_FLOAT
+    if n_layers == 0 or len(intercepts) != n_layers or not 0 <= n_layers - n_activations <= 1:
+        raise ValueError(f"{n_layers} arrays of weights, {len(intercepts)} of biases and "
+                         f"{n_activations} activations are no network")
+    if is_plain(coefs[0], 2, cnp.NPY_DOUBLE):
+        number = cnp.NPY_DOUBLE
+    for l in range(n_layers):
+        W, b = coefs[l], intercepts[l]
+        if not (is_plain(W, 2, number) and is_plain(b, 1, number)):
+            raise ValueError(f"layer {l}: expected arrays of weights and biases, all float32 or all "
+                             "float64")
+        if l == 0:
+            width = cnp.PyArray_DIM(W, 0)
+        if (width < 1 or cnp.PyArray_DIM(W, 0) != width
+                or cnp.PyArray_DIM(b, 0) != cnp.PyArray_DIM(W, 1)):
+            raise ValueError(f"layers do not fit together: {[np.shape(W) for W in coefs]}")
+        width = cnp.PyArray_DIM(W, 1)
+        if not cnp.PyArray_IS_C_CONTIGUOUS(W):
+            coefs[l] = np.ascontiguousarray(W)
+        if not cnp.PyArray_IS_C_CONTIGUOUS(b):
+            intercepts[l] = np.ascontiguousarray(b)
+    if width < 1:
+        raise ValueError("the network has no outputs")
+    return coefs[0].dtype
+
+
 def predict_into(coefs, intercepts, activations, X, out, n_threads=1):
     """Raw scores of X straight from fitted arrays.
 
     Parameters
     ----------
-    coefs : list of ndarray of shape (n_in, n_out)
-    intercepts : list of ndarray of shape (n_out,)
-        Of one dtype, float32 or float64.
+    coefs : sequence of ndarray of shape (n_in, n_out)
+    intercepts : sequence of ndarray of shape (n_out,)
+        Of one dtype, float32 or float64; copied where they are not C-contiguous.
     activations : sequence of fastbp.activations.Activation
         One per hidden layer; or one per layer, where the last layer of `coefs` is a hidden one.
     X : ndarray of shape (n_samples, n_features) or CSR array
@@ -142,23 +179,19 @@ def predict_into(coefs, intercepts, activations, X, out, n_threads=1):
     cdef Memory memory = Memory()
     cdef bint sparse = not isinstance(X, np.ndarray)
     cdef int ceiling = max(1, min(int(n_threads), FB_TEAM_MAX))
-    dtype = coefs[0].dtype
+    cdef list weights = list(coefs), biases = list(intercepts)
+    dtype = check_layers(weights, biases, len(activations))
     memset(&plan, 0, sizeof(Plan))
     plan.kernels = fb_find_kernels(chosen, dtype.itemsize)
-    coefs = [np.ascontiguousarray(W, dtype=dtype) for W in coefs]
-    intercepts = [np.ascontiguousarray(b, dtype=dtype) for b in intercepts]
-    for W, b, above in zip(coefs, intercepts, [*coefs[1:], None]):
-        if W.shape[1] != b.shape[0] or (above is not None and above.shape[0] != W.shape[1]):
-            raise ValueError(f"layers do not fit together: {[W.shape for W in coefs]}")
-    check_matrix(out, dtype, coefs[-1].shape[1])
+    check_matrix(out, dtype, weights[-1].shape[1])
     check_rows(X, out)
     if sparse:
-        plan.csr = csr_of(X, dtype, coefs[0].shape[0])
+        plan.csr = csr_of(X, dtype, weights[0].shape[0])
     else:
-        check_matrix(X, dtype, coefs[0].shape[0])
+        check_matrix(X, dtype, weights[0].shape[0])
         plan.x = <const char *>cnp.PyArray_DATA(X)
     plan.n_rows = plan.n_samples = X.shape[0]
-    lay_out_prediction(&plan, memory, coefs, intercepts, activations, sparse, X.shape[0], ceiling)
+    lay_out_prediction(&plan, memory, weights, biases, activations, sparse, X.shape[0], ceiling)
     run_prediction(&plan, out, ceiling, False)
 
 
@@ -173,6 +206,7 @@ def activate_into(activation, values, slopes):
     slopes : ndarray of shape (n,), of the same dtype
         OUT: f'(z).
     """
+    check_floats(values)
     cdef const fb_kernels *k = fb_find_kernels(chosen, values.dtype.itemsize)
     cdef Memory memory = Memory()
     cdef const fb_activation *loops = find_activation(k, activation, memory)
@@ -204,7 +238,9 @@ def transform_into(name, scores):
         INOUT.
     """
     cdef int kind = TRANSFORMS[name]
-    check_matrix(scores, scores.dtype, scores.shape[1])
+    check_floats(scores)
+    check_matrix(scores, scores.dtype, scores.shape[-1])
+    check_writeable(scores)
     cdef const fb_kernels *k = fb_find_kernels(chosen, scores.dtype.itemsize)
     cdef char *data = <char *>cnp.PyArray_DATA(scores)
     cdef int64_t rows = scores.shape[0], n = scores.shape[1]
@@ -215,11 +251,11 @@ def transform_into(name, scores):
 def all_finite(X):
     """Whether a C-contiguous float32 or float64 array has neither NaN nor infinity."""
     cdef const fb_kernels *k
-    cdef int64_t n = X.size
-    cdef const char *data = <const char *>cnp.PyArray_DATA(X)
+    cdef int64_t n
+    cdef const char *data
     cdef bint finite
-    if X.dtype not in (np.float32, np.float64) or not X.flags.c_contiguous:
-        raise ValueError("expected a C-contiguous float32 or float64 array")
+    check_floats(X)
+    n, data = X.size, <const char *>cnp.PyArray_DATA(X)
     k = fb_find_kernels(chosen, X.dtype.itemsize)
     if n < 10_000:
         return bool(k.all_finite(data, n))
