@@ -19,6 +19,7 @@ from fastbp.schedules import Function, recreate
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
+KIND = "_target_kind"
 # The kinds of target (None: real numbers), and the output transforms that each can have.
 OUTPUTS = {
     "binary": ("logistic",),
@@ -31,7 +32,7 @@ OUTPUTS = {
 # ------------------------------------------------------------------------------- the network
 
 
-def network_of(state):
+def network_of(state, engine=None):
     """Weights and biases of fitted attributes that make a network.
 
     What `fit` makes is returned as it is.  Other arrays of floats are converted: of any dtype,
@@ -41,28 +42,32 @@ def network_of(state):
     ----------
     state : dict
         An estimator's attributes.
+    engine : module or None, default=None
+        Gives the usual answer in a hundredth of the time that a prediction takes.
 
     Returns
     -------
     coefs : list or tuple of ndarray of shape (n_in, n_out)
     intercepts : list or tuple of ndarray of shape (n_out,)
-        Of one dtype, float32 or float64.
+        C-contiguous, of one dtype, float32 or float64.
 
     Raises
     ------
     ValueError
         Names the attribute that does not fit the others, what was expected and what it is.
     """
-    try:
-        coefs, intercepts, n_outputs = state["coefs_"], state["intercepts_"], state["n_outputs_"]
-        kind = state.get("_target_kind")
-        plain = (
-            state["out_activation_"] in OUTPUTS[kind]
-            and (kind is None or _fits(state["classes_"], kind, n_outputs))
-            and _are_plain(coefs, intercepts, state["n_features_in_"], n_outputs)
-        )
-    except Exception:  # noqa: BLE001 - whatever an edited attribute raises: it is named below
-        plain = False
+    plain = False
+    if engine is not None:
+        try:
+            coefs, intercepts, kind = state["coefs_"], state["intercepts_"], state.get(KIND)
+            n_outputs = state["n_outputs_"]
+            plain = (
+                engine.are_layers(coefs, intercepts, state["n_features_in_"], n_outputs)
+                and state["out_activation_"] in OUTPUTS[kind]
+                and (kind is None or _fit(state["classes_"], kind, n_outputs))
+            )
+        except Exception:  # noqa: BLE001 - whatever an edited attribute raises: it is named below
+            plain = False
     if not plain:
         coefs, intercepts = _convert(state)
     if "target_scale_" in state or "target_mean_" in state:
@@ -70,26 +75,7 @@ def network_of(state):
     return coefs, intercepts
 
 
-def _are_plain(coefs, intercepts, width, n_outputs):
-    """Whether these are arrays as `fit` makes them."""
-    if len(coefs) != len(intercepts):
-        return False
-    dtype = coefs[0].dtype
-    for W, b in zip(coefs, intercepts):  # noqa: B905 - strict costs half as much again
-        n_in, n_out = W.shape
-        if not (
-            type(W) is type(b) is np.ndarray
-            and n_in == width
-            and b.shape == (n_out,)
-            and n_out
-            and W.dtype == dtype == b.dtype
-        ):
-            return False
-        width = n_out
-    return width == n_outputs and dtype in FLOATS
-
-
-def _fits(classes, kind, n_outputs):
+def _fit(classes, kind, n_outputs):
     """Whether `classes_` is an array with a class for each output, or two for the only one."""
     n_classes = n_outputs + 1 if kind == "binary" else n_outputs
     return type(classes) is np.ndarray and classes.shape == (n_classes,)
@@ -115,13 +101,13 @@ def _convert(state):
         width, before = n_out, name
     if _value_of(state, "n_outputs_") != width:
         raise _refusal("n_outputs_", f"{width}, the columns of {before}", state["n_outputs_"])
-    kind, output = state.get("_target_kind"), _value_of(state, "out_activation_")
+    kind, output = state.get(KIND), _value_of(state, "out_activation_")
     if not (isinstance(kind, str | None) and kind in OUTPUTS):
-        raise _refusal("_target_kind", f"one of {sorted(filter(None, OUTPUTS))}", kind)
+        raise _refusal(KIND, f"one of {sorted(filter(None, OUTPUTS))}", kind)
     if not (isinstance(output, str) and output in OUTPUTS[kind]):
         whose = f"of a network for {kind or 'real'} targets"
         raise _refusal("out_activation_", f"the output {whose}, {' or '.join(OUTPUTS[kind])}", output)
-    if kind is not None and not _fits(_value_of(state, "classes_"), kind, width):
+    if kind is not None and not _fit(_value_of(state, "classes_"), kind, width):
         n_classes = width + 1 if kind == "binary" else width
         raise _refusal("classes_", f"an array of {n_classes} labels", state["classes_"])
     found = np.result_type(*coefs, *intercepts)

@@ -411,8 +411,8 @@ class _BaseBackprop(
         state = vars(self)
         if "coefs_" not in state:
             check_is_fitted(self)
-        coefs, intercepts = network_of(state)
         engine = get_engine(self.engine)
+        coefs, intercepts = network_of(state, engine)
         X, given = check_features(
             self, X, partial(self._prediction_dtype, coefs[0].dtype), engine, reset=False
         )

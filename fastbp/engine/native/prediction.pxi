@@ -83,8 +83,8 @@ cdef set_packed_layer(Plan *f, Memory memory, Layer *layer, W, b):
     memcpy(layer.b, cnp.PyArray_DATA(b), layer.n_out * f.itemsize)
 
 
-cdef lay_out_prediction(Plan *f, Memory memory, list coefs, list intercepts, activations,
-                        bint sparse, int64_t n_rows, int n_threads):
+cdef lay_out_prediction(Plan *f, Memory memory, coefs, intercepts, activations, bint sparse,
+                        int64_t n_rows, int n_threads):
     """A plan with weights and two activation buffers only. Few rows read the flat weights in place
     (packing costs more than it saves), more rows a packed copy; the bits are the same."""
     cdef int l
@@ -121,40 +121,38 @@ cdef lay_out_prediction(Plan *f, Memory memory, list coefs, list intercepts, act
 
 
 cdef bint is_plain(array, int n_dims, int type_number) noexcept:
-    """Whether an object is an array of this number of dimensions and of this dtype."""
+    """Whether an object is a C-contiguous array of this number of dimensions and of this dtype."""
     return (cnp.PyArray_Check(array) and cnp.PyArray_NDIM(array) == n_dims
-            and cnp.PyArray_TYPE(array) == type_number and cnp.PyArray_ISNOTSWAPPED(array))
+            and cnp.PyArray_TYPE(array) == type_number and cnp.PyArray_ISNOTSWAPPED(array)
+            and cnp.PyArray_IS_C_CONTIGUOUS(array))
 
 
-cdef check_layers(list coefs, list intercepts, Py_ssize_t n_activations):
-    """Refuse layers that do not fit together, put contiguous copies in the place of those that are
-    not contiguous, and return their dtype."""
+def are_layers(coefs, intercepts, n_features=-1, n_outputs=-1):
+    """Whether these are weights and biases as `predict_into` takes them.
+
+    Parameters
+    ----------
+    coefs, intercepts : list or tuple
+        Of C-contiguous arrays of one dtype, float32 or float64, which lead layer by layer from the
+        features to the outputs.
+    n_features, n_outputs : int, default=-1
+        -1: whatever the arrays say.
+    """
     cdef Py_ssize_t n_layers = len(coefs), l
-    cdef cnp.npy_intp width
+    cdef cnp.npy_intp width = n_features, last = n_outputs
     cdef int number = cnp.NPY_FLOAT
-    if n_layers == 0 or len(intercepts) != n_layers or not 0 <= n_layers - n_activations <= 1:
-        raise ValueError(f"{n_layers} arrays of weights, {len(intercepts)} of biases and "
-                         f"{n_activations} activations are no network")
+    if n_layers == 0 or len(intercepts) != n_layers:
+        return False
     if is_plain(coefs[0], 2, cnp.NPY_DOUBLE):
         number = cnp.NPY_DOUBLE
     for l in range(n_layers):
         W, b = coefs[l], intercepts[l]
-        if not (is_plain(W, 2, number) and is_plain(b, 1, number)):
-            raise ValueError(f"layer {l}: expected arrays of weights and biases, all float32 or all "
-                             "float64")
-        if l == 0:
-            width = cnp.PyArray_DIM(W, 0)
-        if (width < 1 or cnp.PyArray_DIM(W, 0) != width
-                or cnp.PyArray_DIM(b, 0) != cnp.PyArray_DIM(W, 1)):
-            raise ValueError(f"layers do not fit together: {[np.shape(W) for W in coefs]}")
+        if not (is_plain(W, 2, number) and is_plain(b, 1, number) and cnp.PyArray_SIZE(W) > 0
+                and cnp.PyArray_DIM(b, 0) == cnp.PyArray_DIM(W, 1)
+                and (width < 0 or cnp.PyArray_DIM(W, 0) == width)):
+            return False
         width = cnp.PyArray_DIM(W, 1)
-        if not cnp.PyArray_IS_C_CONTIGUOUS(W):
-            coefs[l] = np.ascontiguousarray(W)
-        if not cnp.PyArray_IS_C_CONTIGUOUS(b):
-            intercepts[l] = np.ascontiguousarray(b)
-    if width < 1:
-        raise ValueError("the network has no outputs")
-    return coefs[0].dtype
+    return last < 0 or last == width
 
 
 def predict_into(coefs, intercepts, activations, X, out, n_threads=1):
@@ -162,9 +160,9 @@ def predict_into(coefs, intercepts, activations, X, out, n_threads=1):
 
     Parameters
     ----------
-    coefs : sequence of ndarray of shape (n_in, n_out)
-    intercepts : sequence of ndarray of shape (n_out,)
-        Of one dtype, float32 or float64; copied where they are not C-contiguous.
+    coefs : list or tuple of ndarray of shape (n_in, n_out)
+    intercepts : list or tuple of ndarray of shape (n_out,)
+        As `are_layers` says.
     activations : sequence of fastbp.activations.Activation
         One per hidden layer; or one per layer, where the last layer of `coefs` is a hidden one.
     X : ndarray of shape (n_samples, n_features) or CSR array
@@ -179,19 +177,21 @@ def predict_into(coefs, intercepts, activations, X, out, n_threads=1):
     cdef Memory memory = Memory()
     cdef bint sparse = not isinstance(X, np.ndarray)
     cdef int ceiling = max(1, min(int(n_threads), FB_TEAM_MAX))
-    cdef list weights = list(coefs), biases = list(intercepts)
-    dtype = check_layers(weights, biases, len(activations))
+    if not are_layers(coefs, intercepts) or not 0 <= len(coefs) - len(activations) <= 1:
+        raise ValueError("weights, biases and activations make no network: expected C-contiguous "
+                         "arrays of one dtype that fit together")
+    dtype = coefs[0].dtype
     memset(&plan, 0, sizeof(Plan))
     plan.kernels = fb_find_kernels(chosen, dtype.itemsize)
-    check_matrix(out, dtype, weights[-1].shape[1])
+    check_matrix(out, dtype, coefs[-1].shape[1])
     check_rows(X, out)
     if sparse:
-        plan.csr = csr_of(X, dtype, weights[0].shape[0])
+        plan.csr = csr_of(X, dtype, coefs[0].shape[0])
     else:
-        check_matrix(X, dtype, weights[0].shape[0])
+        check_matrix(X, dtype, coefs[0].shape[0])
         plan.x = <const char *>cnp.PyArray_DATA(X)
     plan.n_rows = plan.n_samples = X.shape[0]
-    lay_out_prediction(&plan, memory, weights, biases, activations, sparse, X.shape[0], ceiling)
+    lay_out_prediction(&plan, memory, coefs, intercepts, activations, sparse, X.shape[0], ceiling)
     run_prediction(&plan, out, ceiling, False)
 
 

@@ -85,25 +85,21 @@ def check_rows(X, out):
         raise ValueError("an array to write to is read-only")
 
 
-def check_layers(coefs, intercepts, n_activations):
-    """Refuse layers that do not fit together, as in the compiled engine."""
-    if not len(coefs) == len(intercepts) > 0 or not 0 <= len(coefs) - n_activations <= 1:
-        raise ValueError(
-            f"{len(coefs)} arrays of weights, {len(intercepts)} of biases and {n_activations} "
-            "activations are no network"
-        )
-    dtype, width = getattr(coefs[0], "dtype", None), None
-    for layer, (W, b) in enumerate(zip(coefs, intercepts, strict=True)):
+def are_layers(coefs, intercepts, n_features=-1, n_outputs=-1):
+    """Whether these are weights and biases as `predict_into` takes them; see the compiled engine."""
+    if not len(coefs) == len(intercepts) > 0:
+        return False
+    dtype, width = coefs[0].dtype, n_features
+    for W, b in zip(coefs, intercepts, strict=True):
         if not (
-            isinstance(W, np.ndarray) and isinstance(b, np.ndarray) and W.dtype == b.dtype == dtype
-            and dtype in (np.float32, np.float64) and (W.ndim, b.ndim) == (2, 1)
+            isinstance(W, np.ndarray) and isinstance(b, np.ndarray)
+            and W.ndim == 2 and W.size and b.shape == W.shape[1:] and width in (-1, W.shape[0])
+            and W.dtype == b.dtype == dtype and dtype in (np.float32, np.float64)
+            and W.flags.c_contiguous and b.flags.c_contiguous
         ):  # fmt: skip
-            raise ValueError(
-                f"layer {layer}: expected arrays of weights and biases, all float32 or all float64"
-            )
-        if W.shape[0] != (width or W.shape[0]) or b.shape[0] != W.shape[1] or not W.size:
-            raise ValueError(f"layers do not fit together: {[W.shape for W in coefs]}")
+            return False
         width = W.shape[1]
+    return n_outputs in (-1, width)
 
 
 def describe_data(X, network, targets=None, sample_weight=None, order=None, n_targets=0):
@@ -178,7 +174,11 @@ def predict_blocks(network, buffers, data, out):
 
 def predict_into(coefs, intercepts, activations, X, out, n_threads=1):
     """Raw scores of X straight from fitted arrays; arguments as in the compiled engine."""
-    check_layers(coefs, intercepts, len(activations))
+    if not are_layers(coefs, intercepts) or not 0 <= len(coefs) - len(activations) <= 1:
+        raise ValueError(
+            "weights, biases and activations make no network: expected C-contiguous arrays of one "
+            "dtype that fit together"
+        )
     layer_sizes = (coefs[0].shape[0], *(weights.shape[1] for weights in coefs))
     parts = [part for pair in zip(coefs, intercepts, strict=True) for part in pair]
     params = np.concatenate([part.ravel() for part in parts])
