@@ -175,6 +175,10 @@ _NUMBER = instance_rule(Real)
 _NONE = (lambda value: value is None, "None")
 _LIST = (instance_rule(list, tuple)[0], "a list of numbers")  # as long as there were epochs
 _STATE = (instance_rule(dict)[0], "what fit left there")
+_PLACE = (
+    lambda value: isinstance(value, dict) and {"order", "held_out", "stream", "params"} <= set(value),
+    "what fit left there",
+)
 # What training and the displays read besides the network; where it is not there, it is not needed.
 _RULES = {
     "n_iter_": (_COUNT,),
@@ -188,7 +192,7 @@ _RULES = {
     "best_iter_": (_COUNT, _NONE),
     "_no_improvement_count": (_COUNT,),
     "_optimizer": (_STATE, _NONE),
-    "_place": (_STATE, _NONE),
+    "_place": (_PLACE, _NONE),
 }
 # Of the optimizer's state, and of the place where training left off.
 _OPTIMIZER_RULES = {

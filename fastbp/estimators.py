@@ -400,7 +400,10 @@ class _BaseBackprop(
     @property
     def _n_features_out(self):
         """Number of columns of `transform`, for `get_feature_names_out`."""
-        return len(network_of(vars(self))[0][-1])
+        try:
+            return len(network_of(vars(self))[0][-1])
+        except ValueError as error:  # of a property only AttributeError means that there is none
+            raise AttributeError(str(error)) from error
 
     def _raw_scores(self, X, *, hidden=False):
         """Scores before the output transform, their engine, and the dtype of the output.

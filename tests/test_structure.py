@@ -23,6 +23,7 @@ FLOORS = [
         "callbacks",
         "network",
         "parallel",
+        "pipelines",
         "randomness",
         "reports",
         "scaling",
