@@ -943,7 +943,7 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
     def _check_partial_fit_classes(self, classes):
         known = vars(self).get("classes_")
         if classes is None:
-            if known is None:
+            if known is None and not self.__sklearn_is_fitted__():
                 raise ValueError("classes must be passed on the first call to partial_fit.")
             return
         found = find_classes(classes)
