@@ -66,7 +66,7 @@ def network_of(state, engine=None):
                 and state["out_activation_"] in OUTPUTS[kind]
                 and (kind is None or _fit(state["classes_"], kind, n_outputs))
             )
-        except Exception:  # noqa: BLE001 - whatever an edited attribute raises: it is named below
+        except Exception:  # whatever an edited attribute raises: it is named below
             plain = False
     if not plain:
         coefs, intercepts = _convert(state)
@@ -105,8 +105,8 @@ def _convert(state):
     if not (isinstance(kind, str | None) and kind in OUTPUTS):
         raise _refusal(KIND, f"one of {sorted(filter(None, OUTPUTS))}", kind)
     if not (isinstance(output, str) and output in OUTPUTS[kind]):
-        whose = f"of a network for {kind or 'real'} targets"
-        raise _refusal("out_activation_", f"the output {whose}, {' or '.join(OUTPUTS[kind])}", output)
+        names = " or ".join(map(repr, OUTPUTS[kind]))
+        raise _refusal("out_activation_", f"{names} for {kind or 'real'} targets", output)
     if kind is not None and not _fit(_value_of(state, "classes_"), kind, width):
         n_classes = width + 1 if kind == "binary" else width
         raise _refusal("classes_", f"an array of {n_classes} labels", state["classes_"])
@@ -128,7 +128,7 @@ def _arrays_of(state, name, n_dims):
     for layer, value in enumerate(values):
         try:
             array = np.asarray(value)
-        except Exception:  # noqa: BLE001 - foreign objects raise what they like
+        except Exception:  # foreign objects raise what they like
             array = None
         if array is None or array.ndim != n_dims or array.dtype.kind != "f":
             wanted = f"an array of floats of {n_dims} dimension{'s' * (n_dims > 1)}"
@@ -148,9 +148,7 @@ def _check_scale(state):
     for name in ("target_mean_", "target_scale_"):
         value = _value_of(state, name)
         wanted = (state["n_outputs_"],)
-        if not (
-            type(value) is np.ndarray and value.shape == wanted and value.dtype.kind in "fiu"
-        ):
+        if not (type(value) is np.ndarray and value.shape == wanted and value.dtype.kind in "fiu"):
             raise _refusal(name, f"an array of real numbers of shape {wanted}", value)
 
 
@@ -175,10 +173,10 @@ _NUMBER = instance_rule(Real)
 _NONE = (lambda value: value is None, "None")
 _LIST = (instance_rule(list, tuple)[0], "a list of numbers")  # as long as there were epochs
 _STATE = (instance_rule(dict)[0], "what fit left there")
+_PLACE_KEYS = {"order", "held_out", "stream", "params"}
 _PLACE = (
-    lambda value: isinstance(value, dict) and {"order", "held_out", "stream", "params"} <= set(value),
-    "what fit left there",
-)
+    lambda value: isinstance(value, dict) and value.keys() >= _PLACE_KEYS, "what fit left there"
+)  # fmt: skip
 # What training and the displays read besides the network; where it is not there, it is not needed.
 _RULES = {
     "n_iter_": (_COUNT,),
@@ -246,7 +244,7 @@ def _check_inner(inner, n_params, check, title):
         return
     try:
         check(inner, n_params)
-    except Exception as error:  # noqa: BLE001 - it may hold anything
+    except Exception as error:  # it may hold anything
         raise ValueError(
             f"The {title} does not belong to a network of {n_params} weights and biases ({error}): "
             "training cannot go on with it. Fit again; with warm_start=True that begins with the "
@@ -276,7 +274,7 @@ def _check_place(place, n_params):
     order, held_out, params = place["order"], place["held_out"], place["params"]
     rows = order if held_out is None else np.concatenate([order, held_out])
     _require(
-        rows.ndim == 1 and rows.dtype.kind in "iu" and 0 <= rows.min() and rows.max() < len(rows),
+        rows.ndim == 1 and rows.dtype.kind in "iu" and rows.min() >= 0 and rows.max() < len(rows),
         "order and held_out must name rows",
     )
     _require(params is None or _is_real(params, (n_params,)), "params has another length")

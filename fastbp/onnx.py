@@ -56,9 +56,10 @@ def register() -> None:
     """Teach skl2onnx to convert BackpropClassifier and BackpropRegressor.
 
     Registers converters, output shapes and the options of scikit-learn's classifiers (``zipmap``,
-    ``nocl``, ``output_class_labels``) by skl2onnx's public `update_registered_converter`; it may be
-    called again.  A conversion raises ValueError for activations that are functions of yours.
-    Graphs compute in float32 for float32 input and in float64 for float64 (the error function of
+    ``nocl``, ``output_class_labels``); pipelines and unions in which an estimator gives features to
+    another step get those of its `transform`.  It may be called again.  A conversion raises
+    ValueError for activations that are functions of yours, and for class labels other than integers
+    of int64 and text (``nocl`` predicts their indices instead).  Graphs compute in float32 for float32 input and in float64 for float64 (the error function of
     gelu always in float32).
 
     Raises
@@ -69,8 +70,6 @@ def register() -> None:
     Examples
     --------
     >>> import numpy as np
-from numpy.typing import NDArray
-from sklearn.utils.validation import check_is_fitted
     >>> from sklearn.datasets import load_iris
     >>> from sklearn.pipeline import make_pipeline
     >>> from sklearn.preprocessing import StandardScaler
@@ -87,6 +86,7 @@ from sklearn.utils.validation import check_is_fitted
     """
     try:
         from skl2onnx import update_registered_converter
+        from skl2onnx._parse import sklearn_parsers_map, update_registered_parser
     except ImportError as error:
         raise ImportError(
             "fastbp.onnx needs skl2onnx, which cannot be imported. Install it, for example by "
@@ -97,8 +97,6 @@ from sklearn.utils.validation import check_is_fitted
         "output_class_labels": [False, True],
         "nocl": [True, False],
     }
-    from skl2onnx._parse import sklearn_parsers_map, update_registered_parser
-
     for kind in CONTAINERS:
         parser = sklearn_parsers_map[kind]
         if getattr(parser, "func", None) is not _parse_container:  # registered before
@@ -155,6 +153,7 @@ def set_output_types(operator: Any) -> None:
         Int64TensorType,
         StringTensorType,
     )
+
     estimator = operator.raw_operator
     n_samples = operator.inputs[0].get_first_dimension()
     is_double = isinstance(operator.inputs[0].type, DoubleTensorType)
@@ -228,7 +227,8 @@ def convert(scope: Any, operator: Any, container: Any) -> None:
         index = g.Reshape(g.Cast(g.Greater(a, 0.0), to=TensorProto.INT64), np.array([-1]))
     else:
         index = g.ArgMax(a, axis=1, keepdims=0)
-    g.Gather(_labels_of(operator.scope_inst, operator.raw_operator), index, output_names=labels).add_to(scope, container)
+    classes = _labels_of(operator.scope_inst, operator.raw_operator)
+    g.Gather(classes, index, output_names=labels).add_to(scope, container)
 
 
 def _last_hidden(fitted: FittedNetwork, operator: Any, container: Any) -> tuple[Operators, Any]:

@@ -6,8 +6,9 @@ A saved model is a sealed safetensors file (`fastbp.safetensors`, which says why
     The number of this format, and the version that saved.  A reader refuses what is newer.
 ``model``
     JSON: class, parameters and attributes; or of a pipeline its networks, each as if it were alone,
-    and what is around them as bytes (`fastbp.pipelines`).  Python's None, bool, int, str and finite floats stand
-    for themselves, lists too; all else is an object with one key that says what it is (`_READERS`).
+    and what is around them as bytes (`fastbp.pipelines`).  Python's None, bool, int, str and finite
+    floats stand for themselves, lists too; all else is an object with one key that says what it is
+    (`_READERS`).
 
 Loading makes plain types, arrays, and objects of the classes in `MODULES`, whose constructors only
 keep what they are given.  The seal tells damage, not intent; but a forged file meets the same
@@ -24,14 +25,12 @@ from types import FunctionType
 from typing import Any
 
 import numpy as np
-from sklearn.pipeline import Pipeline
 from sklearn.utils.metadata_routing import MetadataRequest
 
 from fastbp import safetensors
 from fastbp.attributes import check_attributes
 from fastbp.descriptions import Description
 from fastbp.estimators import BackpropClassifier, BackpropRegressor
-from fastbp.pipelines import put_together, take_apart
 from fastbp.randomness import is_mersenne_state
 from fastbp.safetensors import require
 from fastbp.versions import __version__, refuse_newer
@@ -98,7 +97,7 @@ def save(estimator: Any, path: str | PathLike[str]) -> None:
     True
     """
     writer = _Writer()
-    if type(estimator) is Pipeline:
+    if (type(estimator).__module__, type(estimator).__name__) == ("sklearn.pipeline", "Pipeline"):
         model = {"pipeline": _describe_pipeline(estimator, writer)}
     else:
         model = _describe(estimator, writer)
@@ -115,7 +114,7 @@ def _describe(estimator, writer):
     kind = type(estimator)
     if kind not in ESTIMATORS.values():
         raise TypeError(
-            f"fastbp.save expects a {' or a '.join(ESTIMATORS)}, or a Pipeline with one. Got "
+            f"fastbp.save expects a {' or a '.join(ESTIMATORS)}, or a Pipeline with one, got "
             f"{kind.__name__}. What is around one (a search, a class of your own) is code of other "
             "packages: save the fitted network in it, or use joblib.dump for the whole."
         )
@@ -130,8 +129,8 @@ def _describe(estimator, writer):
     for name in attributes:
         if not _may_be_attribute(name, kind):
             raise ValueError(
-                f"The attribute {name!r} cannot be saved: it is a name of {kind.__name__}'s own, or "
-                "none that a saved model can have. Give it another name, such as 'note'."
+                f"The attribute {name!r} cannot be saved: it is a name of {kind.__name__}'s own, "
+                "or none that a saved model can have. Give it another name, such as 'note'."
             )
     return {
         "class": kind.__name__,
@@ -143,10 +142,12 @@ def _describe(estimator, writer):
 
 def _describe_pipeline(pipeline, writer):
     """Turn a pipeline into JSON: its networks as ever, and what is around them as bytes."""
+    from fastbp.pipelines import take_apart  # on demand: it costs an import of scikit-learn's
+
     if not any(type(step) in ESTIMATORS.values() for _, step in pipeline.steps):
         raise TypeError(
-            f"fastbp.save expects a Pipeline in which a step is a {' or a '.join(ESTIMATORS)}. "
-            "skops.io.dump saves pipelines without one."
+            f"fastbp.save expects a {' or a '.join(ESTIMATORS)}, or a Pipeline with one among its "
+            "steps, got Pipeline without one, which skops.io.dump saves."
         )
     skeleton, networks = take_apart(pipeline, ESTIMATORS.values(), NOT_OF_THE_MODEL)
     return {
@@ -209,6 +210,8 @@ def load(path: str | PathLike[str]) -> Any:
         if "pipeline" not in model:
             return _restore(model, arrays)
         model = model["pipeline"]
+        from fastbp.pipelines import put_together
+
         networks = {name: _restore(one, arrays) for name, one in model["networks"].items()}
         return put_together(_decode(model["skops"], arrays).tobytes(), networks)
     except ValueError as error:
@@ -389,9 +392,7 @@ def _read_objects(content, arrays):
 def _read_random_state(content, arrays):
     state = _decode(content, arrays)
     require(
-        is_mersenne_state(state)
-        and state["has_gauss"] in (0, 1)
-        and type(state["gauss"]) is float,
+        is_mersenne_state(state) and state["has_gauss"] in (0, 1) and type(state["gauss"]) is float,
         "the state of a RandomState is none",
     )
     random_state = np.random.RandomState(0)

@@ -75,9 +75,9 @@ def _dump(skops, thing, title):
         raise ValueError(f"{title} cannot be saved without code: {error}") from error
     if strange:
         raise ValueError(
-            f"{title} holds {', '.join(strange)}: only scikit-learn's own transformers can be saved "
-            "without code. Leave it out of the saved pipeline, or use joblib.dump if a pickle will "
-            "do."
+            f"{title} holds {', '.join(strange)}: only scikit-learn's own transformers can be "
+            "saved without code. Leave it out of the saved pipeline, or use joblib.dump if a "
+            "pickle will do."
         )
     return data
 

@@ -438,7 +438,7 @@ class Run:
         return end
 
     def find_schedule(self):
-        """Return the optimizer's schedule; a function of the user's is the estimator's parameter."""
+        """Return the optimizer's schedule; a function is asked for in the parameters."""
         name = self.optimizer["schedule"]
         if name == Function.name:
             return schedule_for(self.settings.learning_rate, OPTIMIZERS[self.optimizer["solver"]])

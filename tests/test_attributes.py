@@ -110,7 +110,7 @@ def test_a_smaller_network_may_be_cut_out_of_one(engine_name):
 
 
 def test_new_names_of_classes():
-    model, X, y = fit("multiclass")
+    model, X, _ = fit("multiclass")
     wanted = np.array(["a", "b", "c"])[model.predict(X)]
     model.classes_ = np.array(["a", "b", "c"])
     np.testing.assert_array_equal(model.predict(X), wanted)
@@ -304,7 +304,7 @@ def test_history(name, value):
 def test_an_activation_set_after_fit(activation):
     model, X, _ = fit("multiclass")
     model.set_params(activation=activation)
-    with pytest.raises(ValueError, match="activation (must be|has 1 entries)"):
+    with pytest.raises(ValueError, match=r"activation (must be|has 1 entries)"):
         model.predict(X)
 
 

@@ -86,7 +86,7 @@ def check_rows(X, out):
 
 
 def are_layers(coefs, intercepts, n_features=-1, n_outputs=-1):
-    """Whether these are weights and biases as `predict_into` takes them; see the compiled engine."""
+    """Whether these are weights and biases of a network; arguments as in the compiled engine."""
     if not len(coefs) == len(intercepts) > 0:
         return False
     dtype, width = coefs[0].dtype, n_features
