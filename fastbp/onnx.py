@@ -59,8 +59,8 @@ def register() -> None:
     ``nocl``, ``output_class_labels``); pipelines and unions in which an estimator gives features to
     another step get those of its `transform`.  It may be called again.  A conversion raises
     ValueError for activations that are functions of yours, and for class labels other than integers
-    of int64 and text (``nocl`` predicts their indices instead).  Graphs compute in float32 for float32 input and in float64 for float64 (the error function of
-    gelu always in float32).
+    of int64 and text (``nocl`` predicts their indices instead).  Graphs compute in float32 for
+    float32 input and in float64 for float64 (the error function of gelu always in float32).
 
     Raises
     ------
