@@ -5,6 +5,7 @@ of data is here and happens before any work; the error names the parameter, what
 came and what to do.  Nothing here trains, and no array of the user is ever written to.
 """
 
+import datetime
 from contextlib import contextmanager
 from numbers import Real
 
@@ -18,7 +19,10 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-FLOATS = (np.dtype(np.float64), np.dtype(np.float32))  # the first is for what has neither
+from fastbp.attributes import FLOATS
+
+DATE_TYPES = (datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.timedelta64)
+DATE_DTYPES = ("date", "time", "duration")  # how their names begin, in pandas and in polars
 
 
 @contextmanager
@@ -143,9 +147,13 @@ def _raise_beyond_range(estimator, X, values):
 def _as_csr(X, values):
     """CSR with the structure of X, `values`, and one dtype for both index arrays."""
     index_dtype = np.int32 if X.indices.dtype == X.indptr.dtype == np.int32 else np.int64
-    if values is X.data and X.indices.dtype == X.indptr.dtype == index_dtype:
+    parts = (X.indices, X.indptr)
+    if values is X.data and all(
+        part.dtype == index_dtype and part.flags.c_contiguous for part in parts
+    ):
         return X
-    indices, indptr = X.indices.astype(index_dtype, copy=False), X.indptr.astype(index_dtype)
+    indices = np.ascontiguousarray(X.indices, index_dtype)
+    indptr = np.ascontiguousarray(X.indptr, index_dtype)
     converted = scipy.sparse.csr_array((values, indices, indptr), shape=X.shape)
     converted.indices, converted.indptr = indices, indptr
     return converted
@@ -296,6 +304,7 @@ def encode_labels(y, classes, dtype, *, complete):
 def check_targets(estimator, y, n_samples, dtype, loss):
     """Turn a regressor's y into a C-contiguous (n_samples, n_outputs) array of `dtype`."""
     if not (type(y) is np.ndarray and y.ndim == 1 and y.dtype in FLOATS and np.isfinite(y).all()):
+        refuse_dates(y, "y")
         y = _check_y(estimator, y, n_samples)
         if scipy.sparse.issparse(y):
             raise TypeError("Sparse y was passed, but dense data is required. Use y.toarray().")
@@ -319,6 +328,35 @@ def check_targets(estimator, y, n_samples, dtype, loss):
             f"(+-{np.finfo(dtype).max:.1e}). Scale y, or use dtype='float64'."
         )
     return targets
+
+
+def refuse_dates(values, name):
+    """Raise for dates and durations, which NumPy would turn into numbers of a unit nobody chose.
+
+    Parameters
+    ----------
+    values : array-like or data frame
+        Of a regressor's targets or of weights, as the user gave them.
+    name : str
+        What they are, for the message.
+    """
+    columns = values.dtypes if hasattr(values, "columns") else ()
+    kinds = [str(dtype) for dtype in columns if str(dtype).lower().startswith(DATE_DTYPES)]
+    if not kinds:
+        try:
+            array = np.asarray(values)
+        except (TypeError, ValueError):  # of no shape: the checks that follow say so
+            return
+        if array.dtype.kind == "O":
+            kinds = [type(v).__name__ for v in array.ravel() if isinstance(v, DATE_TYPES)]
+        elif array.dtype.kind in "mM":
+            kinds = [str(array.dtype)]
+    if kinds:
+        raise ValueError(
+            f"{name} must be numbers. Got dates or durations ({kinds[0]}), whose unit nobody has "
+            f"chosen: turn them into numbers first, for example days from the first of them, "
+            f"({name} - {name}.min()) / np.timedelta64(1, 'D')."
+        )
 
 
 def _check_target_range(y, targets, loss):
@@ -382,6 +420,7 @@ def check_sample_weight(estimator, sample_weight, n_samples, dtype):
     """
     if sample_weight is None:
         return None
+    refuse_dates(sample_weight, "sample_weight")
     if isinstance(sample_weight, Real):
         sample_weight = np.full(n_samples, sample_weight, np.float64)
     weights = check_array(

@@ -235,7 +235,7 @@ def activations_for(wanted, n_hidden):
     Raises
     ------
     ValueError
-        If a list is not as long as there are hidden layers.
+        If a list is not as long as there are hidden layers, or an entry is no activation.
     """
     if not isinstance(wanted, list | tuple):
         return [_row_of(wanted)] * n_hidden
@@ -250,4 +250,11 @@ def activations_for(wanted, n_hidden):
 def _row_of(entry):
     if isinstance(entry, Activation):
         return entry
-    return ACTIVATIONS[entry] if isinstance(entry, str) else Activation(entry)
+    if isinstance(entry, str) and entry in ACTIVATIONS:
+        return ACTIVATIONS[entry]
+    if not callable(entry):
+        raise ValueError(
+            f"activation must be one of {sorted(ACTIVATIONS)}, a function of z or an Activation. "
+            f"Got {entry!r} instead."
+        )
+    return Activation(entry)

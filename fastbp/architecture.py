@@ -12,6 +12,7 @@ from sklearn.base import is_classifier
 
 from fastbp import network
 from fastbp._parameters import hidden_sizes
+from fastbp.attributes import check_attributes, network_of
 from fastbp.losses import LOSSES
 from fastbp.tables import Text, format_table
 
@@ -52,11 +53,12 @@ def layers_of(estimator):
     Raises
     ------
     ValueError
-        If it is not fitted and `hidden_layer_sizes` is not valid.
+        If it is not fitted and `hidden_layer_sizes` is not valid, or if the fitted attributes make
+        no network.
     """
     state = vars(estimator)
     if "coefs_" in state:
-        sizes = network.layer_sizes_of(state["coefs_"])
+        sizes = network.layer_sizes_of(check_attributes(state, goes_on=False)[0])
     else:
         sizes = (None, *hidden_sizes(estimator.hidden_layer_sizes), None)
     n_hidden = len(sizes) - 2
@@ -114,7 +116,7 @@ def headline(estimator):
     total, line = total_params(layers), f"{type(estimator).__name__}, {sizes_text(layers)}"
     if total is None:
         return f"{line}, not fitted"
-    dtype = vars(estimator)["coefs_"][0].dtype
+    dtype = network_of(vars(estimator))[0][0].dtype
     size = total * dtype.itemsize
     unit, factor = ("MiB", 2**20) if size >= 2**20 else ("KiB", 2**10)
     return f"{line}: {total:,} parameters, {dtype.name}, {size / factor:.3g} {unit}"

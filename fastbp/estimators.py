@@ -52,7 +52,6 @@ from fastbp._parameters import (
     dropout_rates,
 )
 from fastbp._validation import (
-    FLOATS,
     check_features,
     check_labels,
     check_sample_weight,
@@ -61,11 +60,13 @@ from fastbp._validation import (
     encode_labels,
     find_classes,
     kind_of_target,
+    refuse_dates,
     targets_as_given,
     unchanged_on_error,
 )
 from fastbp.activations import activations_for
 from fastbp.architecture import draw_network, summarize
+from fastbp.attributes import FLOATS, network_of
 from fastbp.best_constant import constant_scores, starts_as_drawn
 from fastbp.callbacks import watch_tasks
 from fastbp.class_weights import find_class_weights
@@ -369,7 +370,10 @@ class _BaseBackprop(
     @property
     def _n_features_out(self):
         """Number of columns of `transform`, for `get_feature_names_out`."""
-        return len(self.coefs_[-1])
+        try:
+            return len(network_of(vars(self))[0][-1])
+        except ValueError as error:  # of a property only AttributeError means that there is none
+            raise AttributeError(str(error)) from error
 
     def _raw_scores(self, X, *, hidden=False):
         """Scores before the output transform, their engine, and the dtype of the output.
@@ -379,10 +383,10 @@ class _BaseBackprop(
         Python for a plain array of the right dtype and width.
         """
         state = vars(self)
-        coefs, intercepts = state.get("coefs_"), state.get("intercepts_")
-        if coefs is None:
+        if "coefs_" not in state:
             check_is_fitted(self)
         engine = get_engine(self.engine)
+        coefs, intercepts = network_of(state, engine)
         X, given = check_features(
             self, X, partial(self._prediction_dtype, coefs[0].dtype), engine, reset=False
         )
@@ -661,7 +665,8 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
         rate, order and shuffles, validation set), so that with an integer `random_state` two
         calls of 10 epochs are one of 20, bit for bit, also by way of a pickle. All of these calls
         need the setting (it keeps a number per sample), and data of the same length. An optimizer
-        or a learning rate that is changed in between begins anew. So do best score, best weights,
+        or a learning rate that is changed in between begins anew (one function as `learning_rate`
+        is taken for another, which goes on at the step reached). So do best score, best weights,
         best loss, count of epochs without progress, held-out rows and (but for 'resume') curves
         wherever the data, the weights, the objective or `scoring` are not those of the last call:
         what was best on other data is not the best on these.
@@ -882,8 +887,10 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
 
         The optimizer is made by the first call (or by `fit`), with the settings of that time, and
         lives on, also in a copy or a pickle. A schedule over the steps runs over `max_iter` calls
-        (of this size), then keeps its last rate. `max_time` is not looked at. The curves of
-        validation data go on as long as these, the objective and `scoring` stay the same.
+        (of this size), then keeps its last rate. A function as `learning_rate` is no part of it:
+        each call asks the present parameter, whatever it is by then. `max_time` is not looked at.
+        The curves of validation data go on as long as these, the objective and `scoring` stay the
+        same.
 
         Parameters
         ----------
@@ -915,7 +922,7 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
     def _check_partial_fit_classes(self, classes):
         known = vars(self).get("classes_")
         if classes is None:
-            if known is None:
+            if known is None and not self.__sklearn_is_fitted__():
                 raise ValueError("classes must be passed on the first call to partial_fit.")
             return
         found = find_classes(classes)
@@ -1126,7 +1133,8 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
         rate, order and shuffles, validation set), so that with an integer `random_state` two
         calls of 10 epochs are one of 20, bit for bit, also by way of a pickle. All of these calls
         need the setting (it keeps a number per sample), and data of the same length. An optimizer
-        or a learning rate that is changed in between begins anew. So do best score, best weights,
+        or a learning rate that is changed in between begins anew (one function as `learning_rate`
+        is taken for another, which goes on at the step reached). So do best score, best weights,
         best loss, count of epochs without progress, held-out rows and (but for 'resume') curves
         wherever the data, the weights, the objective or `scoring` are not those of the last call:
         what was best on other data is not the best on these.
@@ -1343,8 +1351,10 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
 
         The optimizer is made by the first call (or by `fit`), with the settings of that time, and
         lives on, also in a copy or a pickle. A schedule over the steps runs over `max_iter` calls
-        (of this size), then keeps its last rate. `max_time` is not looked at. The curves of
-        validation data go on as long as these, the objective and `scoring` stay the same.
+        (of this size), then keeps its last rate. A function as `learning_rate` is no part of it:
+        each call asks the present parameter, whatever it is by then. `max_time` is not looked at.
+        The curves of validation data go on as long as these, the objective and `scoring` stay the
+        same.
 
         Parameters
         ----------
@@ -1463,6 +1473,8 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
         loss = loss_for(self.loss, "real")
         y_pred = self.predict(X)
         if loss.metric[0] == "r2":
+            refuse_dates(y, "y")
+            refuse_dates(sample_weight, "sample_weight")
             y = targets_as_given(y)
             if y.shape == y_pred.shape:  # else r2_score says so
                 y, y_pred = in_units(y, y_pred)

@@ -5,12 +5,19 @@ for each layer and elementary operators for its activation.  An activation is on
 what has no line is refused.  Loaded on request (extra ``onnx``); nobody imports this file.
 """
 
+from copy import copy
+from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.compose import ColumnTransformer
+from sklearn.pipeline import FeatureUnion, Pipeline
+from sklearn.utils.validation import check_is_fitted
 
 from fastbp.estimators import BackpropClassifier, BackpropRegressor
-from fastbp.export.fitted import describe_fitted
+from fastbp.export.fitted import FittedNetwork, describe_fitted, plain_labels
 
 RECEIVER = "ONNX"
 OUTPUTS = ("exp", "identity", "logistic", "softmax")
@@ -49,10 +56,11 @@ def register() -> None:
     """Teach skl2onnx to convert BackpropClassifier and BackpropRegressor.
 
     Registers converters, output shapes and the options of scikit-learn's classifiers (``zipmap``,
-    ``nocl``, ``output_class_labels``) by skl2onnx's public `update_registered_converter`; it may be
-    called again.  A conversion raises ValueError for activations that are functions of yours.
-    Graphs compute in float32 for float32 input and in float64 for float64 (the error function of
-    gelu always in float32).
+    ``nocl``, ``output_class_labels``); pipelines and unions in which an estimator gives features to
+    another step get those of its `transform`.  It may be called again.  A conversion raises
+    ValueError for activations that are functions of yours, and for class labels other than integers
+    of int64 and text (``nocl`` predicts their indices instead).  Graphs compute in float32 for
+    float32 input and in float64 for float64 (the error function of gelu always in float32).
 
     Raises
     ------
@@ -78,6 +86,7 @@ def register() -> None:
     """
     try:
         from skl2onnx import update_registered_converter
+        from skl2onnx._parse import sklearn_parsers_map, update_registered_parser
     except ImportError as error:
         raise ImportError(
             "fastbp.onnx needs skl2onnx, which cannot be imported. Install it, for example by "
@@ -88,12 +97,20 @@ def register() -> None:
         "output_class_labels": [False, True],
         "nocl": [True, False],
     }
+    for kind in CONTAINERS:
+        parser = sklearn_parsers_map[kind]
+        if getattr(parser, "func", None) is not _parse_container:  # registered before
+            update_registered_parser(kind, partial(_parse_container, parser))
+    update_registered_converter(
+        HiddenLayer, "FastbpHiddenLayer", set_feature_types, convert_features
+    )
     for kind in (BackpropClassifier, BackpropRegressor):
         update_registered_converter(
             kind,
             f"Fastbp{kind.__name__}",
             set_output_types,
             convert,
+            parser=parse if kind is BackpropClassifier else None,
             options=options if kind is BackpropClassifier else None,
         )
 
@@ -136,7 +153,6 @@ def set_output_types(operator: Any) -> None:
         Int64TensorType,
         StringTensorType,
     )
-    from skl2onnx.common.utils_classifier import get_label_classes
 
     estimator = operator.raw_operator
     n_samples = operator.inputs[0].get_first_dimension()
@@ -145,30 +161,50 @@ def set_output_types(operator: Any) -> None:
     if isinstance(estimator, BackpropRegressor):
         operator.outputs[0].type = Real([n_samples, estimator.n_outputs_])
         return
-    classes = np.asarray(get_label_classes(operator.scope_inst, estimator))
-    Label = StringTensorType if classes.dtype.kind in "OU" else Int64TensorType
+    classes = _labels_of(operator.scope_inst, operator.raw_operator)
+    Label = Int64TensorType if classes.dtype == np.int64 else StringTensorType
     multilabel = estimator._target_kind == "multilabel"
     operator.outputs[0].type = Label([n_samples, len(classes)] if multilabel else [n_samples])
     operator.outputs[1].type = Real([n_samples, len(classes)])
 
 
+def parse(scope: Any, model: Any, inputs: Any, custom_parsers: Any = None) -> Any:
+    """Parse a classifier as skl2onnx does its own, with labels that ONNX can hold."""
+    from skl2onnx._parse import _parse_sklearn_classifier  # what it takes by itself, too
+
+    check_is_fitted(model)
+    _labels_of(scope, model)
+    return _parse_sklearn_classifier(scope, model, inputs, custom_parsers=custom_parsers)
+
+
+def _labels_of(scope: Any, estimator: Any) -> NDArray[Any]:
+    """Labels to predict, which the option ``nocl`` turns into indices: of int64 or of text."""
+    from skl2onnx.common.utils_classifier import get_label_classes
+
+    labels = plain_labels(np.asarray(get_label_classes(scope, estimator)), RECEIVER)
+    if labels.dtype.kind not in "if":
+        return labels.astype(str)
+    if labels.dtype.kind == "f" and (np.abs(labels).max() >= 2.0**63 or (labels % 1).any()):
+        raise ValueError(
+            f"{RECEIVER} cannot hold class labels such as {labels[-1]}: expected integers below "
+            "2**63 or text."
+        )
+    listed = scope.get_options(estimator, {"output_class_labels": False})["output_class_labels"]
+    if listed and estimator.classes_.dtype not in (np.int32, np.int64, np.bool_):
+        raise ValueError(
+            "skl2onnx's option output_class_labels takes labels of int32, int64 or text. Got "
+            f"{estimator.classes_.dtype}; fit on y.astype('int64')."
+        )
+    return labels.astype(np.int64)
+
+
 def convert(scope: Any, operator: Any, container: Any) -> None:
     """Write the operators of a fitted estimator into skl2onnx's container."""
-    from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
-    from skl2onnx.common.utils_classifier import get_label_classes
     from skl2onnx.proto import TensorProto
 
     fitted = describe_fitted(operator.raw_operator, RECEIVER, ACTIVATIONS, OUTPUTS)
-    (X,) = operator.inputs
-    dtype = np.float64 if isinstance(X.type, DoubleTensorType) else np.float32
-    g = Operators(container.target_opset, dtype)
-    a = X
-    if not isinstance(X.type, DoubleTensorType | FloatTensorType):
-        a = g.Cast(X, to=TensorProto.FLOAT)
-    layers = zip(fitted.coefs, fitted.intercepts, [*fitted.activations, "identity"], strict=True)
-    for weights, biases, name in layers:
-        z = g.Gemm(a, weights.astype(dtype), biases.astype(dtype))
-        a = ACTIVATIONS[name](g, z)
+    g, a = _last_hidden(fitted, operator, container)
+    a = g.Gemm(a, fitted.coefs[-1].astype(g.dtype), fitted.intercepts[-1].astype(g.dtype))
     values = {
         "identity": lambda: [a],
         "exp": lambda: [g.Exp(a)],
@@ -191,6 +227,92 @@ def convert(scope: Any, operator: Any, container: Any) -> None:
         index = g.Reshape(g.Cast(g.Greater(a, 0.0), to=TensorProto.INT64), np.array([-1]))
     else:
         index = g.ArgMax(a, axis=1, keepdims=0)
-    classes = np.asarray(get_label_classes(operator.scope_inst, operator.raw_operator))
-    classes = classes.astype(str if classes.dtype.kind in "OU" else np.int64)
+    classes = _labels_of(operator.scope_inst, operator.raw_operator)
     g.Gather(classes, index, output_names=labels).add_to(scope, container)
+
+
+def _last_hidden(fitted: FittedNetwork, operator: Any, container: Any) -> tuple[Operators, Any]:
+    """Return the operators for an estimator's input, and the nodes up to its last hidden layer."""
+    from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
+    from skl2onnx.proto import TensorProto
+
+    (X,) = operator.inputs
+    dtype = np.float64 if isinstance(X.type, DoubleTensorType) else np.float32
+    g, a = Operators(container.target_opset, dtype), X
+    if not isinstance(X.type, DoubleTensorType | FloatTensorType):
+        a = g.Cast(X, to=TensorProto.FLOAT)
+    for layer, name in enumerate(fitted.activations):
+        weights, biases = fitted.coefs[layer], fitted.intercepts[layer]
+        a = ACTIVATIONS[name](g, g.Gemm(a, weights.astype(dtype), biases.astype(dtype)))
+    return g, a
+
+
+# --------------------------------------------------------------------- before another step
+
+
+class HiddenLayer(TransformerMixin, BaseEstimator):
+    """Stands for an estimator that gives features to another step, by its `transform`.
+
+    skl2onnx would give that step the predictions.
+    """
+
+    def __init__(self, network: Any) -> None:
+        self.network = network
+
+
+def set_feature_types(operator: Any) -> None:
+    """Tell skl2onnx the type and shape of the activations."""
+    from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
+
+    X, network = operator.inputs[0], operator.raw_operator.network
+    Real = DoubleTensorType if isinstance(X.type, DoubleTensorType) else FloatTensorType
+    operator.outputs[0].type = Real([X.get_first_dimension(), network._n_features_out])
+
+
+def convert_features(scope: Any, operator: Any, container: Any) -> None:
+    """Write the operators up to the last hidden layer."""
+    network = operator.raw_operator.network
+    fitted = describe_fitted(network, RECEIVER, ACTIVATIONS, OUTPUTS)
+    g, a = _last_hidden(fitted, operator, container)
+    g.Identity(a, output_names=operator.outputs[:1]).add_to(scope, container)
+
+
+# Where estimators give features to others: the attribute that lists them, and which do.
+CONTAINERS = {
+    Pipeline: ("steps", slice(0, -1)),
+    FeatureUnion: ("transformer_list", slice(None)),
+    ColumnTransformer: ("transformers_", slice(None)),
+}
+
+
+def _parse_container(
+    default: Any, scope: Any, model: Any, inputs: Any, custom_parsers: Any = None
+) -> Any:
+    """Parse a pipeline or union as `default` does, with `HiddenLayer` where one gives features."""
+    attribute, which = CONTAINERS[next(kind for kind in CONTAINERS if isinstance(model, kind))]
+    before = list(getattr(model, attribute))
+    after = list(before)
+    after[which] = [(name, _as_features(step), *rest) for name, step, *rest in before[which]]
+    if all(new[1] is old[1] for new, old in zip(after, before, strict=True)):
+        return default(scope, model, inputs, custom_parsers=custom_parsers)
+    twin = copy(model)
+    setattr(twin, attribute, after)
+    options = scope.options or {}  # of models by their id
+    scope.add_options(id(twin), options.get(id(model)))
+    try:
+        return default(scope, twin, inputs, custom_parsers=custom_parsers)
+    finally:
+        options.pop(id(twin), None)
+
+
+def _as_features(step: Any) -> Any:
+    """Return what gives the features of a step: of a pipeline, those of its last step."""
+    if isinstance(step, BackpropClassifier | BackpropRegressor):
+        return HiddenLayer(step)
+    if isinstance(step, Pipeline):
+        name, last = step.steps[-1]
+        features = _as_features(last)
+        if features is not last:
+            step = copy(step)
+            step.steps = [*step.steps[:-1], (name, features)]
+    return step

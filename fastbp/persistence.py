@@ -5,8 +5,10 @@ A saved model is a sealed safetensors file (`fastbp.safetensors`, which says why
 ``format``, ``fastbp``
     The number of this format, and the version that saved.  A reader refuses what is newer.
 ``model``
-    JSON: class, parameters and attributes.  Python's None, bool, int, str and finite floats stand
-    for themselves, lists too; all else is an object with one key that says what it is (`_READERS`).
+    JSON: class, parameters and attributes; or of a pipeline its networks, each as if it were alone,
+    and what is around them as bytes (`fastbp.pipelines`).  Python's None, bool, int, str and finite
+    floats stand for themselves, lists too; all else is an object with one key that says what it is
+    (`_READERS`).
 
 Loading makes plain types, arrays, and objects of the classes in `MODULES`, whose constructors only
 keep what they are given.  The seal tells damage, not intent; but a forged file meets the same
@@ -17,7 +19,6 @@ import json
 import math
 import re
 from importlib import import_module
-from itertools import pairwise
 from os import PathLike
 from pathlib import Path
 from types import FunctionType
@@ -27,9 +28,10 @@ import numpy as np
 from sklearn.utils.metadata_routing import MetadataRequest
 
 from fastbp import safetensors
+from fastbp.attributes import check_attributes
 from fastbp.descriptions import Description
 from fastbp.estimators import BackpropClassifier, BackpropRegressor
-from fastbp.losses import TRANSFORMS
+from fastbp.randomness import is_mersenne_state
 from fastbp.safetensors import require
 from fastbp.versions import __version__, refuse_newer
 
@@ -37,6 +39,7 @@ FORMAT = 1
 DEEPEST = 20  # parameters within parameters
 
 ESTIMATORS = {kind.__name__: kind for kind in (BackpropClassifier, BackpropRegressor)}
+PARAMETERS = {name for kind in ESTIMATORS.values() for name in kind._get_param_names()}
 # Where the classes and formulas live that a file may name.
 MODULES = ("activations", "losses", "optimizers", "schedules")
 # What scikit-learn keeps in an estimator besides: callbacks, which watch a training and are no part
@@ -59,8 +62,10 @@ def save(estimator: Any, path: str | PathLike[str]) -> None:
 
     Parameters
     ----------
-    estimator : BackpropClassifier or BackpropRegressor
-        Fitted or not.  Callbacks are left out.
+    estimator : BackpropClassifier, BackpropRegressor or Pipeline
+        Fitted or not.  Callbacks are left out.  A :class:`~sklearn.pipeline.Pipeline` with one of
+        them as a step needs skops (``pip install 'fastbp[skops]'``); its other steps are
+        scikit-learn's own transformers.
     path : str or path-like
         File to write, by custom with the suffix ``.safetensors``.  An existing file is replaced
         when the new one is complete.
@@ -70,8 +75,10 @@ def save(estimator: Any, path: str | PathLike[str]) -> None:
     TypeError
         If the estimator is of another class.
     ValueError
-        If a parameter or attribute is something that a file without code cannot hold, such as a
-        function of your own: the message names it.  Nothing is written then.
+        If a parameter, an attribute or a step is something that a file without code cannot hold,
+        such as a function of your own: the message names it.  Nothing is written then.
+    ImportError
+        If a pipeline is to be saved and skops is not installed.
 
     See Also
     --------
@@ -89,32 +96,74 @@ def save(estimator: Any, path: str | PathLike[str]) -> None:
     >>> bool((fastbp.load(path).predict_proba(X) == clf.predict_proba(X)).all())
     True
     """
-    if type(estimator) not in ESTIMATORS.values():
-        raise TypeError(
-            f"fastbp.save expects a {' or a '.join(ESTIMATORS)}, got {type(estimator).__name__}. "
-            "What is around one (a pipeline, a search, a class of your own) is code of other "
-            "packages: save the fitted network in it, or use joblib.dump for the whole."
-        )
     writer = _Writer()
-    state = vars(estimator)
-    parameters = estimator.get_params(deep=False)
-    _check_fitted(state)
-    model = {
-        "class": type(estimator).__name__,
-        "parameters": {name: writer.encode(v, name) for name, v in parameters.items()},
-        "attributes": {
-            name: writer.encode(value, name)
-            for name, value in state.items()
-            if name not in parameters and name not in NOT_OF_THE_MODEL
-        },
-        "requests": writer.encode(_requests_of(state), "_metadata_request"),
-    }
+    if (type(estimator).__module__, type(estimator).__name__) == ("sklearn.pipeline", "Pipeline"):
+        model = {"pipeline": _describe_pipeline(estimator, writer)}
+    else:
+        model = _describe(estimator, writer)
     metadata = {
         "format": str(FORMAT),
         "fastbp": __version__,
         "model": json.dumps(model, allow_nan=False, separators=(",", ":")),
     }
     safetensors.write(path, metadata, writer.arrays)
+
+
+def _describe(estimator, writer):
+    """Turn an estimator into JSON, with its arrays in `writer`."""
+    kind = type(estimator)
+    if kind not in ESTIMATORS.values():
+        raise TypeError(
+            f"fastbp.save expects a {' or a '.join(ESTIMATORS)}, or a Pipeline with one, got "
+            f"{kind.__name__}. What is around one (a search, a class of your own) is code of other "
+            "packages: save the fitted network in it, or use joblib.dump for the whole."
+        )
+    state, parameters = vars(estimator), estimator.get_params(deep=False)
+    if "coefs_" in state:
+        check_attributes(state)
+    attributes = {
+        name: value
+        for name, value in state.items()
+        if name not in parameters and name not in NOT_OF_THE_MODEL
+    }
+    for name in attributes:
+        if not _may_be_attribute(name, kind):
+            raise ValueError(
+                f"The attribute {name!r} cannot be saved: it is a name of {kind.__name__}'s own, "
+                "or none that a saved model can have. Give it another name, such as 'note'."
+            )
+    return {
+        "class": kind.__name__,
+        "parameters": {name: writer.encode(v, name) for name, v in parameters.items()},
+        "attributes": {name: writer.encode(value, name) for name, value in attributes.items()},
+        "requests": writer.encode(_requests_of(state), "_metadata_request"),
+    }
+
+
+def _describe_pipeline(pipeline, writer):
+    """Turn a pipeline into JSON: its networks as ever, and what is around them as bytes."""
+    from fastbp.pipelines import take_apart  # on demand: it costs an import of scikit-learn's
+
+    if not any(type(step) in ESTIMATORS.values() for _, step in pipeline.steps):
+        raise TypeError(
+            f"fastbp.save expects a {' or a '.join(ESTIMATORS)}, or a Pipeline with one among its "
+            "steps, got Pipeline without one, which skops.io.dump saves."
+        )
+    skeleton, networks = take_apart(pipeline, ESTIMATORS.values(), NOT_OF_THE_MODEL)
+    return {
+        "networks": {name: _describe(network, writer) for name, network in networks.items()},
+        "skops": writer.encode(np.frombuffer(skeleton, np.uint8), "skops"),
+    }
+
+
+def _may_be_attribute(name, kind):
+    """Whether an attribute of this name can be saved: it hides nothing of the class."""
+    return (
+        isinstance(name, str)
+        and name.isidentifier()
+        and not name.startswith("__")
+        and not hasattr(kind, name)
+    )
 
 
 def load(path: str | PathLike[str]) -> Any:
@@ -126,7 +175,7 @@ def load(path: str | PathLike[str]) -> Any:
 
     Returns
     -------
-    estimator : BackpropClassifier or BackpropRegressor
+    estimator : BackpropClassifier, BackpropRegressor or Pipeline
         With the parameters, the predictions and the future (`partial_fit`, `warm_start`) of the
         saved one, bit for bit on the same engine and instruction set.
 
@@ -134,6 +183,8 @@ def load(path: str | PathLike[str]) -> Any:
     ------
     ValueError
         If the file is damaged or no saved model, or was saved by a newer fastbp.
+    ImportError
+        If it holds a pipeline and skops is not installed.
     OSError
         If the file cannot be read.
 
@@ -155,7 +206,14 @@ def load(path: str | PathLike[str]) -> Any:
         metadata, header, data = safetensors.open_sealed(content)
         _refuse_newer_format(metadata)
         arrays = safetensors.read_arrays(header, data)
-        return _restore(json.loads(metadata["model"]), arrays)
+        model = json.loads(metadata["model"])
+        if "pipeline" not in model:
+            return _restore(model, arrays)
+        model = model["pipeline"]
+        from fastbp.pipelines import put_together
+
+        networks = {name: _restore(one, arrays) for name, one in model["networks"].items()}
+        return put_together(_decode(model["skops"], arrays).tobytes(), networks)
     except ValueError as error:
         raise ValueError(f"{str(path)!r} cannot be loaded: {error}") from error
     except (TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
@@ -247,11 +305,16 @@ class _Writer:
         """Say which part of the model cannot be saved, and what to do."""
         advice = "Use plain values or arrays, or joblib.dump if a pickle will do."
         if callable(value):
+            name = re.split(r"[.[]", where)[0]
             advice = (
                 "A function of your own is code, which this file never holds. Keep it in a module "
-                "and use joblib.dump (or cloudpickle), or save a model without it: "
-                f"clone(model).set_params({re.split(r'[.[]', where)[0]}=...)."
+                "and use joblib.dump (or cloudpickle), or save a model without it"
             )
+            if name in PARAMETERS:
+                advice += f": model.set_params({name}=...)"
+                advice += "." if name == "activation" else ", which changes no prediction."
+            else:
+                advice += "." if name.startswith("_") else f": del model.{name}."
         raise ValueError(f"{where} is {value!r}, which cannot be saved without code. {advice}")
 
 
@@ -329,16 +392,9 @@ def _read_objects(content, arrays):
 
 
 def _read_random_state(content, arrays):
-    """Check every number: NumPy does not, and would read beyond the state."""
     state = _decode(content, arrays)
-    key, position = state["state"]["key"], state["state"]["pos"]
     require(
-        state["bit_generator"] == "MT19937"
-        and (key.dtype, key.shape) == (np.uint32, (624,))
-        and type(position) is int
-        and 0 <= position <= 624
-        and state["has_gauss"] in (0, 1)
-        and type(state["gauss"]) is float,
+        is_mersenne_state(state) and state["has_gauss"] in (0, 1) and type(state["gauss"]) is float,
         "the state of a RandomState is none",
     )
     random_state = np.random.RandomState(0)
@@ -384,10 +440,11 @@ def _restore(model, arrays):
     attributes = {name: _decode(v, arrays) for name, v in model["attributes"].items()}
     for name in attributes:
         require(
-            name.isidentifier() and not name.startswith("__") and not hasattr(estimator, name),
+            _may_be_attribute(name, kind) and name not in vars(estimator),
             f"{name!r} is no fitted attribute",
         )
-    _check_fitted(attributes)
+    if "coefs_" in attributes:
+        check_attributes(attributes)
     vars(estimator).update(attributes)
     requests = _decode(model["requests"], arrays)
     if requests is not None:
@@ -404,37 +461,3 @@ def _requests_of(state):
     if request is None:
         return None
     return {method: one.requests for method, one in vars(request).items() if method != "owner"}
-
-
-def _check_fitted(state):
-    """Refuse fitted attributes that contradict each other: the kernels trust them."""
-    if "coefs_" not in state:
-        return
-    coefs, intercepts = state["coefs_"], state["intercepts_"]
-    arrays = [*coefs, *intercepts]
-    fits = (
-        len(coefs) == len(intercepts) > 0
-        and all(isinstance(array, np.ndarray) for array in arrays)
-        and arrays[0].dtype in (np.float32, np.float64)
-        and all(array.dtype == arrays[0].dtype for array in arrays)
-        and all(
-            W.ndim == 2 and b.shape == W.shape[1:] for W, b in zip(coefs, intercepts, strict=True)
-        )
-        and all(W.shape[1] == V.shape[0] for W, V in pairwise(coefs))
-        and min(W.size for W in coefs) > 0
-        and coefs[0].shape[0] == state["n_features_in_"]
-        and coefs[-1].shape[1] == state["n_outputs_"]
-        and state["out_activation_"] in TRANSFORMS.values()
-    )
-    if not fits:
-        raise ValueError("the weights and biases do not form a network of float32 or float64.")
-    slots = (state.get("_optimizer") or {}).get("slots")
-    n_params = sum(array.size for array in arrays)
-    if slots is not None and (slots.ndim != 2 or slots.shape[1] != n_params):
-        raise ValueError(f"the optimizer's state is not of {n_params} parameters.")
-    kind = state.get("_target_kind")
-    if kind is not None:
-        n_classes, n_outputs = len(state["classes_"]), coefs[-1].shape[1]
-        allowed = (1, 2) if kind == "binary" else (n_outputs,)
-        if kind not in ("binary", "multiclass", "multilabel") or n_classes not in allowed:
-            raise ValueError(f"{n_classes} classes do not fit {n_outputs} outputs.")

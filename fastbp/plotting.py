@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from fastbp._annotations import Features, Targets, Weights
 from fastbp.architecture import layers_of
+from fastbp.attributes import network_of
 from fastbp.inspection.backpropagation import backpropagate
 from fastbp.inspection.batch import Batch, Network, open_wrappers
 from fastbp.inspection.symptoms import dead_and_saturated
@@ -610,7 +611,8 @@ class WeightsDisplay:
         estimator, _, _ = open_wrappers(estimator)
         kind = kind or ("image" if image_shape is not None else "map")
         layer = 0 if kind == "image" and layer is None else layer
-        n_layers = len(estimator.coefs_)
+        coefs, _ = network_of(vars(estimator))
+        n_layers = len(coefs)
         if layer is not None and not 0 <= layer < n_layers:
             raise ValueError(
                 f"layer must be from 0 to {n_layers - 1}, as an index into coefs_. Got {layer}."
@@ -618,8 +620,8 @@ class WeightsDisplay:
         chosen = range(n_layers) if layer is None else [layer]
         layers = layers_of(estimator)[1:]
         display = cls(
-            [estimator.coefs_[l] for l in chosen],
-            layer_names=[f"{layers[l].name} {estimator.coefs_[l].shape}" for l in chosen],
+            [coefs[l] for l in chosen],
+            layer_names=[f"{layers[l].name} {coefs[l].shape}" for l in chosen],
             feature_names=vars(estimator).get("feature_names_in_") if chosen[0] == 0 else None,
             image_shape=image_shape,
             estimator_name=type(estimator).__name__,

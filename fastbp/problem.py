@@ -19,6 +19,7 @@ from fastbp import network
 from fastbp._parameters import check_parameters, hidden_sizes
 from fastbp._validation import check_features, check_range, check_sample_weight
 from fastbp.activations import activations_for
+from fastbp.attributes import check_attributes, network_of
 from fastbp.class_weights import weigh_samples
 from fastbp.engine import get_engine, watch_formulas
 from fastbp.losses import Loss, clipped
@@ -90,8 +91,12 @@ def prepare(estimator, X, y, sample_weight, settings, *, fresh, incremental=Fals
     ValueError, TypeError
         For bad data.
     """
-    engine = get_engine(settings.engine)
-    old = None if fresh else estimator.coefs_[0].dtype
+    engine, old = get_engine(settings.engine), None
+    if not fresh:
+        goes_on = incremental or settings.warm_start == "resume"
+        layers = check_attributes(vars(estimator), goes_on=goes_on)
+        estimator.coefs_, estimator.intercepts_ = layers
+        old = estimator.coefs_[0].dtype
     choose_dtype = partial(estimator._training_dtype, weights=old)
     full_batch = is_full_batch(settings.solver)
     X, given = check_features(
@@ -143,6 +148,7 @@ def look_at(estimator, X, y, sample_weight=None):
     probe = copy(estimator)  # the checks may set attributes
     settings = check_parameters(probe, probe._parameter_rules)
     engine, float64 = get_engine(settings.engine), np.dtype(np.float64)
+    probe.coefs_, probe.intercepts_ = network_of(vars(probe))
     X, given = check_features(probe, X, _float64, engine, reset=False)
     targets, loss = probe._check_y(y, X.shape[0], float64, False, True)
     n_outputs = probe.coefs_[-1].shape[1]

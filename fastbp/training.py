@@ -25,7 +25,7 @@ from fastbp.problem import Problem
 from fastbp.randomness import draw_seed
 from fastbp.reports import Report
 from fastbp.resuming import find_rows, keep_place, restore_stream
-from fastbp.schedules import Schedule, recreate, schedule_for
+from fastbp.schedules import Function, Schedule, recreate, schedule_for
 from fastbp.scoring import Validation, split_off_validation
 from fastbp.stopping import Selection, open_selection
 
@@ -299,7 +299,10 @@ def choose_rows(problem, settings, progress, random_state, splits, resumes):
 def choose_optimizer(old, settings, incremental, resumes):
     """Return the optimizer to train with: a new one, or the last call's."""
     if incremental and old:
-        return dict(old)
+        if old["schedule"] != Function.name:
+            return dict(old)
+        # A function of the user's is never kept: the parameter says how the rate goes on.
+        return old | describe_schedule(settings, OPTIMIZERS[old["solver"]])
     new = new_optimizer(settings)
     if resumes and old and old["solver"] == new["solver"]:
         new |= {name: old[name] for name in ("slots", "t", "dropout_seed")}
@@ -319,13 +322,11 @@ def new_optimizer(settings):
     `weights`, those that steps change where predictions use an average of them; `dropout_seed`.
     """
     row = optimizer_for(settings.solver, settings)
-    schedule = schedule_for(settings.learning_rate, row, settings)
     rate = float(settings.learning_rate_init)
     return {  # vars: constructors store their arguments, and get_params reads the signature
         "solver": row.name,
         "hyperparameters": dict(vars(row)),
-        "schedule": schedule.name,
-        "schedule_parameters": dict(vars(schedule)),
+        **describe_schedule(settings, row),
         "learning_rate_init": rate,
         "learning_rate": rate,
         "max_grad_norm": settings.max_grad_norm,
@@ -336,6 +337,13 @@ def new_optimizer(settings):
         "t": 0,
         "step": 0,
     }
+
+
+def describe_schedule(settings, row):
+    """Describe the schedule of the parameters for a solver, in plain types that pickle."""
+    schedule = schedule_for(settings.learning_rate, row, settings)
+    parameters = {} if isinstance(schedule, Function) else dict(vars(schedule))
+    return {"schedule": schedule.name, "schedule_parameters": parameters}
 
 
 def open_session(problem, settings, progress, optimizer, batch_size):
@@ -404,9 +412,7 @@ class Run:
             Why it ended.
         """
         progress, tasks = self.progress, self.tasks
-        self.schedule = schedule = recreate(
-            self.optimizer["schedule"], self.optimizer["schedule_parameters"]
-        )
+        self.schedule = schedule = self.find_schedule()
         deadline = None if incremental else self.settings.deadline
         watched = (
             self.selection or self.report or tasks or schedule.after_epoch or self.problem.watch
@@ -446,6 +452,13 @@ class Run:
                 end = TIME
                 break
         return end
+
+    def find_schedule(self):
+        """Return the optimizer's schedule; a function is asked for in the parameters."""
+        name = self.optimizer["schedule"]
+        if name == Function.name:
+            return schedule_for(self.settings.learning_rate, OPTIMIZERS[self.optimizer["solver"]])
+        return recreate(name, self.optimizer["schedule_parameters"])
 
     def describe_limit(self, end):
         """Say that a limit ended training before it converged."""

@@ -348,6 +348,52 @@ def test_c_keeps_the_labels_and_the_callers_samples(tmp_path):
     assert [label.decode() for label in labels] == ["b", "c", "ä"]
 
 
+LABELS = {
+    "uint64": (np.array([0, 2**63 - 1, 5], np.uint64), ctypes.c_longlong),
+    "the least int64": (np.array([-(2**63), 0, 2**63 - 1]), ctypes.c_longlong),
+    "int8": (np.array([-5, 0, 7], np.int8), ctypes.c_longlong),
+    "float32": (np.array([1.0, 2.0, 3.0], np.float32), ctypes.c_double),
+    "objects": (np.array(["a", "\u00e9", ""], object), ctypes.c_char_p),
+}
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", LABELS)
+def test_c_has_labels_of_every_dtype(name, tmp_path):
+    X, y = draw_classes(80, 6, 3)
+    labels, ctype = LABELS[name]
+    model = BackpropClassifier(**SETTINGS).fit(X, labels[y])
+    model.to_c(tmp_path / "model.c")
+    library = ctypes.CDLL(str(compile_c(tmp_path / "model.c", "-shared", "-fPIC")))
+    written = list((ctype * 3).in_dll(library, "fastbp_classes"))
+    written = [one.decode() if isinstance(one, bytes) else one for one in written]
+    assert written == model.classes_.tolist()
+
+
+UNHELD = {
+    "dates": np.array(["2026-01-01", "2026-01-02", "2026-01-03"], "M8[D]"),
+    "durations": np.array([1, 2, 3], "m8[D]"),
+    "large uint64": np.array([0, 2**63, 2**64 - 1], np.uint64),
+    "longdouble": np.array([0, 1, 2**62 + 1], np.longdouble),
+    "no UTF-8": np.array(["a", "b", "\ud800"], object),
+}
+
+
+@pytest.mark.parametrize("name", UNHELD)
+def test_labels_that_c_cannot_hold(name, tmp_path):
+    X, y = draw_classes(80, 6, 3)
+    model = BackpropClassifier(**SETTINGS).fit(X, UNHELD[name][y])
+    with pytest.raises(ValueError, match=r"C source cannot hold (the )?class labels"):
+        model.to_c(tmp_path / "model.c")
+    model.classes_ = np.array([1, "a", None], object)
+    with pytest.raises(ValueError, match="C source cannot hold class labels"):
+        model.to_c(tmp_path / "model.c")
+    model.classes_ = np.array(["a", "b\0c", "d"], object)
+    with pytest.raises(ValueError, match=r"C source cannot hold the label 'b.x00c'"):
+        model.to_c(tmp_path / "model.c")
+    assert not list(tmp_path.iterdir())
+
+
 def test_c_holds_every_weight_to_the_bit(tmp_path):
     model, _ = fit("one target", dtype="float64", hidden_layer_sizes=(4,))
     model.to_c(tmp_path / "model.c")

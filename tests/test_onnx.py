@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import userland
 from problems import draw_classes
-from sklearn.pipeline import make_pipeline
+from sklearn.compose import make_column_transformer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import StandardScaler
-from test_export import CASES, CLASSIFICATION, DTYPES, fit, values_of
+from test_export import CASES, CLASSIFICATION, DTYPES, LABELS, UNHELD, fit, values_of
 
 import fastbp.onnx
-from fastbp import BackpropClassifier
+from fastbp import BackpropClassifier, BackpropRegressor
 from fastbp.activations import ACTIVATIONS
 
 skl2onnx = pytest.importorskip("skl2onnx")
@@ -121,6 +123,77 @@ def test_skl2onnx_own_converter_takes_what_to_sklearn_gives(case):
     np.testing.assert_allclose(values, values_of(model, X), rtol=0, atol=2e-6)
     if labels:
         np.testing.assert_array_equal(labels[0], model.predict(X))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"zipmap": False}, {}, {"zipmap": "columns"}, {"zipmap": False, "output_class_labels": True}],
+)
+@pytest.mark.parametrize("name", UNHELD)
+def test_labels_that_onnx_cannot_hold(name, settings):
+    X, y = draw_classes(80, 6, 3)
+    X = X.astype(np.float32)
+    model = BackpropClassifier((4,), random_state=0, tol=10.0).fit(X, UNHELD[name][y])
+    with pytest.raises(ValueError, match=r"ONNX cannot hold (the )?class labels"):
+        skl2onnx.to_onnx(model, X[:1], options=settings)
+    coded = run(model, X, options={"zipmap": False, "nocl": True})
+    np.testing.assert_array_equal(model.classes_[coded["label"]], model.predict(X))
+
+
+@pytest.mark.parametrize("name", LABELS)
+def test_labels_of_every_dtype(name):
+    X, y = draw_classes(80, 6, 3)
+    X, labels = X.astype(np.float32), LABELS[name][0]
+    model = BackpropClassifier((4,), random_state=0, tol=10.0).fit(X, labels[y])
+    got = run(model, X, options={"zipmap": False})["label"]
+    assert got.tolist() == model.predict(X).tolist()
+    listed = {"zipmap": False, "output_class_labels": True}
+    if labels.dtype in (np.int64, object):
+        assert run(model, X, options=listed)["class_labels"].tolist() == model.classes_.tolist()
+    else:
+        with pytest.raises(ValueError, match="output_class_labels takes labels of int32, int64"):
+            run(model, X, options=listed)
+
+
+def test_labels_between_integers():
+    model, X = fit("multiclass")
+    model.classes_ = np.array([0.0, 0.5, 1.0, 2.0])
+    with pytest.raises(ValueError, match="ONNX cannot hold class labels such as 2"):
+        skl2onnx.to_onnx(model, X[:1].astype(np.float32))
+
+
+def features(kind=BackpropClassifier, hidden=(5, 3), **params):
+    return kind(hidden_layer_sizes=hidden, random_state=0, max_iter=30, tol=10.0, **params)
+
+
+BEFORE_A_STEP = {
+    "classifier": lambda: [features()],
+    "regressor": lambda: [features(BackpropRegressor)],
+    "float64": lambda: [features(dtype="float64")],
+    "no hidden layer": lambda: [features(hidden=())],
+    "scaled targets": lambda: [features(BackpropRegressor, scale_targets=True), StandardScaler()],
+    "two": lambda: [features(), features(BackpropRegressor)],
+    "inner pipeline": lambda: [make_pipeline(StandardScaler(), features())],
+    "union": lambda: [make_union(features(), StandardScaler(), features(BackpropRegressor))],
+    "columns": lambda: [
+        make_column_transformer((features(), [0, 1]), remainder="passthrough"), StandardScaler()
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("last", [LogisticRegression, features])
+@pytest.mark.parametrize("name", BEFORE_A_STEP)
+def test_networks_that_give_features_to_a_step(name, last):
+    X, y = draw_classes(80, 6, 2)
+    X = X.astype(np.float32)
+    model = make_pipeline(*BEFORE_A_STEP[name](), last()).fit(X, y)
+    steps = list(model.steps)
+    for settings in ({"zipmap": False}, {id(model): {"zipmap": False}}):
+        got = run(model, X, options=settings)
+        np.testing.assert_array_equal(got["label"], model.predict(X))
+        np.testing.assert_allclose(got["probabilities"], model.predict_proba(X), atol=1e-5)
+    assert model.steps == steps
+    assert len(run(model, X)["output_probability"]) == len(X)
 
 
 def test_what_is_refused():

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import io
 import json
 import os
 import pickle
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import tracemalloc
 import warnings
+import zipfile
 
 import joblib
 import numpy as np
@@ -21,8 +23,13 @@ from problems import draw_classes, draw_counts, draw_labels, draw_regression
 from scipy import sparse
 from sklearn import config_context
 from sklearn.base import clone
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.compose import make_column_transformer
+from sklearn.decomposition import PCA
+from sklearn.feature_selection import SelectKBest, f_classif
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 import fastbp
 from fastbp import Activation, BackpropClassifier, BackpropRegressor, Loss, safetensors
@@ -331,7 +338,7 @@ def test_what_only_code_could_bring_back_is_refused_by_name(name, value, tmp_pat
 
 @pytest.mark.parametrize(
     "thing",
-    [make_pipeline(StandardScaler(), BackpropClassifier()), Mine(), StandardScaler(), None],
+    [make_pipeline(StandardScaler()), Mine(), StandardScaler(), None],
     ids=lambda thing: type(thing).__name__,
 )
 def test_other_classes_are_refused(thing, tmp_path):
@@ -344,8 +351,37 @@ def test_weights_that_form_no_network_are_not_saved(tmp_path):
     X, y = draw_regression(50, 4)
     model = fit(BackpropRegressor(**SMALL), X, y)
     model.coefs_[0] = model.coefs_[0][:, :-1]
-    with pytest.raises(ValueError, match="weights"):
+    with pytest.raises(ValueError, match=r"intercepts_\[0\] .* 5 columns of coefs_\[0\]"):
         fastbp.save(model, tmp_path / "model")
+
+
+def test_attributes_of_the_users(tmp_path):
+    """What can be saved comes back; what cannot is refused while there is something to do."""
+    model = BackpropClassifier()
+    model.note, model._note, model.é = "v1", ["of mine"], {"a": np.ones(2)}
+    other = through_file(model, tmp_path)
+    assert (other.note, other._note, other.é["a"].sum()) == ("v1", ["of mine"], 2)
+    for name in ("score", "partial_fit", "_n_features_out", "_parameter_rules", "__note", "a b", 5):
+        model = BackpropClassifier()
+        vars(model)[name] = "v1"
+        with pytest.raises(ValueError, match=re.escape(f"attribute {name!r} cannot be saved")):
+            fastbp.save(model, tmp_path / "refused")
+    assert not (tmp_path / "refused").exists()
+
+
+def test_advice_is_about_what_the_user_set(tmp_path):
+    model = fit(BackpropRegressor(**SMALL), *draw_regression(50, 4))
+    advice = {
+        "learning_rate": r"model\.set_params\(learning_rate=\.\.\.\), which changes no prediction",
+        "activation": r"model\.set_params\(activation=\.\.\.\)\.$",
+        "note": r"del model\.note",
+        "_own": "without it.$",
+    }
+    for name, words in advice.items():
+        other = copy.copy(model)
+        setattr(other, name, userland.silu)
+        with pytest.raises(ValueError, match=words):
+            fastbp.save(other, tmp_path / "model")
 
 
 def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
@@ -688,3 +724,134 @@ def test_random_forgeries_load_or_are_refused(saved, tmp_path):
         with contextlib.suppress(ValueError, TypeError, AttributeError):
             model.predict_proba(X)
     assert 0 < loaded < 400
+
+
+# --- pipelines ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def skops_io():
+    """What writes pipelines; none of the tests above needs it."""
+    return pytest.importorskip("skops.io")
+
+
+def network(**params):
+    return BackpropClassifier((4,), max_iter=300, tol=0.01, random_state=0, **params)
+
+
+STEPS = {
+    "scaled": lambda: [StandardScaler(), network()],
+    "imputed and selected": lambda: [SimpleImputer(), SelectKBest(f_classif, k=3), network()],
+    "by columns": lambda: [
+        make_column_transformer((make_pipeline(StandardScaler(), PCA(2)), [0, 1, 2]),
+                                remainder="passthrough"), network()
+    ],
+    "as a transformer": lambda: [StandardScaler(), network(), LogisticRegression()],
+    "two": lambda: [network(), network(dtype="float64")],
+    "nothing around": lambda: [network()],
+    "with a ufunc": lambda: [FunctionTransformer(np.tanh), "passthrough", network()],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fitted", [True, False])
+@pytest.mark.parametrize("name", STEPS)
+def test_pipelines_come_back(name, fitted, skops_io, tmp_path):
+    X, y = draw_classes(60, 4, 3)
+    model = make_pipeline(*STEPS[name]())
+    model.note = "v1"
+    if fitted:
+        model.fit(X, y)
+    steps = list(model.steps)
+    other = through_file(model, tmp_path)
+    assert model.steps == steps
+    assert type(other) is type(model)
+    assert (other.note, repr(other)) == (model.note, repr(model))
+    for (_, ours), (_, theirs) in zip(other.steps, model.steps, strict=True):
+        if isinstance(ours, BackpropClassifier):
+            assert_same_model(ours, theirs)
+    one, two = (each if fitted else fit(each, X, y) for each in (other, model))
+    assert_same(one.predict_proba(X), two.predict_proba(X))
+
+
+def own_function(X):
+    return X
+
+
+UNSAVED_STEPS = {
+    "a function": (FunctionTransformer(own_function), "own_function"),
+    "a lambda": (FunctionTransformer(lambda X: X), "lambda"),
+    "a class of the user's": (Mine(), "Mine"),
+    "a network within": (make_pipeline(StandardScaler(), network()), "BackpropClassifier"),
+}
+
+
+@pytest.mark.parametrize("name", UNSAVED_STEPS)
+def test_steps_that_are_not_scikit_learns(name, skops_io, tmp_path):
+    step, named = UNSAVED_STEPS[name]
+    model = Pipeline([("first", step), ("net", network())])
+    with pytest.raises(ValueError, match=rf"step 'first', a {type(step).__name__}, .*{named}"):
+        fastbp.save(model, tmp_path / "model")
+    assert not list(tmp_path.iterdir())
+
+
+def test_pipelines_that_are_refused(skops_io, tmp_path):
+    path = tmp_path / "model"
+    with pytest.raises(TypeError, match=r"skops\.io\.dump"):
+        fastbp.save(make_pipeline(StandardScaler()), path)
+    with pytest.raises(ValueError, match=r"set_params\(memory=None\)"):
+        fastbp.save(make_pipeline(network(), memory=str(tmp_path)), path)
+    with pytest.raises(ValueError, match="loss is <function"):
+        fastbp.save(make_pipeline(StandardScaler(), network(loss=userland.own_log_loss)), path)
+
+
+def test_without_skops(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "skops.io", None)
+    with pytest.raises(ImportError, match=r"pip install 'fastbp\[skops\]'"):
+        fastbp.save(make_pipeline(StandardScaler(), network()), tmp_path / "model")
+
+
+class Trap:
+    """What a pickle would run."""
+
+    def __reduce__(self):
+        return print, ("it ran",)
+
+
+def test_forged_pipelines_are_refused(skops_io, tmp_path, capsys):
+    path = tmp_path / "model"
+    good = make_pipeline(StandardScaler(), network())
+    fastbp.save(good, path)
+    metadata, header, data = safetensors.open_sealed(path.read_bytes())
+    del metadata["sha256"]
+    step = FunctionTransformer(own_function)
+    place = ("backpropclassifier", "passthrough")
+    for thing, words in {
+        "a function": (Pipeline([("first", step), place]), "own_function"),
+        "a trap": (Pipeline([("first", Trap()), place]), "Trap|reduce|not supported|print"),
+        "no place": (make_pipeline(StandardScaler()), "place"),
+        "no pipeline": (StandardScaler(), "place"),
+        "a list": ([1, 2], "place"),
+        "a memory": (Pipeline([place], memory="/tmp"), "place"),
+    }.values():
+        arrays = {name: np.array(a) for name, a in safetensors.read_arrays(header, data).items()}
+        try:
+            arrays["skops"] = np.frombuffer(skops_io.dumps(thing), np.uint8)
+        except Exception:  # skops writes no such thing
+            continue
+        safetensors.write(path, metadata, arrays)
+        with pytest.raises(ValueError, match=rf"(?s)cannot be loaded.*({words})"):
+            fastbp.load(path)
+    for garbage in (b"", b"PK", bytes(100), bytes(arrays["skops"])[:-30], bomb()):
+        arrays["skops"] = np.frombuffer(garbage, np.uint8)
+        safetensors.write(path, metadata, arrays)
+        with pytest.raises(ValueError, match="cannot be loaded"):
+            fastbp.load(path)
+    assert capsys.readouterr().out == ""
+
+
+def bomb():
+    """Return an archive that unpacks to much more than it takes."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("schema.json", bytes(10**7))
+    return file.getvalue()

@@ -287,6 +287,41 @@ def test_partial_fit_keeps_the_place_in_the_schedule():
     assert seen == [(step, 6) for step in range(6)]
 
 
+def test_a_function_is_never_kept():
+    """Fitted state holds nothing of the user's: each call asks the parameter."""
+    X, y = draw_regression(60, 3)
+    settings = dict(hidden_layer_sizes=(4,), max_iter=2, batch_size=20, random_state=0)
+    for wanted in (lambda step, n_steps: 0.5, Function(lambda step, n_steps: 0.5)):
+        model = fit(BackpropRegressor(learning_rate=wanted, **settings), X, y)
+        with pytest.raises((pickle.PicklingError, AttributeError)):
+            pickle.dumps(model)
+        model.set_params(learning_rate="constant")
+        plain = pickle.loads(pickle.dumps(model)).partial_fit(X, y)
+        model.partial_fit(X, y)
+        np.testing.assert_array_equal(plain.coefs_[0], model.coefs_[0])
+        assert model._optimizer["schedule"] == "constant"
+
+
+def test_partial_fit_and_resume_ask_the_present_function():
+    X, y = draw_regression(60, 3)
+    settings = dict(hidden_layer_sizes=(4,), max_iter=2, batch_size=20, random_state=0)
+    steps = []
+
+    def other(step, n_steps):
+        steps.append(step)
+        return 1.0
+
+    model = BackpropRegressor(learning_rate=decay, warm_start="resume", **settings)
+    fit(model, X, y).set_params(learning_rate=other)
+    fit(model, X, y)
+    assert steps[:3] == [5, 5, 5]  # where the schedule of the last call ended
+    steps.clear()
+    model.set_params(warm_start=False).partial_fit(X, y)
+    assert len(steps) == 3
+    model.set_params(learning_rate=Cosine()).partial_fit(X, y)
+    assert model._optimizer["schedule"] == "cosine"
+
+
 def test_searches_vary_schedules():
     X, y = draw_classes(80, 4, 2)
     model = BackpropClassifier((4,), learning_rate=Cosine(), max_iter=30, random_state=0, tol=1e-2)

@@ -270,6 +270,58 @@ def test_bad_y(kind, spoil, error, words, state):
     check_refused(kind(**SETTINGS), X, spoil(y), error, words, state=state)
 
 
+DAYS = np.datetime64("2026-01-01") + np.arange(30)
+DATES = {
+    "dates": lambda: DAYS,
+    "nanoseconds": lambda: DAYS.astype("M8[ns]"),
+    "with NaT": lambda: np.where(np.arange(30) == 4, np.datetime64("NaT"), DAYS),
+    "durations": lambda: DAYS - DAYS[0],
+    "a column": lambda: DAYS.reshape(-1, 1),
+    "list of dates": lambda: DAYS.tolist(),
+    "list of NumPy's dates": lambda: list(DAYS),
+    "objects": lambda: (DAYS - DAYS[0]).astype(object),
+    "NumPy's as objects": lambda: np.array([*DAYS, None], object)[:30],
+    "pandas": lambda: pytest.importorskip("pandas").Series(DAYS),
+    "pandas with a zone": lambda: pytest.importorskip("pandas").Series(DAYS).dt.tz_localize("CET"),
+    "pandas index": lambda: pytest.importorskip("pandas").DatetimeIndex(DAYS),
+    "pandas frame": lambda: pytest.importorskip("pandas").DataFrame(
+        {"a": np.arange(30.0), "b": DAYS - DAYS[0]}
+    ),
+    "polars": lambda: pytest.importorskip("polars").Series(DAYS),
+    "polars durations": lambda: pytest.importorskip("polars").Series((DAYS - DAYS[0]).tolist()),
+    "polars frame": lambda: pytest.importorskip("polars").DataFrame(
+        {"a": np.arange(30.0), "b": DAYS}
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DATES)
+def test_dates_are_no_numbers(name):
+    """They have no unit; NaT would be a number of -9e18."""
+    X, y = draw(BackpropRegressor)
+    dates, words = DATES[name](), [r"np\.timedelta64\(1, 'D'\)", "dates or durations"]
+    model = BackpropRegressor(**SETTINGS, scale_targets=True)
+    calls = {
+        "y": lambda: model.fit(X, dates),
+        "sample_weight": lambda: model.fit(X, y, dates),
+        "y_val": lambda: model.fit(X, y, X_val=X, y_val=dates),
+        "sample_weight_val": lambda: model.fit(X, y, X_val=X, y_val=y, sample_weight_val=dates),
+    }
+    for named, call in calls.items():
+        check_refusal(model, call, ValueError, [f"^{named} ", *words])
+    fit_quietly(model, X, y)
+    check_refusal(model, lambda: model.score(X, dates), ValueError, words)
+    check_refusal(model, lambda: model.score(X, y, dates), ValueError, words)
+    classifier, labels = BackpropClassifier(**SETTINGS), np.arange(30) % 2
+    check_refusal(classifier, lambda: classifier.fit(X, labels, dates), ValueError, words)
+
+
+def test_dates_are_labels():
+    X, y = draw(BackpropClassifier)
+    model = fit_quietly(BackpropClassifier(**SETTINGS), X, DAYS[y])
+    assert set(model.predict(X)) <= set(model.classes_) == set(DAYS[y])
+
+
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])
 @pytest.mark.parametrize("bad", [-1.0, -1e-30])
 def test_poisson_needs_counts(bad, method):

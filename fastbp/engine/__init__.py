@@ -2,9 +2,9 @@
 
 Every engine is a module that offers the same verbs: `Session` (set_optimizer, set_dropout, train,
 predict_into, mean_loss, loss_and_gradient, params_into, average_into, slots_into, close),
-`predict_into`, `transform_into`, `all_finite`, `fingerprint`, `instruction_set`.  This file only
-chooses the module, and finds the compiler of formulas that have no C loop (users' own); it
-computes nothing, and imports Numba when somebody asks for it.
+`are_layers`, `predict_into`, `transform_into`, `all_finite`, `fingerprint`, `instruction_set`.
+This file only chooses the module, and finds the compiler of formulas that have no C loop (users'
+own); it computes nothing, and imports Numba when somebody asks for it.
 """
 
 import multiprocessing

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastbp.export.fitted import FittedNetwork, describe_fitted, predictions
+from fastbp.export.fitted import FittedNetwork, describe_fitted, plain_labels, predictions
 from fastbp.versions import __version__
 
 RECEIVER = "C source"
@@ -266,18 +266,25 @@ def _classes(fitted: FittedNetwork, name: str) -> str:
     """Return the table of class labels."""
     if fitted.classes is None:
         return ""
-    kind = fitted.classes.dtype.kind
-    if kind in "iub":
-        T, values = "long long", [str(int(label)) for label in fitted.classes]
-    elif kind == "f":
-        T, values = "double", [float(label).hex() for label in fitted.classes]
+    labels = plain_labels(fitted.classes, RECEIVER)
+    if labels.dtype.kind == "i":
+        T, values = "long long", [_integer(label) for label in labels.tolist()]
+    elif labels.dtype.kind == "f":
+        T, values = "double", [label.hex() for label in labels.tolist()]
     else:
-        T, values = "char *const", [_string(str(label)) for label in fitted.classes]
+        T, values = "char *const", [_string(label) for label in labels.tolist()]
     return f"const {T} {name}_classes[{len(values)}] = {{{', '.join(values)}}};\n\n"
+
+
+def _integer(label: int) -> str:
+    """Return a C expression; the least number has no literal of its own."""
+    return str(label) if label > -(2**63) else f"{label + 1} - 1"
 
 
 def _string(label: str) -> str:
     """Return a C string literal, in UTF-8."""
+    if "\0" in label:
+        raise ValueError(f"{RECEIVER} cannot hold the label {label!r}: a character of it is 0.")
     plain = {ord(c): c for c in map(chr, range(32, 127)) if c not in '"\\?'}
     return '"' + "".join(plain.get(byte, f"\\{byte:03o}") for byte in label.encode()) + '"'
 

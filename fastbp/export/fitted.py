@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from fastbp.activations import ACTIVATIONS, activations_for
+from fastbp.attributes import check_attributes
 
 TOLERANCE = {"float32": 1e-4, "float64": 1e-9}  # of raw scores, relative to 1 + their size
 
@@ -85,7 +86,7 @@ def describe_fitted(
         If the estimator was not fitted.
     """
     check_is_fitted(estimator)
-    coefs, intercepts = list(estimator.coefs_), list(estimator.intercepts_)
+    coefs, intercepts = map(list, check_attributes(vars(estimator), goes_on=False))
     names = [
         _name_of(row, receiver, activations)
         for row in activations_for(estimator.activation, len(coefs) - 1)
@@ -113,6 +114,44 @@ def predictions(estimator: Any, X: NDArray[np.floating]) -> NDArray[np.floating]
     vars(twin).pop("feature_names_in_", None)  # it would warn of an X without names
     values = twin.predict_proba(X) if hasattr(twin, "predict_proba") else twin.predict(X)
     return np.asarray(values).reshape(len(X), -1)
+
+
+def plain_labels(classes: NDArray[Any], receiver: str) -> NDArray[Any]:
+    """Return class labels as every receiver of labels can hold them.
+
+    Parameters
+    ----------
+    classes : ndarray of shape (n_classes,)
+    receiver : str
+        Who takes them over, for error messages.
+
+    Returns
+    -------
+    ndarray of shape (n_classes,)
+        Of int64 (booleans too), of float64, or of text that UTF-8 can hold.
+
+    Raises
+    ------
+    ValueError
+        If the labels are none of these, or would change: names their dtype and the way out.
+    """
+    kind = classes.dtype.kind
+    if kind in "iub" and int(classes.max()) < 2**63:
+        return classes.astype(np.int64)
+    if kind == "f" and (classes.astype(np.float64) == classes).all():
+        return classes.astype(np.float64)
+    if kind in "TU" or (kind == "O" and all(isinstance(label, str) for label in classes)):
+        try:
+            "\n".join(classes).encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"{receiver} cannot hold the class labels: {error}.") from error
+        return classes.astype(str) if kind != "O" else classes
+    raise ValueError(
+        f"{receiver} cannot hold class labels of dtype {classes.dtype} such as {classes[-1]}: "
+        "expected integers below 2**63, numbers of float64 or text. Fit on the codes of "
+        "sklearn.preprocessing.LabelEncoder().fit_transform(y), and look the label up in its "
+        "classes_."
+    )
 
 
 def _in_units_of_y(W: Any, b: Any, state: dict[str, Any]) -> tuple[Any, Any]:

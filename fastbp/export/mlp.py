@@ -15,6 +15,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from fastbp import network
+from fastbp.attributes import check_attributes
 from fastbp.export.fitted import FittedNetwork, describe_fitted
 
 Estimator = TypeVar("Estimator", bound=BaseEstimator)
@@ -34,7 +35,7 @@ VALUES = {
 # Fitted attributes of the same name and meaning, where they are set.
 ATTRIBUTES = (
     "loss_", "best_loss_", "loss_curve_", "validation_scores_", "best_validation_score_",
-    "_no_improvement_count", "t_", "n_iter_", "n_layers_", "n_outputs_", "out_activation_",
+    "_no_improvement_count", "t_", "n_iter_", "n_outputs_", "out_activation_",
     "n_features_in_", "feature_names_in_",
 )  # fmt: skip
 
@@ -59,6 +60,7 @@ def to_sklearn(estimator: Any) -> Any:
     common["activation"] = _one_activation(fitted, common["activation"])
     mlp.set_params(**common)
     _copy_attributes(estimator, mlp)
+    mlp.n_layers_ = len(fitted.coefs) + 1
     mlp.coefs_ = [weights.copy() for weights in fitted.coefs]
     mlp.intercepts_ = [biases.copy() for biases in fitted.intercepts]
     mlp._best_coefs = [weights.copy() for weights in fitted.coefs]
@@ -80,14 +82,17 @@ def from_sklearn(kind: type[Estimator], mlp: Any) -> Estimator:
     check_is_fitted(mlp)
     estimator = kind(**mlp.get_params(deep=False), dtype=None)
     _copy_attributes(mlp, estimator)
-    sizes = network.layer_sizes_of(mlp.coefs_)
-    params = network.flatten(mlp.coefs_, mlp.intercepts_, mlp.coefs_[0].dtype)
-    estimator.coefs_, estimator.intercepts_ = network.views(params, sizes)
     if is_classifier(mlp):
         target = mlp._label_binarizer.y_type_
         estimator.classes_ = mlp.classes_
         estimator._target_kind = target.removesuffix("-indicator")
         estimator._sparse_labels = mlp._label_binarizer.sparse_input_
+    estimator.coefs_, estimator.intercepts_ = mlp.coefs_, mlp.intercepts_
+    coefs, intercepts = check_attributes(vars(estimator))
+    params = network.flatten(coefs, intercepts, coefs[0].dtype)
+    sizes = network.layer_sizes_of(coefs)
+    estimator.coefs_, estimator.intercepts_ = network.views(params, sizes)
+    estimator.n_layers_ = len(sizes)
     return estimator
 
 

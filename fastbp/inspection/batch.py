@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from fastbp._validation import check_features
 from fastbp.activations import activations_for
+from fastbp.attributes import check_attributes
 from fastbp.engine import find_kernels, get_engine
 from fastbp.estimators import BackpropClassifier, BackpropRegressor
 from fastbp.optimizers import is_full_batch
@@ -104,8 +105,10 @@ class Network:
     @classmethod
     def of(cls, estimator):
         """Copy the weights of a fitted estimator."""
-        coefs = [weights.astype(np.float64) for weights in estimator.coefs_]
-        intercepts = [biases.astype(np.float64) for biases in estimator.intercepts_]
+        coefs, intercepts = (
+            [array.astype(np.float64) for array in arrays]
+            for arrays in check_attributes(vars(estimator), goes_on=False)
+        )
         rows = activations_for(estimator.activation, len(coefs) - 1)
         return cls(estimator, get_engine(estimator.engine), coefs, intercepts, rows)
 

@@ -11,6 +11,7 @@ import scipy.optimize
 import scipy.sparse
 
 from fastbp.activations import ACTIVATIONS
+from fastbp.architecture import layers_of, total_params
 from fastbp.diagnosis import LARGE
 from fastbp.inspection.batch import evaluate_activation, evaluate_loss
 
@@ -403,7 +404,7 @@ def check_fit(estimator, numbers, n_samples):
             f"(now {estimator.alpha:g}), better features.",
         )
     elif unseen is not None and skill - unseen > GAP:
-        n_params = sum(weights.size for weights in (*estimator.coefs_, *estimator.intercepts_))
+        n_params = total_params(layers_of(estimator))
         yield Finding(
             "over-fitting",
             "problem" if skill - unseen > WIDE_GAP else "hint",

@@ -376,7 +376,7 @@ cdef class Session:
         check_rows(X, out)
         with self.lock:
             self.check_usable()
-            bind(self, X, None, None, None)
+            bind_rows(self, X)
             self.plan.dropping = self.plan.backward = False
             point_weights(&self.plan, self.plan.average)
             try:
@@ -439,7 +439,7 @@ cdef class Session:
                 unbind(f)
             if self.stop_signal is not None:
                 self.raise_signal()
-            unpack(f, f.g, flat_bytes(self, gradient))
+            unpack(f, f.g, flat_bytes(self, gradient, True))
         return loss + add_penalty(self.layer_sizes, params, gradient, alpha / total)
 
     def mean_loss(self, scores, targets, sample_weight):
@@ -458,8 +458,9 @@ cdef class Session:
         cdef Plan *f = &self.plan
         cdef double total = 0, weight = 0
         cdef uint64_t float_state
-        cdef const char *raw = <const char *>cnp.PyArray_DATA(scores)
+        cdef const char *raw
         check_matrix(scores, self.dtype, self.layer_sizes[-1])
+        raw = <const char *>cnp.PyArray_DATA(scores)
         with self.lock:
             self.check_usable()
             bind_targets(self, len(scores), targets, sample_weight)
@@ -483,19 +484,19 @@ cdef class Session:
     def params_into(self, params):
         """Write the parameters into `params`, shape (n_params,), in the flat layout."""
         with self.lock:
-            unpack(&self.plan, self.plan.w, flat_bytes(self, params))
+            unpack(&self.plan, self.plan.w, flat_bytes(self, params, True))
 
     def average_into(self, params):
         """Write what predictions use, the average where one is kept, else the parameters."""
         cdef Plan *f = &self.plan
-        unpack(f, f.w if f.average == NULL else f.average, flat_bytes(self, params))
+        unpack(f, f.w if f.average == NULL else f.average, flat_bytes(self, params, True))
 
     def slots_into(self, slots):
         """Write the optimiser's slots into `slots`, shape (n_slots, n_params)."""
         self.check_optimizer()
         with self.lock:
             for i in range(self.plan.optimizer.n_slots):
-                unpack(&self.plan, self.plan.slots[i], flat_bytes(self, slots[i]))
+                unpack(&self.plan, self.plan.slots[i], flat_bytes(self, slots[i], True))
 
     cdef check_usable(self):
         if self.closed:

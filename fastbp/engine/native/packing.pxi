@@ -7,16 +7,31 @@ cdef check_matrix(array, dtype, n_columns):
         raise ValueError(f"expected a C-contiguous {dtype} array with {n_columns} columns")
 
 
+cdef check_floats(array):
+    """Refuse what is no C-contiguous array of one of the two dtypes that there are kernels for."""
+    if not (cnp.PyArray_Check(array) and cnp.PyArray_TYPE(array) in (cnp.NPY_FLOAT, cnp.NPY_DOUBLE)
+            and cnp.PyArray_ISNOTSWAPPED(array) and cnp.PyArray_IS_C_CONTIGUOUS(array)):
+        raise ValueError("expected a C-contiguous float32 or float64 array")
+
+
 cdef check_rows(X, out):
     if X.shape[0] != out.shape[0]:
         raise ValueError(f"X has {X.shape[0]} rows, out has {out.shape[0]}")
+    check_writeable(out)
 
 
-cdef char *flat_bytes(Session s, array) except NULL:
+cdef check_writeable(array):
+    if not cnp.PyArray_ISWRITEABLE(array):
+        raise ValueError("an array to write to is read-only")
+
+
+cdef char *flat_bytes(Session s, array, bint output=False) except NULL:
     n_params = sum((a + 1) * b for a, b in zip(s.layer_sizes, s.layer_sizes[1:]))
     if not (isinstance(array, np.ndarray) and array.shape == (n_params,)
             and array.dtype == s.dtype and array.flags.c_contiguous):
         raise ValueError(f"expected a contiguous {s.dtype} vector of {n_params} parameters")
+    if output:
+        check_writeable(array)
     return <char *>cnp.PyArray_DATA(array)
 
 
@@ -324,6 +339,9 @@ cdef void point_weights(Plan *f, char *packed) noexcept nogil:
 cdef fb_csr csr_of(X, dtype, n_columns) except *:
     """The arrays of a CSR matrix; its indices were checked when it came in."""
     cdef fb_csr csr
+    for array in (X.data, X.indices, X.indptr):
+        if not (cnp.PyArray_Check(array) and cnp.PyArray_IS_C_CONTIGUOUS(array)):
+            raise ValueError("expected a CSR matrix of contiguous arrays")
     if (X.data.dtype != dtype or X.indices.dtype != X.indptr.dtype or X.shape[1] != n_columns
             or X.indptr.dtype not in (np.int32, np.int64) or len(X.indptr) != X.shape[0] + 1):
         raise ValueError(f"expected a CSR matrix of {dtype} with {n_columns} columns")
@@ -343,18 +361,25 @@ cdef void fill_ones(Plan *f) noexcept nogil:
             (<double *>f.weights)[i] = 1
 
 
-cdef bind(Session s, X, targets, sample_weight, order):
-    """Point the plan at the caller's arrays, which outlive the call."""
+cdef bind_rows(Session s, X):
+    """Point the plan at the rows of X, as they stand."""
     cdef Plan *f = &s.plan
-    cdef int64_t n = X.shape[0], i
     if f.layers[0].sparse:
         f.csr = csr_of(X, s.dtype, f.n_features)
     else:
         check_matrix(X, s.dtype, f.n_features)
         f.x = <const char *>cnp.PyArray_DATA(X)
-    bind_targets(s, n, targets, sample_weight)
     f.order = NULL
-    f.n_rows = n
+    f.n_rows = f.n_samples = X.shape[0]
+
+
+cdef bind(Session s, X, targets, sample_weight, order):
+    """Point the plan at the caller's arrays, which outlive the call."""
+    cdef Plan *f = &s.plan
+    cdef int64_t n, i
+    bind_rows(s, X)
+    n = f.n_rows
+    bind_targets(s, n, targets, sample_weight)
     if order is not None:
         if order.ndim != 1 or order.dtype != np.int64 or not order.flags.c_contiguous:
             raise ValueError("order must be a contiguous int64 vector of rows")
@@ -369,11 +394,10 @@ cdef bind_targets(Session s, int64_t n, targets, sample_weight):
     """Point the plan at targets and weights of n samples."""
     cdef Plan *f = &s.plan
     f.n_samples = n
-    if targets is not None:
-        check_matrix(targets, s.dtype, f.n_targets)
-        if len(targets) != n:
-            raise ValueError(f"X has {n} rows, targets has {len(targets)}")
-        f.y = <const char *>cnp.PyArray_DATA(targets)
+    check_matrix(targets, s.dtype, f.n_targets)
+    if len(targets) != n:
+        raise ValueError(f"X has {n} rows, targets has {len(targets)}")
+    f.y = <const char *>cnp.PyArray_DATA(targets)
     f.sample_weight = NULL
     if sample_weight is not None:
         if (sample_weight.shape != (n,) or sample_weight.dtype != s.dtype

@@ -83,8 +83,8 @@ cdef set_packed_layer(Plan *f, Memory memory, Layer *layer, W, b):
     memcpy(layer.b, cnp.PyArray_DATA(b), layer.n_out * f.itemsize)
 
 
-cdef lay_out_prediction(Plan *f, Memory memory, list coefs, list intercepts, activations,
-                        bint sparse, int64_t n_rows, int n_threads):
+cdef lay_out_prediction(Plan *f, Memory memory, coefs, intercepts, activations, bint sparse,
+                        int64_t n_rows, int n_threads):
     """A plan with weights and two activation buffers only. Few rows read the flat weights in place
     (packing costs more than it saves), more rows a packed copy; the bits are the same."""
     cdef int l
@@ -120,14 +120,49 @@ cdef lay_out_prediction(Plan *f, Memory memory, list coefs, list intercepts, act
     f.scores = memory.take(round_up(f.n_outputs, f.lanes) * f.capacity * size)
 
 
+cdef bint is_plain(array, int n_dims, int type_number) noexcept:
+    """Whether an object is a C-contiguous array of this number of dimensions and of this dtype."""
+    return (cnp.PyArray_Check(array) and cnp.PyArray_NDIM(array) == n_dims
+            and cnp.PyArray_TYPE(array) == type_number and cnp.PyArray_ISNOTSWAPPED(array)
+            and cnp.PyArray_IS_C_CONTIGUOUS(array))
+
+
+def are_layers(coefs, intercepts, n_features=-1, n_outputs=-1):
+    """Whether these are weights and biases as `predict_into` takes them.
+
+    Parameters
+    ----------
+    coefs, intercepts : list or tuple
+        Of C-contiguous arrays of one dtype, float32 or float64, which lead layer by layer from the
+        features to the outputs.
+    n_features, n_outputs : int, default=-1
+        -1: whatever the arrays say.
+    """
+    cdef Py_ssize_t n_layers = len(coefs), l
+    cdef cnp.npy_intp width = n_features, last = n_outputs
+    cdef int number = cnp.NPY_FLOAT
+    if n_layers == 0 or len(intercepts) != n_layers:
+        return False
+    if is_plain(coefs[0], 2, cnp.NPY_DOUBLE):
+        number = cnp.NPY_DOUBLE
+    for l in range(n_layers):
+        W, b = coefs[l], intercepts[l]
+        if not (is_plain(W, 2, number) and is_plain(b, 1, number) and cnp.PyArray_SIZE(W) > 0
+                and cnp.PyArray_DIM(b, 0) == cnp.PyArray_DIM(W, 1)
+                and (width < 0 or cnp.PyArray_DIM(W, 0) == width)):
+            return False
+        width = cnp.PyArray_DIM(W, 1)
+    return last < 0 or last == width
+
+
 def predict_into(coefs, intercepts, activations, X, out, n_threads=1):
     """Raw scores of X straight from fitted arrays.
 
     Parameters
     ----------
-    coefs : list of ndarray of shape (n_in, n_out)
-    intercepts : list of ndarray of shape (n_out,)
-        Of one dtype, float32 or float64.
+    coefs : list or tuple of ndarray of shape (n_in, n_out)
+    intercepts : list or tuple of ndarray of shape (n_out,)
+        As `are_layers` says.
     activations : sequence of fastbp.activations.Activation
         One per hidden layer; or one per layer, where the last layer of `coefs` is a hidden one.
     X : ndarray of shape (n_samples, n_features) or CSR array
@@ -147,14 +182,12 @@ def predict_into(coefs, intercepts, activations, X, out, n_threads=1):
     cdef Memory memory = Memory()
     cdef bint sparse = not isinstance(X, np.ndarray)
     cdef int ceiling = max(1, min(int(n_threads), FB_TEAM_MAX))
+    if not are_layers(coefs, intercepts) or not 0 <= len(coefs) - len(activations) <= 1:
+        raise ValueError("weights, biases and activations make no network: expected C-contiguous "
+                         "arrays of one dtype that fit together")
     dtype = coefs[0].dtype
     memset(&plan, 0, sizeof(Plan))
     plan.kernels = fb_find_kernels(chosen, dtype.itemsize)
-    coefs = [np.ascontiguousarray(W, dtype=dtype) for W in coefs]
-    intercepts = [np.ascontiguousarray(b, dtype=dtype) for b in intercepts]
-    for W, b, above in zip(coefs, intercepts, [*coefs[1:], None]):
-        if W.shape[1] != b.shape[0] or (above is not None and above.shape[0] != W.shape[1]):
-            raise ValueError(f"layers do not fit together: {[W.shape for W in coefs]}")
     check_matrix(out, dtype, coefs[-1].shape[1])
     check_rows(X, out)
     if sparse:
@@ -179,6 +212,7 @@ def activate_into(activation, values, slopes):
     slopes : ndarray of shape (n,), of the same dtype
         OUT: f'(z).
     """
+    check_floats(values)
     cdef const fb_kernels *k = fb_find_kernels(chosen, values.dtype.itemsize)
     cdef Memory memory = Memory()
     cdef const fb_activation *loops = find_activation(k, activation, memory)
@@ -210,7 +244,9 @@ def transform_into(name, scores):
         INOUT.
     """
     cdef int kind = TRANSFORMS[name]
-    check_matrix(scores, scores.dtype, scores.shape[1])
+    check_floats(scores)
+    check_matrix(scores, scores.dtype, scores.shape[-1])
+    check_writeable(scores)
     cdef const fb_kernels *k = fb_find_kernels(chosen, scores.dtype.itemsize)
     cdef char *data = <char *>cnp.PyArray_DATA(scores)
     cdef int64_t rows = scores.shape[0], n = scores.shape[1]
@@ -221,11 +257,11 @@ def transform_into(name, scores):
 def all_finite(X):
     """Whether a C-contiguous float32 or float64 array has neither NaN nor infinity."""
     cdef const fb_kernels *k
-    cdef int64_t n = X.size
-    cdef const char *data = <const char *>cnp.PyArray_DATA(X)
+    cdef int64_t n
+    cdef const char *data
     cdef bint finite
-    if X.dtype not in (np.float32, np.float64) or not X.flags.c_contiguous:
-        raise ValueError("expected a C-contiguous float32 or float64 array")
+    check_floats(X)
+    n, data = X.size, <const char *>cnp.PyArray_DATA(X)
     k = fb_find_kernels(chosen, X.dtype.itemsize)
     if n < 10_000:
         return bool(k.all_finite(data, n))

@@ -12,7 +12,7 @@ import numpy as np
 import scipy.special
 
 from fastbp.engine.numba.checks import evaluate_activation
-from fastbp.engine.numba.session import Session, predict_into
+from fastbp.engine.numba.session import Session, are_layers, predict_into
 
 NAME = "numba"
 
@@ -21,6 +21,7 @@ __all__ = [
     "Session",
     "activate_into",
     "all_finite",
+    "are_layers",
     "fingerprint",
     "instruction_set",
     "predict_into",

@@ -78,9 +78,28 @@ def check_matrix(array, dtype, n_columns):
 
 
 def check_rows(X, out):
-    """Refuse an output that has not one row per sample."""
+    """Refuse an output that has not one row per sample, or that cannot be written to."""
     if X.shape[0] != out.shape[0]:
         raise ValueError(f"X has {X.shape[0]} rows, out has {out.shape[0]}")
+    if not out.flags.writeable:
+        raise ValueError("an array to write to is read-only")
+
+
+def are_layers(coefs, intercepts, n_features=-1, n_outputs=-1):
+    """Whether these are weights and biases of a network; arguments as in the compiled engine."""
+    if not len(coefs) == len(intercepts) > 0:
+        return False
+    dtype, width = coefs[0].dtype, n_features
+    for W, b in zip(coefs, intercepts, strict=True):
+        if not (
+            isinstance(W, np.ndarray) and isinstance(b, np.ndarray)
+            and W.ndim == 2 and W.size and b.shape == W.shape[1:] and width in (-1, W.shape[0])
+            and W.dtype == b.dtype == dtype and dtype in (np.float32, np.float64)
+            and W.flags.c_contiguous and b.flags.c_contiguous
+        ):  # fmt: skip
+            return False
+        width = W.shape[1]
+    return n_outputs in (-1, width)
 
 
 def describe_data(X, network, targets=None, sample_weight=None, order=None, n_targets=0):
@@ -89,7 +108,15 @@ def describe_data(X, network, targets=None, sample_weight=None, order=None, n_ta
     n_samples = X.shape[0]
     sparse = not isinstance(X, np.ndarray)
     if sparse:
-        if X.data.dtype != dtype or X.indices.dtype != X.indptr.dtype or X.shape[1] != n_features:
+        if not all(
+            isinstance(part, np.ndarray) and part.flags.c_contiguous
+            for part in (X.data, X.indices, X.indptr)
+        ):
+            raise ValueError("expected a CSR matrix of contiguous arrays")
+        if (
+            X.data.dtype != dtype or X.indices.dtype != X.indptr.dtype
+            or len(X.indptr) != n_samples + 1 or X.shape[1] != n_features
+        ):  # fmt: skip
             raise ValueError(f"expected a CSR matrix of {dtype} with {n_features} columns")
     else:
         check_matrix(X, dtype, n_features)
@@ -98,7 +125,9 @@ def describe_data(X, network, targets=None, sample_weight=None, order=None, n_ta
             raise ValueError("order must be a contiguous int64 vector of rows")
         if order.min() < 0 or order.max() >= n_samples:
             raise ValueError(f"order names rows outside of an X with {n_samples} rows")
-    data = describe_targets(n_samples, dtype, targets, sample_weight, n_targets, order)
+    if n_targets:  # not for predictions
+        check_matrix(targets, dtype, n_targets)
+    data = describe_targets(n_samples, dtype, targets, sample_weight, order)
     return data._replace(
         x=_address(X.data if sparse else X),
         indices=_address(X.indices) if sparse else 0,
@@ -107,10 +136,8 @@ def describe_data(X, network, targets=None, sample_weight=None, order=None, n_ta
     )
 
 
-def describe_targets(n_samples, dtype, targets, sample_weight, n_targets, order=None):
+def describe_targets(n_samples, dtype, targets, sample_weight, order=None):
     """Addresses of targets and weights alone; without an order as they stand."""
-    if targets is not None:
-        check_matrix(targets, dtype, n_targets)
     if sample_weight is not None and not (
         sample_weight.shape == (n_samples,)
         and sample_weight.dtype == dtype
@@ -147,6 +174,11 @@ def predict_blocks(network, buffers, data, out):
 
 def predict_into(coefs, intercepts, activations, X, out, n_threads=1):
     """Raw scores of X straight from fitted arrays; arguments as in the compiled engine."""
+    if not are_layers(coefs, intercepts) or not 0 <= len(coefs) - len(activations) <= 1:
+        raise ValueError(
+            "weights, biases and activations make no network: expected C-contiguous arrays of one "
+            "dtype that fit together"
+        )
     layer_sizes = (coefs[0].shape[0], *(weights.shape[1] for weights in coefs))
     parts = [part for pair in zip(coefs, intercepts, strict=True) for part in pair]
     params = np.concatenate([part.ravel() for part in parts])
@@ -401,7 +433,8 @@ class Session:
         """Mean loss of raw scores, without penalty, as in the compiled engine."""
         self._check_open()
         check_matrix(scores, self.dtype, self.layer_sizes[-1])
-        data = describe_targets(len(scores), self.dtype, targets, sample_weight, self.n_targets)
+        check_matrix(targets, self.dtype, self.n_targets)
+        data = describe_targets(len(scores), self.dtype, targets, sample_weight)
         return minibatch.loss_of_scores(self.network, self.buffers, data, self._loss(), scores)
 
     def loss_and_gradient(

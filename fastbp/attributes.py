@@ -1,0 +1,291 @@
+"""Fitted attributes: what they must be, wherever they come from.
+
+Users edit them, and files and other libraries' models bring them; the engines take them as arrays
+of known shapes.  This is the one place that knows what fits together: `network_of` asks at every
+prediction, `check_attributes` asks more where training goes on, and where a model is saved, loaded
+or handed over.  Nothing here trains or changes an estimator.
+"""
+
+import reprlib
+from numbers import Integral, Real
+
+import numpy as np
+
+from fastbp.descriptions import instance_rule, is_allowed, number_rule, refusal
+from fastbp.losses import TRANSFORMS
+from fastbp.optimizers import OPTIMIZERS
+from fastbp.randomness import is_mersenne_state
+from fastbp.schedules import Function, recreate
+
+FLOATS = (np.dtype(np.float64), np.dtype(np.float32))  # the first is for what has neither
+
+KIND = "_target_kind"
+# The kinds of target (None: real numbers), and the output transforms that each can have.
+OUTPUTS = {
+    "binary": ("logistic",),
+    "multiclass": ("softmax",),
+    "multilabel": ("logistic",),
+    None: tuple(output for output in TRANSFORMS.values() if output != "softmax"),
+}
+
+
+# ------------------------------------------------------------------------------- the network
+
+
+def network_of(state, engine=None):
+    """Weights and biases of fitted attributes that make a network.
+
+    What `fit` makes is returned as it is.  Other arrays of floats are converted: of any dtype,
+    order and strides, in lists or tuples.
+
+    Parameters
+    ----------
+    state : dict
+        An estimator's attributes.
+    engine : module or None, default=None
+        Gives the usual answer in a hundredth of the time that a prediction takes.
+
+    Returns
+    -------
+    coefs : list or tuple of ndarray of shape (n_in, n_out)
+    intercepts : list or tuple of ndarray of shape (n_out,)
+        C-contiguous, of one dtype, float32 or float64.
+
+    Raises
+    ------
+    ValueError
+        Names the attribute that does not fit the others, what was expected and what it is.
+    """
+    plain = False
+    if engine is not None:
+        try:
+            coefs, intercepts, kind = state["coefs_"], state["intercepts_"], state.get(KIND)
+            n_outputs = state["n_outputs_"]
+            plain = (
+                engine.are_layers(coefs, intercepts, state["n_features_in_"], n_outputs)
+                and state["out_activation_"] in OUTPUTS[kind]
+                and (kind is None or _fit(state["classes_"], kind, n_outputs))
+            )
+        except Exception:  # whatever an edited attribute raises: it is named below
+            plain = False
+    if not plain:
+        coefs, intercepts = _convert(state)
+    if "target_scale_" in state or "target_mean_" in state:
+        _check_scale(state)
+    return coefs, intercepts
+
+
+def _fit(classes, kind, n_outputs):
+    """Whether `classes_` is an array of a class for each output, or one or two for a single one."""
+    if type(classes) is not np.ndarray or classes.ndim != 1:
+        return False
+    if kind == "binary":
+        return n_outputs == 1 and len(classes) in (1, 2)
+    return len(classes) == n_outputs
+
+
+def _convert(state):
+    """Weights and biases as arrays of one dtype; an error where they make no network."""
+    coefs, intercepts = _arrays_of(state, "coefs_", 2), _arrays_of(state, "intercepts_", 1)
+    if not coefs:
+        raise _refusal("coefs_", "the weights of each layer", coefs)
+    if len(coefs) != len(intercepts):
+        wanted = f"one array for each of the {len(coefs)} arrays of coefs_"
+        raise _refusal("intercepts_", wanted, found=f"{len(intercepts)} arrays")
+    width, before = _value_of(state, "n_features_in_"), "n_features_in_"
+    for layer, (W, b) in enumerate(zip(coefs, intercepts, strict=True)):
+        name, (n_in, n_out) = f"coefs_[{layer}]", W.shape
+        if not (n_in == width and n_out):
+            wanted = f"an array with {width} rows, to follow {before}, and at least one column"
+            raise _refusal(name, wanted, W)
+        if b.shape != (n_out,):
+            wanted = f"an array with a number for each of the {n_out} columns of {name}"
+            raise _refusal(f"intercepts_[{layer}]", wanted, b)
+        width, before = n_out, name
+    if _value_of(state, "n_outputs_") != width:
+        raise _refusal("n_outputs_", f"{width}, the columns of {before}", state["n_outputs_"])
+    kind, output = state.get(KIND), _value_of(state, "out_activation_")
+    if not (isinstance(kind, str | None) and kind in OUTPUTS):
+        raise _refusal(KIND, f"one of {sorted(filter(None, OUTPUTS))}", kind)
+    if not (isinstance(output, str) and output in OUTPUTS[kind]):
+        names = " or ".join(map(repr, OUTPUTS[kind]))
+        raise _refusal("out_activation_", f"{names} for {kind or 'real'} targets", output)
+    if kind is not None and not _fit(_value_of(state, "classes_"), kind, width):
+        wanted = "1 or 2 labels, for one output" if kind == "binary" else f"{width} labels"
+        raise _refusal("classes_", f"an array of {wanted}", state["classes_"])
+    found = np.result_type(*coefs, *intercepts)
+    dtype = np.float32 if np.can_cast(found, np.float32) else np.float64
+    with np.errstate(over="ignore"):  # of longdouble
+        return tuple(
+            [np.ascontiguousarray(array, dtype) for array in arrays]
+            for arrays in (coefs, intercepts)
+        )
+
+
+def _arrays_of(state, name, n_dims):
+    """Attribute `name` as a list of arrays of real numbers of so many dimensions."""
+    values = _value_of(state, name)
+    if not isinstance(values, list | tuple):
+        raise _refusal(name, "a list of arrays, one for each layer", values)
+    arrays = []
+    for layer, value in enumerate(values):
+        try:
+            array = np.asarray(value)
+        except Exception:  # foreign objects raise what they like
+            array = None
+        if array is None or array.ndim != n_dims or array.dtype.kind != "f":
+            wanted = f"an array of floats of {n_dims} dimension{'s' * (n_dims > 1)}"
+            raise _refusal(f"{name}[{layer}]", wanted, value)
+        arrays.append(array)
+    return arrays
+
+
+def _value_of(state, name):
+    if name not in state:
+        raise ValueError(f"The fitted attribute {name} is missing. Fit again.")
+    return state[name]
+
+
+def _check_scale(state):
+    """Refuse what predictions of scaled targets cannot be put back with."""
+    for name in ("target_mean_", "target_scale_"):
+        value = _value_of(state, name)
+        wanted = (state["n_outputs_"],)
+        if not (type(value) is np.ndarray and value.shape == wanted and value.dtype.kind in "fiu"):
+            raise _refusal(name, f"an array of real numbers of shape {wanted}", value)
+
+
+def _refusal(name, wanted, value=None, *, found=None):
+    """Make the error about an attribute that is not as it must be."""
+    return ValueError(
+        f"The fitted attribute {name} must be {wanted}, but it is {found or _describe(value)}. "
+        "Set it back, or fit again."
+    )
+
+
+def _describe(value):
+    if isinstance(value, np.ndarray):
+        return f"an array of shape {value.shape} and dtype {value.dtype}"
+    return reprlib.repr(value)
+
+
+# ------------------------------------------------------------------- what training goes on from
+
+_COUNT = number_rule(Integral, "[", 0, 2.0**62, "]")
+_NUMBER = instance_rule(Real)
+_NONE = (lambda value: value is None, "None")
+_LIST = (instance_rule(list, tuple)[0], "a list of numbers")  # as long as there were epochs
+_STATE = (instance_rule(dict)[0], "what fit left there")
+_PLACE_KEYS = {"order", "held_out", "stream", "params"}
+_PLACE = (
+    lambda value: isinstance(value, dict) and value.keys() >= _PLACE_KEYS, "what fit left there"
+)  # fmt: skip
+# What training and the displays read besides the network; where it is not there, it is not needed.
+_RULES = {
+    "n_iter_": (_COUNT,),
+    "t_": (_COUNT,),
+    "loss_": (_NUMBER,),
+    "best_loss_": (_NUMBER, _NONE),
+    "loss_curve_": (_LIST,),
+    "validation_scores_": (_LIST, _NONE),
+    "validation_loss_curve_": (_LIST, _NONE),
+    "best_validation_score_": (_NUMBER, _NONE),
+    "best_iter_": (_COUNT, _NONE),
+    "_no_improvement_count": (_COUNT,),
+    "_optimizer": (_STATE, _NONE),
+    "_place": (_PLACE, _NONE),
+    "_seen": (_STATE,),
+    "_class_weights": (_LIST,),
+}
+# Of the optimizer's state, and of the place where training left off.
+_OPTIMIZER_RULES = {
+    "learning_rate_init": (_NUMBER,),
+    "learning_rate": (_NUMBER,),
+    "max_grad_norm": (number_rule(Real, "(", 0.0, np.inf, ")"), _NONE),
+    "ema_decay": (number_rule(Real, "(", 0.0, 1.0, ")"), _NONE),
+    "dropout_seed": (number_rule(Integral, "[", 0, 2.0**63, ")"), _NONE),
+    "t": (_COUNT,),
+    "step": (_COUNT,),
+}
+
+
+def check_attributes(state, *, goes_on=True):
+    """Check everything that a fitted estimator holds.
+
+    Parameters
+    ----------
+    state : dict
+        An estimator's attributes.
+    goes_on : bool, default=True
+        Whether training may go on with the optimizer and from the place of the last call, so that
+        these must fit the network.
+
+    Returns
+    -------
+    coefs, intercepts : as `network_of` returns them
+
+    Raises
+    ------
+    ValueError
+        Names what is wrong, what was expected and what it is.
+    """
+    coefs, intercepts = network_of(state)
+    scale = state.get("target_scale_")
+    if scale is not None and not ((scale > 0) & np.isfinite(scale)).all():
+        raise _refusal("target_scale_", "positive", found=f"{scale}")
+    for name, rules in _RULES.items():
+        if name in state and not is_allowed(state[name], rules):
+            raise _refusal(name, " or ".join(text for _, text in rules), state[name])
+    if goes_on:
+        n_params = sum(array.size for array in (*coefs, *intercepts))
+        _check_inner(state.get("_optimizer"), n_params, _check_optimizer, "optimizer's state")
+        _check_inner(state.get("_place"), n_params, _check_place, "place where training left off")
+    return coefs, intercepts
+
+
+def _check_inner(inner, n_params, check, title):
+    """Check a dict of the estimator's own; whatever is wrong with it, the way out is the same."""
+    if inner is None:
+        return
+    try:
+        check(inner, n_params)
+    except Exception as error:  # it may hold anything
+        raise ValueError(
+            f"The {title} does not belong to a network of {n_params} weights and biases ({error}): "
+            "training cannot go on with it. Fit again; with warm_start=True that begins with the "
+            "present weights."
+        ) from error
+
+
+def _require(condition, what):
+    if not condition:
+        raise ValueError(what)
+
+
+def _check_optimizer(optimizer, n_params):
+    row = OPTIMIZERS[optimizer["solver"]]
+    type(row)(**optimizer["hyperparameters"]).check("solver")
+    if optimizer["schedule"] != Function.name:  # that is the estimator's parameter
+        recreate(optimizer["schedule"], optimizer["schedule_parameters"]).check("learning_rate")
+    for name, rules in _OPTIMIZER_RULES.items():
+        if not is_allowed(optimizer[name], rules):
+            raise refusal(f"{name} of it", optimizer[name], rules)
+    for name, shape in (("slots", (row.n_slots, n_params)), ("weights", (n_params,))):
+        array = optimizer[name]
+        _require(array is None or _is_real(array, shape), f"{name} must be of shape {shape}")
+
+
+def _check_place(place, n_params):
+    order, held_out, params = place["order"], place["held_out"], place["params"]
+    rows = order if held_out is None else np.concatenate([order, held_out])
+    _require(
+        rows.ndim == 1 and rows.dtype.kind in "iu" and rows.min() >= 0 and rows.max() < len(rows),
+        "order and held_out must name rows",
+    )
+    _require(params is None or _is_real(params, (n_params,)), "params has another length")
+    stream = place["stream"]
+    _require(stream["bit_generator"] != "MT19937" or is_mersenne_state(stream), "stream is damaged")
+
+
+def _is_real(array, shape):
+    return isinstance(array, np.ndarray) and array.shape == shape and array.dtype in FLOATS
