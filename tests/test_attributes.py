@@ -95,6 +95,7 @@ def test_right_edits_work(edit, call, engine_name):
         assert a.dtype == b.dtype
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_a_smaller_network_may_be_cut_out_of_one(engine_name):
     """It predicts at once, and trains on with a new optimizer."""
     model, X, y = fit("real", engine=engine_name, tol=10.0, n_iter_no_change=1)
