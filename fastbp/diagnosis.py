@@ -186,7 +186,10 @@ def warn_of_end(problem, settings, params, rows, curve, *, stalled, unfinished=N
 def describe_poor(problem, settings, params, rows, curve, *, stalled):
     """Say how poor the end is and why; None if it is not, or has no cause that can be named."""
     penalty = penalty_at_start(problem, settings, len(rows))
-    is_clear = bool(curve) and penalty < HEAVY * curve[0]  # the curve is that of the data
+    # Whether the curve is that of the data: without much penalty, nor many units left out.
+    is_clear = (
+        bool(curve) and penalty < HEAVY * curve[0] and max(settings.dropout, default=0) <= 0.5
+    )
     if is_clear and looks_healthy(problem, curve, stalled=stalled):
         return None
     sample = take_sample(problem, rows)
@@ -201,11 +204,12 @@ def describe_poor(problem, settings, params, rows, curve, *, stalled):
     causes += name_unscaled_target(problem, settings)
     if not causes:
         causes = name_shrinkage(problem, settings, params, rows, curve, penalty > HEAVY * constant)
+    causes = causes or name_dropout(problem, settings)
     if not causes and is_clear and is_rate_too_high(curve, constant, stalled=stalled):
         causes.append(f"learning_rate_init={settings.learning_rate_init:g} is too high (lower it)")
+    if not causes and stalled:
+        causes = name_low_rate(problem, settings, rows, curve)
     if not is_full_batch(settings.solver):
-        causes = causes or name_dropout(problem, settings)
-        causes = causes or (name_low_rate(problem, settings, rows, curve) if stalled else [])
         causes += name_dead_units(sample, params)
     if not causes:
         return None
