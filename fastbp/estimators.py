@@ -429,10 +429,14 @@ class _BaseBackprop(
         scores = np.empty((X.shape[0], coefs[-1].shape[1]), dtype)
         n_threads = 1 if len(scores) == 1 else thread_ceiling(self.n_threads)
         if not engine.predict_into(coefs, intercepts, activations, X, scores, n_threads):
+            rows = ~np.isfinite(scores).all(axis=1)
             parts = coefs, intercepts
             coefs, intercepts = ([part.astype(np.float64) for part in array] for array in parts)
-            X, scores = X.astype(np.float64), scores.astype(np.float64)
-            if not engine.predict_into(coefs, intercepts, activations, X, scores, n_threads):
+            wide, scores = np.empty((rows.sum(), scores.shape[1])), scores.astype(np.float64)
+            X = X[rows].astype(np.float64)
+            finite = engine.predict_into(coefs, intercepts, activations, X, wide, n_threads)
+            scores[rows] = wide
+            if not finite:
                 self._refuse(scores)
         if self.dtype is not None:
             dtype = np.float32 if given == np.float32 else np.float64
