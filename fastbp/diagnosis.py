@@ -38,6 +38,7 @@ STANDARD = 2.0  # root mean square up to which a column was standardised
 HEAVY = 0.1  # share of a loss from which the penalty of the initial weights counts
 SHRUNK = 0.5  # size of the weights relative to the initial ones
 MOVED = 0.01  # sum of all learning rates relative to the initial weights
+FLAT = 1e-3  # fall of a loss that stood still, relative to itself
 
 
 # What may stand between the user's line and a warning: packages, and files of Python's own.
@@ -366,7 +367,8 @@ def name_overshooting_penalty(problem, settings):
 def name_low_rate(problem, settings, rows, curve):
     """Say that all steps together could hardly move a weight, in a list of at most one sentence."""
     size = np.sqrt(_initial_squares(problem, settings) / network.count_params(problem.layer_sizes))
-    if sum_of_rates(settings, rows, curve) > MOVED * size:
+    fell = curve[0] - curve[-1] > FLAT * curve[0]
+    if fell or sum_of_rates(settings, rows, curve) > MOVED * size:
         return []
     return [
         f"learning_rate_init={settings.learning_rate_init:g} is too low: weights of size "
