@@ -20,6 +20,8 @@ from sklearn.utils.validation import (
 )
 
 from fastbp.attributes import FLOATS
+from fastbp.diagnosis import warn_user
+from fastbp.scaling import measure
 
 DATE_TYPES = (datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.timedelta64)
 DATE_DTYPES = ("date", "time", "duration")  # how their names begin, in pandas and in polars
@@ -327,6 +329,8 @@ def check_targets(estimator, y, n_samples, dtype, loss):
             f"y has values beyond the range of {np.dtype(dtype).name} "
             f"(+-{np.finfo(dtype).max:.1e}). Scale y, or use dtype='float64'."
         )
+    if targets.dtype != y.dtype:
+        _warn_of_lost_digits(y.reshape(targets.shape), targets)
     return targets
 
 
@@ -356,6 +360,21 @@ def refuse_dates(values, name):
             f"{name} must be numbers. Got dates or durations ({kinds[0]}), whose unit nobody has "
             f"chosen: turn them into numbers first, for example days from the first of them, "
             f"({name} - {name}.min()) / np.timedelta64(1, 'D')."
+        )
+
+
+def _warn_of_lost_digits(y, targets):
+    """Warn if an output that varies is constant in the narrower dtype of `targets`."""
+    lost = (targets.min(axis=0) == targets.max(axis=0)) & (y.min(axis=0) < y.max(axis=0))
+    if lost.any():
+        mean, scale = measure(y.astype(np.float64), None)
+        lost &= scale != 1.0  # what is constant up to rounding has scale 1
+    if lost.any():
+        k = int(lost.argmax())
+        warn_user(
+            f"{f'Output {k} of y' if len(mean) > 1 else 'y'} has mean {mean[k]:.3g} and standard "
+            f"deviation {scale[k]:.3g}, and is constant in {targets.dtype}. Set "
+            "scale_targets=True, or use dtype='float64'."
         )
 
 

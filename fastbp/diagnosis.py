@@ -39,6 +39,7 @@ STANDARD = 2.0  # root mean square up to which a column was standardised
 HEAVY = 0.1  # share of a loss from which the penalty of the initial weights counts
 SHRUNK = 0.5  # size of the weights relative to the initial ones
 MOVED = 0.01  # sum of all learning rates relative to the initial weights
+FLAT = 1e-3  # fall of a loss that stood still, relative to itself
 
 
 # What may stand between the user's line and a warning: packages, and files of Python's own.
@@ -210,7 +211,10 @@ def warn_of_end(problem, settings, params, rows, curve, *, stalled, unfinished=N
 def describe_poor(problem, settings, params, rows, curve, *, stalled):
     """Say how poor the end is and why; None if it is not, or has no cause that can be named."""
     penalty = penalty_at_start(problem, settings, len(rows))
-    is_clear = bool(curve) and penalty < HEAVY * curve[0]  # the curve is that of the data
+    # Whether the curve is that of the data: without much penalty, nor many units left out.
+    is_clear = (
+        bool(curve) and penalty < HEAVY * curve[0] and max(settings.dropout, default=0) <= 0.5
+    )
     if is_clear and looks_healthy(problem, curve, stalled=stalled):
         return None
     sample = take_sample(problem, rows)
@@ -225,11 +229,12 @@ def describe_poor(problem, settings, params, rows, curve, *, stalled):
     causes += name_unscaled_target(problem, settings)
     if not causes:
         causes = name_shrinkage(problem, settings, params, rows, curve, penalty > HEAVY * constant)
+    causes = causes or name_dropout(problem, settings)
     if not causes and is_clear and is_rate_too_high(curve, constant, stalled=stalled):
         causes.append(f"learning_rate_init={settings.learning_rate_init:g} is too high (lower it)")
+    if not causes and stalled:
+        causes = name_low_rate(problem, settings, rows, curve)
     if not is_full_batch(settings.solver):
-        causes = causes or name_dropout(problem, settings)
-        causes = causes or (name_low_rate(problem, settings, rows, curve) if stalled else [])
         causes += name_dead_units(sample, params)
     if not causes:
         return None
@@ -377,7 +382,8 @@ def name_overshooting_penalty(problem, settings):
 def name_low_rate(problem, settings, rows, curve):
     """Say that all steps together could hardly move a weight, in a list of at most one sentence."""
     size = np.sqrt(_initial_squares(problem, settings) / network.count_params(problem.layer_sizes))
-    if sum_of_rates(settings, rows, curve) > MOVED * size:
+    fell = curve[0] - curve[-1] > FLAT * curve[0]
+    if fell or sum_of_rates(settings, rows, curve) > MOVED * size:
         return []
     return [
         f"learning_rate_init={settings.learning_rate_init:g} is too low: weights of size "

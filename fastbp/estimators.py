@@ -402,10 +402,14 @@ class _BaseBackprop(
         scores = np.empty((X.shape[0], coefs[-1].shape[1]), dtype)
         n_threads = 1 if len(scores) == 1 else thread_ceiling(self.n_threads)
         if not engine.predict_into(coefs, intercepts, activations, X, scores, n_threads):
+            rows = ~np.isfinite(scores).all(axis=1)
             parts = coefs, intercepts
             coefs, intercepts = ([part.astype(np.float64) for part in array] for array in parts)
-            X, scores = X.astype(np.float64), scores.astype(np.float64)
-            if not engine.predict_into(coefs, intercepts, activations, X, scores, n_threads):
+            wide, scores = np.empty((rows.sum(), scores.shape[1])), scores.astype(np.float64)
+            X = X[rows].astype(np.float64)
+            finite = engine.predict_into(coefs, intercepts, activations, X, wide, n_threads)
+            scores[rows] = wide
+            if not finite:
                 self._refuse(scores)
         if self.dtype is not None:
             dtype = np.float32 if given == np.float32 else np.float64
@@ -709,7 +713,10 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
     init : {'auto', 'he', 'glorot', 'lecun'}, default='auto'
         How initial weights are drawn: 'auto' as scikit-learn draws them, with a gain that fits the
         activation; or uniform with the variance of He et al. (2015), Glorot & Bengio (2010) or
-        LeCun et al. (1998), biases 0.
+        LeCun et al. (1998), biases 0. The output's biases start at the best constant: log-odds
+        (multiclass: logarithms) of the weighted class frequencies, of the smoothed ones with
+        `label_smoothing`; with 'focal' the scores at which it is least; with functions of yours 0.
+        Under ``dtype=None`` those of 'log_loss' start as drawn, as scikit-learn's do.
     dropout : float or list of float, default=0.0
         Probability with which a hidden unit is left out of a training step for a sample
         (Srivastava et al. 2014), for all hidden layers or one for each, in [0, 1). The other units
@@ -785,10 +792,12 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
     `fitted_estimator` is a copy, made only for a callback that asks for it. If one asks to stop,
     training ends after the epoch, as on its own. `partial_fit` calls none.
 
-    A fit that ends no better than predicting a constant warns
-    (:class:`~sklearn.exceptions.ConvergenceWarning`) if the cause can be named: a column of X with
-    a root mean square above 30, or with 'sgd' and 'adam' a learning rate at which the loss went up,
-    or a layer of rectified units of which nine tenths are 0 for every sample.
+    A fit warns once at its end (:class:`~sklearn.exceptions.ConvergenceWarning`): of limits that
+    it reached before it converged, and if its loss is no better than that of a constant prediction
+    and the cause can be named: a column of X with a root mean square above 30, an `alpha` or a
+    weight decay that shrank the weights; or with stochastic solvers a learning rate at which the
+    loss went up or nothing moved, a `dropout` that leaves hardly a unit, or a layer of rectified
+    units of which nine tenths are 0 for every sample.
 
     If y has one class only, as in a fold that lacks the others, `fit` warns (RuntimeWarning) and
     that class is predicted, with a probability of 1 in the one column of `predict_proba`. The
@@ -1017,6 +1026,11 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
         y_prob : ndarray of shape (n_samples, n_classes)
             In the order of `classes_`; rows sum to 1 except for multilabel. float32 for float32
             X, else float64 (``dtype=None``: as scikit-learn).
+
+        Raises
+        ------
+        ValueError
+            If the network's scores are beyond the range of float64.
         """
         scores, engine, dtype = self._raw_scores(X)
         if self._has_one_class:
@@ -1041,7 +1055,8 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
         Returns
         -------
         log_y_prob : ndarray of shape (n_samples, n_classes)
-            In the order of `classes_`, with the dtype of `predict_proba`.
+            In the order of `classes_`, with the dtype of `predict_proba`; float64 where float32
+            cannot hold them.
         """
         scores, engine, dtype = self._raw_scores(X)
         if self._has_one_class:
@@ -1170,7 +1185,11 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
     init : {'auto', 'he', 'glorot', 'lecun'}, default='auto'
         How initial weights are drawn: 'auto' as scikit-learn draws them, with a gain that fits the
         activation; or uniform with the variance of He et al. (2015), Glorot & Bengio (2010) or
-        LeCun et al. (1998), biases 0.
+        LeCun et al. (1998), biases 0. The output's biases start at the best constant: the
+        weighted mean of y, its logarithm with 'poisson', 'gamma' and 'tweedie', the median or the
+        quantiles with 'absolute_error' and 'quantile', between mean and median with 'huber'; with
+        functions of yours at 0. Under ``dtype=None`` those of 'squared_error' and 'poisson' start
+        as drawn, as scikit-learn's do.
     dropout : float or list of float, default=0.0
         Probability with which a hidden unit is left out of a training step for a sample
         (Srivastava et al. 2014), for all hidden layers or one for each, in [0, 1). The other units
@@ -1197,11 +1216,12 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
     scale_targets : bool, default=False
         Whether to standardise y inside: the network is trained on targets of mean 0 and variance 1
         (each output; with the sample weights), and predictions come back on the original scale.
-        Learning rate, `tol` and `alpha` are meant for such targets: without it a y of thousands is
-        out of reach of Adam's small steps, and a y of thousandths ends training at `tol` before
-        anything is learned. Weights, `loss_` and `loss_curve_` belong to the scaled problem; scores
-        do not change. `partial_fit` and `warm_start` keep the scale of the first call. Not for
-        losses with a link, such as 'poisson'.
+        Learning rate, `tol` and `alpha` are meant for such targets: without it the differences in a
+        y of thousands are out of reach of Adam's small steps, and a y of thousandths ends training
+        at `tol` before anything is learned. y may be of any size that float64 holds. Weights,
+        `loss_` and `loss_curve_` belong to the scaled problem; scores do not change. `partial_fit`
+        and `warm_start` keep the scale of the first call. Not for losses with a link, such as
+        'poisson'.
 
     Attributes
     ----------
@@ -1256,10 +1276,12 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
     `fitted_estimator` is a copy, made only for a callback that asks for it. If one asks to stop,
     training ends after the epoch, as on its own. `partial_fit` calls none.
 
-    A fit that ends no better than predicting a constant warns
-    (:class:`~sklearn.exceptions.ConvergenceWarning`) if the cause can be named: a column of X with
-    a root mean square above 30, a y with a mean above 10 or a standard deviation outside of 0.1
-    to 10, or with 'sgd' and 'adam' a learning rate at which the loss went up, or a layer of
+    A fit warns once at its end (:class:`~sklearn.exceptions.ConvergenceWarning`): of limits that
+    it reached before it converged, and if its loss is no better than that of a constant prediction
+    and the cause can be named: a column of X with a root mean square above 30, a y with a standard
+    deviation outside of 0.1 to 10 (or a large mean, where the output does not start there), an
+    `alpha` or a weight decay that shrank the weights; or with stochastic solvers a learning rate at
+    which the loss went up or nothing moved, a `dropout` that leaves hardly a unit, or a layer of
     rectified units of which nine tenths are 0 for every sample.
 
     References

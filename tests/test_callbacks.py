@@ -150,7 +150,7 @@ def test_with_early_stopping_they_hold_the_best_weights():
     X, y = draw(BackpropRegressor)
     snapshots = Snapshots()
     model = BackpropRegressor(
-        **SETTINGS, early_stopping=True, learning_rate_init=0.1, max_iter=30, n_iter_no_change=30
+        **SETTINGS, early_stopping=True, learning_rate_init=0.3, max_iter=30, n_iter_no_change=30
     ).set_callbacks(snapshots)
     model.fit(X, y)
     best = int(np.argmax(model.validation_scores_))
@@ -200,7 +200,7 @@ def test_a_request_to_stop_is_honoured(kind, solver, engine_name):
 def test_a_stop_with_early_stopping_keeps_the_best_weights():
     X, y = draw(BackpropRegressor)
     model = BackpropRegressor(
-        **SETTINGS, early_stopping=True, learning_rate_init=0.1, max_iter=30, n_iter_no_change=30
+        **SETTINGS, early_stopping=True, learning_rate_init=0.3, max_iter=30, n_iter_no_change=30
     )
     whole = clone(model).fit(X, y)
     best = int(np.argmax(whole.validation_scores_))

@@ -4,28 +4,44 @@ import warnings
 
 import numpy as np
 import pytest
+import sklearn
 from problems import draw_classes, draw_counts, draw_labels, draw_regression
 from scipy import sparse
+from sklearn.compose import TransformedTargetRegressor
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris, load_wine
+from sklearn.ensemble import BaggingRegressor
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler, scale
 
 from fastbp import BackpropClassifier, BackpropRegressor, diagnosis
 from fastbp._parameters import check_parameters
 from fastbp.held_out import warn_of_other_scale
+from fastbp.optimizers import AdamW, Lion
 from fastbp.problem import prepare
 
 SETTINGS = dict(hidden_layer_sizes=(20,), random_state=0)
-POOR = "no better than predicting a constant"
+POOR = "better than predicting a constant"
+NOT_CONVERGED = (
+    "Stochastic Optimizer: Maximum iterations ({}) reached and the optimization hasn't converged "
+    "yet."
+)
 
 
-def fit(model, X, y, **kwargs):
-    """Fit, and return the sentences that name a cause of poor training."""
+def catch(model, X, y, **kwargs):
+    """Fit, and return the warnings: one at most, at the line that called it."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         model.fit(X, y, **kwargs)
     assert all(warning.filename == __file__ for warning in caught)
-    found = [warning for warning in caught if POOR in str(warning.message)]
+    assert len(caught) <= 1
+    return caught
+
+
+def fit(model, X, y, **kwargs):
+    """Fit, and return the sentences that name a cause of poor training."""
+    found = [warning for warning in catch(model, X, y, **kwargs) if POOR in str(warning.message)]
     assert all(warning.category is ConvergenceWarning for warning in found)
     return [str(warning.message) for warning in found]
 
@@ -33,13 +49,17 @@ def fit(model, X, y, **kwargs):
 # --- causes ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("factor", "shift"), [(1e5, 2e5), (1e-3, 0.0), (1.0, 300.0)])
-def test_unscaled_targets(factor, shift, engine_name):
+@pytest.mark.parametrize(
+    ("factor", "shift", "dtype"),
+    [(1e5, 2e5, "float32"), (1e-3, 0.0, "float32"), (1.0, 300.0, None)],
+)
+def test_unscaled_targets(factor, shift, dtype, engine_name):
+    """A large mean alone is no cause but where the output does not start there."""
     X, y = draw_regression(300, 5)
-    model = BackpropRegressor(**SETTINGS, max_iter=60, engine=engine_name)
+    model = BackpropRegressor(**SETTINGS, max_iter=60, dtype=dtype, engine=engine_name)
     (message,) = fit(model, X, y * factor + shift)
     assert "scale_targets=True" in message
-    assert f"mean {np.float32(y * factor + shift).mean():.3g}" in message
+    assert f"mean {np.mean(y * factor + shift):.3g}" in message
     assert "column" not in message
     assert not fit(model.set_params(scale_targets=True), X, y * factor + shift)
     assert model.score(X, y * factor + shift) > 0.3
@@ -112,6 +132,155 @@ def test_lbfgs_that_did_not_converge():
     messages = fit(model, X, y * 1e-7)
     assert messages
     assert "column 2 of X" in messages[0]
+
+
+def shrunk(kind, **params):
+    """Fit on an easy task, and return the message of the poor end."""
+    X, y = draw_regression(300, 3)
+    y = y > 0 if kind is BackpropClassifier else y
+    (message,) = fit(kind(**{**SETTINGS, "hidden_layer_sizes": (50, 50), **params}), X, y)
+    assert "learning_rate" not in message
+    assert "dead" not in message
+    return message
+
+
+@pytest.mark.parametrize("solver", ["sgd", "adam"])
+@pytest.mark.parametrize("kind", [BackpropClassifier, BackpropRegressor])
+def test_a_penalty_that_is_too_strong(kind, solver):
+    """Its loss comes down from far above that of a constant, as with a rate that is too high."""
+    message = shrunk(kind, solver=solver, alpha=300.0, learning_rate_init=0.01)
+    assert "alpha=300 is too strong: it shrank the weights to" in message
+
+
+@pytest.mark.parametrize("solver", [AdamW(weight_decay=50.0), Lion(weight_decay=50.0)], ids=str)
+def test_a_weight_decay_that_is_too_strong(solver):
+    message = shrunk(BackpropRegressor, solver=solver, learning_rate_init=0.003)
+    assert "weight_decay=50 is too strong" in message
+    assert "alpha" not in message
+
+
+def test_a_dropout_that_leaves_nothing():
+    message = shrunk(BackpropRegressor, hidden_layer_sizes=(20, 20), dropout=[0.0, 0.97])
+    assert "dropout=0.97 leaves on average 0.6 of 20 units of hidden layer 2" in message
+
+
+def test_a_learning_rate_that_is_too_low():
+    X, y = draw_regression(300, 5)
+    for model in (BackpropRegressor(**SETTINGS), BackpropRegressor(**SETTINGS, solver="sgd")):
+        (message,) = fit(model.set_params(learning_rate_init=1e-8), X, y)
+        assert "learning_rate_init=1e-08 is too low" in message
+
+
+@pytest.mark.parametrize("alpha", [10.0, 30.0, 100.0])
+@pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
+def test_classes_told_apart_with_small_scores_are_better_than_a_constant(solver, alpha):
+    """A strong penalty makes the loss of right answers nearly that of a constant."""
+    rng = np.random.RandomState(0)
+    X = rng.randn(300, 2)
+    y = X[:, 0] > 0
+    model = BackpropClassifier(solver=solver, alpha=alpha, random_state=0)
+    found = fit(model, X, y)
+    assert bool(found) == (model.score(X, y) < 0.6)
+    assert all("alpha" in message for message in found)
+
+
+def test_losses_are_compared_without_penalty():
+    """At the end the network has half a constant's loss; the penalty is larger than either."""
+    X, y = draw_regression(300, 3)
+    model = BackpropRegressor(**SETTINGS, alpha=20.0, learning_rate_init=0.01, tol=1e-3)
+    assert not fit(model, X, y)
+    assert model.loss_curve_[0] > 2 * model.loss_curve_[-1]
+
+
+@pytest.mark.parametrize(("solver", "what"), [
+    ("sgd", {"alpha": 1e7}), (AdamW(weight_decay=1e4), {}),
+], ids=str)  # fmt: skip
+def test_a_divergence_due_to_a_penalty(solver, what):
+    X, y = draw_regression(100, 3)
+    model = BackpropRegressor(**SETTINGS, solver=solver, **what)
+    name = "alpha=1e\\+07" if what else "weight_decay=10000"
+    with pytest.raises(ValueError, match=f"likely cause: {name} is too strong"):
+        model.fit(X, y)
+
+
+# --- one warning, at the user's line --------------------------------------------------------------
+
+
+def test_one_warning_holds_both_sentences():
+    X, y = draw_regression(300, 5)
+    (warning,) = catch(BackpropRegressor(**SETTINGS, max_iter=3), X, 1e5 * y)
+    assert str(warning.message).startswith(NOT_CONVERGED.format(3) + " Training ended no better")
+    assert warning.category is ConvergenceWarning
+    (warning,) = catch(BackpropRegressor(**SETTINGS, max_iter=3), X, y)
+    assert str(warning.message) == NOT_CONVERGED.format(3)
+    (warning,) = catch(BackpropRegressor(**SETTINGS, max_iter=100, max_time=1e-9), X, 1e5 * y)
+    assert str(warning.message).startswith("Stochastic Optimizer: max_time=1e-09 seconds are over")
+    X[:, 2] *= 1e12
+    (warning,) = catch(BackpropRegressor(**SETTINGS, solver="lbfgs", max_iter=2), X, y * 1e-7)
+    assert str(warning.message).startswith("lbfgs failed to converge after 2 iteration(s)")
+    assert "column 2 of X" in str(warning.message)
+
+
+@pytest.mark.parametrize("wrap", [
+    lambda m: make_pipeline(StandardScaler(), m),
+    lambda m: TransformedTargetRegressor(make_pipeline(StandardScaler(), m)),
+    lambda m: GridSearchCV(make_pipeline(m), {"backpropregressor__alpha": [0.1]}, cv=2),
+    lambda m: BaggingRegressor(m, n_estimators=2),
+])  # fmt: skip
+def test_the_line_is_the_users_through_scikit_learn(wrap):
+    X, y = draw_regression(40, 3)
+    model = wrap(BackpropRegressor(**SETTINGS, max_iter=1))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.fit(X, y)
+    assert caught
+    assert {warning.filename for warning in caught} == {__file__}
+    assert len({warning.lineno for warning in caught}) == 1
+
+
+def test_the_line_is_the_users_through_metadata_routing():
+    X, y = draw_regression(40, 3)
+    net = BackpropRegressor(**SETTINGS, max_iter=1)
+    with sklearn.config_context(enable_metadata_routing=True):
+        net.set_fit_request(X_val=True, y_val=True)
+        model = Pipeline([("scale", StandardScaler()), ("net", net)], transform_input=["X_val"])
+        (warning,) = catch(model, X, y, X_val=X, y_val=y)
+    assert str(warning.message) == NOT_CONVERGED.format(1)
+
+
+# --- advice that is followed already --------------------------------------------------------------
+
+
+def test_scaled_targets_are_not_told_to_be_scaled():
+    X, y = draw_regression(2000, 5)
+    y[0] = 1e6
+    model = BackpropRegressor(**SETTINGS, scale_targets=True, solver="sgd", learning_rate_init=1e4)
+    with pytest.raises(ValueError, match=r"y has values up to .* standard deviations") as caught:
+        model.fit(X, y)
+    assert "scale_targets" not in str(caught.value)
+    weight = np.where(np.arange(2000) < 1, 1e-15, 1.0)
+    model = BackpropRegressor(**SETTINGS, scale_targets=True, warm_start=True, max_iter=2)
+    assert not fit(model, X, y, sample_weight=weight)
+    (message,) = fit(model, X, y * 1e4 + 1e7, sample_weight=weight)
+    assert "in units of the first call's y" in message
+    assert "set scale_targets" not in message
+    assert "warm_start=False" in message
+
+
+def test_a_standardised_column_with_outliers_is_not_told_to_be_standardised():
+    X, y = draw_regression(3000, 5)
+    X[0, 1] = 1e4
+    model = BackpropRegressor(**SETTINGS, solver="sgd", learning_rate_init=1e5)
+    with pytest.raises(ValueError, match="column 1 of X has outliers up to") as caught:
+        model.fit(scale(X), y)
+    assert "StandardScaler" not in str(caught.value)
+
+
+def test_targets_under_a_log_link_are_told_to_be_divided():
+    X, y = draw_counts(100, 5)
+    model = BackpropRegressor("poisson", **SETTINGS, solver="sgd", learning_rate_init=0.1)
+    with pytest.raises(ValueError, match=r"y is unscaled.*divide it by its mean"):
+        model.fit(X, 1e6 * y)
 
 
 # --- no false alarms ------------------------------------------------------------------------------

@@ -938,7 +938,9 @@ def test_nan_passes_every_activation(forced_engine, name, n_outputs, density, dt
     X[3, 2] = np.nan
     coefs, intercepts = split_params(params, sizes)
     scores = np.zeros((40, n_outputs), dtype)
-    forced_engine.predict_into(coefs, intercepts, [ACTIVATIONS[name]] * 2, X, scores)
+    rows = [ACTIVATIONS[name]] * 2
+    assert not forced_engine.predict_into(coefs, intercepts, rows, X, scores)
+    assert forced_engine.predict_into(coefs, intercepts, rows, X[:3], scores[:3].copy())
     np.testing.assert_array_equal(np.isnan(scores).any(axis=1), np.arange(40) == 3)
     assert np.isnan(scores[3]).all()
 
@@ -962,7 +964,7 @@ def test_prediction_of_no_rows(engine):
     problem = draw_problem_once((5, 9, 2))
     coefs, intercepts = split_params(problem.params, problem.sizes)
     scores = np.empty((0, 2))
-    engine.predict_into(coefs, intercepts, [ACTIVATIONS["relu"]], np.empty((0, 5)), scores)
+    assert engine.predict_into(coefs, intercepts, [ACTIVATIONS["relu"]], np.empty((0, 5)), scores)
     assert scores.shape == (0, 2)
 
 

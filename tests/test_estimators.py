@@ -9,6 +9,7 @@ from problems import draw_classes, draw_counts, draw_labels, draw_regression
 from scipy import sparse
 from sklearn import config_context
 from sklearn.base import clone, is_classifier, is_regressor
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import accuracy_score, log_loss, r2_score
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.utils import TransformerTags, get_tags
@@ -336,7 +337,7 @@ def test_log_probabilities_never_vanish():
 
 def test_binary_probabilities_are_two_columns_of_one_score():
     X, y = draw_classes(60, 4, 2)
-    probabilities = fit(BackpropClassifier, X, y, dtype="float64").predict_proba(X)
+    probabilities = fit(BackpropClassifier, X, y, dtype=None).predict_proba(X)
     theirs = fit(MLPClassifier, X, y).predict_proba(X)
     np.testing.assert_allclose(probabilities, theirs, atol=1e-10)
 
@@ -361,3 +362,86 @@ def test_a_row_is_predicted_alone_as_among_others(name, given, dtype):
         order = np.random.default_rng(0).permutation(60)
         np.testing.assert_array_equal(predict(X[order]), whole[order])
         np.testing.assert_array_equal(predict(np.asfortranarray(X)), whole)
+
+
+# --- what the dtype of the output cannot hold -----------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [np.asarray, sparse.csr_array])
+@pytest.mark.parametrize("given", [np.float32, np.float64])
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_scores_beyond_float32_are_computed_in_float64(n_classes, given, make, engine_name):
+    """One such row among others: they keep their numbers, and nothing is infinite or NaN."""
+    X, y = draw_classes(60, 4, n_classes)
+    model = fit(BackpropClassifier, X, y, engine=engine_name)
+    model.coefs_[0] *= 100
+    X[3] = [3e38, -3e38, 3e38, 3e38]
+    X = X.astype(given)
+    others = np.arange(60) != 3
+    for method in ("predict_proba", "predict_log_proba", "transform"):
+        found = getattr(model, method)(make(X))
+        assert np.isfinite(found).all()
+        alone = getattr(model, method)(make(X[others]))
+        np.testing.assert_allclose(found[others], alone, rtol=1e-5, atol=1e-6)
+    assert model.predict_proba(make(X)).dtype == given
+    assert model.predict_log_proba(make(X)).dtype == np.float64
+    assert model.predict_proba(make(X))[3].max() == 1
+    assert model.predict(make(X))[3] == model.predict_proba(make(X))[3].argmax()
+
+
+def test_regressors_scores_beyond_float32():
+    X, y = draw_regression(60, 4)
+    model = fit(BackpropRegressor, X, y, activation="identity")
+    slopes = model.predict(np.eye(4)) - model.predict(np.zeros((1, 4)))
+    far = (np.sign(slopes) * 3e38).astype(np.float32)[np.newaxis]
+    assert model.predict(far / 100).dtype == np.float32
+    assert model.predict(far).dtype == np.float64
+    np.testing.assert_allclose(model.predict(far), 100 * model.predict(far / 100).astype(float))
+
+
+@pytest.mark.parametrize("method", ["predict", "predict_proba", "predict_log_proba", "transform"])
+def test_scores_beyond_float64_raise(method, engine_name):
+    X, y = draw_classes(60, 4, 3)
+    model = fit(BackpropClassifier, X, y, dtype="float64", engine=engine_name)
+    model.coefs_[0] *= 10
+    X[[7, 9]] *= 1e308 / np.abs(X[[7, 9]]).max()
+    with pytest.raises(ValueError, match=r"beyond the range of float64.* row 7 of X"):
+        getattr(model, method)(X)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", None])
+@pytest.mark.parametrize("loss", ["poisson", "gamma", "tweedie"])
+def test_exp_of_large_scores(loss, dtype):
+    """Exp of 88.7 is the largest float32, of 709.7 the largest float64."""
+    X, y = draw_regression(60, 1)
+    model = fit(BackpropRegressor, X, np.exp(y), loss=loss, activation="identity", dtype=dtype)
+    slope = np.log(model.predict([[1.0]]) / model.predict([[0.0]]))[0]
+    for score, expected in ((80, np.float32), (95, np.float64), (700, np.float64)):
+        found = model.predict(np.array([[score / slope]], np.float32))
+        assert found.dtype == (expected if dtype else np.float64)
+        assert np.log(found[0]) == pytest.approx(score, abs=2)
+    with pytest.raises(ValueError, match="beyond the range of float64"):
+        model.predict(np.array([[720 / slope]], np.float32))
+
+
+@pytest.mark.parametrize("loss", ["poisson", "gamma"])
+def test_validation_scores_of_predictions_beyond_float32(loss):
+    X, y = draw_regression(60, 1)
+    model = BackpropRegressor(
+        loss, activation="identity", hidden_layer_sizes=(3,), max_iter=3, random_state=0
+    )
+    X_val = np.array([[200.0], [-200.0], [0.0]])
+    with pytest.warns(ConvergenceWarning):
+        model.fit(X, np.exp(y), X_val=X_val, y_val=[1.0, 2.0, 3.0])
+    assert np.log10(model.predict(X_val).max()) > 39
+    assert model.best_validation_score_ == pytest.approx(model.score(X_val, [1.0, 2.0, 3.0]))
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e-170, 1e160, 1e300])
+def test_score_of_y_of_any_size(size):
+    X, y = draw_regression(60, 4, 2)
+    model = fit(BackpropRegressor, X, y, scale_targets=True)
+    small = fit(BackpropRegressor, X, y * [1.0, size], scale_targets=True)
+    weight = np.linspace(0, 1, 60)
+    expected = r2_score(y, model.predict(X), sample_weight=weight)
+    assert small.score(X, y * [1.0, size], weight) == pytest.approx(expected, abs=1e-5)

@@ -27,9 +27,12 @@ def draw(kind):
 @pytest.mark.parametrize("solver", ["sgd", "adam"])
 @pytest.mark.parametrize("kind", ESTIMATORS)
 def test_each_step_is_one_of_partial_fit(kind, solver, engine_name):
-    """The losses are those of partial_fit over the same minibatches with the same rates."""
+    """The losses are those of partial_fit over the same minibatches with the same rates.
+
+    With the start that does not depend on y, of which the first part shows only some.
+    """
     X, y = draw(kind)
-    model = kind(**SETTINGS, solver=solver, dtype="float64", engine=engine_name)
+    model = kind(**SETTINGS, solver=solver, dtype=None, engine=engine_name)
     found = find_learning_rate(model, X, y, lowest=1e-3, highest=0.1, n_steps=12)
     np.testing.assert_allclose(found.learning_rates, np.geomspace(1e-3, 0.1, 12))
     stream = np.random.RandomState(0)

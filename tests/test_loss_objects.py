@@ -476,7 +476,9 @@ def test_own_formula_with_numbers(engine_name, dtype):
 
     X, y = draw_regression(61, 5)
     settings = dict(SMALL, dtype=dtype, engine=engine_name)
-    own = BackpropRegressor(Loss(own_huber, hyper=(0.3,)), **settings).fit(X, y)
+    own = BackpropRegressor(Loss(own_huber, hyper=(0.3,), constant=("huber", 0.3)), **settings).fit(
+        X, y
+    )
     peer = BackpropRegressor(Huber(0.3), **settings).fit(X, y)
     rtol = 1e-10 if dtype == "float64" else 5e-5
     np.testing.assert_allclose(own.loss_curve_, peer.loss_curve_, rtol=rtol)

@@ -1,14 +1,18 @@
 """`scale_targets`: standardised inside, original units outside."""
 
 import pickle
+import warnings
 
 import numpy as np
 import pytest
+from engines import ENGINES
 from problems import draw_regression
 from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import StandardScaler
 
 from fastbp import BackpropRegressor, Loss
+from fastbp.losses import Quantile
 from fastbp.scaling import measure, standardize
 
 SETTINGS = dict(hidden_layer_sizes=(6,), random_state=0, max_iter=15, tol=0.0)
@@ -96,12 +100,108 @@ def test_zero_weights_do_not_count():
     assert model.target_mean_[0] == pytest.approx(y[:80].mean())
 
 
-def test_values_without_a_variance_are_refused():
-    X, y = draw()
+# --- any size -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", None])
+@pytest.mark.parametrize("given", [np.float32, np.float64])
+@pytest.mark.parametrize("size", [1e-322, 1e-300, 1e-170, 1e-40, 1e39, 1e170, 1e300, 5e307])
+def test_y_of_any_size_is_learned_as_well(size, given, dtype):
+    """Squares, sums and float32 neither overflow nor underflow on the way to the predictions."""
+    X, y = draw_regression(80, 5)
+    X, params = X.astype(given), dict(SETTINGS, scale_targets=True, dtype=dtype)
+    y /= np.abs(y).max()
+    plain = BackpropRegressor(**params).fit(X, y)
+    model = BackpropRegressor(**params).fit(X, y * size)
+    rtol = 0.1 if size < 1e-320 else 1e-4
+    np.testing.assert_allclose(model.loss_curve_, plain.loss_curve_, rtol=rtol)
+    assert model.predict(X).dtype == np.float64
+    np.testing.assert_allclose(model.predict(X) / size, plain.predict(X), rtol=rtol, atol=rtol)
+    assert model.score(X, y * size) == pytest.approx(plain.score(X, y), abs=rtol)
+
+
+@pytest.mark.parametrize("size", [1e-170, 1e300])
+@pytest.mark.parametrize("loss", ["squared_error", "absolute_error", Quantile([0.1, 0.9])], ids=str)
+def test_validation_of_y_of_any_size(loss, size):
+    X, y = draw_regression(80, 5)
+    params = dict(SETTINGS, scale_targets=True, early_stopping=True)
+    plain = BackpropRegressor(loss, **params).fit(X, y)
+    model = BackpropRegressor(loss, **params).fit(X, y * size)
+    np.testing.assert_allclose(model.validation_scores_, plain.validation_scores_, atol=1e-4)
+    scored = BackpropRegressor(loss, **params, scoring=lambda m, X, y: m.score(X, y))
+    scored.fit(X, y * size)
+    np.testing.assert_allclose(scored.validation_scores_, plain.validation_scores_, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e-170, 1.0, 1e170, 1e300])
+def test_measure_of_any_size_and_weight(size):
+    y = np.random.default_rng(0).standard_normal((200, 2)) * [1.0, 1e3] + [0.0, 1e4]
+    weight = np.random.default_rng(1).uniform(0, 1, 200)
+    expected = measure(y, weight)
+    for factor in (1e-300, 1.0, 1e300):
+        mean, scale = measure(y * size, weight * factor)
+        np.testing.assert_allclose(mean / size, expected[0], rtol=1e-12)
+        np.testing.assert_allclose(scale / size, expected[1], rtol=1e-12)
+
+
+def test_a_mean_far_larger_than_the_spread():
+    """A sum of 1e5 numbers of 1e14 is off by more than the steps of float64 there (1/64)."""
+    y = 1e14 + np.random.default_rng(0).integers(-8, 9, (100_000, 1)) / 8
+    mean, scale = measure(y, None)
+    assert abs(mean[0] - y[:, 0].min() - (y[:, 0] - y[:, 0].min()).mean()) <= 1 / 64
+    assert scale == pytest.approx((y - 1e14).std(), rel=1e-3)
+
+
+@pytest.mark.parametrize("given", [np.float32, np.float64])
+def test_small_differences_on_a_large_mean_are_predicted(given):
+    X, y = draw_regression(80, 5)
+    X, y = X.astype(given), y + 1e9
+    model = BackpropRegressor(**{**SETTINGS, "max_iter": 300}, scale_targets=True).fit(X, y)
+    assert model.predict(X).dtype == np.float64
+    assert model.score(X, y) > 0.5
+
+
+def test_a_mean_of_1e17_and_spread_of_1_is_a_constant():
+    X, y = draw_regression(80, 5)
+    model = BackpropRegressor(**SETTINGS, scale_targets=True).fit(X, 1e17 + y)
+    np.testing.assert_array_equal(model.target_scale_, 1.0)
+    np.testing.assert_allclose(model.predict(X), 1e17)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_predictions_beyond_float32_are_float64_and_beyond_float64_an_error(engine):
+    X, y = draw_regression(80, 5)
+    X = X.astype(np.float32)
+    model = BackpropRegressor(**SETTINGS, scale_targets=True, engine=engine).fit(X, 1e38 * y)
+    assert model.predict(X).dtype == np.float32
+    far = model.predict(100 * X)
+    assert far.dtype == np.float64
+    assert 3.5e38 < np.abs(far).max() < 1e42
+    model.fit(X, 1e307 * y)
+    with pytest.raises(ValueError, match=r"beyond the range of float64.*row \d+ of X"):
+        model.predict(1e4 * X)
+
+
+@pytest.mark.parametrize(("size", "shift"), [(1.0, 1e9), (1e-170, 0.0), (1e-50, 1e-40)])
+def test_a_y_that_is_constant_in_float32_only_is_warned_of(size, shift):
+    X, y = draw_regression(80, 5)
+    y = y * size + shift
+    with pytest.warns(UserWarning, match=r"constant in float32\. Set scale_targets=True"):
+        BackpropRegressor(**SETTINGS).fit(X, y)
+    with pytest.warns(UserWarning, match=r"Output 1 of y has mean"):
+        BackpropRegressor(**SETTINGS).fit(X, np.column_stack([X[:, 0], y]))
+    for params in ({"dtype": "float64"}, {"scale_targets": True}):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            BackpropRegressor(**SETTINGS, **params).fit(X, y)
+
+
+def test_validation_targets_far_beyond_the_scale_are_refused():
+    X, y = draw_regression(80, 5)
     model = BackpropRegressor(**SETTINGS, scale_targets=True)
-    with pytest.raises(ValueError, match=r"scale_targets.*1e\+300"):
-        model.fit(X, np.sign(y + 5e4) * 1e300)
-    assert not hasattr(model, "target_scale_")
+    with pytest.raises(ValueError, match=r"y_val.*too far from the mean"):
+        model.fit(X, y * 1e-170, X_val=X, y_val=y)
 
 
 # --- going on -------------------------------------------------------------------------------------

@@ -324,8 +324,9 @@ def test_partial_fit_and_resume_ask_the_present_function():
 
 def test_searches_vary_schedules():
     X, y = draw_classes(80, 4, 2)
-    model = BackpropClassifier((4,), learning_rate=Cosine(), max_iter=30, random_state=0, tol=1e-2)
-    model.set_params(learning_rate_init=0.02)
+    model = BackpropClassifier(
+        (4,), learning_rate=Cosine(), learning_rate_init=0.01, max_iter=30, random_state=0, tol=1e-2
+    )
     grid = [
         {"learning_rate__warmup": [0.0, 0.5], "learning_rate__final": [0.0, 0.1]},
         {"learning_rate": ["constant", "cosine", OneCycle(), Plateau(patience=2), decay]},
