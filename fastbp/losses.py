@@ -772,8 +772,16 @@ class Focal(ClassificationLoss):
         )
 
 
+# Formulas of scikit-learn's reported loss, by the kernel of the loss itself.
+CLIPPED = {
+    "log_loss": (clipped_log_loss, clipped_log_loss_gradient),
+    "binary_log_loss": (clipped_binary_log_loss, clipped_binary_log_loss_gradient),
+}
+
 # Kernels of the losses that scikit-learn's MLP has, too.
-SCIKIT_LEARNS = ("squared_error", "poisson", "log_loss", "binary_log_loss")
+SCIKIT_LEARNS = (
+    "squared_error", "poisson", *CLIPPED, *(value.__name__ for value, _ in CLIPPED.values()),
+)  # fmt: skip
 
 # The one place where losses are listed, with settings that bring in every formula.
 TABLE = (
@@ -794,25 +802,17 @@ LOSSES = {
 }
 
 
-CLIPPED = {
-    log_loss: (clipped_log_loss, clipped_log_loss_gradient),
-    binary_log_loss: (clipped_binary_log_loss, clipped_binary_log_loss_gradient),
-}
-
-
 def clipped(row, smallest):
     """Row that reports the log loss of probabilities in ``[smallest, 1 - smallest]``.
 
     As scikit-learn's MLPClassifier does with eps of the dtype; the steps are those of the log loss.
     Other losses stay as they are.
     """
-    if row.value not in CLIPPED:
+    if row.kernel not in CLIPPED:
         return row
-    value, gradient = CLIPPED[row.value]
-    return Loss(
-        value, gradient, row.link, task=row.task, target=row.target, kernel=value.__name__,
-        hyper=(float(smallest),),
-    )  # fmt: skip
+    value, gradient = CLIPPED[row.kernel]
+    changed = {"value": value, "gradient": gradient, "kernel": value.__name__}
+    return Loss(**(row.get_params(deep=False) | changed | {"hyper": (float(smallest),)}))
 
 
 def loss_for(wanted, target_kind):
