@@ -64,7 +64,7 @@ def network_of(state, engine=None):
             plain = (
                 engine.are_layers(coefs, intercepts, state["n_features_in_"], n_outputs)
                 and state["out_activation_"] in OUTPUTS[kind]
-                and (kind is None or _fit(state["classes_"], kind, n_outputs))
+                and (_fit(state["classes_"], kind, n_outputs) if kind else "classes_" not in state)
             )
         except Exception:  # whatever an edited attribute raises: it is named below
             plain = False
@@ -92,7 +92,7 @@ def _convert(state):
     if len(coefs) != len(intercepts):
         wanted = f"one array for each of the {len(coefs)} arrays of coefs_"
         raise _refusal("intercepts_", wanted, found=f"{len(intercepts)} arrays")
-    width, before = _value_of(state, "n_features_in_"), "n_features_in_"
+    width, before = _count_of(state, "n_features_in_"), "n_features_in_"
     for layer, (W, b) in enumerate(zip(coefs, intercepts, strict=True)):
         name, (n_in, n_out) = f"coefs_[{layer}]", W.shape
         if not (n_in == width and n_out):
@@ -102,10 +102,11 @@ def _convert(state):
             wanted = f"an array with a number for each of the {n_out} columns of {name}"
             raise _refusal(f"intercepts_[{layer}]", wanted, b)
         width, before = n_out, name
-    if _value_of(state, "n_outputs_") != width:
+    if _count_of(state, "n_outputs_") != width:
         raise _refusal("n_outputs_", f"{width}, the columns of {before}", state["n_outputs_"])
-    kind, output = state.get(KIND), _value_of(state, "out_activation_")
-    if not (isinstance(kind, str | None) and kind in OUTPUTS):
+    output, has_classes = _value_of(state, "out_activation_"), "classes_" in state
+    kind = _value_of(state, KIND) if has_classes else state.get(KIND)
+    if not (isinstance(kind, str | None) and kind in OUTPUTS) or (has_classes and kind is None):
         raise _refusal(KIND, f"one of {sorted(filter(None, OUTPUTS))}", kind)
     if not (isinstance(output, str) and output in OUTPUTS[kind]):
         names = " or ".join(map(repr, OUTPUTS[kind]))
@@ -144,6 +145,13 @@ def _value_of(state, name):
     if name not in state:
         raise ValueError(f"The fitted attribute {name} is missing. Fit again.")
     return state[name]
+
+
+def _count_of(state, name):
+    count = _value_of(state, name)
+    if not isinstance(count, Integral):
+        raise _refusal(name, "an int", count)
+    return count
 
 
 def _check_scale(state):

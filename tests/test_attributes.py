@@ -162,6 +162,8 @@ WRONG = [
     replaced("intercepts_[0]", lambda b: b[:-1]),
     replaced("intercepts_[1]", instead(0.0)),
     replaced("n_outputs_", lambda n: n + 1),
+    replaced("n_outputs_", lambda n: np.array([n, n])),
+    replaced("n_features_in_", instead("4")),
     replaced("out_activation_", instead("sine")),
     replaced("out_activation_", instead(["softmax"])),
     replaced("out_activation_", instead("cumulative")),
@@ -173,6 +175,8 @@ WRONG_OF_CLASSIFIERS = [
     ("classes_", lambda state: state.pop("classes_")),
     ("out_activation_", lambda state: state.update(_target_kind="binary")),
     replaced("_target_kind", instead(["multiclass"])),
+    replaced("_target_kind", instead(None)),
+    ("_target_kind", lambda state: state.pop("_target_kind")),
     replaced("out_activation_", instead("exp")),
 ]
 ASKED = {
