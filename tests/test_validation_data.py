@@ -236,7 +236,9 @@ def test_validation_data_of_other_forms():
 @pytest.mark.parametrize("kind", KINDS)
 def test_max_time_ends_a_fit_that_is_usable(kind, solver, engine_name):
     X, y, *_ = draw(kind)
-    model = make(kind, solver=solver, max_time=1e-9, engine=engine_name, max_iter=10**6)
+    model = make(
+        kind, solver=solver, max_time=1e-9, engine=engine_name, max_iter=10**6, tol=0.0
+    ).set_params(n_iter_no_change=10**6)
     with pytest.warns(ConvergenceWarning, match="max_time=1e-09"):
         model.fit(X, y)
     assert 1 <= model.n_iter_ < 10**5  # it looks at the clock after some tenths of a millisecond
