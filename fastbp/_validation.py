@@ -39,13 +39,18 @@ def unchanged_on_error(estimator):
 
 @contextmanager
 def speaking_of(name):
-    """Say which argument the error in this block is about, where the checks call it X or y."""
+    """Say which argument the error in this block is about, where the checks call it X or y.
+
+    An error of another class than the checks raise comes from the user's object, and stays as it is.
+    """
     try:
         yield
-    except (TypeError, ValueError) as error:
-        raise (TypeError if isinstance(error, TypeError) else ValueError)(
-            f"{name} cannot be used: {error}"
-        ) from error
+    except Exception as error:
+        if type(error) in (TypeError, ValueError):
+            error.args = (f"{name} cannot be used: {error}",)
+        else:
+            error.add_note(f"fastbp: {name} cannot be used.")
+        raise
 
 
 # ------------------------------------------------------------------------------------- X

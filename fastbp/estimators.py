@@ -72,7 +72,7 @@ from fastbp.activations import activations_for
 from fastbp.architecture import draw_network, summarize
 from fastbp.callbacks import watch_tasks
 from fastbp.class_weights import find_class_weights, weigh_samples
-from fastbp.engine import get_engine, watch_formulas
+from fastbp.engine import get_engine, let_activations_raise, watch_formulas
 from fastbp.lbfgs import train_lbfgs
 from fastbp.losses import NAMED_LOSSES, Quantile, loss_for
 from fastbp.optimizers import is_full_batch
@@ -423,6 +423,8 @@ class _BaseBackprop(
         scores = np.empty((X.shape[0], coefs[-1].shape[1]), dtype)
         n_threads = 1 if len(scores) == 1 else thread_ceiling(self.n_threads)
         engine.predict_into(coefs, intercepts, activations, X, scores, n_threads)
+        if type(self.activation) is not str:
+            let_activations_raise(engine, coefs, intercepts, activations, X, scores)
         if self.dtype is not None:
             dtype = np.float32 if given == np.float32 else np.float64
         return scores, engine, dtype

@@ -303,10 +303,15 @@ class Function(Schedule):
         factors = np.empty(n)
         for i in range(n):
             step = min(first + i, n_steps - 1)
-            factor = self.value(step, n_steps)
+            try:
+                factor = self.value(step, n_steps)
+            except Exception as error:
+                what = f"learning_rate={self.value!r}"
+                error.add_note(f"fastbp: {what} raised this for step {step} of {n_steps}.")
+                raise
             try:
                 factors[i] = factor
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 factors[i] = np.nan
             if not 0 <= factors[i] < np.inf:
                 raise ValueError(

@@ -155,10 +155,8 @@ class Validation:
         try:
             score = scorer.function(scorer.make_estimator(params), self.X, scorer.y, **keywords)
         except Exception as error:
-            raise ValueError(
-                f"scoring={self.scoring!r}, called on the validation data, raised "
-                f"{type(error).__name__}: {error}"
-            ) from error
+            error.add_note(f"fastbp: scoring={self.scoring!r} raised this on the validation data.")
+            raise
         if not isinstance(score, Real) or np.isnan(score):
             raise ValueError(
                 f"scoring={self.scoring!r} must return a number. Got {score!r} for the validation "
