@@ -80,6 +80,7 @@ from fastbp.parallel import thread_ceiling
 from fastbp.randomness import own_stream
 from fastbp.scaling import measure, standardize
 from fastbp.scoring import Scorer, Validation, default_score, find_scorer
+from fastbp.suggestions import explains_its_arguments, find_parameter
 from fastbp.training import HISTORY, Problem, Progress, train_stochastic
 from fastbp.versions import __version__, refuse_newer
 
@@ -131,6 +132,33 @@ class _BaseBackprop(
             if name != "self":
                 setattr(self, name, value)
 
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters, as every estimator does; ``loss__delta`` sets one of an object's.
+
+        Parameters
+        ----------
+        **params : dict
+
+        Returns
+        -------
+        self : estimator
+
+        Raises
+        ------
+        ValueError
+            If there is no such parameter; names what was probably meant.
+        """
+        try:
+            return super().set_params(**params)
+        except ValueError as error:
+            known = self._get_param_names()
+            names = (name.partition("__")[0] for name in params)
+            meant = [find_parameter(name, known) for name in names if name not in known]
+            if not any(meant):
+                raise
+            raise ValueError(f"{error} Did you mean {next(filter(None, meant))}?") from None
+
+    @explains_its_arguments
     def fit(
         self,
         X: Features,
@@ -847,6 +875,7 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
 
     classes_: NDArray[Any]
 
+    @explains_its_arguments
     def __init__(
         self,
         hidden_layer_sizes: LayerSizes = (100,),
@@ -888,6 +917,7 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
         self._store(locals())
 
     @available_if(_partial_fit_exists)
+    @explains_its_arguments
     def partial_fit(
         self,
         X: Features,
@@ -1293,6 +1323,7 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
 
     _parameter_rules = REGRESSOR_PARAMETERS
 
+    @explains_its_arguments
     def __init__(
         self,
         loss: LossLike = "squared_error",
@@ -1334,6 +1365,7 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
         self._store(locals())
 
     @available_if(_partial_fit_exists)
+    @explains_its_arguments
     def partial_fit(
         self,
         X: Features,

@@ -163,7 +163,7 @@ def find_learning_rate(
     model = clone(model).set_callbacks().set_params(early_stopping=False, verbose=False)
     if is_full_batch(model.solver):
         raise ValueError(f"solver={model.solver!r} has no learning rate. Use 'sgd' or 'adam'.")
-    rates = np.geomspace(lowest, highest, int(n_steps))
+    rates = np.geomspace(float(lowest), float(highest), int(n_steps))
     losses = np.full(len(rates), np.nan)
     model._fit(X, y, sample_weight, train=partial(sweep, rates=rates, losses=losses))
     smoothed = smooth(losses)

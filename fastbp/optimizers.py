@@ -12,6 +12,12 @@ from numbers import Real
 
 from fastbp.descriptions import BOOLEAN, Description, number_rule
 
+# What else they are called.
+OTHER_WORDS = {
+    **dict.fromkeys(("nadam", "adamax", "adagrad", "adadelta", "radam", "amsgrad"), "adam"),
+    **dict.fromkeys(("bfgs", "l_bfgs_b", "quasi_newton"), "lbfgs"),
+    **dict.fromkeys(("momentum", "nesterov", "gradient_descent", "gd"), "sgd"),
+}
 # What the hyper-parameters may be; the estimators' parameters of the same names read it too.
 _MOMENTUM = (number_rule(Real, "[", 0.0, 1.0, "]"),)
 _DECAY_RATE = (number_rule(Real, "[", 0.0, 1.0, ")"),)

@@ -16,7 +16,8 @@ PACKAGE = Path(fastbp.__file__).parent
 # not named here is a leaf: it may import all of these, and nobody may import it but the package's
 # own list of names.
 FLOORS = [
-    {"engine", "engine.copies", "descriptions", "safetensors", "tables"},
+    {"engine", "engine.copies", "safetensors", "suggestions", "tables"},
+    {"descriptions"},
     {"activations", "losses", "optimizers"},
     {
         "_annotations",

@@ -13,6 +13,7 @@ from functools import partial
 import numpy as np
 from numba import cfunc, njit, types
 
+from fastbp.descriptions import name_of
 from fastbp.engine.numba.addresses import is_null, store_int, store_real
 from fastbp.engine.numba.caching import OPTIONS, cached, copy_with
 from fastbp.engine.numba.duals import Dual, dual, slope_as, value_as
@@ -305,11 +306,12 @@ class Kernel:
     at: np.ndarray = field(default_factory=lambda: np.zeros(N_NOTED))
     owners: list = field(default_factory=list)
 
-    def formula(self, function, n_arguments, *further):
-        """Jit a scalar function of dual numbers; a user's is compiled now, to tell its errors."""
+    def formula(self, function, n_duals, *further, returns=True):
+        """Jit a function of dual numbers and more; a user's is compiled now, to tell its errors."""
         if self.is_ours:
             return jit_formula(function)
-        return compile_formula(function, (Dual(self.real),) * n_arguments + further)
+        kinds = (Dual(self.real),) * n_duals + further
+        return compile_formula(function, kinds, returns=returns)
 
     def _put_into(self, loop, names):
         dtype = np.dtype(self.real.name)
@@ -341,7 +343,7 @@ def _find(compile_row, row, dtype, *functions):
     with _lock:
         if key not in _kernels:
             real = types.float32 if np.dtype(dtype) == np.float32 else types.float64
-            label = "_".join("derived" if f is None else f.__name__ for f in functions)
+            label = "_".join("derived" if f is None else name_of(f) for f in functions)
             kernel = Kernel(label, real, all(map(is_ours, functions)))
             compile_row(kernel, row)
             _kernels[key] = kernel
@@ -403,7 +405,10 @@ def _compile_loss(kernel, row):
         *(size, size, size, doubles),
     )
     if row.target != "real":
-        value, gradient = jit_formula(row.value), jit_formula(row.gradient)
+        row_kind, given = types.Array(kernel.real, 1, "C"), (doubles,) if row.hyper else ()
+        given = (size if row.target == "class" else kernel.real, row_kind, *given)
+        value = kernel.formula(row.value, 0, *given)
+        gradient = kernel.formula(row.gradient, 0, *given, row_kind, returns=False)
         if not row.hyper:
             value = kernel.loop(row_value_without_hyper, FORMULA=value)
             gradient = kernel.loop(row_gradient_without_hyper, FORMULA=gradient)
