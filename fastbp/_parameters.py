@@ -140,7 +140,11 @@ _SHARED_PARAMETERS = {
 CLASSIFIER_PARAMETERS = {
     "loss": _loss_rules(CLASSIFICATION_LOSSES, ClassificationLoss, "Focal()"),
     **_SHARED_PARAMETERS,
-    "class_weight": (_one_of("balanced", other_words={"auto": "balanced"}), _instance_of(dict, list, tuple), _NONE),
+    "class_weight": (
+        _one_of("balanced", other_words={"auto": "balanced"}),
+        _instance_of(dict, list, tuple),
+        _NONE,
+    ),
 }
 REGRESSOR_PARAMETERS = {
     "loss": _loss_rules(REGRESSION_LOSSES, RegressionLoss, "Huber()"),
@@ -263,9 +267,8 @@ def _suggest(name, value, table, kind):
         hint = _SUGGESTIONS[name](value, table, kind)
         if hint:
             return hint
-    if name_test := next((test for test, _ in table[name] if isinstance(test, NameTest)), None):
-        if name_test.find(value):
-            return None
+    if any(isinstance(test, NameTest) and test.find(value) for test, _ in table[name]):
+        return None
     others = [
         other
         for other, rules in table.items()

@@ -9,6 +9,8 @@ from numbers import Real
 
 import numpy as np
 
+from fastbp.descriptions import plain
+
 BALANCED_IN_PARTS = (
     "class_weight='balanced' is not supported for partial_fit: a part of the data does not tell "
     "how often each class occurs in all of them. Compute the weights from all of y, or from a "
@@ -72,13 +74,14 @@ def _read(given, known):
     for name, weight in given.items():
         if name not in known:
             raise ValueError(
-                f"class_weight names the class {name!r}, which is not in y. The classes are "
+                f"class_weight names the class {plain(name)!r}, which is not in y. The classes are "
                 f"{known}; name only these, with the same type."
             )
         is_number = isinstance(weight, Real) and not isinstance(weight, bool)
         if not (is_number and 0 <= weight < np.inf):
             raise ValueError(
-                f"The class_weight of {name!r} must be a finite number >= 0. Got {weight!r}."
+                f"The class_weight of {plain(name)!r} must be a finite number >= 0. Got "
+                f"{plain(weight)!r}."
             )
     return np.array([given.get(name, 1.0) for name in known], dtype=np.float64)
 
@@ -110,6 +113,7 @@ def weigh_samples(class_weights, codes, sample_weight):
     if not (weights.any() and np.isfinite(weights.sum(dtype=np.float64))):
         raise ValueError(
             "class_weight (times sample_weight) leaves no sample with a weight above 0, or goes "
-            f"beyond the range of {codes.dtype}. Got class weights {class_weights}."
+            f"beyond the range of {codes.dtype}. Got class weights "
+            f"{[table.tolist() for table in class_weights]}."
         )
     return weights

@@ -23,10 +23,9 @@ class InvalidParameterError(ValueError, TypeError):
 
 
 def plain(value):
-    """Return a number or a name of NumPy, or of another library, as the Python object it stands for.
+    """Return a number or a text of NumPy, or another library, as the Python object it stands for.
 
-    What a list or a description holds is made plain in a copy of it; anything else comes back as it
-    is.
+    What a list or a description holds is made plain in a copy; anything else comes back as it is.
     """
     if type(value) in (int, float, bool, str, type(None)):
         return value
@@ -88,6 +87,7 @@ class NameTest:
         self.names, self.other_words = frozenset(names), other_words
 
     def __call__(self, value):
+        """Whether the value is one of the names."""
         return isinstance(value, str) and value in self.names
 
     def find(self, value):
@@ -136,7 +136,7 @@ def is_formula(value):
     value = getattr(value, "py_func", value)
     if isinstance(value, BuiltinFunctionType):
         return value.__module__ in ("math", "builtins")
-    return isinstance(value, FunctionType) or isinstance(value, np.ufunc)
+    return isinstance(value, FunctionType | np.ufunc)
 
 
 def formula_rule(text):
@@ -202,8 +202,7 @@ def _suggest(value, rules):
         if test is is_formula and callable(value):
             return (
                 f"Something of type {type(value).__name__} cannot be compiled: write a plain "
-                "function (def or lambda; or a partial of one, with keywords) that computes it from "
-                "numbers."
+                "function (def or lambda; or a partial of one, with keywords) of numbers."
             )
     return ""
 

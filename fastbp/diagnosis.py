@@ -58,8 +58,7 @@ def explain_divergence(problem, settings, when):
     causes += name_unscaled_column(sizes, "values up to {:.3g} in size", settings)
     target = np.abs(problem.targets).max() if problem.loss.task == "regression" else 0.0
     if target > LARGE:
-        cure = "set scale_targets=True" if problem.loss.link == "identity" else "scale it"
-        causes.append(f"y is unscaled, with values up to {target:.3g} in size ({cure})")
+        causes.append(f"y {_far_off(problem, settings, f'values up to {target:.3g} in size')}")
     if not is_full_batch(settings.solver):
         causes.append(f"learning_rate_init={settings.learning_rate_init:g} is too high (lower it)")
     return (
@@ -88,6 +87,17 @@ def explain_validation(problem, when):
         f"The loss of the validation data is NaN after {when}, though training goes well; likely "
         f"cause: {cause}. Look for such values in the validation data (X_val and y_val, if given)."
     )
+
+
+def _far_off(problem, settings, what):
+    """Say of a y what is far from unit scale, and what mends it that is not in force already."""
+    if getattr(settings, "scale_targets", False):
+        return (
+            f"has, divided by the scale that was measured first, {what} (look for outliers; after "
+            "calls with other data fit anew with warm_start=False)"
+        )
+    cure = "set scale_targets=True" if problem.loss.link == "identity" else "scale it"
+    return f"is unscaled, with {what} ({cure})"
 
 
 def name_unscaled_column(sizes, text, settings):
@@ -177,7 +187,7 @@ def _find_causes(problem, settings, params, rows, curve, stalled):
     sizes = root_mean_square(sample.X)
     text = "a root mean square of {:.3g}"
     causes = name_unscaled_column(sizes, text, settings)
-    causes += name_unscaled_target(problem)
+    causes += name_unscaled_target(problem, settings)
     if not causes and is_rate_too_high(curve, constant, stalled=stalled):
         causes.append(f"learning_rate_init={settings.learning_rate_init:g} is too high (lower it)")
     if not is_full_batch(settings.solver):
@@ -239,7 +249,7 @@ def loss_of_constant(problem):
     return loss_at(shrunk, params)
 
 
-def name_unscaled_target(problem):
+def name_unscaled_target(problem, settings):
     """Say that a regressor's y is far from unit scale, in a list of at most one sentence."""
     if problem.loss.task != "regression" or problem.loss.link != "identity":
         return []
@@ -251,10 +261,8 @@ def name_unscaled_target(problem):
         return []
     output = int(far.argmax())
     which = f"output {output} of y" if len(mean) > 1 else "y"
-    return [
-        f"{which} has mean {mean[output]:.3g} and standard deviation {spread[output]:.3g} "
-        "(set scale_targets=True)"
-    ]
+    what = f"mean {mean[output]:.3g} and standard deviation {spread[output]:.3g}"
+    return [f"{which} {_far_off(problem, settings, what)}"]
 
 
 def is_rate_too_high(curve, constant, *, stalled):

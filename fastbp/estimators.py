@@ -81,6 +81,7 @@ from fastbp.randomness import own_stream
 from fastbp.scaling import measure, standardize
 from fastbp.scoring import Scorer, Validation, default_score, find_scorer
 from fastbp.suggestions import explains_its_arguments, find_parameter
+from fastbp.tables import write_labels
 from fastbp.training import HISTORY, Problem, Progress, train_stochastic
 from fastbp.versions import __version__, refuse_newer
 
@@ -260,6 +261,7 @@ class _BaseBackprop(
             watch=watch_formulas(activations, loss, targets, X.dtype),
         )
         settings.feature_names = getattr(self, "feature_names_in_", None)
+        settings.classes = getattr(self, "classes_", None)
         if fresh:
             for name in HISTORY:
                 vars(self).pop(name, None)
@@ -973,8 +975,8 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
             self.classes_ = found
         elif not np.array_equal(known, found):
             raise ValueError(
-                f"`classes={classes!r}` is not the same as on last call to partial_fit, was: "
-                f"{known!r}"
+                f"`classes={write_labels(found)}` is not the same as on last call to partial_fit, "
+                f"was: {write_labels(known)}"
             )
 
     def _check_y(self, y, n_samples, dtype, fresh, incremental):

@@ -15,6 +15,7 @@ from sklearn.metrics import d2_pinball_score, d2_tweedie_score, get_scorer, get_
 from sklearn.model_selection import train_test_split
 
 from fastbp.descriptions import is_function, name_of, number_of
+from fastbp.tables import write_labels
 
 LOSS = "loss"  # the `scoring` that measures the loss itself
 # What else scorers are called.
@@ -33,7 +34,7 @@ OTHER_WORDS = {
 }  # fmt: skip
 
 
-def split_off_validation(problem, fraction, random_state):
+def split_off_validation(problem, fraction, random_state, classes=None):
     """Draw the rows to train on and those to hold out.
 
     Stratified by class for one output (binary); scikit-learn's MLP does not stratify more outputs.
@@ -44,6 +45,8 @@ def split_off_validation(problem, fraction, random_state):
     fraction : float
         Share of the samples to hold out.
     random_state : RandomState
+    classes : ndarray of shape (n_classes,) or None, default=None
+        Labels of a binary problem, for the message.
 
     Returns
     -------
@@ -51,6 +54,14 @@ def split_off_validation(problem, fraction, random_state):
         Rows of the problem; they are not copied.
     """
     binary = problem.loss.task == "binary" and problem.targets.shape[1] == 1
+    if binary and classes is not None:
+        counts = np.bincount(problem.targets[:, 0].astype(np.intp), minlength=2)
+        if counts.min() == 1:
+            label = write_labels(classes[counts == 1])[1:-1]
+            raise ValueError(
+                f"The least populated class in y, {label}, has only 1 member, which is too few to "
+                "set a part of it aside. Give X_val and y_val, or set early_stopping=False."
+            )
     train, held_out = train_test_split(
         np.arange(problem.X.shape[0]),
         random_state=random_state,
@@ -191,7 +202,7 @@ def is_scorer(value):
 
 
 def _parameters_of_metric(value):
-    """Names of the parameters of a function that is no scorer; empty where nothing speaks for it."""
+    """Names of the parameters of a function that is no scorer; empty where it may be one."""
     try:
         signature = inspect.signature(value)
     except (TypeError, ValueError):  # compiled functions need not have one

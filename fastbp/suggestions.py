@@ -1,4 +1,4 @@
-""""Did you mean": what a wrong name probably stands for.
+"""What a wrong name probably stands for: "did you mean".
 
 Here lives the search for the nearest name, and the table of what other libraries call a parameter
 of the estimators or an argument of `fit`.  Other words for an activation, a loss, a solver or a
@@ -9,56 +9,53 @@ adds to the message of who does.
 import difflib
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 # Names elsewhere, without case and underscores: the parameter, or a sentence's part that names it.
 PARAMETERS = {
-    parameter: words.split()
-    for parameter, words in {
-        "hidden_layer_sizes": "hidden_layers hidden_sizes hidden_units hidden_dims layers units "
-        "n_hidden n_units architecture topology",
-        "activation": "act activations activation_function nonlinearity hidden_activation",
-        "loss": "loss_function loss_fn criterion objective cost",
-        "solver": "optimizer optim algorithm training_algorithm",
-        "alpha": "l2 l2_regularization reg reg_lambda regularization lambda lam penalty",
-        "alpha (the L2 penalty), or solver=fastbp.optimizers.AdamW(weight_decay=...)": "weight_decay "
-        "decay",
-        "batch_size": "batch minibatch_size mini_batch_size",
-        "learning_rate": "scheduler schedule lr_scheduler lr_schedule learning_rate_schedule",
-        "learning_rate_init": "lr eta eta0 step_size initial_lr init_lr lr_init rate max_lr "
-        "initial_learning_rate",
-        "max_iter": "epochs n_epochs max_epochs num_epochs nb_epoch n_iter iterations n_estimators "
-        "max_iterations num_iterations",
-        "random_state": "seed random_seed rng",
-        "tol": "tolerance min_delta",
-        "validation_fraction": "validation_split val_fraction val_size val_split",
-        "n_iter_no_change": "patience early_stopping_rounds early_stopping_patience",
-        "n_threads": "n_jobs num_threads threads nthread n_workers n_cores",
-        "dtype": "precision",
-        "engine": "backend device",
-        "class_weight": "class_weights weights_per_class",
-        "init": "initializer kernel_initializer weight_init initialization",
-        "dropout": "dropout_rate p_dropout drop_rate dropout_p",
-        "max_grad_norm": "clipnorm clip_norm grad_clip gradient_clip gradient_clipping "
-        "gradient_clip_val clip_grad_norm max_norm",
-        "ema_decay": "ema polyak averaging",
-        "scoring": "metric metrics eval_metric score scorer",
-        "max_time": "timeout time_limit max_seconds time_budget",
-        "scale_targets": "scale_y scale_target normalize_y standardize_targets normalize_targets",
-        "nesterovs_momentum": "nesterov use_nesterov",
-        "epsilon": "eps",
-    }.items()
+    "hidden_layer_sizes": "hidden_layers hidden_sizes hidden_units hidden_dims layers units "
+    "n_hidden n_units architecture topology",
+    "activation": "act activations activation_function nonlinearity hidden_activation",
+    "loss": "loss_function loss_fn criterion objective cost",
+    "solver": "optimizer optim algorithm training_algorithm",
+    "alpha": "l2 l2_regularization reg reg_lambda regularization lambda lam penalty",
+    "alpha (the L2 penalty), or solver=fastbp.optimizers.AdamW(weight_decay=...)": "decay "
+    "weight_decay",
+    "batch_size": "batch minibatch_size mini_batch_size",
+    "learning_rate": "scheduler schedule lr_scheduler lr_schedule learning_rate_schedule",
+    "learning_rate_init": "lr eta eta0 step_size initial_lr init_lr lr_init rate max_lr "
+    "initial_learning_rate",
+    "max_iter": "epochs n_epochs max_epochs num_epochs nb_epoch n_iter iterations n_estimators "
+    "max_iterations num_iterations",
+    "random_state": "seed random_seed rng",
+    "tol": "tolerance min_delta",
+    "validation_fraction": "validation_split val_fraction val_size val_split",
+    "n_iter_no_change": "patience early_stopping_rounds early_stopping_patience",
+    "n_threads": "n_jobs num_threads threads nthread n_workers n_cores",
+    "dtype": "precision",
+    "engine": "backend device",
+    "class_weight": "class_weights weights_per_class",
+    "init": "initializer kernel_initializer weight_init initialization",
+    "dropout": "dropout_rate p_dropout drop_rate dropout_p",
+    "max_grad_norm": "clipnorm clip_norm grad_clip gradient_clip gradient_clipping "
+    "gradient_clip_val clip_grad_norm max_norm",
+    "ema_decay": "ema polyak averaging",
+    "scoring": "metric metrics eval_metric score scorer",
+    "max_time": "timeout time_limit max_seconds time_budget",
+    "scale_targets": "scale_y scale_target normalize_y standardize_targets normalize_targets",
+    "nesterovs_momentum": "nesterov use_nesterov",
+    "epsilon": "eps",
 }
 FIT_ARGUMENTS = {
     "X_val=, y_val=": "eval_set evaluation_set eval_data validation_data validation_set val_data "
-    "val_set valid_data valid_sets test_set val validation".split(),
-    "X_val=": "x_valid x_validation x_eval x_test".split(),
-    "y_val=": "y_valid y_validation y_eval y_test".split(),
-    "sample_weight=": "weights weight sample_weights w".split(),
+    "val_set valid_data valid_sets test_set val validation",
+    "X_val=": "x_valid x_validation x_eval x_test",
+    "y_val=": "y_valid y_validation y_eval y_test",
+    "sample_weight=": "weights weight sample_weights w",
     "sample_weight_val=": "eval_sample_weight sample_weight_eval_set sample_weights_val "
-    "val_sample_weight weights_val".split(),
-    "set_callbacks(...), before the fit": "callbacks callback".split(),
+    "val_sample_weight weights_val",
+    "set_callbacks(...), before the fit": "callbacks callback",
 }
 
 
@@ -68,13 +65,19 @@ def _plain(name):
 
 
 def _turned(table):
-    return {_plain(word): meaning for meaning, words in table.items() for word in words}
+    return {_plain(word): meaning for meaning, words in table.items() for word in words.split()}
 
 
 _PARAMETERS, _FIT_ARGUMENTS = _turned(PARAMETERS), _turned(FIT_ARGUMENTS)
 
 
-def find_name(word, names, other_words: Mapping[str, str] | None = None, *, near=True):
+def find_name(
+    word: object,
+    names: Iterable[str],
+    other_words: Mapping[str, str] | None = None,
+    *,
+    near: bool = True,
+) -> str | None:
     """Find the name that a word probably means, or None.
 
     Parameters
@@ -94,9 +97,8 @@ def find_name(word, names, other_words: Mapping[str, str] | None = None, *, near
     more = {_plain(w): name for w, name in (other_words or {}).items() if name in known.values()}
     known = more | known
     word = _plain(word)
-    if word not in known and near:
-        word = next(iter(difflib.get_close_matches(word, known, n=1)), None)
-    return known.get(word)
+    close = difflib.get_close_matches(word, known, n=1) if near and word not in known else [word]
+    return known.get(close[0]) if close else None
 
 
 def find_parameter(word, names):
@@ -113,15 +115,18 @@ def _explain_argument(estimator, method, word, arguments):
     parameters = type(estimator)._get_param_names()
     if method == "__init__":
         meaning = find_parameter(word, parameters)
-        return meaning and f" Did you mean {meaning}?"
+        return f" Did you mean {meaning}?" if meaning else ""
     meaning = _FIT_ARGUMENTS.get(_plain(word))
     if meaning is not None:
         return f" Did you mean {meaning}?"
     if word in parameters or _plain(word) in _PARAMETERS:
         meaning = word if word in parameters else find_parameter(word, parameters)
-        return meaning and f" Did you mean the parameter of the constructor, {kind}({meaning}=...)?"
+        if meaning is None:
+            return ""
+        written = f"{kind}({meaning}=...)" if meaning.isidentifier() else meaning
+        return f" Did you mean the parameter of the constructor, {written}?"
     meaning = find_name(word, arguments)
-    return meaning and f" Did you mean {meaning}=?"
+    return f" Did you mean {meaning}=?" if meaning else ""
 
 
 Method = TypeVar("Method", bound=Callable)
@@ -154,7 +159,7 @@ def _explain_call(estimator, method, signature, arguments, keywords):
     except TypeError as error:
         names = list(signature.parameters)[1:]
         hints = [
-            _explain_argument(estimator, method, word, names) or ""
+            _explain_argument(estimator, method, word, names)
             for word in keywords
             if word not in names
         ]

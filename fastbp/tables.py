@@ -5,6 +5,9 @@ Only layout lives here: what a report says is the business of the file that writ
 
 from html import escape
 
+import numpy as np
+
+MOST_LABELS = 20  # written in a message
 _CELL = "padding:0.15em 0.7em;border-bottom:1px solid rgba(128,128,128,0.35)"
 _SIDE = {"<": "left", ">": "right"}
 
@@ -16,6 +19,17 @@ class Text(str):
 
     def __repr__(self):
         return str(self)
+
+
+def write_labels(labels):
+    """Write class labels as a user writes them: plain numbers, quoted text, dates as dates."""
+    array = np.asarray(labels)
+    first = array[:MOST_LABELS]
+    if array.dtype.kind == "M":
+        listed = np.datetime_as_string(first, unit="auto").tolist()
+    else:
+        listed = map(str, first) if array.dtype.kind == "m" else map(repr, first.tolist())
+    return f"[{', '.join([*listed, *['...'] * (len(array) > MOST_LABELS)])}]"
 
 
 def format_table(header, rows, alignments):

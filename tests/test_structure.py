@@ -16,7 +16,7 @@ PACKAGE = Path(fastbp.__file__).parent
 # not named here is a leaf: it may import all of these, and nobody may import it but the package's
 # own list of names.
 FLOORS = [
-    {"engine", "engine.copies", "safetensors", "suggestions", "tables"},
+    {"_unusable", "engine", "engine.copies", "safetensors", "suggestions", "tables"},
     {"descriptions"},
     {"activations", "losses", "optimizers"},
     {

@@ -181,7 +181,7 @@ def diagnose(estimator, X, y, sample_weight=None, *, X_val=None, y_val=None, max
         numbers["loss of the last epoch"] = final.loss_
     findings = [*symptoms.check_inputs(batch, final), *symptoms.check_targets(batch)]
     if not np.isfinite(result.loss):
-        findings.append(symptoms.not_finite())
+        findings.append(symptoms.not_finite(final))
     else:
         numbers["loss of a constant"] = symptoms.best_constant_loss(batch)
         numbers["skill"] = symptoms.skill_of(batch, result)
@@ -193,7 +193,7 @@ def diagnose(estimator, X, y, sample_weight=None, *, X_val=None, y_val=None, max
         findings += symptoms.check_curve(final, numbers["skill"], unscaled)
         findings += [
             *symptoms.check_units(network, layers, unscaled),
-            *symptoms.check_flow(layers),
+            *symptoms.check_flow(layers, final),
             *symptoms.check_validation_curve(final),
             *symptoms.check_fit(final, numbers, len(batch.X)),
         ]

@@ -135,14 +135,14 @@ def skill_of(batch, result):
 # ---------------------------------------------------------------------------------- checks
 
 
-def not_finite():
+def not_finite(estimator):
     """Return the finding about a loss that is not a finite number."""
     return Finding(
         "not finite",
         "problem",
         "The loss on these data is not finite: weights or inputs are far too large.",
-        "scale X and y (StandardScaler, TransformedTargetRegressor), lower learning_rate_init, or "
-        "bound the steps with max_grad_norm=1.",
+        "scale X and y (StandardScaler, TransformedTargetRegressor), "
+        f"{_lower_rate(estimator)}, or bound the steps with {_bounded_steps(estimator)}.",
     )
 
 
@@ -246,10 +246,20 @@ def _lower_rate(estimator):
 def _less_fitting(estimator):
     """Return what mends over-fitting with this solver."""
     larger = f"a larger alpha (now {estimator.alpha:g}), a smaller network, or more data."
-    return f"early_stopping=True, dropout, {larger}" if _is_stochastic(estimator) else larger
+    if not _is_stochastic(estimator):
+        return larger
+    early = "" if estimator.early_stopping else "early_stopping=True, "
+    return f"{early}{'more dropout' if np.any(estimator.dropout) else 'dropout'}, {larger}"
 
 
-def check_flow(layers):
+def _bounded_steps(estimator):
+    """Return what bounds the steps, or bounds them more than now."""
+    if estimator.max_grad_norm is None:
+        return "max_grad_norm=1"
+    return f"a smaller max_grad_norm (now {estimator.max_grad_norm:g})"
+
+
+def check_flow(layers, estimator):
     """Compare the deltas of the first layer with those of the last."""
     first, last = layers[0]["delta_rms"], layers[-1]["delta_rms"]
     if len(layers) < 2 or not first or not last:  # 0: a whole layer is dead, which is said already
@@ -264,16 +274,23 @@ def check_flow(layers):
             "vanishing gradients",
             "problem",
             f"{seen}: the first layers hardly learn.",
-            "activation='relu' with init='he' (or 'tanh' with init='glorot'), or fewer hidden "
-            "layers.",
+            f"{_other_start(estimator)}fewer hidden layers.",
         )
     elif ratio > GROWING:
         yield Finding(
             "exploding gradients",
             "problem",
             f"{seen}: steps that suit the last layer are far too long for the first.",
-            "init='glorot' or 'he', max_grad_norm=1 (solvers 'sgd' and 'adam'), a larger alpha.",
+            f"init={' or '.join(repr(i) for i in ('glorot', 'he') if i != estimator.init)}, "
+            f"{_bounded_steps(estimator)} (solvers 'sgd' and 'adam'), a larger alpha.",
         )
+
+
+def _other_start(estimator):
+    """Return the pairs of activation and initial weights that keep deltas in size, but the own."""
+    pairs = (("relu", "he"), ("tanh", "glorot"))
+    others = [pair for pair in pairs if pair != (estimator.activation, estimator.init)]
+    return "".join(f"activation={a!r} with init={i!r}, or " for a, i in others)
 
 
 def check_curve(estimator, skill, unscaled):
@@ -299,8 +316,10 @@ def check_curve(estimator, skill, unscaled):
             f"The training loss jumps: it rose by more than {JUMP:.0%} in {rises:.0%} of the later "
             f"epochs, and ended at {last:.3g} where its lowest was {lowest:.3g}. "
             f"learning_rate_init={rate:g} looks too high.",
-            f"learning_rate_init={rate / 10:g}, a learning_rate that falls over the epochs, or "
-            "larger batches.",
+            f"learning_rate_init={rate / 10:g}, "
+            + "a learning_rate that falls over the epochs, "
+            * (estimator.learning_rate == "constant")
+            + "or larger batches.",
         )
     elif (
         last > HARDLY_FELL * first

@@ -160,39 +160,6 @@ def let_activations_raise(engine, coefs, intercepts, activations, row):
             let_raise(what, plain_function(function), (number,))
 
 
-def raise_again(what, row, kernel, when=""):
-    """Let a row's functions raise what its kernel reports that they raised."""
-    if kernel.report[0] != kernels.RAISED:
-        return
-    at, given = kernel.at, (row.hyper,) if getattr(row, "hyper", ()) else ()
-    if isinstance(row, Activation):
-        calls = [(function, at[:1].tolist()) for function in (row.value, row.slope)]
-    elif row.target == "real":
-        calls = [(function, (*at[:2].tolist(), *given)) for function in (row.value, row.gradient)]
-    elif kernel.report[1] < len(at):
-        n_outputs = int(kernel.report[1])
-        target = int(at[0]) if row.target == "class" else float(at[0])
-        arguments = target, at[1 : 1 + n_outputs].copy(), *given
-        calls = [(row.value, arguments), (row.gradient, (*arguments, np.empty(n_outputs)))]
-    else:  # not all were noted
-        calls = []
-    for function, arguments in calls:
-        if function is not None:
-            let_raise(what, plain_function(function), arguments, when)
-
-
-def let_activations_raise(engine, coefs, intercepts, activations, X):
-    """Call users' activations on what a prediction gave them, element by element."""
-    for layer, row in enumerate(activations):
-        if is_ours(row.value):
-            continue
-        z = np.empty((X.shape[0], len(intercepts[layer])), coefs[0].dtype)
-        below = coefs[: layer + 1], intercepts[: layer + 1], activations[:layer]
-        engine.predict_into(*below, X, z, 1)
-        for number in z[np.isfinite(z)]:
-            let_raise(f"activation {describe(row.value)}", plain_function(row.value), (float(number),))
-
-
 def differences(function, point):
     """Backward, central and forward difference quotient; NaN where Python raises."""
     *fixed, x = map(float, point)

@@ -21,8 +21,8 @@ from fastbp.engine.numba.duals import PLAIN, Dual
 OURS = ("fastbp.activations", "fastbp.losses", "fastbp.optimizers")
 MOST_HELPERS = 100
 GUIDE = (
-    "A function for fastbp takes numbers and returns a number, with arithmetic, branches, loops and "
-    "the elementwise functions of math and numpy."
+    "A function for fastbp takes numbers and returns a number, with arithmetic, branches, loops "
+    "and the elementwise functions of math and numpy."
 )
 FUNCTION = None  # what `copy_with` binds in these two
 
@@ -72,8 +72,8 @@ def _with_defaults(function, keywords):
     last = [name for name in names if name in given]
     if names[len(names) - len(last) :] != tuple(last) or len(given) != len(last):
         raise ValueError(
-            f"{describe(function)} cannot be compiled with the keywords {list(keywords)}: they must "
-            f"be the names of its last parameters, of {list(names)}."
+            f"{describe(function)} cannot be compiled with the keywords {list(keywords)}: they "
+            f"must be the names of its last parameters, of {list(names)}."
         )
     return FunctionType(
         code.replace(co_argcount=len(names), co_kwonlyargcount=0),

@@ -20,15 +20,15 @@ from fastbp.engine.numba.duals import Dual, dual, slope_as, value_as
 from fastbp.engine.numba.elementary import add_freely, prefer_whole_vectors, spoilt
 from fastbp.engine.numba.formulas import compile_formula, identity_of, is_ours, jit_formula
 
-# What a kernel of a user's formula writes into its `report`: an exception cannot leave C code. After
-# RAISED the arguments with which the formula raised stand in `at` (of a row of raw scores also their
-# number, in `report`), so that Python can call it again.
+# What a kernel of a user's formula writes into its `report`: an exception cannot leave C code.
+# After RAISED the arguments with which the formula raised stand in `at` (of a row of raw scores
+# also their number, in `report`), so that Python can call it again.
 RAISED, NOT_FINITE = 1, 2
 N_NOTED = 1024  # most arguments noted: a target and its raw scores
 N_HYPER = 6  # most hyper-parameters of an optimiser; learning rate and t follow them
 
-# Names that `copy_with` binds: the formulas, the dtype, and where to report and to note arguments (0:
-# nowhere).
+# Names that `copy_with` binds: the formulas, the dtype, and where to report and to note arguments
+# (0: nowhere).
 VALUE = DERIVATIVE = PAIR = UPDATE = LOOP = LOOP_WITH_SLOPES = FORMULA = AS_TARGET = None
 FIND = FIND_WITH_SLOPES = None
 REAL, LANES, REPORT, AT, N_SLOTS, N_GIVEN = np.float64, 8, 0, 0, 1, 0
