@@ -88,9 +88,10 @@ def _explain_column(label, values):
         if isinstance(value, str | bytes) and not (values.dtype.kind == "O" and _is_number(value)):
             plain = value.item() if isinstance(value, np.generic) else value
             return (
-                f"Column {label} of X holds text, {plain!r} in row {row}, but a network takes "
-                "numbers. Convert it (astype(float)) where it stands for numbers; else encode it, "
-                "for example with sklearn.preprocessing.OneHotEncoder."
+                f"Column {label} of X holds text, but a network takes numbers: could not convert "
+                f"string to float: {plain!r}, in row {row}. Convert it (astype(float)) where it "
+                "stands for numbers; else encode it, for example with "
+                "sklearn.preprocessing.OneHotEncoder."
             )
         if isinstance(value, int) and not _is_number(value):
             return f"Column {label} of X has values beyond the range of float64 in row {row}."

@@ -11,7 +11,6 @@ from numbers import Real
 
 import numpy as np
 
-from fastbp.activations import Activation
 from fastbp.engine.numba import kernels
 from fastbp.engine.numba.formulas import describe, is_ours, plain_function
 
@@ -131,7 +130,7 @@ def raise_again(what, row, kernel, when=""):
     if kernel.report[0] != kernels.RAISED:
         return
     at, given = kernel.at, (row.hyper,) if getattr(row, "hyper", ()) else ()
-    if isinstance(row, Activation):
+    if hasattr(row, "slope_of"):  # an activation
         calls = [(function, at[:1].tolist()) for function in (row.value, row.slope)]
     elif row.target == "real":
         calls = [(function, (*at[:2].tolist(), *given)) for function in (row.value, row.gradient)]

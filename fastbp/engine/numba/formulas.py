@@ -14,7 +14,6 @@ import numpy as np
 from numba import njit, types
 from numba.core.dispatcher import Dispatcher
 
-from fastbp.descriptions import name_of
 from fastbp.engine.numba.caching import OPTIONS, copy_with
 from fastbp.engine.numba.duals import PLAIN, Dual
 
@@ -164,7 +163,7 @@ def compile_formula(function, kinds, *, returns=True):
     function = plain_function(function)
     if isinstance(function, BuiltinFunctionType | np.ufunc):
         call = of_one if len(kinds) == 1 else of_two
-        jitted = jit_formula(copy_with(call, name_of(function), FUNCTION=function))
+        jitted = jit_formula(copy_with(call, function.__name__, FUNCTION=function))
     else:
         jitted = jit_formula(function)
         defaults = function.__defaults__ or ()
@@ -190,10 +189,11 @@ def compile_formula(function, kinds, *, returns=True):
 
 def describe(function):
     """Name a function and the place where it is written."""
-    code = getattr(plain_function(function), "__code__", None)
+    plain = plain_function(function)
+    code = getattr(plain, "__code__", None)
     if code is None:
         return repr(function)
-    return f"{name_of(function)!r} ({code.co_filename}, line {code.co_firstlineno})"
+    return f"{plain.__name__!r} ({code.co_filename}, line {code.co_firstlineno})"
 
 
 def explain(function, error):

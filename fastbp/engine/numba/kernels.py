@@ -13,12 +13,17 @@ from functools import partial
 import numpy as np
 from numba import cfunc, njit, types
 
-from fastbp.descriptions import name_of
 from fastbp.engine.numba.addresses import is_null, store_int, store_real
 from fastbp.engine.numba.caching import OPTIONS, cached, copy_with
 from fastbp.engine.numba.duals import Dual, dual, slope_as, value_as
 from fastbp.engine.numba.elementary import add_freely, prefer_whole_vectors, spoilt
-from fastbp.engine.numba.formulas import compile_formula, identity_of, is_ours, jit_formula
+from fastbp.engine.numba.formulas import (
+    compile_formula,
+    identity_of,
+    is_ours,
+    jit_formula,
+    plain_function,
+)
 
 # What a kernel of a user's formula writes into its `report`: an exception cannot leave C code.
 # After RAISED the arguments with which the formula raised stand in `at` (of a row of raw scores
@@ -343,7 +348,9 @@ def _find(compile_row, row, dtype, *functions):
     with _lock:
         if key not in _kernels:
             real = types.float32 if np.dtype(dtype) == np.float32 else types.float64
-            label = "_".join("derived" if f is None else name_of(f) for f in functions)
+            label = "_".join(
+                "derived" if f is None else plain_function(f).__name__ for f in functions
+            )
             kernel = Kernel(label, real, all(map(is_ours, functions)))
             compile_row(kernel, row)
             _kernels[key] = kernel
