@@ -4,16 +4,30 @@ Names of activations, losses, solvers, schedules and engines are read from their
 check runs before any work, in `fit` and `partial_fit`; its wording is scikit-learn's.
 """
 
+import inspect
 from numbers import Integral, Real
 from types import SimpleNamespace
 
 import numpy as np
 from sklearn.metrics import get_scorer_names
 
+from fastbp import activations, losses, optimizers, schedules, scoring
 from fastbp.activations import ACTIVATIONS, Activation
-from fastbp.descriptions import BOOLEAN, Description, is_allowed, refusal
+from fastbp.descriptions import (
+    BOOLEAN,
+    Description,
+    NameTest,
+    formula_rule,
+    is_allowed,
+    is_formula,
+    plain,
+    refusal,
+)
+from fastbp.descriptions import NONE as _NONE
 from fastbp.descriptions import instance_rule as _instance_of
+from fastbp.descriptions import name_rule as _one_of
 from fastbp.descriptions import number_rule as _number
+from fastbp.descriptions import same_rule as _same
 from fastbp.engine import ENGINE_NAMES
 from fastbp.losses import (
     CLASSIFICATION_LOSSES,
@@ -26,42 +40,27 @@ from fastbp.losses import (
 from fastbp.network import VARIANCES
 from fastbp.optimizers import OPTIMIZERS, is_full_batch, is_solver
 from fastbp.schedules import SCHEDULES, is_schedule
-from fastbp.scoring import LOSS
-
-
-def _one_of(*names):
-    listed = ", ".join(repr(name) for name in sorted(names))
-    return lambda value: isinstance(value, str) and value in names, f"a str among {{{listed}}}"
-
-
-def _same(constant):
-    def accepts(value):
-        return value is constant or (isinstance(value, Real) and value == constant)
-
-    return accepts, repr(constant)
+from fastbp.scoring import LOSS, explain_metric, is_scorer
+from fastbp.suggestions import find_name
 
 
 def _activation_rule(value):
     """Whether a value is a name, a function or a description of an activation."""
     if isinstance(value, str):
         return value in ACTIVATIONS
-    return callable(value) or isinstance(value, Activation)
+    return is_formula(value) or isinstance(value, Activation)
 
 
 def _activations_rule(value):
     return isinstance(value, list | tuple) and all(map(_activation_rule, value))
 
 
-def _is_function(value):
-    return callable(value) and not isinstance(value, type)
-
-
 def _loss_rules(names, kind, example):
     """Rules for a loss: a name, an object of `kind`, or something of the user's own."""
     return (
-        _one_of(*names),
+        _one_of(*names, other_words=losses.OTHER_WORDS),
         (lambda value: isinstance(value, kind), f"an object such as fastbp.losses.{example}"),
-        (_is_function, "a function of y_true and raw"),
+        formula_rule("a function of y_true and raw"),
         _instance_of(Loss),
     )
 
@@ -73,12 +72,7 @@ def _list_of(rule):
     )
 
 
-def _scoring_rule(value):
-    return isinstance(value, str) and (value == LOSS or value in get_scorer_names())
-
-
 _INF = float("inf")
-_NONE = _same(None)
 _COUNT = _number(Integral, "[", 1, _INF, ")")
 _PROBABILITY = _number(Real, "[", 0.0, 1.0, ")")
 _RANDOM_STATE = (_number(Integral, "[", 0, 2**32 - 1, "]"), _instance_of(np.random.RandomState))
@@ -95,16 +89,19 @@ def _layer_sizes_rule(value):
 _SHARED_PARAMETERS = {
     "hidden_layer_sizes": ((_layer_sizes_rule, "an int >= 1 or an array-like of ints >= 1"),),
     "activation": (
-        _one_of(*ACTIVATIONS),
-        (callable, "a function of z"),
+        _one_of(*ACTIVATIONS, other_words=activations.OTHER_WORDS),
+        formula_rule("a function of z"),
         _instance_of(Activation),
         (_activations_rule, "a list of these"),
     ),
-    "solver": (_one_of(*OPTIMIZERS), (is_solver, "an object of fastbp.optimizers")),
+    "solver": (
+        _one_of(*OPTIMIZERS, other_words=optimizers.OTHER_WORDS),
+        (is_solver, "an object of fastbp.optimizers"),
+    ),
     "alpha": (_number(Real, "[", 0.0, _INF, ")"),),
     "batch_size": (_one_of("auto"), _COUNT),
     "learning_rate": (
-        _one_of(*SCHEDULES),
+        _one_of(*SCHEDULES, other_words=schedules.OTHER_WORDS),
         (is_schedule, "an object of fastbp.schedules or a function of step and n_steps"),
     ),
     "learning_rate_init": (_number(Real, "(", 0.0, _INF, ")"),),
@@ -120,15 +117,17 @@ _SHARED_PARAMETERS = {
     "max_fun": (_COUNT,),
     "dtype": (_one_of("float32", "float64"), _NONE),
     "n_threads": (_COUNT, _same(-1), _NONE),
-    "engine": (_one_of(*ENGINE_NAMES),),
-    "init": (_one_of("auto", *VARIANCES),),
+    "engine": (
+        _one_of(*ENGINE_NAMES, other_words={"native": "cython", "c": "cython", "jit": "numba"}),
+    ),
+    "init": (_one_of("auto", *VARIANCES, other_words={"kaiming": "he", "xavier": "glorot"}),),
     "dropout": (_PROBABILITY, _list_of(_PROBABILITY)),
     "max_grad_norm": (_number(Real, "(", 0.0, _INF, ")"), _NONE),
     "ema_decay": (_number(Real, "(", 0.0, 1.0, ")"), _NONE),
     "scoring": (
         _NONE,
-        (_scoring_rule, "'loss', a name in sklearn.metrics.get_scorer_names()"),
-        (callable, "a callable scorer(estimator, X, y)"),
+        _one_of(LOSS, *get_scorer_names(), other_words=scoring.OTHER_WORDS),
+        (is_scorer, "a callable scorer(estimator, X, y)"),
     ),
     "max_time": (_number(Real, "(", 0.0, _INF, ")"), _NONE),
     # what solvers and schedules take from the estimator when they are given by name
@@ -141,7 +140,11 @@ _SHARED_PARAMETERS = {
 CLASSIFIER_PARAMETERS = {
     "loss": _loss_rules(CLASSIFICATION_LOSSES, ClassificationLoss, "Focal()"),
     **_SHARED_PARAMETERS,
-    "class_weight": (_one_of("balanced"), _instance_of(dict, list, tuple), _NONE),
+    "class_weight": (
+        _one_of("balanced", other_words={"auto": "balanced"}),
+        _instance_of(dict, list, tuple),
+        _NONE,
+    ),
 }
 REGRESSOR_PARAMETERS = {
     "loss": _loss_rules(REGRESSION_LOSSES, RegressionLoss, "Huber()"),
@@ -197,7 +200,7 @@ def hidden_sizes(hidden_layer_sizes):
     ValueError
         If a size is not an integer, or is less than 1.
     """
-    sizes = np.atleast_1d(np.asarray(hidden_layer_sizes))
+    sizes = np.atleast_1d(np.asarray(plain(hidden_layer_sizes)))
     if sizes.ndim != 1 or (sizes.size and sizes.dtype.kind not in "iu") or (sizes < 1).any():
         raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden_layer_sizes}.")
     return tuple(sizes.tolist())
@@ -227,12 +230,12 @@ def check_parameters(estimator, table):
     Returns
     -------
     SimpleNamespace
-        The parameters by name.
+        The parameters by name; numbers of NumPy as those of Python.
 
     Raises
     ------
     InvalidParameterError
-        Names the parameter, what is allowed and the value that came.
+        Names the parameter, what is allowed, the value that came and what it probably means.
     ValueError
         If two parameters cannot go together (`CONFLICTS`): names both.
     """
@@ -240,9 +243,11 @@ def check_parameters(estimator, table):
     for name, rules in table.items():
         value = values[name]
         if not is_allowed(value, rules):
-            raise refusal(f"{name!r} parameter of {type(estimator).__name__}", value, rules)
-        if isinstance(value, Description):
-            value.check(name)
+            hint = _suggest(name, value, table, type(estimator))
+            raise refusal(f"{name!r} parameter of {type(estimator).__name__}", value, rules, hint)
+        for entry in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(entry, Description):
+                entry.check(name)
     for name, matters, other, also_matters, reason in CONFLICTS:
         known = name in table and other in table
         if known and matters(values[name]) and also_matters(values[other]):
@@ -250,4 +255,63 @@ def check_parameters(estimator, table):
                 f"{name}={values[name]!r} and {other}={values[other]!r} cannot go together: "
                 f"{reason}. Change one of them."
             )
-    return SimpleNamespace(**{name: values[name] for name in table})
+    return SimpleNamespace(**{name: plain(values[name]) for name in table})
+
+
+# ------------------------------------------------------------------- what was probably meant
+
+
+def _suggest(name, value, table, kind):
+    """Say what a refused value probably means, beside the names that its rules allow; or None."""
+    if name in _SUGGESTIONS:
+        hint = _SUGGESTIONS[name](value, table, kind)
+        if hint:
+            return hint
+    if any(isinstance(test, NameTest) and test.find(value) for test, _ in table[name]):
+        return None
+    others = [
+        other
+        for other, rules in table.items()
+        if any(isinstance(test, NameTest) and test(value) for test, _ in rules)
+    ]
+    return f"Did you mean {others[0]}={value!r}?" if len(others) == 1 else None
+
+
+def _suggest_rate(value, table, kind):
+    if is_allowed(value, table["learning_rate_init"]):
+        return (
+            f"Did you mean learning_rate_init={value!r}? learning_rate is how the rate changes, as "
+            "in scikit-learn."
+        )
+    return None
+
+
+def _suggest_loss(value, table, kind):
+    if not isinstance(value, str | bool) and _layer_sizes_rule(value):
+        hint = f"Did you mean hidden_layer_sizes={value!r}?"
+        if next(iter(inspect.signature(kind).parameters)) == "loss":
+            hint += f" The first parameter of {kind.__name__} is loss, as in scikit-learn."
+        return hint
+    own = table["loss"][0][0]
+    meant = find_name(value, NAMED_LOSSES, losses.OTHER_WORDS, near=False)
+    meant = meant or own.find(value) or find_name(value, NAMED_LOSSES, losses.OTHER_WORDS)
+    if meant is None or own(meant):
+        return None
+    whose = "BackpropRegressor" if meant in REGRESSION_LOSSES else "BackpropClassifier"
+    return f"{meant!r} is a loss of {whose}."
+
+
+def _suggest_dtype(value, table, kind):
+    try:
+        meant = np.dtype(value).name
+    except TypeError:
+        return None
+    return f"Did you mean {meant!r}?" if is_allowed(meant, table["dtype"]) else None
+
+
+_SUGGESTIONS = {
+    "learning_rate": _suggest_rate,
+    "loss": _suggest_loss,
+    "dtype": _suggest_dtype,
+    "scoring": lambda value, table, kind: explain_metric(value),
+}

@@ -5,12 +5,12 @@ of data is here and happens before any work; the error names the parameter, what
 came and what to do.  Nothing here trains, and no array of the user is ever written to.
 """
 
-import datetime
 from contextlib import contextmanager
 from numbers import Real
 
 import numpy as np
 import scipy.sparse
+from sklearn import config_context
 from sklearn.utils.multiclass import type_of_target, unique_labels
 from sklearn.utils.validation import (
     assert_all_finite,
@@ -19,12 +19,18 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from fastbp._unusable import (
+    describe_dates,
+    find_dates,
+    find_missing,
+    find_unusable,
+    first_that_is_no_number,
+    label_of,
+)
 from fastbp.attributes import FLOATS
 from fastbp.diagnosis import warn_user
 from fastbp.scaling import measure
-
-DATE_TYPES = (datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.timedelta64)
-DATE_DTYPES = ("date", "time", "duration")  # how their names begin, in pandas and in polars
+from fastbp.tables import write_labels
 
 
 @contextmanager
@@ -45,13 +51,18 @@ def unchanged_on_error(estimator):
 
 @contextmanager
 def speaking_of(name):
-    """Say which argument the error in this block is about, where the checks call it X or y."""
+    """Say which argument the error in this block is about, where the checks call it X or y.
+
+    An error of a class that the checks do not raise is the user's own, and stays as it is.
+    """
     try:
         yield
-    except (TypeError, ValueError) as error:
-        raise (TypeError if isinstance(error, TypeError) else ValueError)(
-            f"{name} cannot be used: {error}"
-        ) from error
+    except Exception as error:
+        if type(error) in (TypeError, ValueError):
+            error.args = (f"{name} cannot be used: {error}",)
+        else:
+            error.add_note(f"fastbp: {name} cannot be used.")
+        raise
 
 
 # ------------------------------------------------------------------------------------- X
@@ -91,11 +102,28 @@ def check_features(estimator, X, dtype, engine, *, reset):
     if scipy.sparse.issparse(X):
         _check_sparse_structure(X)
     is_list = isinstance(X, list | tuple)
-    X = validate_data(
-        estimator, X, accept_sparse="csr", dtype="numeric", ensure_all_finite=False, reset=reset
-    )
+    X = _to_numbers(estimator, X, reset=reset)
     given = np.dtype(np.float64) if is_list else X.dtype
     return _to_dtype(estimator, X, dtype(given), engine), given
+
+
+def _to_numbers(estimator, X, *, reset):
+    """Turn X into an array or CSR of numbers; name the column that holds none."""
+    if found := find_dates(X):
+        raise ValueError(found)
+    try:
+        numbers = validate_data(
+            estimator, X, accept_sparse="csr", dtype="numeric", ensure_all_finite=False, reset=reset
+        )
+        if numbers.dtype.kind == "O":  # a list that holds None, for example
+            numbers = numbers.astype(np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        if found := find_unusable(X):
+            raise ValueError(found) from error
+        raise
+    if numbers.dtype.kind in "mM":
+        raise ValueError(find_unusable(numbers))
+    return numbers
 
 
 def match_format(X, like):
@@ -128,22 +156,34 @@ def _to_dtype(estimator, X, dtype, engine):
     is_sparse = scipy.sparse.issparse(X)
     values = _as_dtype(X.data if is_sparse else X, dtype)
     if not engine.all_finite(values):
-        with np.errstate(invalid="ignore"):  # inf - inf in its sum is what it looks for
-            assert_all_finite(X, estimator_name=type(estimator).__name__, input_name="X")
+        _assert_finite(X, "X", estimator)
         _raise_beyond_range(estimator, X, values)
     return _as_csr(X, values) if is_sparse else values
+
+
+def _assert_finite(X, name, estimator=None):
+    """Raise if there is NaN or infinity, whatever scikit-learn is configured to assume."""
+    who = None if estimator is None else type(estimator).__name__
+    with config_context(assume_finite=False), np.errstate(invalid="ignore"):  # inf - inf in its sum
+        assert_all_finite(X, estimator_name=who, input_name=name)
 
 
 def _raise_beyond_range(estimator, X, values):
     first = np.flatnonzero(~np.isfinite(values))[0]
     column = int(X.indices[first] if scipy.sparse.issparse(X) else first % X.shape[1])
-    names = vars(estimator).get("feature_names_in_")
-    label = f"{column}" if names is None else f"{column} ({names[column]!r})"
+    label = label_of(column, vars(estimator).get("feature_names_in_"))
     raise ValueError(
         f"Column {label} of X has values beyond the range of {values.dtype} "
         f"(+-{np.finfo(values.dtype).max:.1e}), in which {type(estimator).__name__} computes. "
-        "Scale the column, or use dtype='float64'."
+        f"Scale the column{_or_float64(values.dtype, X.data if scipy.sparse.issparse(X) else X)}."
     )
+
+
+def _or_float64(dtype, values):
+    """Words of advice where float64 would help: not in force, and wide enough for the values."""
+    largest = np.finfo(np.float64).max
+    helps = dtype != np.float64 and values.max() <= largest and values.min() >= -largest
+    return ", or use dtype='float64'" if helps else ""
 
 
 def _as_csr(X, values):
@@ -229,9 +269,12 @@ def check_labels(estimator, y, n_samples):
         is_sparse = scipy.sparse.issparse(y)
         return (y.toarray() if is_sparse else y), True, is_sparse
     if target not in ("binary", "multiclass"):
+        kinds = set(map(type, y.flat)) if y.dtype.kind == "O" else ()
+        mixed = ", ".join(sorted(kind.__name__ for kind in kinds)) if len(kinds) > 1 else ""
         raise ValueError(
             f"Unknown label type: {target}. Maybe you are trying to fit a classifier, which "
             "expects discrete classes, on a regression target with continuous values."
+            + (f" The labels are of the types {mixed}; make them one type." if mixed else "")
         )
     return y, False, False
 
@@ -264,7 +307,9 @@ def kind_of_target(is_multilabel, classes):
 def encode_indicators(y, classes, dtype):
     """Turn label indicators into targets 0 and 1 of `dtype`."""
     if y.shape[1] != len(classes):
-        raise ValueError(f"y has {y.shape[1]} labels, but `classes` has {len(classes)}: {classes}.")
+        raise ValueError(
+            f"y has {y.shape[1]} labels, but `classes` has {len(classes)}: {write_labels(classes)}."
+        )
     return np.ascontiguousarray(y != 0, dtype)
 
 
@@ -293,12 +338,13 @@ def encode_labels(y, classes, dtype, *, complete):
     if complete and not (known and len(_sorted_values(codes)) == len(classes)):
         raise ValueError(
             "warm_start can only be used where `y` has the same classes as in the previous call "
-            f"to fit. Previously got {classes}, `y` has {find_classes(y)}"
+            f"to fit. Previously got {write_labels(classes)}, `y` has "
+            f"{write_labels(find_classes(y))}"
         )
     if not known:
         raise ValueError(
-            f"`y` has classes not in `self.classes_`. `self.classes_` has {classes}. 'y' has "
-            f"{find_classes(y)}."
+            "`y` has classes not in `self.classes_`. `self.classes_` has "
+            f"{write_labels(classes)}. 'y' has {write_labels(find_classes(y))}."
         )
     return codes.astype(dtype).reshape(-1, 1)
 
@@ -309,12 +355,9 @@ def check_targets(estimator, y, n_samples, dtype, loss):
         refuse_dates(y, "y")
         y = _check_y(estimator, y, n_samples)
         if scipy.sparse.issparse(y):
-            raise TypeError("Sparse y was passed, but dense data is required. Use y.toarray().")
+            column_or_1d(y)  # refuses it in scikit-learn's words
         if y.dtype.kind not in "iubf":
-            try:
-                y = y.astype(np.float64)
-            except (TypeError, ValueError) as error:
-                raise ValueError(f"y must be numeric. Got dtype {y.dtype} instead.") from error
+            y = _numbers_of(y)
     check_lengths(n_samples, len(y))
     targets = _as_dtype(y.reshape(len(y), -1), dtype)
     if loss.target == "shared" and targets.shape[1] > 1:
@@ -325,10 +368,7 @@ def check_targets(estimator, y, n_samples, dtype, loss):
     if loss.target_min is not None:
         _check_target_range(y, targets, loss)
     if not np.isfinite(targets).all():
-        raise ValueError(
-            f"y has values beyond the range of {np.dtype(dtype).name} "
-            f"(+-{np.finfo(dtype).max:.1e}). Scale y, or use dtype='float64'."
-        )
+        _raise_beyond(y, dtype)
     if targets.dtype != y.dtype:
         _warn_of_lost_digits(y.reshape(targets.shape), targets)
     return targets
@@ -344,20 +384,9 @@ def refuse_dates(values, name):
     name : str
         What they are, for the message.
     """
-    columns = values.dtypes if hasattr(values, "columns") else ()
-    kinds = [str(dtype) for dtype in columns if str(dtype).lower().startswith(DATE_DTYPES)]
-    if not kinds:
-        try:
-            array = np.asarray(values)
-        except (TypeError, ValueError):  # of no shape: the checks that follow say so
-            return
-        if array.dtype.kind == "O":
-            kinds = [type(v).__name__ for v in array.ravel() if isinstance(v, DATE_TYPES)]
-        elif array.dtype.kind in "mM":
-            kinds = [str(array.dtype)]
-    if kinds:
+    if found := describe_dates(values):
         raise ValueError(
-            f"{name} must be numbers. Got dates or durations ({kinds[0]}), whose unit nobody has "
+            f"{name} must be numbers. Got dates or durations ({found}), whose unit nobody has "
             f"chosen: turn them into numbers first, for example days from the first of them, "
             f"({name} - {name}.min()) / np.timedelta64(1, 'D')."
         )
@@ -378,6 +407,30 @@ def _warn_of_lost_digits(y, targets):
         )
 
 
+def _numbers_of(y):
+    """Turn a y of objects or text into float64."""
+    try:
+        return y.astype(np.float64)
+    except OverflowError as error:
+        raise ValueError(_beyond(np.float64, "Divide y by a constant.")) from error
+    except (TypeError, ValueError) as error:
+        found = first_that_is_no_number(y)
+        what = "" if found is None else f" ({found[1]!r} in row {found[0]})"
+        raise ValueError(f"y must be numeric. Got dtype {y.dtype} instead{what}.") from error
+
+
+def _raise_beyond(y, dtype):
+    _assert_finite(y, "y")
+    or_float64 = _or_float64(dtype, y)
+    advice = f"Scale y{or_float64}." if or_float64 else "Divide y by a constant."
+    raise ValueError(_beyond(dtype, advice))
+
+
+def _beyond(dtype, advice):
+    name, largest = np.dtype(dtype).name, np.finfo(dtype).max
+    return f"y has values beyond the range of {name} (+-{largest:.1e}). {advice}"
+
+
 def _check_target_range(y, targets, loss):
     """Raise if targets are too small for the loss, also where only the dtype makes them so."""
     least = loss.target_min
@@ -391,7 +444,7 @@ def _check_target_range(y, targets, loss):
     if loss.above_min and targets.min() < least + tiny:
         raise ValueError(
             f"loss={loss.name!r} needs {wanted}, and {y.min():g} is {least:g} in "
-            f"{targets.dtype}. Scale y, or use dtype='float64'."
+            f"{targets.dtype}. Scale y{_or_float64(targets.dtype, y)}."
         )
 
 
@@ -409,13 +462,27 @@ def _check_y(estimator, y, n_samples):
         )
     if scipy.sparse.issparse(y):
         _check_sparse_structure(y, "y")
-    y = check_array(
-        y, accept_sparse="csr", ensure_2d=False, dtype=None, input_name="y", estimator=estimator
-    )
-    if y.ndim == 2 and y.shape[1] == 1 and not scipy.sparse.issparse(y):
+    y = _check_finite_array(y, "y", estimator, accept_sparse="csr", dtype=None)
+    if y.ndim == 2 and y.shape[1] == 1:  # or refuses a sparse one
         y = column_or_1d(y, warn=True)
     check_lengths(n_samples, y.shape[0])
     return y
+
+
+def _check_finite_array(values, name, estimator, **settings):
+    """Check an array as scikit-learn does, whatever that is configured to assume; name a gap."""
+    try:
+        with config_context(assume_finite=False):
+            checked = check_array(
+                values, ensure_2d=False, input_name=name, estimator=estimator, **settings
+            )
+    except (TypeError, ValueError) as error:  # pandas' NA is neither true nor false, for example
+        if found := find_missing(values, name):
+            raise ValueError(found) from error
+        raise
+    if found := find_missing(checked, name) if checked.dtype.kind == "O" else None:
+        raise ValueError(found)
+    return checked
 
 
 def check_lengths(n_samples, n_targets, name="y"):
@@ -442,13 +509,8 @@ def check_sample_weight(estimator, sample_weight, n_samples, dtype):
     refuse_dates(sample_weight, "sample_weight")
     if isinstance(sample_weight, Real):
         sample_weight = np.full(n_samples, sample_weight, np.float64)
-    weights = check_array(
-        sample_weight,
-        ensure_2d=False,
-        dtype=FLOATS,
-        order="C",
-        input_name="sample_weight",
-        estimator=estimator,
+    weights = _check_finite_array(
+        sample_weight, "sample_weight", estimator, dtype=FLOATS, order="C"
     )
     if weights.ndim != 1:
         raise ValueError(
@@ -466,6 +528,6 @@ def check_sample_weight(estimator, sample_weight, n_samples, dtype):
     if not (converted.max() >= tiny and converted.sum(dtype=np.float64) <= 1 / tiny):
         raise ValueError(
             f"sample_weight has values beyond the range of {np.dtype(dtype).name}. Scale the "
-            "weights, or use dtype='float64'."
+            f"weights{_or_float64(dtype, weights)}."
         )
     return converted

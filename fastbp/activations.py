@@ -8,9 +8,17 @@ the same kind of object that a user makes of a function of his own.
 
 import math
 from collections.abc import Callable
+from numbers import Real
 from typing import Any
 
-from fastbp.descriptions import Description
+from fastbp.descriptions import NONE, Description, formula_rule, name_rule, number_rule
+
+# What else they are called.
+OTHER_WORDS = {
+    "swish": "silu", "sigmoid": "logistic", "expit": "logistic", "lrelu": "leaky_relu",
+    "linear": "identity", "none": "identity", "rectifier": "relu", "rectified_linear": "relu",
+    "hyperbolic_tangent": "tanh", "gaussian_error": "gelu", "gelu_exact": "gelu",
+}  # fmt: skip
 
 
 class Activation(Description):
@@ -46,6 +54,13 @@ class Activation(Description):
     >>> Activation(silu, factor=12.0).name
     'silu'
     """
+
+    _rules = {
+        "value": (formula_rule("a function of z"),),
+        "slope": (formula_rule("a function"), NONE),
+        "slope_of": (name_rule("pre_activation", "activation"),),
+        "factor": (number_rule(Real, "(", 0.0, math.inf, ")"),),
+    }
 
     def __init__(
         self,

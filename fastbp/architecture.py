@@ -13,7 +13,8 @@ from sklearn.base import is_classifier
 from fastbp import network
 from fastbp._parameters import hidden_sizes
 from fastbp.attributes import check_attributes, network_of
-from fastbp.losses import LOSSES
+from fastbp.descriptions import name_of
+from fastbp.losses import LOSSES, TRANSFORMS
 from fastbp.tables import Text, format_table
 
 
@@ -79,9 +80,7 @@ def _hidden_activations(activation, n_hidden):
 
 def _name_of(entry):
     """Name of an activation or a loss: a string, a description or a function."""
-    if isinstance(entry, str):
-        return entry
-    return getattr(entry, "name", None) or getattr(entry, "__name__", None) or repr(entry)
+    return entry if isinstance(entry, str) else name_of(entry)
 
 
 def _output_of(estimator):
@@ -92,7 +91,7 @@ def _output_of(estimator):
     if is_classifier(estimator):
         return "softmax or logistic"
     row = LOSSES.get(estimator.loss) if isinstance(estimator.loss, str) else estimator.loss
-    return row.output if getattr(row, "link", None) else "identity"
+    return TRANSFORMS.get(getattr(row, "link", None), "identity")
 
 
 def _count(number):

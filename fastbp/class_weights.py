@@ -9,6 +9,7 @@ from numbers import Real
 
 import numpy as np
 
+from fastbp.descriptions import plain
 from fastbp.tables import as_written
 
 BALANCED_IN_PARTS = (
@@ -79,7 +80,7 @@ def _read(given, classes):
         if not (is_number and 0 <= weight < np.inf):
             raise ValueError(
                 f"The class_weight of {as_written(np.array([name]))[0]!r} must be a finite number "
-                f">= 0. Got {weight!r}."
+                f">= 0. Got {plain(weight)!r}."
             )
         if place is None:
             unknown += as_written(np.array([name]))
@@ -143,6 +144,7 @@ def weigh_samples(class_weights, codes, sample_weight):
     if not (weights.any() and np.isfinite(weights.sum(dtype=np.float64))):
         raise ValueError(
             "class_weight (times sample_weight) leaves no sample with a weight above 0, or goes "
-            f"beyond the range of {codes.dtype}. Got class weights {class_weights}."
+            f"beyond the range of {codes.dtype}. Got class weights "
+            f"{[table.tolist() for table in class_weights]}."
         )
     return weights

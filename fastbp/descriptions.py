@@ -6,10 +6,14 @@ business; what its settings may be stands in the subclass's `_rules` and is chec
 """
 
 import sys
-from numbers import Integral
+from functools import partial
+from numbers import Integral, Real
+from types import BuiltinFunctionType, FunctionType
 
 import numpy as np
 from sklearn.base import BaseEstimator
+
+from fastbp.suggestions import find_name
 
 LARGEST = sys.float_info.max  # Python's integers go on; the engines' numbers do not
 
@@ -18,14 +22,56 @@ class InvalidParameterError(ValueError, TypeError):
     """A parameter has a value or a type that is not allowed (as in scikit-learn)."""
 
 
+def plain(value):
+    """Return a number or a text of NumPy, or another library, as the Python object it stands for.
+
+    What a list or a description holds is made plain in a copy; anything else comes back as it is.
+    """
+    if type(value) in (int, float, bool, str, type(None)):
+        return value
+    if isinstance(value, np.bool_ | bool):
+        return bool(value)
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        return float(value)
+    if isinstance(value, list | tuple):
+        found = [plain(entry) for entry in value]
+        if all(new is old for new, old in zip(found, value, strict=True)):
+            return value
+        return tuple(found) if isinstance(value, tuple) else found
+    if isinstance(value, Description):
+        given = vars(value)
+        found = {name: plain(setting) for name, setting in given.items()}
+        if any(found[name] is not given[name] for name in given):
+            value = object.__new__(type(value))
+            vars(value).update(found)
+    return value
+
+
+def number_of(value):
+    """Float of what a user's function returned; NaN where that is no number.
+
+    An array without dimensions is one, an array of one element or a text is none.
+    """
+    value = value[()] if isinstance(value, np.ndarray) and value.ndim == 0 else value
+    try:
+        return float(value) if isinstance(value, Real) else np.nan
+    except OverflowError:  # an int beyond all floats
+        return np.inf if value > 0 else -np.inf
+
+
 def number_rule(kind, left, low, high, right):
     """Rule (test, text): a number of `kind` from `low` to `high`; "[" and "]" include the end."""
 
     def accepts(value):
+        if not isinstance(value, kind) or isinstance(value, bool):
+            return False
+        value = plain(value)  # float16 does not know LARGEST
         return (
-            isinstance(value, kind)
-            and not isinstance(value, bool)
-            and value <= LARGEST
+            value <= LARGEST
             and (value >= low if left == "[" else value > low)
             and (value <= high if right == "]" else value < high)
         )
@@ -34,13 +80,79 @@ def number_rule(kind, left, low, high, right):
     return accepts, f"{noun} in the range {left}{low}, {high}{right}"
 
 
+class NameTest:
+    """Test of a rule: one of some names; it knows which one a wrong name probably means."""
+
+    def __init__(self, names, other_words):
+        self.names, self.other_words = frozenset(names), other_words
+
+    def __call__(self, value):
+        """Whether the value is one of the names."""
+        return isinstance(value, str) and value in self.names
+
+    def find(self, value):
+        """Find the name that a value probably means, or None."""
+        return find_name(value, self.names, self.other_words)
+
+
+def name_rule(*names, other_words=None):
+    """Rule (test, text): one of these names, which `other_words` (a dict) may call otherwise."""
+    listed = ", ".join(repr(name) for name in sorted(names))
+    return NameTest(names, other_words), f"a str among {{{listed}}}"
+
+
 def instance_rule(*types):
     """Rule (test, text): an instance of one of the types."""
     nouns = " or ".join(f"an instance of '{kind.__module__}.{kind.__qualname__}'" for kind in types)
     return lambda value: isinstance(value, types), nouns.replace("builtins.", "")
 
 
+def same_rule(constant):
+    """Rule (test, text): this constant."""
+
+    def accepts(value):
+        return value is constant or (isinstance(value, Real) and value == constant)
+
+    return accepts, repr(constant)
+
+
 BOOLEAN = instance_rule(bool, np.bool_)
+NONE = same_rule(None)
+
+
+def is_function(value):
+    """Whether a value is called like a function and is no class."""
+    return callable(value) and not isinstance(value, type)
+
+
+def is_formula(value):
+    """Whether a value is a function that can be compiled: Numba needs its code, or knows it.
+
+    A function of Python's, jitted or not, a `partial` of one that binds keywords, or a function of
+    `math` or NumPy.
+    """
+    while isinstance(value, partial) and not value.args:
+        value = value.func
+    value = getattr(value, "py_func", value)
+    if isinstance(value, BuiltinFunctionType):
+        return value.__module__ in ("math", "builtins")
+    return isinstance(value, FunctionType | np.ufunc)
+
+
+def formula_rule(text):
+    """Rule (test, text): a function that can be compiled."""
+    return is_formula, text
+
+
+def name_of(value):
+    """Name of a function, of the one inside a `partial`, or of a description."""
+    while isinstance(value, partial):
+        value = value.func
+    for name in ("name", "__name__"):
+        found = getattr(value, name, None)
+        if isinstance(found, str):
+            return found
+    return repr(value)
 
 
 def is_allowed(value, rules):
@@ -51,7 +163,7 @@ def is_allowed(value, rules):
     return False
 
 
-def refusal(described, value, rules):
+def refusal(described, value, rules, hint=None):
     """Make the error for a value that no rule accepts.
 
     Parameters
@@ -61,15 +173,38 @@ def refusal(described, value, rules):
     value : object
     rules : tuple of (callable, str)
         Tests of the value, and what each allows in words.
+    hint : str or None, default=None
+        What was probably meant, in a sentence; None looks among the names that are allowed.
 
     Returns
     -------
     InvalidParameterError
-        Names the parameter, what is allowed and what came.
+        Names the parameter, what is allowed, what came and what was probably meant.
     """
     wanted = [text for _, text in rules]
     wanted = " or ".join(filter(None, [", ".join(wanted[:-1]), wanted[-1]]))
-    return InvalidParameterError(f"The {described} must be {wanted}. Got {value!r} instead.")
+    hint = hint or _suggest(value, rules)
+    message = f"The {described} must be {wanted}. Got {value!r} instead."
+    return InvalidParameterError(f"{message} {hint}" if hint else message)
+
+
+def _suggest(value, rules):
+    """Say what a value probably means, or the entry of a list that is to blame; or nothing ("")."""
+    if isinstance(value, list | tuple):
+        wrong = (entry for entry in value if not is_allowed(entry, rules))
+        return next(filter(None, (_suggest(entry, rules) for entry in wrong)), "")
+    if isinstance(value, type) and issubclass(value, Description):
+        return f"Did you mean an object of that class, {value.__name__}()?"
+    for test, _ in rules:
+        meaning = test.find(value) if isinstance(test, NameTest) else None
+        if meaning is not None:
+            return f"Did you mean {meaning!r}?"
+        if test is is_formula and callable(value):
+            return (
+                f"Something of type {type(value).__name__} cannot be compiled: write a plain "
+                "function (def or lambda; or a partial of one, with keywords) of numbers."
+            )
+    return ""
 
 
 class Description(BaseEstimator):
@@ -81,7 +216,7 @@ class Description(BaseEstimator):
     @property
     def name(self) -> str:
         """Name of the formula, as users write it for the rows of the tables."""
-        return getattr(self.value, "__name__", repr(self.value))
+        return name_of(self.value)
 
     def check(self, parameter: str) -> None:
         """Raise if a setting is not allowed.

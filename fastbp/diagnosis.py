@@ -62,8 +62,11 @@ def warn_user(message, category=UserWarning):
 
 
 def explain_divergence(problem, settings, when):
-    """Say when training left the finite numbers, and the likely cause."""
-    failure = problem.watch and problem.watch.failure()
+    """Say when training left the finite numbers, and the likely cause.
+
+    What a function of the user's raised is raised again instead, as it is.
+    """
+    failure = _failure_of(problem, when)
     causes = [failure] if failure else []
     if scipy.sparse.issparse(problem.X):
         sizes = abs(problem.X).max(axis=0).toarray().ravel()
@@ -100,9 +103,20 @@ def describe_large_target(problem, settings, size):
     return f"y is unscaled, with values up to {size:.3g} in size ({cure})"
 
 
+def _failure_of(problem, when):
+    """Sentence about a function of the user's that failed, or None; raises what it raised."""
+    if not problem.watch:
+        return None
+    problem.watch.let_raise(when)
+    return problem.watch.failure()
+
+
 def explain_validation(problem, when):
-    """Say that the loss of the validation data is NaN while that of training is not, and why."""
-    failure = problem.watch and problem.watch.failure()
+    """Say that the loss of the validation data is NaN while that of training is not, and why.
+
+    What a function of the user's raised is raised again instead, as it is.
+    """
+    failure = _failure_of(problem, f"the validation data after {when}")
     cause = failure or "values far beyond those of the training data"
     return (
         f"The loss of the validation data is NaN after {when}, though training goes well; likely "

@@ -71,7 +71,7 @@ from fastbp.best_constant import constant_scores, starts_as_drawn
 from fastbp.callbacks import watch_tasks
 from fastbp.class_weights import find_class_weights
 from fastbp.diagnosis import warn_of_kept_scale, warn_of_one_class
-from fastbp.engine import get_engine
+from fastbp.engine import get_engine, let_activations_raise
 from fastbp.held_out import prepare_held_out
 from fastbp.lbfgs import train_lbfgs
 from fastbp.losses import NAMED_LOSSES, Quantile, loss_for
@@ -83,6 +83,8 @@ from fastbp.resuming import recall
 from fastbp.sameness import identify, identify_weights
 from fastbp.scaling import is_coarse, measure, narrow, restore, standardize
 from fastbp.scoring import Scorer, Validation, default_score, find_scorer, in_units
+from fastbp.suggestions import explains_its_arguments, find_parameter
+from fastbp.tables import write_labels
 from fastbp.training import HISTORY, Progress, train_stochastic
 from fastbp.versions import __version__, refuse_newer
 
@@ -136,6 +138,33 @@ class _BaseBackprop(
             if name != "self":
                 setattr(self, name, value)
 
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters, as every estimator does; ``loss__delta`` sets one of an object's.
+
+        Parameters
+        ----------
+        **params : dict
+
+        Returns
+        -------
+        self : estimator
+
+        Raises
+        ------
+        ValueError
+            If there is no such parameter; names what was probably meant.
+        """
+        try:
+            return super().set_params(**params)
+        except ValueError as error:
+            known = self._get_param_names()
+            names = (name.partition("__")[0] for name in params)
+            meant = [find_parameter(name, known) for name in names if name not in known]
+            if not any(meant):
+                raise
+            raise ValueError(f"{error} Did you mean {next(filter(None, meant))}?") from None
+
+    @explains_its_arguments
     def fit(
         self,
         X: Features,
@@ -220,6 +249,7 @@ class _BaseBackprop(
         if problem.one_class and (fresh or not incremental):
             warn_of_one_class(self.classes_)
         settings.feature_names = getattr(self, "feature_names_in_", None)
+        settings.classes = getattr(self, "classes_", None)
         past = dict(vars(self))
         for name in HISTORY:
             vars(self).pop(name, None)
@@ -401,7 +431,10 @@ class _BaseBackprop(
             intercepts = [biases.astype(dtype) for biases in intercepts]
         scores = np.empty((X.shape[0], coefs[-1].shape[1]), dtype)
         n_threads = 1 if len(scores) == 1 else thread_ceiling(self.n_threads)
-        if not engine.predict_into(coefs, intercepts, activations, X, scores, n_threads):
+        finite = engine.predict_into(coefs, intercepts, activations, X, scores, n_threads)
+        if type(self.activation) is not str:
+            let_activations_raise(engine, coefs, intercepts, activations, X, scores)
+        if not finite:
             rows = ~np.isfinite(scores).all(axis=1)
             parts = coefs, intercepts
             coefs, intercepts = ([part.astype(np.float64) for part in array] for array in parts)
@@ -840,6 +873,7 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
 
     classes_: NDArray[Any]
 
+    @explains_its_arguments
     def __init__(
         self,
         hidden_layer_sizes: LayerSizes = (100,),
@@ -881,6 +915,7 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
         self._store(locals())
 
     @available_if(_partial_fit_exists)
+    @explains_its_arguments
     def partial_fit(
         self,
         X: Features,
@@ -941,8 +976,8 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
             self.classes_ = found
         elif not np.array_equal(known, found):
             raise ValueError(
-                f"`classes={classes!r}` is not the same as on last call to partial_fit, was: "
-                f"{known!r}"
+                f"`classes={write_labels(found)}` is not the same as on last call to partial_fit, "
+                f"was: {write_labels(known)}"
             )
 
     def _check_y(self, y, n_samples, dtype, fresh, incremental):
@@ -1318,6 +1353,7 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
 
     _parameter_rules = REGRESSOR_PARAMETERS
 
+    @explains_its_arguments
     def __init__(
         self,
         loss: LossLike = "squared_error",
@@ -1359,6 +1395,7 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
         self._store(locals())
 
     @available_if(_partial_fit_exists)
+    @explains_its_arguments
     def partial_fit(
         self,
         X: Features,

@@ -65,6 +65,8 @@ def train_lbfgs(problem, settings, progress, tasks=None, validation=None):
                     "gtol": settings.tol,
                 },
             )
+        if descent.error is not None:
+            raise descent.error
         descent.x, descent.loss = result.x, result.fun
         descent.n_iter = min(result.nit, settings.max_iter)
         if descent.out_of_time:
@@ -115,6 +117,7 @@ class Descent:
         self.x, self.loss, self.n_iter = progress.params, None, 0
         self.last_loss, self.n_evaluations = None, 0
         self.selection, self.chose_to_stop, self.out_of_time = selection, False, False
+        self.error = None
 
     def loss_and_gradient(self, x):
         """Loss at `x`, and a new array of its gradient."""
@@ -144,6 +147,18 @@ class Descent:
 
     def finish_iteration(self, x):
         """Remember the accepted `x`, which an interrupted fit keeps; look whether to go on."""
+        try:
+            self.look(x)
+        except StopIteration as error:  # of a user's function; to scipy it would be no error
+            self.error = error
+            raise
+        deadline = self.settings.deadline
+        self.out_of_time = deadline is not None and time.perf_counter() >= deadline
+        if self.chose_to_stop or self.out_of_time:
+            raise StopIteration
+
+    def look(self, x):
+        """Look at the accepted `x`, and show it to those who watch."""
         if self.problem.watch and self.problem.watch.failure():
             self.loss_and_gradient(x)  # the report may be another fit's
             self.refuse_failure()
@@ -161,10 +176,6 @@ class Descent:
             self.report.after_epoch(self.n_iter, self.loss, score, n_samples)
         if self.tasks and self.tasks.end_epoch(self.reached):
             self.chose_to_stop = True
-        deadline = self.settings.deadline
-        self.out_of_time = deadline is not None and time.perf_counter() >= deadline
-        if self.chose_to_stop or self.out_of_time:
-            raise StopIteration
 
     def reached(self):
         """Return what training has reached, as if it ended now; shares nothing with the descent."""

@@ -164,7 +164,7 @@ def find_learning_rate(
     model = clone(model).set_callbacks().set_params(early_stopping=False, verbose=False)
     if is_full_batch(model.solver):
         raise ValueError(f"solver={model.solver!r} has no learning rate. Use 'sgd' or 'adam'.")
-    rates = np.geomspace(lowest, highest, int(n_steps))
+    rates = np.geomspace(float(lowest), float(highest), int(n_steps))
     losses = np.full(len(rates), np.nan)
     settings = check_parameters(model, model._parameter_rules)
     problem = prepare(model, X, y, sample_weight, settings, fresh=True)

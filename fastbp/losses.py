@@ -16,8 +16,28 @@ from itertools import pairwise
 from numbers import Real
 from typing import Any
 
-from fastbp.descriptions import Description, number_rule
+from fastbp.descriptions import (
+    BOOLEAN,
+    NONE,
+    Description,
+    formula_rule,
+    name_rule,
+    number_rule,
+    plain,
+)
 
+# What else they are called.
+OTHER_WORDS = {
+    "mse": "squared_error", "l2": "squared_error", "mean_squared_error": "squared_error",
+    "rmse": "squared_error", "least_squares": "squared_error", "gaussian": "squared_error",
+    "mae": "absolute_error", "l1": "absolute_error", "mean_absolute_error": "absolute_error",
+    "lad": "absolute_error", "median": "absolute_error",
+    "smooth_l1": "huber", "pinball": "quantile", "count": "poisson",
+    "cross_entropy": "log_loss", "bce": "log_loss", "nll": "log_loss", "logistic": "log_loss",
+    "binary_cross_entropy": "log_loss", "categorical_crossentropy": "log_loss",
+    "sparse_categorical_crossentropy": "log_loss", "deviance": "log_loss", "softmax": "log_loss",
+    "negative_log_likelihood": "log_loss",
+}  # fmt: skip
 # Output transform that turns raw scores into predictions, by link: link(prediction) = raw score.
 TRANSFORMS = {
     "identity": "identity", "log": "exp", "logit": "logistic", "multinomial": "softmax",
@@ -103,7 +123,15 @@ class Loss(Description):
     """
 
     _rules = {
+        "value": (formula_rule("a function of y_true and raw"),),
+        "gradient": (formula_rule("a function of y_true and raw"), NONE),
+        "link": (name_rule(*TRANSFORMS), NONE),
+        "task": (name_rule("regression", "multiclass", "binary"), NONE),
+        "target": (name_rule("real", "class", "shared"),),
+        "output_mean": (BOOLEAN,),
+        "target_min": (number_rule(Real, "[", -math.inf, math.inf, ")"), NONE),
         "hyper": ((_is_tuple_of_numbers, "a tuple of numbers"),),
+        "above_min": (BOOLEAN,),
         "constant": ((_is_statistic, "None, ('mean',) or ('quantile', level)"),),
     }
 
@@ -838,7 +866,12 @@ def loss_for(wanted, target_kind):
     wanted = NAMED_LOSSES[wanted] if isinstance(wanted, str) else wanted
     if isinstance(wanted, RegressionLoss | ClassificationLoss):
         return wanted.row(target_kind)
-    row = wanted if isinstance(wanted, Loss) else Loss(wanted)
+    row = plain(wanted) if isinstance(wanted, Loss) else Loss(wanted)
+    if row.target != "real" and row.gradient is None:
+        raise ValueError(
+            f"loss={wanted!r} takes a row of raw scores (target={row.target!r}), whose derivatives "
+            "are not derived: give it a gradient(y_true, raw, out)."
+        )
     if target_kind == "multiclass" and row.target != "class":
         raise ValueError(
             f"loss={wanted!r} is elementwise: it can train regression, binary and multilabel "

@@ -14,6 +14,12 @@ from fastbp.descriptions import BOOLEAN, Description, number_rule
 
 AUTO_BATCH_SIZE = 200  # most rows of a step with batch_size="auto"
 
+# What else they are called.
+OTHER_WORDS = {
+    **dict.fromkeys(("nadam", "adamax", "adagrad", "adadelta", "radam", "amsgrad"), "adam"),
+    **dict.fromkeys(("bfgs", "l_bfgs_b", "quasi_newton"), "lbfgs"),
+    **dict.fromkeys(("momentum", "nesterov", "gradient_descent", "gd"), "sgd"),
+}
 # What the hyper-parameters may be; the estimators' parameters of the same names read it too.
 _MOMENTUM = (number_rule(Real, "[", 0.0, 1.0, "]"),)
 _DECAY_RATE = (number_rule(Real, "[", 0.0, 1.0, ")"),)

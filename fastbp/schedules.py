@@ -12,8 +12,15 @@ from numbers import Integral, Real
 
 import numpy as np
 
-from fastbp.descriptions import Description, number_rule
+from fastbp.descriptions import Description, is_function, number_of, number_rule
 
+# What else they are called.
+OTHER_WORDS = {
+    "reduce_on_plateau": "plateau", "reduce_lr_on_plateau": "plateau", "cosine_annealing": "cosine",
+    "cosine_decay": "cosine", "cyclic": "one_cycle", "super_convergence": "one_cycle",
+    "linear_decay": "linear", "inverse": "invscaling", "inverse_time_decay": "invscaling",
+    "optimal": "constant", "fixed": "constant", "none": "constant", "warmup": "one_cycle",
+}  # fmt: skip
 SMALLEST_RATE = 1e-6
 SHRINK = 5.0
 # What the settings may be.
@@ -287,7 +294,7 @@ class Function(Schedule):
     """
 
     name = "function"
-    _rules = {"value": ((callable, "a function of step and n_steps"),)}
+    _rules = {"value": ((is_function, "a function of step and n_steps"),)}
 
     def __init__(self, value):
         self.value = value
@@ -303,11 +310,13 @@ class Function(Schedule):
         factors = np.empty(n)
         for i in range(n):
             step = min(first + i, n_steps - 1)
-            factor = self.value(step, n_steps)
             try:
-                factors[i] = factor
-            except (TypeError, ValueError):
-                factors[i] = np.nan
+                factor = self.value(step, n_steps)
+            except Exception as error:
+                what = f"learning_rate={self.value!r}"
+                error.add_note(f"fastbp: {what} raised this for step {step} of {n_steps}.")
+                raise
+            factors[i] = number_of(factor)
             if not 0 <= factors[i] < np.inf:
                 raise ValueError(
                     f"learning_rate={self.value!r} must give a finite number >= 0, what "
@@ -329,7 +338,7 @@ def is_schedule(value):
         return value in SCHEDULES
     if isinstance(value, Schedule):
         return isinstance(value, Function) or type(value) is type(SCHEDULES.get(value.name))
-    return callable(value) and not isinstance(value, type)
+    return is_function(value)
 
 
 def schedule_for(wanted, optimizer, settings=None):

@@ -8,18 +8,34 @@ losses go through scikit-learn.
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from numbers import Real
+from functools import partial
 
 import numpy as np
-from sklearn.metrics import d2_pinball_score, d2_tweedie_score, get_scorer
+from sklearn.metrics import d2_pinball_score, d2_tweedie_score, get_scorer, get_scorer_names
 from sklearn.model_selection import train_test_split
 
+from fastbp.descriptions import is_function, name_of, number_of
 from fastbp.scaling import unit_of
+from fastbp.tables import write_labels
 
 LOSS = "loss"  # the `scoring` that measures the loss itself
+# What else scorers are called.
+OTHER_WORDS = {
+    **{f"{name}_score": name for name in get_scorer_names()},
+    **{name.removeprefix("neg_"): name for name in get_scorer_names()},
+    "rmse": "neg_root_mean_squared_error", "mse": "neg_mean_squared_error",
+    "mae": "neg_mean_absolute_error", "mape": "neg_mean_absolute_percentage_error",
+    "msle": "neg_mean_squared_log_error", "rmsle": "neg_root_mean_squared_log_error",
+    "medae": "neg_median_absolute_error", "auc": "roc_auc", "acc": "accuracy",
+    "log_loss": "neg_log_loss", "cross_entropy": "neg_log_loss", "nll": "neg_log_loss",
+    "brier": "neg_brier_score", "brier_score": "neg_brier_score", "val_loss": LOSS,
+    "validation_loss": LOSS, "r_squared": "r2", "coefficient_of_determination": "r2",
+    "map": "average_precision", "pr_auc": "average_precision", "mcc": "matthews_corrcoef",
+    "val_accuracy": "accuracy", "error_rate": "accuracy",
+}  # fmt: skip
 
 
-def split_off_validation(problem, fraction, random_state):
+def split_off_validation(problem, fraction, random_state, classes=None):
     """Draw the rows to train on and those to hold out.
 
     Stratified by class for one output (binary); scikit-learn's MLP does not stratify more outputs.
@@ -30,6 +46,8 @@ def split_off_validation(problem, fraction, random_state):
     fraction : float
         Share of the samples to hold out.
     random_state : RandomState
+    classes : ndarray of shape (n_classes,) or None, default=None
+        Labels of a binary problem, for the message.
 
     Returns
     -------
@@ -37,6 +55,14 @@ def split_off_validation(problem, fraction, random_state):
         Rows of the problem; they are not copied.
     """
     binary = problem.loss.task == "binary" and problem.targets.shape[1] == 1
+    if binary and classes is not None:
+        counts = np.bincount(problem.targets[:, 0].astype(np.intp), minlength=2)
+        if counts.min() == 1:
+            label = write_labels(classes[counts == 1])[1:-1]
+            raise ValueError(
+                f"The least populated class in y, {label}, has only 1 member, which is too few to "
+                "set a part of it aside. Give X_val and y_val, or set early_stopping=False."
+            )
     train, held_out = train_test_split(
         np.arange(problem.X.shape[0]),
         random_state=random_state,
@@ -157,16 +183,62 @@ class Validation:
         try:
             score = scorer.function(scorer.make_estimator(params), self.X, scorer.y, **keywords)
         except Exception as error:
-            raise ValueError(
-                f"scoring={self.scoring!r}, called on the validation data, raised "
-                f"{type(error).__name__}: {error}"
-            ) from error
-        if not isinstance(score, Real) or np.isnan(score):
+            error.add_note(f"fastbp: scoring={self.scoring!r} raised this on the validation data.")
+            raise
+        number = number_of(score)
+        if np.isnan(number):
             raise ValueError(
                 f"scoring={self.scoring!r} must return a number. Got {score!r} for the validation "
                 "data."
             )
-        return float(score)
+        return number
+
+
+def is_scorer(value):
+    """Whether a value can be called as ``scorer(estimator, X, y)``, as far as its signature says.
+
+    A metric of `y_true` and `y_pred` is none, though a third parameter may hide that.
+    """
+    return is_function(value) and not _parameters_of_metric(value)
+
+
+def _parameters_of_metric(value):
+    """Names of the parameters of a function that is no scorer; empty where it may be one."""
+    try:
+        signature = inspect.signature(value)
+    except (TypeError, ValueError):  # compiled functions need not have one
+        return []
+    names = list(signature.parameters)
+    try:
+        signature.bind(None, None, None)
+    except TypeError:
+        return names or ["nothing"]
+    return names if names[0].startswith(("y_", "labels_", "true")) else []
+
+
+def explain_metric(value):
+    """Say how a metric becomes a scorer; nothing ("") about what is none."""
+    names = _parameters_of_metric(value) if is_function(value) else []
+    if len(names) < 2:
+        return ""
+    metric = value.func if isinstance(value, partial) else value
+    settings = dict(value.keywords) if isinstance(value, partial) else {}
+    name, known = name_of(metric), ""
+    if names[1].startswith(("y_score", "y_prob")):
+        settings["response_method"] = "predict_proba"
+    if name.endswith(("error", "loss", "deviance")):
+        settings["greater_is_better"] = False
+    for word in () if isinstance(value, partial) else get_scorer_names():
+        scorer = get_scorer(word)  # of scikit-learn's own making, or of the user's
+        is_same = getattr(scorer, "_score_func", None) is metric
+        if is_same and (word == name.removesuffix("_score") or not scorer._kwargs):
+            known = f"scoring={word!r} or "
+            break
+    written = "".join(f", {key}={setting!r}" for key, setting in settings.items())
+    return (
+        f"{name} takes {names[0]} and {names[1]}, as metrics do: use {known}"
+        f"scoring=sklearn.metrics.make_scorer({name}{written})."
+    )
 
 
 def find_scorer(scoring):

@@ -5,6 +5,9 @@ Only layout lives here: what a report says is the business of the file that writ
 
 from html import escape
 
+import numpy as np
+
+MOST_LABELS = 20  # written in a message
 _CELL = "padding:0.15em 0.7em;border-bottom:1px solid rgba(128,128,128,0.35)"
 _SIDE = {"<": "left", ">": "right"}
 
@@ -16,6 +19,19 @@ class Text(str):
 
     def __repr__(self):
         return str(self)
+
+
+def as_written(labels):
+    """List of an array's labels as users write them: plain numbers and strings, dates as text."""
+    return (labels.astype(str) if labels.dtype.kind in "mM" else labels).tolist()
+
+
+def write_labels(labels):
+    """Write class labels as a user writes them: plain numbers, quoted text, dates as dates."""
+    array = np.asarray(labels)
+    write = str if array.dtype.kind in "mM" else repr
+    listed = [write(label) for label in as_written(array[:MOST_LABELS])]
+    return f"[{', '.join([*listed, *['...'] * (len(array) > MOST_LABELS)])}]"
 
 
 def format_table(header, rows, alignments):
@@ -66,8 +82,3 @@ def html_table(header, rows, alignments):
 def format_number(value):
     """Return a number with three significant digits, "-" for None."""
     return "-" if value is None else f"{value:.3g}"
-
-
-def as_written(labels):
-    """List of an array's labels as users write them: plain numbers and strings, dates as text."""
-    return (labels.astype(str) if labels.dtype.kind in "mM" else labels).tolist()

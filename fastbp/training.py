@@ -292,7 +292,8 @@ def choose_rows(problem, settings, progress, random_state, splits, resumes):
     if rows is not None:
         return rows
     if splits:
-        return split_off_validation(problem, settings.validation_fraction, random_state)
+        fraction, classes = settings.validation_fraction, settings.classes
+        return split_off_validation(problem, fraction, random_state, classes)
     return np.arange(n_samples), None
 
 

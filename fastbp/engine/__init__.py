@@ -11,6 +11,8 @@ import multiprocessing
 import warnings
 from importlib import import_module
 
+import numpy as np
+
 ENGINES = {"cython": "fastbp.engine.native.engine", "numba": "fastbp.engine.numba"}
 ENGINE_NAMES = ("auto", *ENGINES)
 
@@ -96,6 +98,19 @@ def watch_formulas(activations, loss, targets, dtype):
         return None
     find_kernels()
     return import_module("fastbp.engine.numba.checks").Watch(activations, loss, targets, dtype)
+
+
+def let_activations_raise(engine, coefs, intercepts, activations, X, scores):
+    """Let users' activations raise what they raised in a prediction, where they made NaN of it.
+
+    Compiled code cannot: it gave scores that are not finite, of which the first row is computed
+    again.
+    """
+    if all(row.kernel is not None for row in activations) or engine.all_finite(scores):
+        return
+    first = int(np.flatnonzero(~np.isfinite(scores).all(axis=1))[0])
+    checks = import_module("fastbp.engine.numba.checks")
+    checks.let_activations_raise(engine, coefs, intercepts, activations, X[first : first + 1])
 
 
 def _import_numba(path, who):

@@ -43,6 +43,18 @@ def store_int(typing_context, address, number):
     return types.void(types.int64, types.int64), generate
 
 
+@intrinsic
+def store_real(typing_context, address, number):
+    """Write a double to an address."""
+
+    def generate(context, builder, signature, arguments):
+        place = builder.inttoptr(arguments[0], ir.DoubleType().as_pointer())
+        builder.store(arguments[1], place)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.float64), generate
+
+
 def caller(result, *parameters):
     """Make ``call(address, arguments)`` for C functions of these types; pointers are int64."""
 

@@ -7,6 +7,7 @@ this becomes a sentence that names the function.
 """
 
 import ctypes
+from numbers import Real
 
 import numpy as np
 
@@ -58,7 +59,9 @@ def check_activation(row, dtype):
         return
     z = GRID.astype(dtype)
     what = f"activation {describe(row.value)}"
-    _check_on_grid(what, row.value, row.slope, [(at,) for at in z], *evaluate_activation(row, z))
+    values, slopes = evaluate_activation(row, z)
+    raise_again(what, row, kernels.activation_kernel(row, dtype))
+    _check_on_grid(what, row.value, row.slope, [(at,) for at in z], values, slopes)
     _checked.add(address)
 
 
@@ -72,7 +75,9 @@ def check_loss(row, targets, dtype):
         raw = np.concatenate([raw, near.ravel()])
     what, points = f"loss {describe(row.value)}", list(zip(y, raw, strict=True))
     given = (row.hyper,) if row.hyper else ()
-    _check_on_grid(what, row.value, row.gradient, points, *evaluate_loss(row, y, raw), given)
+    losses, gradients = evaluate_loss(row, y, raw)
+    raise_again(what, row, kernels.loss_kernel(row, dtype))
+    _check_on_grid(what, row.value, row.gradient, points, losses, gradients, given)
 
 
 def _check_on_grid(what, function, derivative, points, values, slopes, given=()):
@@ -86,7 +91,8 @@ def _check_on_grid(what, function, derivative, points, values, slopes, given=())
 
     tolerance = TOLERANCE[slopes.dtype.name]
     if not (np.isfinite(values).all() and np.isfinite(slopes).all()):
-        _refuse_exceptions(what, compute, points)
+        for point in points:
+            let_raise(what, compute, tuple(map(float, point)))
     for point, value, slope in zip(points, values, slopes, strict=True):
         where = ", ".join(f"{float(x):g}" for x in point)
         if not np.isfinite(value):
@@ -106,15 +112,51 @@ def _check_on_grid(what, function, derivative, points, values, slopes, given=())
             )
 
 
-def _refuse_exceptions(what, function, points):
-    """Name the first point at which the Python function raises; compiled, it gave NaN."""
-    for point in points:
-        try:
-            function(*map(float, point))
-        except Exception as error:
-            where = ", ".join(f"{float(x):g}" for x in point)
-            kind = type(error).__name__
-            raise ValueError(f"{what} raises {kind}: {error} at ({where}).") from error
+def let_raise(what, function, arguments, when=""):
+    """Call a function of the user's where its compiled form failed.
+
+    What it raises in Python reaches the caller as it is, with a note of fastbp's.
+    """
+    try:
+        function(*arguments)
+    except Exception as error:
+        where = ", ".join(f"{x:g}" if isinstance(x, Real) else str(x) for x in arguments)
+        error.add_note(f"fastbp: {what} raised this at ({where}){when}.")
+        raise
+
+
+def raise_again(what, row, kernel, when=""):
+    """Let a row's functions raise what its kernel reports that they raised."""
+    if kernel.report[0] != kernels.RAISED:
+        return
+    at, given = kernel.at, (row.hyper,) if getattr(row, "hyper", ()) else ()
+    if hasattr(row, "slope_of"):  # an activation
+        calls = [(function, at[:1].tolist()) for function in (row.value, row.slope)]
+    elif row.target == "real":
+        calls = [(function, (*at[:2].tolist(), *given)) for function in (row.value, row.gradient)]
+    elif kernel.report[1] < len(at):
+        n_outputs = int(kernel.report[1])
+        target = int(at[0]) if row.target == "class" else float(at[0])
+        arguments = target, at[1 : 1 + n_outputs].copy(), *given
+        calls = [(row.value, arguments), (row.gradient, (*arguments, np.empty(n_outputs)))]
+    else:  # not all were noted
+        calls = []
+    for function, arguments in calls:
+        if function is not None:
+            let_raise(what, plain_function(function), arguments, when)
+
+
+def let_activations_raise(engine, coefs, intercepts, activations, row):
+    """Call users' activations on what the prediction of one row of X gave them, one by one."""
+    for layer, activation in enumerate(activations):
+        if is_ours(activation.value):
+            continue
+        z = np.empty((1, len(intercepts[layer])), coefs[0].dtype)
+        below = coefs[: layer + 1], intercepts[: layer + 1], activations[:layer]
+        engine.predict_into(*below, row, z, 1)
+        what, function = f"activation {describe(activation.value)}", activation.value
+        for number in z[np.isfinite(z)].tolist():
+            let_raise(what, plain_function(function), (number,))
 
 
 def differences(function, point):
@@ -141,7 +183,7 @@ class Watch:
     """
 
     def __init__(self, activations, loss, targets, dtype):
-        self.kernels = []
+        self.kernels = []  # name, kernel and row of each function
         for row in dict.fromkeys(activations):
             if not is_ours(row.value) or not is_ours(row.slope):
                 self._add("activation", row, kernels.activation_kernel(row, dtype))
@@ -153,18 +195,26 @@ class Watch:
         self.forget()
 
     def _add(self, kind, row, kernel):
-        self.kernels.append((f"{kind} {describe(row.value)}", kernel))
+        self.kernels.append((f"{kind} {describe(row.value)}", kernel, row))
 
     def forget(self):
         """Clear the reports."""
-        for _, kernel in self.kernels:
+        for _, kernel, _ in self.kernels:
             kernel.report[0] = 0
 
     def failure(self):
         """Sentence about the first function that failed since `forget`, or None."""
-        for name, kernel in self.kernels:
+        for name, kernel, _ in self.kernels:
             if kernel.report[0] == kernels.RAISED:
                 return f"{name} raised an exception"
             if kernel.report[0] == kernels.NOT_FINITE:
                 return f"{name}, or its derivative, is NaN or infinite for a finite argument"
         return None
+
+    def let_raise(self, when):
+        """Let functions raise again what they raised since `forget`, called from Python.
+
+        Returns if they do not: compiled code raised where Python computes on.
+        """
+        for name, kernel, row in self.kernels:
+            raise_again(name, row, kernel, f" in {when}")

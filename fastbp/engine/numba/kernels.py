@@ -13,19 +13,30 @@ from functools import partial
 import numpy as np
 from numba import cfunc, njit, types
 
-from fastbp.engine.numba.addresses import is_null, store_int
+from fastbp.engine.numba.addresses import is_null, store_int, store_real
 from fastbp.engine.numba.caching import OPTIONS, cached, copy_with
 from fastbp.engine.numba.duals import Dual, dual, slope_as, value_as
 from fastbp.engine.numba.elementary import add_freely, prefer_whole_vectors, spoilt
-from fastbp.engine.numba.formulas import compile_formula, identity_of, is_ours, jit_formula
+from fastbp.engine.numba.formulas import (
+    compile_formula,
+    identity_of,
+    is_ours,
+    jit_formula,
+    plain_function,
+)
 
 # What a kernel of a user's formula writes into its `report`: an exception cannot leave C code.
+# After RAISED the arguments with which the formula raised stand in `at` (of a row of raw scores
+# also their number, in `report`), so that Python can call it again.
 RAISED, NOT_FINITE = 1, 2
+N_NOTED = 1024  # most arguments noted: a target and its raw scores
 N_HYPER = 6  # most hyper-parameters of an optimiser; learning rate and t follow them
 
-# Names that `copy_with` binds: the formulas, the dtype, and where to report (0: nowhere).
+# Names that `copy_with` binds: the formulas, the dtype, and where to report and to note arguments
+# (0: nowhere).
 VALUE = DERIVATIVE = PAIR = UPDATE = LOOP = LOOP_WITH_SLOPES = FORMULA = AS_TARGET = None
-REAL, LANES, REPORT, N_SLOTS, N_GIVEN = np.float64, 8, 0, 1, 0
+FIND = FIND_WITH_SLOPES = None
+REAL, LANES, REPORT, AT, N_SLOTS, N_GIVEN = np.float64, 8, 0, 0, 1, 0
 
 
 # --- the loops -----------------------------------------------------------------------------------
@@ -127,6 +138,33 @@ def loss_column(y, s, at, weights, scale, row_loss, n, hyper):
     return n_spoilt > 0
 
 
+def value_at(z):
+    """Compute f(z) alone."""
+    return value_as(VALUE(dual(z, z)), z)
+
+
+def find_raising(a, n):
+    """Note the last argument with which a formula raises: loops go upwards, so it is unchanged."""
+    for i in range(n - 1, -1, -1):
+        try:
+            FORMULA(a[i])
+        except Exception:
+            store_real(AT, a[i])
+            return
+
+
+def find_raising_pair(y, s, at, n, hyper):
+    """Do the same for a column of targets and raw scores."""
+    for i in range(at + n - 1, at - 1, -1):
+        try:
+            VALUE(dual(y[i], y[i]), dual(s[i], s[i]), hyper)
+            DERIVATIVE(y[i], s[i], hyper)
+        except Exception:
+            store_real(AT, y[i])
+            store_real(AT + 8, s[i])
+            return
+
+
 def forward(a, slopes, n):
     """fb_activation.forward: slopes <- f'(a) unless it is NULL, a <- f(a)."""
     failure = 0
@@ -135,6 +173,8 @@ def forward(a, slopes, n):
             failure = NOT_FINITE
     except Exception:
         failure = RAISED
+        if REPORT:
+            FIND(a, n) if is_null(slopes) else FIND_WITH_SLOPES(a, n)
         for i in range(n):
             a[i] = np.nan
     if REPORT and failure:
@@ -149,6 +189,8 @@ def slope(delta, at, n):
             failure = NOT_FINITE
     except Exception:
         failure = RAISED
+        if REPORT:
+            FIND(at, n)
         for i in range(n):
             delta[i] = np.nan
     if REPORT and failure:
@@ -166,6 +208,8 @@ def loss(targets, scores, weights, scale, row_loss, capacity, rows, n_outputs, h
                 failure = NOT_FINITE
         except Exception:
             failure = RAISED
+            if REPORT:
+                FIND(targets, scores, n * capacity, rows, hyper)
             for i in range(rows):
                 scores[n * capacity + i] = row_loss[i] = np.nan
         for i in range(rows, min(capacity, (rows + LANES - 1) // LANES * LANES)):
@@ -197,17 +241,29 @@ def number(target):
 def loss_of_rows(targets, scores, weights, scale, row_loss, capacity, rows, n_outputs, hyper):
     """fb_loss.loss of a loss that sees one target and all raw scores of a row."""
     raw, gradient = np.empty(n_outputs, REAL), np.empty(n_outputs, REAL)
+    failure = 0
     for i in range(rows):
         for n in range(n_outputs):
             raw[n] = scores[n * capacity + i]
         target, factor = AS_TARGET(targets[i]), weights[i] * REAL(scale)
-        row_loss[i] = VALUE(target, raw, hyper)
-        DERIVATIVE(target, raw, hyper, gradient)
+        try:
+            row_loss[i] = VALUE(target, raw, hyper)
+            DERIVATIVE(target, raw, hyper, gradient)
+        except Exception:
+            failure = RAISED
+            row_loss[i] = gradient[:] = np.nan
+            if REPORT:
+                store_int(REPORT + 8, n_outputs)
+                store_real(AT, targets[i])
+                for n in range(min(n_outputs, N_NOTED - 1)):
+                    store_real(AT + 8 * (n + 1), raw[n])
         for n in range(n_outputs):
             scores[n * capacity + i] = gradient[n] * factor
     for n in range(n_outputs):
         for i in range(rows, min(capacity, (rows + LANES - 1) // LANES * LANES)):
             scores[n * capacity + i] = 0.0
+    if REPORT and failure:
+        store_int(REPORT, failure)
 
 
 def prepare(hyper, learning_rate, t, h):
@@ -251,19 +307,23 @@ class Kernel:
     real: types.Float
     is_ours: bool
     addresses: dict = field(default_factory=dict)
-    report: np.ndarray = field(default_factory=lambda: np.zeros(1, np.int64))
+    report: np.ndarray = field(default_factory=lambda: np.zeros(2, np.int64))
+    at: np.ndarray = field(default_factory=lambda: np.zeros(N_NOTED))
     owners: list = field(default_factory=list)
 
-    def formula(self, function, n_arguments, *further):
-        """Jit a scalar function of dual numbers; a user's is compiled now, to tell its errors."""
+    def formula(self, function, n_duals, *further, returns=True):
+        """Jit a function of dual numbers and more; a user's is compiled now, to tell its errors."""
         if self.is_ours:
             return jit_formula(function)
-        return compile_formula(function, (Dual(self.real),) * n_arguments + further)
+        kinds = (Dual(self.real),) * n_duals + further
+        return compile_formula(function, kinds, returns=returns)
 
     def _put_into(self, loop, names):
         dtype = np.dtype(self.real.name)
-        report = 0 if self.is_ours else self.report.ctypes.data
-        names = {"REAL": dtype.type, "LANES": 64 // dtype.itemsize, "REPORT": report, **names}
+        report, at = (0 if self.is_ours else a.ctypes.data for a in (self.report, self.at))
+        names = {
+            "REAL": dtype.type, "LANES": 64 // dtype.itemsize, "REPORT": report, "AT": at, **names
+        }  # fmt: skip
         return copy_with(loop, f"{loop.__name__}_{self.label}_{self.real}", **names)
 
     def loop(self, loop, **names):
@@ -288,7 +348,9 @@ def _find(compile_row, row, dtype, *functions):
     with _lock:
         if key not in _kernels:
             real = types.float32 if np.dtype(dtype) == np.float32 else types.float64
-            label = "_".join("derived" if f is None else f.__name__ for f in functions)
+            label = "_".join(
+                "derived" if f is None else plain_function(f).__name__ for f in functions
+            )
             kernel = Kernel(label, real, all(map(is_ours, functions)))
             compile_row(kernel, row)
             _kernels[key] = kernel
@@ -309,9 +371,9 @@ def activation_kernel(row, dtype):
 def _compile_activation(kernel, row):
     value = kernel.formula(row.value, 1)
     given = None if row.slope is None else kernel.formula(row.slope, 1)
-    values = kernel.loop(values_of, VALUE=value)
+    values, alone = kernel.loop(values_of, VALUE=value), kernel.loop(value_at, VALUE=value)
     if row.slope_of == "activation":
-        both = kernel.loop(values_without_slopes, LOOP=values)
+        both, pair = kernel.loop(values_without_slopes, LOOP=values), alone
         slope_at = kernel.loop(slope_at_activation, DERIVATIVE=given)
     else:
         pair = kernel.loop(
@@ -321,8 +383,16 @@ def _compile_activation(kernel, row):
         slope_at = kernel.loop(kept_slope)
     block = types.CPointer(kernel.real)
     signature = types.void, block, block, types.int64
-    kernel.add(forward, *signature, LOOP=values, LOOP_WITH_SLOPES=both)
-    kernel.add(slope, *signature, LOOP=kernel.loop(times_slopes, DERIVATIVE=slope_at))
+    find, find_pair, find_slope = (
+        kernel.loop(find_raising, FORMULA=formula) for formula in (alone, pair, slope_at)
+    )
+    kernel.add(
+        forward, *signature,
+        LOOP=values, LOOP_WITH_SLOPES=both, FIND=find, FIND_WITH_SLOPES=find_pair,
+    )  # fmt: skip
+    kernel.add(
+        slope, *signature, LOOP=kernel.loop(times_slopes, DERIVATIVE=slope_at), FIND=find_slope
+    )
 
 
 def hyper_of(row):
@@ -342,7 +412,10 @@ def _compile_loss(kernel, row):
         *(size, size, size, doubles),
     )
     if row.target != "real":
-        value, gradient = jit_formula(row.value), jit_formula(row.gradient)
+        row_kind, given = types.Array(kernel.real, 1, "C"), (doubles,) if row.hyper else ()
+        given = (size if row.target == "class" else kernel.real, row_kind, *given)
+        value = kernel.formula(row.value, 0, *given)
+        gradient = kernel.formula(row.gradient, 0, *given, row_kind, returns=False)
         if not row.hyper:
             value = kernel.loop(row_value_without_hyper, FORMULA=value)
             gradient = kernel.loop(row_gradient_without_hyper, FORMULA=gradient)
@@ -361,8 +434,11 @@ def _compile_loss(kernel, row):
         gradient = kernel.loop(derived_gradient, VALUE=value)
     else:
         gradient = kernel.loop(given_gradient, DERIVATIVE=formula(row.gradient))
-    column = kernel.loop(loss_column, VALUE=value, DERIVATIVE=gradient)
-    kernel.add(loss, *signature, LOOP=column)
+    column, find = (
+        kernel.loop(loop, VALUE=value, DERIVATIVE=gradient)
+        for loop in (loss_column, find_raising_pair)
+    )
+    kernel.add(loss, *signature, LOOP=column, FIND=find)
 
 
 def optimizer_kernel(row, dtype):

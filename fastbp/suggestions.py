@@ -1,0 +1,171 @@
+"""What a wrong name probably stands for: "did you mean".
+
+Here lives the search for the nearest name, and the table of what other libraries call a parameter
+of the estimators or an argument of `fit`.  Other words for an activation, a loss, a solver or a
+score stand beside the names themselves (`OTHER_WORDS` of those files).  Nothing here refuses: it
+adds to the message of who does.
+"""
+
+import difflib
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
+
+# Names elsewhere, without case and underscores: the parameter, or a sentence's part that names it.
+PARAMETERS = {
+    "hidden_layer_sizes": "hidden_layers hidden_sizes hidden_units hidden_dims layers units "
+    "n_hidden n_units architecture topology",
+    "activation": "act activations activation_function nonlinearity hidden_activation",
+    "loss": "loss_function loss_fn criterion objective cost",
+    "solver": "optimizer optim algorithm training_algorithm",
+    "alpha": "l2 l2_regularization reg reg_lambda regularization lambda lam penalty",
+    "alpha (the L2 penalty), or solver=fastbp.optimizers.AdamW(weight_decay=...)": "decay "
+    "weight_decay",
+    "batch_size": "batch minibatch_size mini_batch_size",
+    "learning_rate": "scheduler schedule lr_scheduler lr_schedule learning_rate_schedule",
+    "learning_rate_init": "lr eta eta0 step_size initial_lr init_lr lr_init rate max_lr "
+    "initial_learning_rate",
+    "max_iter": "epochs n_epochs max_epochs num_epochs nb_epoch n_iter iterations n_estimators "
+    "max_iterations num_iterations",
+    "random_state": "seed random_seed rng",
+    "tol": "tolerance min_delta",
+    "validation_fraction": "validation_split val_fraction val_size val_split",
+    "n_iter_no_change": "patience early_stopping_rounds early_stopping_patience",
+    "n_threads": "n_jobs num_threads threads nthread n_workers n_cores",
+    "dtype": "precision",
+    "engine": "backend device",
+    "class_weight": "class_weights weights_per_class",
+    "init": "initializer kernel_initializer weight_init initialization",
+    "dropout": "dropout_rate p_dropout drop_rate dropout_p",
+    "max_grad_norm": "clipnorm clip_norm grad_clip gradient_clip gradient_clipping "
+    "gradient_clip_val clip_grad_norm max_norm",
+    "ema_decay": "ema polyak averaging",
+    "scoring": "metric metrics eval_metric score scorer",
+    "max_time": "timeout time_limit max_seconds time_budget",
+    "scale_targets": "scale_y scale_target normalize_y standardize_targets normalize_targets",
+    "nesterovs_momentum": "nesterov use_nesterov",
+    "epsilon": "eps",
+}
+FIT_ARGUMENTS = {
+    "X_val=, y_val=": "eval_set evaluation_set eval_data validation_data validation_set val_data "
+    "val_set valid_data valid_sets test_set val validation",
+    "X_val=": "x_valid x_validation x_eval x_test",
+    "y_val=": "y_valid y_validation y_eval y_test",
+    "sample_weight=": "weights weight sample_weights w",
+    "sample_weight_val=": "eval_sample_weight sample_weight_eval_set sample_weights_val "
+    "val_sample_weight weights_val",
+    "set_callbacks(...), before the fit": "callbacks callback",
+}
+
+
+def _plain(name):
+    """Return a name without case, underscores and other signs."""
+    return "".join(filter(str.isalnum, name.lower()))
+
+
+def _turned(table):
+    return {_plain(word): meaning for meaning, words in table.items() for word in words.split()}
+
+
+_PARAMETERS, _FIT_ARGUMENTS = _turned(PARAMETERS), _turned(FIT_ARGUMENTS)
+
+
+def find_name(
+    word: object,
+    names: Iterable[str],
+    other_words: Mapping[str, str] | None = None,
+    *,
+    near: bool = True,
+) -> str | None:
+    """Find the name that a word probably means, or None.
+
+    Parameters
+    ----------
+    word : object
+        Case, underscores and signs do not count.
+    names : iterable of str
+        What is allowed.
+    other_words : mapping of str to str, default=None
+        What else names are called; those that lead to none of `names` do not count.
+    near : bool, default=True
+        Whether a name that is only similar counts.
+    """
+    if not isinstance(word, str):
+        return None
+    known = {_plain(name): name for name in names}
+    more = {_plain(w): name for w, name in (other_words or {}).items() if name in known.values()}
+    known = more | known
+    word = _plain(word)
+    close = difflib.get_close_matches(word, known, n=1) if near and word not in known else [word]
+    return known.get(close[0]) if close else None
+
+
+def find_parameter(word, names):
+    """Find the constructor's parameter that a word probably means, or None, as `find_name`."""
+    meaning = _PARAMETERS.get(_plain(word))
+    if meaning is not None and meaning.split(" ")[0] in names:
+        return meaning
+    return find_name(word, names)
+
+
+def _explain_argument(estimator, method, word, arguments):
+    """Say what an unknown keyword of a method probably means, or nothing ("")."""
+    kind = type(estimator).__name__
+    parameters = type(estimator)._get_param_names()
+    if method == "__init__":
+        meaning = find_parameter(word, parameters)
+        return f" Did you mean {meaning}?" if meaning else ""
+    meaning = _FIT_ARGUMENTS.get(_plain(word))
+    if meaning is not None:
+        return f" Did you mean {meaning}?"
+    if word in parameters or _plain(word) in _PARAMETERS:
+        meaning = word if word in parameters else find_parameter(word, parameters)
+        if meaning is None:
+            return ""
+        written = f"{kind}({meaning}=...)" if meaning.isidentifier() else meaning
+        return f" Did you mean the parameter of the constructor, {written}?"
+    meaning = find_name(word, arguments)
+    return f" Did you mean {meaning}=?" if meaning else ""
+
+
+Method = TypeVar("Method", bound=Callable)
+
+
+def explains_its_arguments(method: Method) -> Method:
+    """Let a method's TypeError for a wrong call name the public class and the probable argument.
+
+    The call itself is Python's, and so are signature and cost.
+    """
+    signature = inspect.signature(method)
+
+    @functools.wraps(method)
+    def called(self, /, *arguments, **keywords):
+        try:
+            return method(self, *arguments, **keywords)
+        except TypeError:
+            message = _explain_call(self, method.__name__, signature, arguments, keywords)
+            if message is None:  # the error is not about the call
+                raise
+        raise TypeError(message)
+
+    return called  # type: ignore[return-value]
+
+
+def _explain_call(estimator, method, signature, arguments, keywords):
+    """Return what is wrong with a call, or None."""
+    try:
+        signature.bind(estimator, *arguments, **keywords)
+    except TypeError as error:
+        names = list(signature.parameters)[1:]
+        hints = [
+            _explain_argument(estimator, method, word, names)
+            for word in keywords
+            if word not in names
+        ]
+        wrong = f"got {error}" if str(error).startswith(("too", "multiple")) else str(error)
+        return (
+            f"{type(estimator).__name__}.{method}() {wrong}.{hints[0] if hints else ''} It takes "
+            f"{', '.join(names)}."
+        )
+    return None
