@@ -77,7 +77,7 @@ def network_of(state, engine=None):
 
 def _fit(classes, kind, n_outputs):
     """Whether `classes_` is an array of a class for each output, or one or two for a single one."""
-    if type(classes) is not np.ndarray or classes.ndim != 1:
+    if not isinstance(classes, np.ndarray) or classes.ndim != 1:
         return False
     if kind == "binary":
         return n_outputs == 1 and len(classes) in (1, 2)
@@ -156,10 +156,12 @@ def _count_of(state, name):
 
 def _check_scale(state):
     """Refuse what predictions of scaled targets cannot be put back with."""
+    shared = state["out_activation_"] == "cumulative_softplus"  # quantiles of one target
+    wanted = (1 if shared else state["n_outputs_"],)
     for name in ("target_mean_", "target_scale_"):
         value = _value_of(state, name)
-        wanted = (state["n_outputs_"],)
-        if not (type(value) is np.ndarray and value.shape == wanted and value.dtype.kind in "fiu"):
+        is_array = isinstance(value, np.ndarray) and value.dtype.kind in "fiu"
+        if not (is_array and value.shape == wanted):
             raise _refusal(name, f"an array of real numbers of shape {wanted}", value)
 
 
