@@ -46,7 +46,7 @@ def test_own_loss_and_activation_equal_the_built_in(engine_name, regression, dty
     X, y = regression
     settings = dict(SMALL, dtype=dtype, engine=engine_name, solver=solver)
     own = BackpropRegressor(
-        userland.own_squared_error,
+        Loss(userland.own_squared_error, constant=("mean",)),
         activation=[Activation(userland.own_relu, userland.own_relu_slope), "tanh"],
         **settings,
     ).fit(X, y)
@@ -89,7 +89,9 @@ def test_links(engine_name, kind, own, name, link, weighted):
     weight = np.random.default_rng(0).integers(0, 3, len(X)) if weighted else None
     settings = dict(SMALL, dtype="float64", engine=engine_name)
     kind = BackpropRegressor if kind == "counts" else BackpropClassifier
-    mine = kind(loss=Loss(own, link=link), **settings).fit(X, y, sample_weight=weight)
+    mine = kind(loss=Loss(own, link=link, constant=("mean",)), **settings).fit(
+        X, y, sample_weight=weight
+    )
     peer = kind(loss=name, **settings).fit(X, y, sample_weight=weight)
     assert mine.out_activation_ == peer.out_activation_
     np.testing.assert_allclose(mine.loss_curve_, peer.loss_curve_, rtol=1e-10)
