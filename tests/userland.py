@@ -82,3 +82,33 @@ def slope_of_nan_far_out(z):
 
 def hides_nan(z):
     return z if z > 0 else 0.0
+
+
+def same(z):
+    return z
+
+
+def leaky(z, slope=0.01):
+    return z if z > 0 else slope * z
+
+
+def leaky_by_keyword(z, *, slope=0.01):
+    return z if z > 0 else slope * z
+
+
+def make_leaky(slope):
+    return lambda z: z if z > 0 else slope * z
+
+
+class Holder:
+    @staticmethod
+    def leaky(z, slope=0.01):
+        return z if z > 0 else slope * z
+
+
+def weighted_error(y_true, raw, *, weight=0.5):
+    return weight * (y_true - raw) ** 2
+
+
+def hyper_error(y_true, raw, hyper):
+    return hyper[0] * (y_true - raw) ** 2

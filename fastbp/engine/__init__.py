@@ -103,14 +103,13 @@ def watch_formulas(activations, loss, targets, dtype):
 def let_activations_raise(engine, coefs, intercepts, activations, X, scores):
     """Let users' activations raise what they raised in a prediction, where they made NaN of it.
 
-    Compiled code cannot: it gave scores that are not finite, of which the first row is computed
-    again.
+    Compiled code cannot: it fills a block of rows with NaN.  They are computed again.
     """
     if all(row.kernel is not None for row in activations) or engine.all_finite(scores):
         return
-    first = int(np.flatnonzero(~np.isfinite(scores).all(axis=1))[0])
+    rows = np.flatnonzero(~np.isfinite(scores).all(axis=1))
     checks = import_module("fastbp.engine.numba.checks")
-    checks.let_activations_raise(engine, coefs, intercepts, activations, X[first : first + 1])
+    checks.let_activations_raise(engine, coefs, intercepts, activations, X[rows])
 
 
 def _import_numba(path, who):

@@ -16,6 +16,7 @@ from fastbp.engine.numba.formulas import describe, is_ours, plain_function
 
 GRID = np.concatenate([np.linspace(-7.9, 8.1, 33), [0.0]])
 NEAR_Y = np.array([-2.3, -0.7, 0.1, 0.9, 3.1])
+MOST_CALLS = 2**20  # of a user's function, to find what it raised in a prediction
 STEP = 1e-5  # of central differences in double precision
 TOLERANCE = {"float32": 2e-3, "float64": 1e-4}  # of derivatives, relative to 1 + |derivative|
 
@@ -129,34 +130,34 @@ def raise_again(what, row, kernel, when=""):
     """Let a row's functions raise what its kernel reports that they raised."""
     if kernel.report[0] != kernels.RAISED:
         return
-    at, given = kernel.at, (row.hyper,) if getattr(row, "hyper", ()) else ()
+    given, n = (row.hyper,) if getattr(row, "hyper", ()) else (), int(kernel.report[1])
+    last, targets = kernel.at[:n], kernel.at[kernels.N_NOTED :][:n]
+    what_failed = row.value, getattr(row, "slope", None) or getattr(row, "gradient", None)
     if hasattr(row, "slope_of"):  # an activation
-        calls = [(function, at[:1].tolist()) for function in (row.value, row.slope)]
+        calls = ((function, (z,)) for z in last.tolist() for function in what_failed)
     elif row.target == "real":
-        calls = [(function, (*at[:2].tolist(), *given)) for function in (row.value, row.gradient)]
-    elif kernel.report[1] < len(at):
-        n_outputs = int(kernel.report[1])
-        target = int(at[0]) if row.target == "class" else float(at[0])
-        arguments = target, at[1 : 1 + n_outputs].copy(), *given
-        calls = [(row.value, arguments), (row.gradient, (*arguments, np.empty(n_outputs)))]
-    else:  # not all were noted
-        calls = []
+        pairs = zip(targets.tolist(), last.tolist(), strict=True)
+        calls = ((function, (*pair, *given)) for pair in pairs for function in what_failed)
+    else:
+        target = int(targets[0]) if row.target == "class" else float(targets[0])
+        arguments = target, last[::-1].copy(), *given
+        calls = ((row.value, arguments), (row.gradient, (*arguments, np.empty(n))))
     for function, arguments in calls:
         if function is not None:
             let_raise(what, plain_function(function), arguments, when)
 
 
-def let_activations_raise(engine, coefs, intercepts, activations, row):
-    """Call users' activations on what the prediction of one row of X gave them, one by one."""
-    for layer, activation in enumerate(activations):
-        if is_ours(activation.value):
+def let_activations_raise(engine, coefs, intercepts, activations, X):
+    """Call users' activations on what the prediction of these rows gave them, one by one."""
+    for layer, row in enumerate(activations):
+        if is_ours(row.value):
             continue
-        z = np.empty((1, len(intercepts[layer])), coefs[0].dtype)
+        z = np.empty((X.shape[0], len(intercepts[layer])), coefs[0].dtype)
         below = coefs[: layer + 1], intercepts[: layer + 1], activations[:layer]
-        engine.predict_into(*below, row, z, 1)
-        what, function = f"activation {describe(activation.value)}", activation.value
-        for number in z[np.isfinite(z)].tolist():
-            let_raise(what, plain_function(function), (number,))
+        engine.predict_into(*below, X, z, 1)
+        what, function = f"activation {describe(row.value)}", plain_function(row.value)
+        for number in z[np.isfinite(z)][:MOST_CALLS].tolist():
+            let_raise(what, function, (number,))
 
 
 def differences(function, point):

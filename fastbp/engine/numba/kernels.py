@@ -26,16 +26,15 @@ from fastbp.engine.numba.formulas import (
 )
 
 # What a kernel of a user's formula writes into its `report`: an exception cannot leave C code.
-# After RAISED the arguments with which the formula raised stand in `at` (of a row of raw scores
-# also their number, in `report`), so that Python can call it again.
+# After RAISED numbers with one among them for which the formula raised stand in `at`, and how many
+# in `report`, so that Python can call it again.
 RAISED, NOT_FINITE = 1, 2
-N_NOTED = 1024  # most arguments noted: a target and its raw scores
+N_NOTED = 2**15  # most numbers noted: raw scores or arguments, and as many targets behind them
 N_HYPER = 6  # most hyper-parameters of an optimiser; learning rate and t follow them
 
 # Names that `copy_with` binds: the formulas, the dtype, and where to report and to note arguments
 # (0: nowhere).
-VALUE = DERIVATIVE = PAIR = UPDATE = LOOP = LOOP_WITH_SLOPES = FORMULA = AS_TARGET = None
-FIND = FIND_WITH_SLOPES = None
+VALUE = DERIVATIVE = PAIR = UPDATE = LOOP = LOOP_WITH_SLOPES = FORMULA = AS_TARGET = NOTE = None
 REAL, LANES, REPORT, AT, N_SLOTS, N_GIVEN = np.float64, 8, 0, 0, 1, 0
 
 
@@ -138,31 +137,12 @@ def loss_column(y, s, at, weights, scale, row_loss, n, hyper):
     return n_spoilt > 0
 
 
-def value_at(z):
-    """Compute f(z) alone."""
-    return value_as(VALUE(dual(z, z)), z)
-
-
-def find_raising(a, n):
-    """Note the last argument with which a formula raises: loops go upwards, so it is unchanged."""
-    for i in range(n - 1, -1, -1):
-        try:
-            FORMULA(a[i])
-        except Exception:
-            store_real(AT, a[i])
-            return
-
-
-def find_raising_pair(y, s, at, n, hyper):
-    """Do the same for a column of targets and raw scores."""
-    for i in range(at + n - 1, at - 1, -1):
-        try:
-            VALUE(dual(y[i], y[i]), dual(s[i], s[i]), hyper)
-            DERIVATIVE(y[i], s[i], hyper)
-        except Exception:
-            store_real(AT, y[i])
-            store_real(AT + 8, s[i])
-            return
+def note(block, first, n, behind):
+    """Copy a block backwards: loops go upwards, so what they had not reached is unchanged."""
+    n_noted = min(n, N_NOTED)
+    for i in range(n_noted):
+        store_real(AT + 8 * (behind + i), block[first + n - 1 - i])
+    store_int(REPORT + 8, n_noted)
 
 
 def forward(a, slopes, n):
@@ -174,7 +154,7 @@ def forward(a, slopes, n):
     except Exception:
         failure = RAISED
         if REPORT:
-            FIND(a, n) if is_null(slopes) else FIND_WITH_SLOPES(a, n)
+            NOTE(a, 0, n, 0)
         for i in range(n):
             a[i] = np.nan
     if REPORT and failure:
@@ -190,7 +170,7 @@ def slope(delta, at, n):
     except Exception:
         failure = RAISED
         if REPORT:
-            FIND(at, n)
+            NOTE(at, 0, n, 0)
         for i in range(n):
             delta[i] = np.nan
     if REPORT and failure:
@@ -209,7 +189,8 @@ def loss(targets, scores, weights, scale, row_loss, capacity, rows, n_outputs, h
         except Exception:
             failure = RAISED
             if REPORT:
-                FIND(targets, scores, n * capacity, rows, hyper)
+                NOTE(scores, n * capacity, rows, 0)
+                NOTE(targets, n * capacity, rows, N_NOTED)
             for i in range(rows):
                 scores[n * capacity + i] = row_loss[i] = np.nan
         for i in range(rows, min(capacity, (rows + LANES - 1) // LANES * LANES)):
@@ -253,10 +234,9 @@ def loss_of_rows(targets, scores, weights, scale, row_loss, capacity, rows, n_ou
             failure = RAISED
             row_loss[i] = gradient[:] = np.nan
             if REPORT:
+                NOTE(raw, 0, n_outputs, 0)
+                NOTE(targets, i, 1, N_NOTED)
                 store_int(REPORT + 8, n_outputs)
-                store_real(AT, targets[i])
-                for n in range(min(n_outputs, N_NOTED - 1)):
-                    store_real(AT + 8 * (n + 1), raw[n])
         for n in range(n_outputs):
             scores[n * capacity + i] = gradient[n] * factor
     for n in range(n_outputs):
@@ -308,7 +288,7 @@ class Kernel:
     is_ours: bool
     addresses: dict = field(default_factory=dict)
     report: np.ndarray = field(default_factory=lambda: np.zeros(2, np.int64))
-    at: np.ndarray = field(default_factory=lambda: np.zeros(N_NOTED))
+    at: np.ndarray = field(default_factory=lambda: np.empty(2 * N_NOTED))
     owners: list = field(default_factory=list)
 
     def formula(self, function, n_duals, *further, returns=True):
@@ -371,9 +351,9 @@ def activation_kernel(row, dtype):
 def _compile_activation(kernel, row):
     value = kernel.formula(row.value, 1)
     given = None if row.slope is None else kernel.formula(row.slope, 1)
-    values, alone = kernel.loop(values_of, VALUE=value), kernel.loop(value_at, VALUE=value)
+    values = kernel.loop(values_of, VALUE=value)
     if row.slope_of == "activation":
-        both, pair = kernel.loop(values_without_slopes, LOOP=values), alone
+        both = kernel.loop(values_without_slopes, LOOP=values)
         slope_at = kernel.loop(slope_at_activation, DERIVATIVE=given)
     else:
         pair = kernel.loop(
@@ -383,16 +363,10 @@ def _compile_activation(kernel, row):
         slope_at = kernel.loop(kept_slope)
     block = types.CPointer(kernel.real)
     signature = types.void, block, block, types.int64
-    find, find_pair, find_slope = (
-        kernel.loop(find_raising, FORMULA=formula) for formula in (alone, pair, slope_at)
-    )
-    kernel.add(
-        forward, *signature,
-        LOOP=values, LOOP_WITH_SLOPES=both, FIND=find, FIND_WITH_SLOPES=find_pair,
-    )  # fmt: skip
-    kernel.add(
-        slope, *signature, LOOP=kernel.loop(times_slopes, DERIVATIVE=slope_at), FIND=find_slope
-    )
+    note_block = kernel.loop(note)
+    kernel.add(forward, *signature, LOOP=values, LOOP_WITH_SLOPES=both, NOTE=note_block)
+    times = kernel.loop(times_slopes, DERIVATIVE=slope_at)
+    kernel.add(slope, *signature, LOOP=times, NOTE=note_block)
 
 
 def hyper_of(row):
@@ -420,7 +394,14 @@ def _compile_loss(kernel, row):
             value = kernel.loop(row_value_without_hyper, FORMULA=value)
             gradient = kernel.loop(row_gradient_without_hyper, FORMULA=gradient)
         as_target = njit(class_code if row.target == "class" else number)
-        kernel.add(loss_of_rows, *signature, VALUE=value, DERIVATIVE=gradient, AS_TARGET=as_target)
+        kernel.add(
+            loss_of_rows,
+            *signature,
+            VALUE=value,
+            DERIVATIVE=gradient,
+            AS_TARGET=as_target,
+            NOTE=kernel.loop(note),
+        )
         kernel.addresses["loss"] = kernel.addresses["loss_of_rows"]
         return
 
@@ -434,11 +415,8 @@ def _compile_loss(kernel, row):
         gradient = kernel.loop(derived_gradient, VALUE=value)
     else:
         gradient = kernel.loop(given_gradient, DERIVATIVE=formula(row.gradient))
-    column, find = (
-        kernel.loop(loop, VALUE=value, DERIVATIVE=gradient)
-        for loop in (loss_column, find_raising_pair)
-    )
-    kernel.add(loss, *signature, LOOP=column, FIND=find)
+    column = kernel.loop(loss_column, VALUE=value, DERIVATIVE=gradient)
+    kernel.add(loss, *signature, LOOP=column, NOTE=kernel.loop(note))
 
 
 def optimizer_kernel(row, dtype):
