@@ -370,7 +370,6 @@ def test_bad_settings_are_named_before_any_work(kind, loss, name, wanted):
         (BackpropClassifier, "huber"),
         (BackpropClassifier, ACTIVATIONS["relu"]),
     ],
-    ids=str,
 )
 def test_losses_of_the_other_task_are_refused(kind, loss):
     with pytest.raises(ValueError, match=r"'loss' parameter of .*fastbp\.losses\.(Huber|Focal)"):
