@@ -61,7 +61,7 @@ def speaking_of(name):
         if type(error) in (TypeError, ValueError):
             error.args = (f"{name} cannot be used: {error}",)
         else:
-            error.add_note(f"fastbp: {name} cannot be used.")
+            error.add_note(f"fastbp: this is about {name}.")
         raise
 
 

@@ -209,17 +209,24 @@ def _parameters_of_metric(value):
     except (TypeError, ValueError):  # compiled functions need not have one
         return []
     names = list(signature.parameters)
-    try:
-        signature.bind(None, None, None)
-    except TypeError:
+    if not _takes(signature, 3):
         return names or ["nothing"]
     return names if names[0].startswith(("y_", "labels_", "true")) else []
+
+
+def _takes(signature, n_arguments):
+    """Whether a function can be called with so many arguments."""
+    try:
+        signature.bind(*[None] * n_arguments)
+    except TypeError:
+        return False
+    return True
 
 
 def explain_metric(value):
     """Say how a metric becomes a scorer; nothing ("") about what is none."""
     names = _parameters_of_metric(value) if is_function(value) else []
-    if len(names) < 2:
+    if not names or not _takes(inspect.signature(value), 2):
         return ""
     metric = value.func if isinstance(value, partial) else value
     settings = dict(value.keywords) if isinstance(value, partial) else {}

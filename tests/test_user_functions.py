@@ -525,7 +525,7 @@ def test_what_data_raise_arrives_as_it_is(regression, name):
     with pytest.raises(ValueError, match="no data") as caught:
         BackpropRegressor().fit(X, y, **{"X_val": X, "y_val": y, name: Data()})
     assert caught.value is error
-    assert error.__notes__ == [f"fastbp: {name} cannot be used."]
+    assert error.__notes__ == [f"fastbp: this is about {name}."]
 
 
 # --- functions of many kinds ----------------------------------------------------------------------
