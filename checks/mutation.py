@@ -57,7 +57,7 @@ def build_again(folder, path, commands):
         jobs = [[sys.executable, "-c", CYTHONIZE], commands[str(NATIVE / "engine.c")]]
     elif name.endswith(".c"):
         jobs = [commands[path]]
-    elif name in ("kernels.h", "team.h", "shuffle.h"):
+    elif name in ("kernels.h", "team.h", "shuffle.h", "fingerprint.h"):
         jobs = [words for source, words in commands.items() if source != "link"]
     else:  # of the kernels' template
         jobs = [words for source, words in commands.items() if "isa_" in source]

@@ -215,7 +215,9 @@ METRICS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("metric", METRICS, ids=str)
+@pytest.mark.parametrize("metric", METRICS, ids=lambda value: getattr(value, "__name__", "partial"))
+    "metric", METRICS, ids=lambda value: getattr(value, "__name__", str(value))
+)
 def test_metrics_are_answered_with_make_scorer(metric):
     for kind in BOTH:
         model = kind(scoring=metric)
@@ -300,7 +302,9 @@ MEANT = [
 ]
 
 
-@pytest.mark.parametrize(("name", "value", "meant"), MEANT, ids=str)
+@pytest.mark.parametrize(
+    ("name", "value", "meant"), MEANT, ids=lambda value: getattr(value, "__name__", str(value))
+)
 def test_a_wrong_value_gets_the_list_and_the_one_that_was_meant(name, value, meant):
     model = BackpropRegressor(**{name: value})
     with pytest.raises(ValueError, match=f"'{name}' parameter of BackpropRegressor") as caught:
