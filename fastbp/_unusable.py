@@ -47,7 +47,8 @@ def describe_dates(values):
         except (TypeError, ValueError):  # of no shape: the checks that follow say so
             return None
         if array.dtype.kind == "O":
-            kinds = [type(value).__name__ for value in array.flat if isinstance(value, _DATES)]
+            dates = (v for v in array.flat if isinstance(v, _DATES) and not _is_missing(v))
+            kinds = [type(value).__name__ for value in dates]
         elif array.dtype.kind in "mM":
             kinds = [str(array.dtype)]
     return kinds[0] if kinds else None

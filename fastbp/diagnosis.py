@@ -396,8 +396,8 @@ def name_overshooting_penalty(problem, settings):
 def name_low_rate(problem, settings, rows, curve):
     """Say that all steps together could hardly move a weight, in a list of at most one sentence."""
     size = np.sqrt(_initial_squares(problem, settings) / network.count_params(problem.layer_sizes))
-    fell = curve[0] - curve[-1] > FLAT * curve[0]
-    if fell or sum_of_rates(settings, rows, curve) > MOVED * size:
+    stood_still = curve[0] - curve[-1] < FLAT * curve[0] > settings.tol  # and tol would have seen
+    if not stood_still or sum_of_rates(settings, rows, curve) > MOVED * size:
         return []
     return [
         f"learning_rate_init={settings.learning_rate_init:g} is too low: weights of size "

@@ -23,7 +23,9 @@ class Text(str):
 
 def as_written(labels):
     """List of an array's labels as users write them: plain numbers and strings, dates as text."""
-    return (labels.astype(str) if labels.dtype.kind in "mM" else labels).tolist()
+    if labels.dtype.kind == "M":
+        return np.datetime_as_string(labels, unit="auto").tolist()
+    return (labels.astype(str) if labels.dtype.kind == "m" else labels).tolist()
 
 
 def write_labels(labels):

@@ -216,8 +216,6 @@ METRICS = {
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda value: getattr(value, "__name__", "partial"))
-    "metric", METRICS, ids=lambda value: getattr(value, "__name__", str(value))
-)
 def test_metrics_are_answered_with_make_scorer(metric):
     for kind in BOTH:
         model = kind(scoring=metric)

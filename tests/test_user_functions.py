@@ -333,6 +333,7 @@ def test_failure_while_training_names_epoch_and_function(
     assert not hasattr(model, "coefs_")
 
 
+@pytest.mark.filterwarnings("ignore:X_val has another scale")
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
 def test_failure_on_validation_data_names_epoch_and_function(engine_name, regression, solver):
     X, y = regression
@@ -461,6 +462,7 @@ def test_what_a_loss_raises_before_training_arrives_as_it_is(engine_name, regres
             BackpropRegressor(loss, engine=engine_name).fit(*regression)
 
 
+@pytest.mark.filterwarnings("ignore:X_val has another scale")
 def test_what_an_activation_raises_in_predictions_arrives_as_it_is(engine_name, regression):
     X, y = regression
     model = BackpropRegressor(activation=refuses_far_out, engine=engine_name, max_iter=1)
@@ -598,8 +600,8 @@ def test_losses_with_settings_work(engine_name, regression):
     settings = dict(SMALL, engine=engine_name, max_iter=3)
     peer = BackpropRegressor(**settings).fit(X, y)
     for loss in (
-        functools.partial(userland.weighted_error, weight=0.5),
-        Loss(userland.hyper_error, hyper=(np.float32(0.5),)),
+        Loss(functools.partial(userland.weighted_error, weight=0.5), constant=("mean",)),
+        Loss(userland.hyper_error, hyper=(np.float32(0.5),), constant=("mean",)),
     ):
         model = BackpropRegressor(loss, **settings).fit(X, y)
         np.testing.assert_allclose(model.predict(X), peer.predict(X), rtol=1e-4, atol=1e-6)

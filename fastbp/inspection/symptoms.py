@@ -155,7 +155,7 @@ def not_finite(estimator):
             ("scale X (StandardScaler)", False),
             ("scale y (scale_targets=True)", getattr(estimator, "scale_targets", True)),
             ("lower learning_rate_init", not _is_stochastic(estimator)),
-            ("bound the steps with max_grad_norm=1", _cannot_clip(estimator)),
+            (f"bound the steps with {_bound_of(estimator)}", not _is_stochastic(estimator)),
         )
         + ".",
     )
@@ -278,9 +278,11 @@ def _less_fitting(estimator):
     )
 
 
-def _cannot_clip(estimator):
-    """Whether gradients are clipped already, or cannot be."""
-    return estimator.max_grad_norm is not None or not _is_stochastic(estimator)
+def _bound_of(estimator):
+    """Return what bounds the steps, or bounds them more than now."""
+    if estimator.max_grad_norm is None:
+        return "max_grad_norm=1"
+    return f"a smaller max_grad_norm (now {estimator.max_grad_norm:g})"
 
 
 def check_flow(layers, estimator):
@@ -311,7 +313,7 @@ def check_flow(layers, estimator):
             f"{seen}: steps that suit the last layer are far too long for the first.",
             advise(
                 ("init='glorot' or 'he'", estimator.init in ("glorot", "he")),
-                ("max_grad_norm=1", _cannot_clip(estimator)),
+                (_bound_of(estimator), not _is_stochastic(estimator)),
                 (f"a larger alpha (now {estimator.alpha:g}).", False),
             ),
         )
