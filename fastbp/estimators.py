@@ -209,6 +209,7 @@ class _BaseBackprop(
         ValueError, TypeError
             For bad parameters or data, and if training diverges before an epoch was scored on
             validation data.  The estimator stays as it was.
+            What a scorer, callback or function of yours raises arrives as it is.
 
         Notes
         -----
