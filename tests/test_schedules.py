@@ -301,6 +301,9 @@ def test_a_function_is_never_kept():
         model.partial_fit(X, y)
         np.testing.assert_array_equal(plain.coefs_[0], model.coefs_[0])
         assert model._optimizer["schedule"] == "constant"
+    scored = BackpropRegressor(scoring=lambda model, X, y: 1.0, warm_start=True, **settings)
+    fit(scored, X, y, X_val=X, y_val=y).set_params(scoring=None)
+    assert pickle.loads(pickle.dumps(scored)).best_validation_score_ == 1.0
 
 
 def test_partial_fit_and_resume_ask_the_present_function():
