@@ -132,19 +132,20 @@ def raise_again(what, row, kernel, when=""):
         return
     given, n = (row.hyper,) if getattr(row, "hyper", ()) else (), int(kernel.report[1])
     last, targets = kernel.at[:n], kernel.at[kernels.N_NOTED :][:n]
-    what_failed = row.value, getattr(row, "slope", None) or getattr(row, "gradient", None)
-    if hasattr(row, "slope_of"):  # an activation
-        calls = ((function, (z,)) for z in last.tolist() for function in what_failed)
+    is_activation = hasattr(row, "slope_of")
+    functions = row.value, row.slope if is_activation else row.gradient
+    functions = [plain_function(function) for function in functions if function is not None]
+    if is_activation:
+        calls = ((function, (z,)) for z in last.tolist() for function in functions)
     elif row.target == "real":
         pairs = zip(targets.tolist(), last.tolist(), strict=True)
-        calls = ((function, (*pair, *given)) for pair in pairs for function in what_failed)
+        calls = ((function, (*pair, *given)) for pair in pairs for function in functions)
     else:
         target = int(targets[0]) if row.target == "class" else float(targets[0])
         arguments = target, last[::-1].copy(), *given
-        calls = ((row.value, arguments), (row.gradient, (*arguments, np.empty(n))))
+        calls = zip(functions, (arguments, (*arguments, np.empty(n))), strict=True)
     for function, arguments in calls:
-        if function is not None:
-            let_raise(what, plain_function(function), arguments, when)
+        let_raise(what, function, arguments, when)
 
 
 def let_activations_raise(engine, coefs, intercepts, activations, X):
