@@ -93,7 +93,7 @@ def is_coarse(mean, scale):
 
 def narrow(values, dtype):
     """Return finite values in `dtype`; as they are where it is too narrow for the largest."""
-    if values.dtype == dtype or dtype == np.float64:
+    if dtype is np.float64 or values.dtype == dtype or dtype == np.float64:  # quick ones first
         return values.astype(dtype, copy=False)
     with np.errstate(over="ignore", under="ignore"):
         converted = values.astype(dtype)
