@@ -4,8 +4,6 @@ import datetime
 import decimal
 
 import numpy as np
-import pandas as pd
-import polars as pl
 import pytest
 import scipy.sparse
 import sklearn
@@ -15,6 +13,8 @@ from fastbp import BackpropClassifier, BackpropRegressor
 from fastbp.inspection import diagnose, symptoms
 from fastbp.losses import Gamma
 from fastbp.tables import write_labels
+
+pd, pl = pytest.importorskip("pandas"), pytest.importorskip("polars")
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 

@@ -251,7 +251,7 @@ def test_examples_of_the_documentation(plt, monkeypatch):
     assert not runner.failures
 
 
-def test_large_batches_are_thinned():
+def test_large_batches_are_thinned(plt):
     X = np.random.RandomState(0).randn(5000, 3)
     reg = BackpropRegressor(scale_targets=True, tol=1e3, n_iter_no_change=1).fit(X, 1e6 * X[:, 0])
     display = GradientFlowDisplay.from_estimator(reg, X, 1e6 * X[:, 0])
@@ -261,7 +261,7 @@ def test_large_batches_are_thinned():
     assert len(few.activations[0]) == 70
 
 
-def test_curves_that_begin_later_end_together():
+def test_curves_that_begin_later_end_together(plt):
     X = np.random.RandomState(0).randn(60, 3)
     reg = BackpropRegressor(random_state=0)
     for epoch in range(5):
