@@ -23,10 +23,11 @@ import scipy.sparse
 from fastbp import network
 from fastbp.descriptions import Description
 
-ALWAYS_READ = 2**18  # bytes of an array, 12 us
+ALWAYS_READ = 2**17  # bytes of an array, 6 us
 # Of larger ones: bytes for each parameter and sample. An epoch takes 6 operations for each, at
-# most 2e11 of them a second on two cores; an array is read at 1e10 bytes a second.
-READ_PER_WORK = 0.01 * 6 / 2e11 * 1e10
+# most 2e11 of them a second on two cores; an array is read at 1e10 bytes a second. Half of a per
+# cent, for there are the weights to be read, too.
+READ_PER_WORK = 0.005 * 6 / 2e11 * 1e10
 BLOCK = 4096  # bytes that are read in one piece
 
 
@@ -136,7 +137,7 @@ def describe(value, depth=0):
     if isinstance(value, MethodType):
         return inside([value.__func__, value.__self__])
     if isinstance(value, Description):
-        return _name_of(type(value)), inside(value.get_params(deep=False))
+        return _name_of(type(value)), inside(vars(value))  # its settings, and nothing else
     if callable(value) and hasattr(value, "__name__"):  # a class, a ufunc, a built-in function
         return _name_of(value)
     return _name_of(type(value)), inside(_plain_parts(getattr(value, "__dict__", {})))
