@@ -288,14 +288,21 @@ def test_engines_tell_arrays_apart(engine_name):
         engine.fingerprint(a.T)
 
 
-def test_part_of_a_large_array_is_read_evenly():
-    from fastbp.sameness import ALWAYS_READ, BLOCK, _part_to_read
-
-    large = np.arange(ALWAYS_READ, dtype=np.float32).reshape(-1, 16)  # four times as many bytes
-    part = _part_to_read(large, 0)
-    assert ALWAYS_READ - 2 * BLOCK <= part.nbytes <= ALWAYS_READ
-    assert part.view(np.float32)[-1, 0] > 0.95 * large.max()
-    assert _part_to_read(large, large.nbytes) is large
+@pytest.mark.parametrize("n", [4096 * 6, 4096 * 6 + 24, 4096 * 7 - 8])
+def test_every_third_piece_is_read(engine_name, n):
+    engine = get_engine(engine_name)
+    a = np.arange(n // 8, dtype=np.float64)
+    seen = []
+    for index in range(0, a.size, 64):
+        other = a.copy()
+        other[index] = -1.0
+        seen.append(engine.fingerprint(other, 3) != engine.fingerprint(a, 3))
+    assert seen == [index * 8 // 4096 % 3 == 0 for index in range(0, a.size, 64)]
+    last = a.copy()
+    last[-1] = -1.0
+    assert (engine.fingerprint(last, 3) != engine.fingerprint(a, 3)) == ((n - 8) // 4096 % 3 == 0)
+    with pytest.raises(ValueError, match="every"):
+        engine.fingerprint(a, 0)
 
 
 def scorer_of(factor):

@@ -23,16 +23,20 @@ static inline void mix_block(uint64_t *chains, const void *block)
         chains[c] = mix_in(chains[c], words[c]);
 }
 
-uint64_t fb_fingerprint(const void *bytes, size_t size)
+uint64_t fb_fingerprint(const void *bytes, size_t size, size_t every)
 {
-    const char *at = bytes, *end = at + size;
+    const char *first = bytes;
     char rest[BLOCK] = {0};
     uint64_t chains[CHAINS], result = size;
     for (int c = 0; c < CHAINS; c++)
         chains[c] = fb_mix((uint64_t)c);
-    for (; end - at >= BLOCK; at += BLOCK)
-        mix_block(chains, at);
-    memcpy(rest, at, (size_t)(end - at));
+    for (size_t start = 0; start < size; start += every * FB_PIECE) {
+        const char *at = first + start;
+        size_t left = size - start < FB_PIECE ? size - start : FB_PIECE;
+        for (; left >= BLOCK; left -= BLOCK, at += BLOCK)
+            mix_block(chains, at);
+        memcpy(rest, at, left); /* nothing but in the last piece */
+    }
     mix_block(chains, rest);
     for (int c = 0; c < CHAINS; c++)
         result = fb_mix(result ^ chains[c]);

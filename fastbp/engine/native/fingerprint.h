@@ -8,7 +8,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* bytes (size,) IN. The same on every processor of one byte order. */
-uint64_t fb_fingerprint(const void *bytes, size_t size);
+enum { FB_PIECE = 4096 };
+
+/* bytes (size,) IN, of which the first, and then every `every`-th, piece of FB_PIECE bytes is read.
+ * The same on every processor of one byte order. */
+uint64_t fb_fingerprint(const void *bytes, size_t size, size_t every);
 
 #endif

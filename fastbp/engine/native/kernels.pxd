@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 
 cdef extern from "fingerprint.h" nogil:
-    uint64_t fb_fingerprint(const void *, size_t) noexcept
+    uint64_t fb_fingerprint(const void *, size_t, size_t) noexcept
 
 
 cdef extern from "shuffle.h" nogil:
