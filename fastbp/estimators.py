@@ -5,6 +5,7 @@ computes.  The file is long because both classes list and document every paramet
 scikit-learn's conventions ask.
 """
 
+import inspect
 import time
 from collections.abc import Sequence
 from copy import deepcopy
@@ -131,6 +132,13 @@ class _BaseBackprop(
         A search asks four times a fit, which took 57 us each (November 2026).
         """
         return super()._get_param_names()
+
+    @classmethod
+    @cache
+    def _get_default_params(cls):
+        """Return the default of each parameter."""
+        parameters = inspect.signature(cls.__init__).parameters
+        return {name: parameters[name].default for name in cls._get_param_names()}
 
     def _store(self, parameters):
         """Keep the arguments of ``__init__`` under their names, untouched."""
@@ -619,8 +627,11 @@ class _BaseBackprop(
         return {**super().__getstate__(), "_fastbp_version": __version__}
 
     def __setstate__(self, state):
-        """Take the state of a pickle or copy; one of a newer fastbp would go wrong later."""
-        state = dict(state)
+        """Take the state of a pickle or copy; one of a newer fastbp would go wrong later.
+
+        Parameters that it does not know, being older, have their defaults.
+        """
+        state = self._get_default_params() | dict(state)
         refuse_newer(
             state.pop("_fastbp_version", __version__), f"This pickled {type(self).__name__}"
         )

@@ -14,6 +14,7 @@ import sys
 import tracemalloc
 import warnings
 import zipfile
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -855,3 +856,55 @@ def bomb():
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("schema.json", bytes(10**7))
     return file.getvalue()
+
+
+# --- what earlier commits stored ------------------------------------------------------------------
+
+STORED = sorted(path for path in (Path(__file__).parent / "stored").iterdir() if path.is_dir())
+
+
+def test_models_of_earlier_commits_are_there():
+    assert len(STORED) >= 1
+    assert all(len(list(folder.glob("*.pickle"))) >= 10 for folder in STORED)
+
+
+@pytest.mark.parametrize("folder", STORED, ids=lambda folder: folder.name)
+def test_models_of_earlier_commits_load(folder):
+    """They predict what they predicted, and training goes on."""
+    X = np.random.RandomState(0).randn(60, 3)
+    y = X[:, 0] - 0.5 * X[:, 1] ** 2
+    expected = np.load(folder / "predictions.npz")
+    for path in sorted(folder.glob("*.pickle")):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # another scikit-learn
+            pickled = pickle.loads(path.read_bytes())
+        sealed = fastbp.load(path.with_suffix(".safetensors"))
+        for model in (pickled, sealed):
+            assert clone(model).get_params().keys() == model.get_params().keys()
+            if path.stem not in expected:
+                assert path.stem == "unfitted"
+                fit(model, X, y > 0)
+                continue
+            predicted, wanted = model.predict(X), expected[path.stem]
+            assert predicted.dtype == wanted.dtype, path.stem
+            if wanted.dtype.kind == "f":
+                np.testing.assert_allclose(predicted, wanted, rtol=1e-5, err_msg=path.stem)
+            else:
+                assert (predicted == wanted).all(), path.stem
+        if path.stem == "resumed":
+            target = np.digitize(y, [-0.5, 0.5])
+            pickled, sealed = (fit(model, X, target) for model in (pickled, sealed))
+            assert len(pickled.loss_curve_) == 10  # it went on, and did not begin anew
+            assert pickled.loss_curve_ == sealed.loss_curve_
+
+
+def test_a_parameter_that_a_pickle_does_not_know_has_its_default():
+    model = fit(
+        BackpropClassifier(**SMALL), X := np.random.RandomState(0).randn(20, 2), X[:, 0] > 0
+    )
+    state = model.__getstate__()
+    del state["max_time"], state["loss"]
+    old = BackpropClassifier.__new__(BackpropClassifier)
+    old.__setstate__(state)
+    assert (old.max_time, old.loss) == (None, "log_loss")
+    assert_same_model(old, model)
