@@ -3,8 +3,8 @@
 A call either succeeds, and then weights, losses and predictions are finite; or it raises ValueError
 or TypeError with a sentence, and then the estimator is as it was.  Anything else is a defect: a
 crash, a hang, a silent NaN, another exception, a warning of NumPy's, data that were written to.
-Values of the parameters come from their rules in `fastbp._parameters`, so a new parameter or a new
-name in a table is drawn without a word here.
+Values of the parameters come from their rules in `fastbp.estimators.parameters`, so a new parameter
+or a new name in a table is drawn without a word here.
 """
 
 import ast

@@ -9,9 +9,8 @@ from importlib import import_module
 from fastbp import losses, optimizers, schedules
 from fastbp.activations import Activation
 from fastbp.estimators import BackpropClassifier, BackpropRegressor
-from fastbp.learning_rate import LearningRateCurve, find_learning_rate
 from fastbp.losses import Loss
-from fastbp.persistence import load, save
+from fastbp.saving import load, save
 from fastbp.versions import __version__, show_versions
 
 __all__ = [
@@ -36,9 +35,11 @@ __all__ = [
 
 # Names that load on first use, and the module of each.
 _ON_DEMAND = {
-    "GradientFlowDisplay": "fastbp.plotting",
-    "LossCurveDisplay": "fastbp.plotting",
-    "WeightsDisplay": "fastbp.plotting",
+    "GradientFlowDisplay": "fastbp.inspection.displays",
+    "LearningRateCurve": "fastbp.inspection.learning_rate",
+    "LossCurveDisplay": "fastbp.inspection.displays",
+    "WeightsDisplay": "fastbp.inspection.displays",
+    "find_learning_rate": "fastbp.inspection.learning_rate",
     "inspection": "fastbp.inspection",
 }
 

@@ -13,7 +13,7 @@ from types import BuiltinFunctionType, FunctionType
 import numpy as np
 from sklearn.base import BaseEstimator
 
-from fastbp.suggestions import find_name
+from fastbp.messages import find_name
 
 LARGEST = sys.float_info.max  # Python's integers go on; the engines' numbers do not
 

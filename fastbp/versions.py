@@ -11,7 +11,7 @@ from typing import Any
 
 from fastbp.engine import get_engine
 from fastbp.engine.copies import PACKAGE_PATH
-from fastbp.parallel import available_threads
+from fastbp.engine.parallel import available_threads
 
 __version__ = "0.1.0"
 

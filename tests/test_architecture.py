@@ -11,7 +11,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from fastbp import BackpropClassifier, BackpropRegressor
-from fastbp.architecture import draw_network, layers_of
+from fastbp.inspection.architecture import draw_network, layers_of
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from sklearn.metrics import r2_score
 from test_loss_objects import CLASSIFICATION, LEVELS, REGRESSION, draw, reference_of
 
 from fastbp import BackpropClassifier, BackpropRegressor, Loss
-from fastbp.best_constant import constant_scores
+from fastbp.data.best_constant import constant_scores
 from fastbp.losses import Focal, Gamma, Huber, LogLoss, Quantile, loss_for
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

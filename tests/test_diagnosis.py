@@ -15,11 +15,12 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler, scale
 
-from fastbp import BackpropClassifier, BackpropRegressor, diagnosis
-from fastbp._parameters import check_parameters
-from fastbp.held_out import warn_of_other_scale
+from fastbp import BackpropClassifier, BackpropRegressor
+from fastbp.data.held_out import warn_of_other_scale
+from fastbp.data.problem import prepare
+from fastbp.estimators.parameters import check_parameters
 from fastbp.optimizers import AdamW, Lion
-from fastbp.problem import prepare
+from fastbp.training import causes
 
 SETTINGS = dict(hidden_layer_sizes=(20,), random_state=0)
 POOR = "better than predicting a constant"
@@ -90,7 +91,7 @@ def test_outliers_of_a_standardised_column_are_not_blamed():
     X, y = draw_regression(1000, 5)
     X[0, 1] = 1000.0
     X = scale(X)
-    assert X.max() > diagnosis.LARGE
+    assert X.max() > causes.LARGE
     (message,) = fit(BackpropRegressor(**SETTINGS, max_iter=30), X, 1e5 * y)
     assert "column" not in message
     assert "scale_targets" in message
@@ -351,7 +352,7 @@ def test_partial_fit_is_not_judged():
 
 
 def test_a_healthy_fit_computes_nothing(monkeypatch):
-    monkeypatch.setattr(diagnosis, "take_sample", None)
+    monkeypatch.setattr(causes, "take_sample", None)
     X, y = draw_classes(200, 5, 3)
     fit(BackpropClassifier(**SETTINGS, max_iter=200, learning_rate_init=0.01), X, y)
     X, y = draw_regression(200, 5)
@@ -396,31 +397,29 @@ def test_loss_of_a_constant(weighted, engine_name):
     problem = problem_for(BackpropRegressor(**params), X, y, weight)
     mean = np.average(y, axis=0, weights=weight)
     expected = np.average(0.5 * (y - mean) ** 2, axis=0, weights=weight).mean()
-    assert diagnosis.loss_of_constant(problem) == pytest.approx(expected)
+    assert causes.loss_of_constant(problem) == pytest.approx(expected)
     X, y = draw_classes(200, 5, 3)
     problem = problem_for(BackpropClassifier(**params), X, y, weight)
     share = np.bincount(y, weight) / (200 if weight is None else weight.sum())
-    assert diagnosis.loss_of_constant(problem) == pytest.approx(
-        -(share * np.log(share)).sum(), 1e-4
-    )
+    assert causes.loss_of_constant(problem) == pytest.approx(-(share * np.log(share)).sum(), 1e-4)
     X, y = draw_labels(200, 5, 3)
     problem = problem_for(BackpropClassifier(**params), X, y, weight)
     p = np.average(y, axis=0, weights=weight)
     expected = -(p * np.log(p) + (1 - p) * np.log(1 - p)).sum()
-    assert diagnosis.loss_of_constant(problem) == pytest.approx(expected, 1e-4)
+    assert causes.loss_of_constant(problem) == pytest.approx(expected, 1e-4)
     X, y = draw_counts(200, 5)
     problem = problem_for(BackpropRegressor("poisson", **params), X, y, weight)
     mean = np.average(y, weights=weight)
     ratio = np.where(y > 0, y, 1) / mean
     expected = np.average(y * np.log(ratio) - y + mean, weights=weight)
-    assert diagnosis.loss_of_constant(problem) == pytest.approx(expected)
+    assert causes.loss_of_constant(problem) == pytest.approx(expected)
 
 
 def test_the_sample_is_small_and_spread_over_all_rows():
     X, _ = draw_regression(2000, 3)
     problem = problem_for(BackpropRegressor(**SETTINGS), X, np.arange(2000.0))
-    sample = diagnosis.take_sample(problem, np.random.default_rng(0).permutation(2000))
-    assert 400 <= len(sample.targets) <= diagnosis.SAMPLE_ROWS
+    sample = causes.take_sample(problem, np.random.default_rng(0).permutation(2000))
+    assert 400 <= len(sample.targets) <= causes.SAMPLE_ROWS
     assert sample.targets[0] == 0
     assert sample.targets[-1] > 1990
 

@@ -11,7 +11,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from fastbp import BackpropClassifier, BackpropRegressor, find_learning_rate
-from fastbp.learning_rate import smooth
+from fastbp.inspection.learning_rate import smooth
 
 ESTIMATORS = [BackpropClassifier, BackpropRegressor]
 SETTINGS = dict(hidden_layer_sizes=(8,), random_state=0, batch_size=16)

@@ -22,7 +22,7 @@ from sklearn.model_selection import GridSearchCV, train_test_split
 import fastbp
 from fastbp import BackpropClassifier, BackpropRegressor, Loss
 from fastbp.activations import ACTIVATIONS
-from fastbp.best_constant import constant_scores
+from fastbp.data.best_constant import constant_scores
 from fastbp.losses import (
     CLASSIFICATION_LOSSES,
     NAMED_LOSSES,
@@ -37,7 +37,7 @@ from fastbp.losses import (
     Tweedie,
     loss_for,
 )
-from fastbp.scoring import default_score
+from fastbp.training.scoring import default_score
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 

@@ -5,8 +5,8 @@ import pytest
 import reference
 from sklearn.neural_network import MLPRegressor
 
-from fastbp import network
 from fastbp.activations import ACTIVATIONS
+from fastbp.engine import network
 
 SIZES = [(5, 9, 2), (3, 1), (1, 1, 1), (4, 6, 7, 8, 2)]
 

@@ -15,6 +15,7 @@ from test_export import CASES, CLASSIFICATION, DTYPES, LABELS, UNHELD, fit, valu
 import fastbp.onnx
 from fastbp import BackpropClassifier, BackpropRegressor
 from fastbp.activations import ACTIVATIONS
+from fastbp.export import onnx
 
 skl2onnx = pytest.importorskip("skl2onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -63,7 +64,7 @@ def test_it_predicts_the_same(case, dtype):
     check(model, X.astype(dtype), TOLERANCE[dtype])
 
 
-@pytest.mark.parametrize("name", sorted(set(ACTIVATIONS) & set(fastbp.onnx.ACTIVATIONS)))
+@pytest.mark.parametrize("name", sorted(set(ACTIVATIONS) & set(onnx.ACTIVATIONS)))
 def test_every_activation(name):
     for dtype in DTYPES:
         model, X = fit("one target", activation=name, dtype=dtype)
@@ -207,7 +208,7 @@ def test_what_is_refused():
 
 
 def test_an_activation_without_a_line_is_refused(monkeypatch):
-    monkeypatch.delitem(fastbp.onnx.ACTIVATIONS, "tanh")
+    monkeypatch.delitem(onnx.ACTIVATIONS, "tanh")
     model, X = fit("binary")
     with pytest.raises(ValueError, match="ONNX cannot hold the activation 'tanh'"):
         skl2onnx.to_onnx(model, X[:1])

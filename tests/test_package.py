@@ -145,10 +145,12 @@ def test_module_help():
     assert "--data" in done.stdout
 
 
-@pytest.mark.parametrize("name", ["activations", "estimators", "losses", "onnx"])
+@pytest.mark.parametrize(
+    "name", ["fastbp", "fastbp.activations", "fastbp.export.onnx", "fastbp.losses"]
+)
 def test_examples_in_docstrings(name):
-    if name == "onnx":
+    if name == "fastbp.export.onnx":
         pytest.importorskip("skl2onnx")
-    results = doctest.testmod(importlib.import_module(f"fastbp.{name}"))
+    results = doctest.testmod(importlib.import_module(name))
     assert results.attempted > 0
     assert results.failed == 0

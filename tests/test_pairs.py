@@ -16,7 +16,7 @@ from sklearn.callback import ScoringMonitor
 from sklearn.exceptions import ConvergenceWarning
 
 from fastbp import BackpropClassifier, BackpropRegressor
-from fastbp._parameters import CONFLICTS
+from fastbp.estimators.parameters import CONFLICTS
 from fastbp.losses import Focal, Huber
 from fastbp.optimizers import RMSprop
 from fastbp.schedules import Cosine, Plateau

@@ -16,7 +16,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from fastbp import BackpropClassifier, BackpropRegressor, parallel
 from fastbp.engine import get_engine
-from fastbp.parallel import available_threads, thread_ceiling
+from fastbp.engine.parallel import available_threads, thread_ceiling
 
 THREADS = [1, 2, 3, 7]
 

@@ -21,7 +21,7 @@ from fastbp import (
 )
 from fastbp import losses as fastbp_losses
 from fastbp.losses import Focal, Huber, LogLoss, Loss, Quantile, Tweedie
-from fastbp.suggestions import FIT_ARGUMENTS, PARAMETERS
+from fastbp.messages import FIT_ARGUMENTS, PARAMETERS
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),

@@ -283,7 +283,7 @@ def test_safetensors_reads_the_file(tmp_path):
 LOADS = """
 import sys, fastbp, numpy as np
 model = fastbp.load(sys.argv[1])
-assert "numba" not in sys.modules and "pickle" not in vars(fastbp.persistence)
+assert "numba" not in sys.modules and "pickle" not in vars(fastbp.saving.models)
 print(model.predict(np.ones((1, 4))).tobytes().hex())
 """
 

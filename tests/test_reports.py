@@ -10,8 +10,9 @@ import pytest
 from problems import draw_regression
 from sklearn.exceptions import ConvergenceWarning
 
-from fastbp import BackpropRegressor, reports
-from fastbp.reports import Report, can_write_over, format_duration, is_milestone
+from fastbp import BackpropRegressor
+from fastbp.training import reports
+from fastbp.training.reports import Report, can_write_over, format_duration, is_milestone
 
 X, Y = draw_regression(64, 4)
 SETTINGS = dict(hidden_layer_sizes=(5,), random_state=0, batch_size=16, tol=0.0)

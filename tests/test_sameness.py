@@ -14,7 +14,7 @@ import fastbp
 from fastbp import BackpropClassifier, BackpropRegressor
 from fastbp.engine import get_engine
 from fastbp.losses import Focal, LogLoss
-from fastbp.sameness import describe
+from fastbp.training.sameness import describe
 
 rng = np.random.RandomState(0)
 X = rng.randn(300, 2)

@@ -12,8 +12,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import StandardScaler
 
 from fastbp import BackpropRegressor, Loss
+from fastbp.data.scaling import measure, standardize
 from fastbp.losses import Quantile
-from fastbp.scaling import measure, standardize
 
 SETTINGS = dict(hidden_layer_sizes=(6,), random_state=0, max_iter=15, tol=0.0)
 SOLVERS = ["sgd", "adam", "lbfgs"]

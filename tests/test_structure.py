@@ -1,6 +1,7 @@
 """The shape of the package: imports go downwards, nothing costly is imported, names are public."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,41 +13,27 @@ import fastbp
 
 PACKAGE = Path(fastbp.__file__).parent
 
-# Floors of the house, from the bottom; a room may import from lower floors only. A file that is
-# not named here is a leaf: it may import all of these, and nobody may import it but the package's
-# own list of names.
-FLOORS = [
-    {"_unusable", "engine", "engine.copies", "safetensors", "suggestions", "tables"},
-    {"descriptions"},
-    {"activations", "losses", "optimizers"},
-    {
-        "_annotations",
-        "callbacks",
-        "network",
-        "parallel",
-        "pipelines",
-        "randomness",
-        "reports",
-        "scaling",
-        "schedules",
-    },
-    {"best_constant"},
-    {"attributes", "scoring", "sameness", "versions"},
-    {"_parameters", "diagnosis", "stopping", "resuming"},
-    {"_validation", "class_weights", "architecture"},
-    {"problem"},
-    {"held_out"},
-    {"training"},
-    {"lbfgs"},
-    {"export", "export.fitted"},
-    {"export.c_source", "export.mlp"},
-    {"estimators"},
-    {"inspection.batch"},
-    {"inspection.backpropagation", "inspection.symptoms"},
-    {"inspection.gradient_check", "inspection.diagnosis"},
-    {"inspection"},
-]
-TOP = len(FLOORS)
+CONTRIBUTING = Path(__file__).parents[1] / "CONTRIBUTING.md"
+
+
+def read_wings():
+    """Return the wings of CONTRIBUTING's table, from the top down: the modules of each."""
+    text = CONTRIBUTING.read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`fastbp/[^|]*) \|", text, re.M)
+    return [
+        [name.removeprefix("fastbp/").removesuffix(".py").rstrip("/").replace("/", ".") for name in
+         re.findall(r"`([^`]*)`", row)]
+        for row in rows
+    ]  # fmt: skip
+
+
+WINGS = read_wings()
+# What an estimator's method loads from above, when it is called.
+UPWARDS = {
+    ("estimators.base", "export.c_source"),
+    ("estimators.base", "export.mlp"),
+    ("estimators.base", "inspection.architecture"),
+}
 
 
 def name_of(path):
@@ -58,16 +45,18 @@ def name_of(path):
 MODULES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
-def floor_of(name):
-    """Return a room's floor; what is inside the engine belongs to the ground floor."""
-    for floor, rooms in enumerate(FLOORS):
-        if name in rooms:
-            return floor
-    return 0 if name.startswith("engine.") else TOP
+def wing_of(name):
+    """Return the number of a module's wing, counted from the top; the package itself is above."""
+    if not name:
+        return -1
+    for number, names in enumerate(WINGS):
+        if any(name == own or name.startswith(f"{own}.") for own in names):
+            return number
+    raise LookupError(f"CONTRIBUTING's table of wings does not name fastbp/{name}")
 
 
 def list_imports(path):
-    """Yield the rooms of fastbp that a file imports, anywhere in it."""
+    """Yield the modules of fastbp that a file imports, anywhere in it."""
     package = ("fastbp", *path.relative_to(PACKAGE).parts[:-1])
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -76,8 +65,8 @@ def list_imports(path):
             base = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
             module = ".".join(filter(None, [base, node.module]))
             inside = [f"{module}.{alias.name}" for alias in node.names]
-            rooms = [name for name in inside if name.removeprefix("fastbp.") in MODULES]
-            targets = rooms or [module]
+            found = [name for name in inside if name.removeprefix("fastbp.") in MODULES]
+            targets = found or [module]
         else:
             continue
         for target in targets:
@@ -86,21 +75,44 @@ def list_imports(path):
 
 
 def test_files_were_found():
-    assert {"", "engine", "estimators", "network", "training"} <= set(MODULES)
-    assert "activations" in set(list_imports(MODULES["estimators"]))
+    assert {"", "engine", "estimators", "engine.network", "training.minibatches"} <= set(MODULES)
+    assert "activations" in set(list_imports(MODULES["estimators.base"]))
+    assert len(WINGS) > 5
+
+
+def test_table_of_wings_names_what_there_is():
+    named = [name for names in WINGS for name in names]
+    assert len(named) == len(set(named))
+    assert set(named) == {name.split(".")[0] for name in MODULES} - {""}
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_imports_go_downwards(name):
+    """From each wing to lower ones, or to another module of the same."""
+    if not name:
+        return
     for target in list_imports(MODULES[name]):
-        if name in ("", "__main__"):
-            continue  # the list of names and the program stand above all
-        assert target, f"{name} imports the package itself: it must import the room it needs"
-        same_engine = name.split(".")[0] == target.split(".")[0] == "engine"
-        assert same_engine or floor_of(target) < floor_of(name), f"{name} imports {target}"
+        if name == "__main__" and not target:
+            continue  # the program is a user
+        assert target, f"{name} imports the package itself: it must import the module it needs"
+        downwards = wing_of(target) >= wing_of(name)
+        assert downwards or (name, target) in UPWARDS, f"{name} imports {target}"
 
 
-@pytest.mark.parametrize("name", sorted(FLOORS[2]))
+def test_imports_make_no_circle():
+    """Within a wing, too, there is an order."""
+    imports = {
+        name: {target for target in list_imports(path) if (name, target) not in UPWARDS}
+        for name, path in MODULES.items()
+    }
+    left = {name: targets & set(MODULES) - {name, ""} for name, targets in imports.items() if name}
+    while left:
+        done = {name for name, targets in left.items() if not targets & set(left)}
+        assert done, f"a circle of imports: {left}"
+        left = {name: targets for name, targets in left.items() if name not in done}
+
+
+@pytest.mark.parametrize("name", ["activations", "losses", "optimizers"])
 def test_tables_import_no_arrays(name):
     """Rows are plain Python, so that every engine and every test can read them."""
     for node in ast.walk(ast.parse(MODULES[name].read_text(encoding="utf-8"))):

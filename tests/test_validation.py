@@ -17,7 +17,7 @@ from sklearn.base import clone, is_classifier
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
 from fastbp import BackpropClassifier, BackpropRegressor
-from fastbp._parameters import CONFLICTS
+from fastbp.estimators.parameters import CONFLICTS
 from fastbp.losses import Gamma, Huber, Quantile
 from fastbp.optimizers import LBFGS, AdamW
 from fastbp.schedules import Constant, Cosine

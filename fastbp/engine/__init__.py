@@ -15,6 +15,7 @@ import numpy as np
 
 ENGINES = {"cython": "fastbp.engine.native.engine", "numba": "fastbp.engine.numba"}
 ENGINE_NAMES = ("auto", *ENGINES)
+FLOATS = (np.dtype(np.float64), np.dtype(np.float32))  # the first is for what has neither
 
 _LOADED = {}
 

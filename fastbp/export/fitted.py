@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from fastbp.activations import ACTIVATIONS, activations_for
-from fastbp.attributes import check_attributes
+from fastbp.estimators.attributes import check_attributes
 
 TOLERANCE = {"float32": 1e-4, "float64": 1e-9}  # of raw scores, relative to 1 + their size
 

@@ -14,8 +14,8 @@ from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from fastbp import network
-from fastbp.attributes import check_attributes
+from fastbp.engine import network
+from fastbp.estimators.attributes import check_attributes
 from fastbp.export.fitted import FittedNetwork, describe_fitted
 
 Estimator = TypeVar("Estimator", bound=BaseEstimator)

@@ -54,6 +54,8 @@ class Backpropagation:
     loss_and_gradients : Computes it.
     """
 
+    __module__ = "fastbp.inspection"
+
     loss: float
     penalty: float
     sample_losses: np.ndarray

@@ -13,13 +13,13 @@ from sklearn.compose import TransformedTargetRegressor
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from fastbp._validation import check_features
 from fastbp.activations import activations_for
-from fastbp.attributes import check_attributes
+from fastbp.data.features import check_features
+from fastbp.data.problem import Problem, look_at
 from fastbp.engine import find_kernels, get_engine
 from fastbp.estimators import BackpropClassifier, BackpropRegressor
+from fastbp.estimators.attributes import check_attributes
 from fastbp.optimizers import is_full_batch
-from fastbp.problem import Problem, look_at
 
 OURS = (BackpropClassifier, BackpropRegressor)
 SCALERS = {
@@ -125,7 +125,7 @@ class Batch:
 
     Parameters
     ----------
-    problem : fastbp.problem.Problem
+    problem : fastbp.data.problem.Problem
     penalty : float
         Factor of ``|W|^2 / 2`` in the loss.  Each minibatch adds ``alpha / sum(its weights)`` of
         it, so that an epoch over the samples reports their number of minibatches times

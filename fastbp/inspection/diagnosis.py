@@ -9,8 +9,8 @@ from textwrap import fill
 
 import numpy as np
 
-from fastbp.architecture import headline
 from fastbp.inspection import symptoms
+from fastbp.inspection.architecture import headline
 from fastbp.inspection.backpropagation import backpropagate
 from fastbp.inspection.batch import Batch, Network, is_scaled, open_wrappers
 from fastbp.tables import format_number, format_table, html_table
@@ -39,6 +39,8 @@ class Diagnosis:
     title : str
         The network in a line.
     """
+
+    __module__ = "fastbp.inspection"
 
     findings: list
     layers: list

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from sklearn.utils import check_random_state
 
+from fastbp.engine.network import flatten, views
 from fastbp.inspection.backpropagation import backpropagate, forward, penalized_loss
 from fastbp.inspection.batch import Batch, Network, evaluate_loss, open_wrappers
-from fastbp.network import flatten, views
 from fastbp.tables import format_number, format_table, html_table
 
 # Steps of the differences, relative to the weight or 1. The error of the first is about 1e-10 of
@@ -45,6 +45,8 @@ class GradientCheck:
     tolerance : float
         Relative error up to which `ok` is True.
     """
+
+    __module__ = "fastbp.inspection"
 
     rows: list
     loss: float

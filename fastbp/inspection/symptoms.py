@@ -11,9 +11,9 @@ import scipy.optimize
 import scipy.sparse
 
 from fastbp.activations import ACTIVATIONS
-from fastbp.architecture import layers_of, total_params
-from fastbp.diagnosis import LARGE
+from fastbp.inspection.architecture import layers_of, total_params
 from fastbp.inspection.batch import evaluate_activation, evaluate_loss
+from fastbp.training.causes import LARGE
 
 UNEVEN = 100.0  # a column whose largest value is so many times below the median one is unscaled
 SATURATED_SLOPE, SATURATED_SHARE = 0.01, 0.9  # slope below 1 % of the largest, for 90 % of samples
@@ -48,6 +48,8 @@ class Finding:
     mend : str
         What to change.
     """
+
+    __module__ = "fastbp.inspection"
 
     topic: str
     severity: str

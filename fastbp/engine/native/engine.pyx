@@ -107,7 +107,7 @@ cdef class Session:
     loss : fastbp.losses.Loss
     dtype : numpy.float32 or numpy.float64
     params : ndarray of shape (n_params,)
-        Flat parameters (see `fastbp.network`); copied.
+        Flat parameters (see `fastbp.engine.network`); copied.
     batch_size : int
         Largest minibatch that will be trained on.
     n_threads : int, default=1

@@ -1,6 +1,6 @@
 """Pipelines around networks: what is left of one without its networks, as bytes that skops writes.
 
-`fastbp.persistence` keeps the networks in its own format and these bytes beside them.  skops
+`fastbp.saving.models` keeps the networks in its own format and these bytes beside them.  skops
 (https://skops.readthedocs.io) writes scikit-learn's objects without pickle, and builds only types
 that are trusted by name: scikit-learn's estimators, NumPy's arrays, dtypes and ufuncs, and here
 scikit-learn's score functions for the selection of features.  Whatever else there is in a pipeline

@@ -7,7 +7,7 @@ and score are measured is in `scoring`; the rule on the training loss is the eng
 from dataclasses import dataclass
 from typing import Any
 
-from fastbp.scoring import Validation
+from fastbp.training.scoring import Validation
 
 
 @dataclass
@@ -17,7 +17,7 @@ class Selection:
     Parameters
     ----------
     validation : Validation
-    progress : fastbp.training.Progress
+    progress : fastbp.training.minibatches.Progress
         Gets the curves, the best score, its epoch and its weights.
     stops : bool
         Whether epochs without improvement are counted, to end training (`early_stopping`).

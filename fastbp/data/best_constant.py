@@ -11,8 +11,8 @@ half a sample (so does a mean of 0 under a log link), and equal quantiles lie a 
 import numpy as np
 from scipy.optimize import brentq
 
+from fastbp.data.scaling import unit_of, weighted_mean
 from fastbp.losses import SCIKIT_LEARNS
-from fastbp.scaling import unit_of, weighted_mean
 
 APART = 1e-3  # least distance of neighbouring quantiles, relative to that of the outer ones or to 1
 

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 from sklearn.metrics import get_scorer_names
 
-from fastbp import activations, losses, optimizers, schedules, scoring
+from fastbp import activations, losses, optimizers, schedules
 from fastbp.activations import ACTIVATIONS, Activation
 from fastbp.descriptions import (
     BOOLEAN,
@@ -29,6 +29,7 @@ from fastbp.descriptions import name_rule as _one_of
 from fastbp.descriptions import number_rule as _number
 from fastbp.descriptions import same_rule as _same
 from fastbp.engine import ENGINE_NAMES
+from fastbp.engine.network import VARIANCES
 from fastbp.losses import (
     CLASSIFICATION_LOSSES,
     NAMED_LOSSES,
@@ -37,11 +38,11 @@ from fastbp.losses import (
     Loss,
     RegressionLoss,
 )
-from fastbp.network import VARIANCES
+from fastbp.messages import find_name
 from fastbp.optimizers import OPTIMIZERS, is_full_batch, is_solver
 from fastbp.schedules import SCHEDULES, is_schedule
-from fastbp.scoring import LOSS, explain_metric, is_scorer
-from fastbp.suggestions import find_name
+from fastbp.training import scoring
+from fastbp.training.scoring import LOSS, explain_metric, is_scorer
 
 
 def _activation_rule(value):

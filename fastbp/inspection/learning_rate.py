@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
-from fastbp._annotations import Features, Targets, Weights
-from fastbp._parameters import check_parameters, dropout_rates
-from fastbp.diagnosis import warn_user
+from fastbp.data.problem import prepare
 from fastbp.estimators import BackpropClassifier, BackpropRegressor
+from fastbp.estimators.annotations import Features, Targets, Weights
+from fastbp.estimators.parameters import check_parameters, dropout_rates
+from fastbp.messages import warn_user
 from fastbp.optimizers import is_full_batch
-from fastbp.problem import prepare
-from fastbp.randomness import draw_seed, own_stream
-from fastbp.training import choose_batch_size, new_optimizer, open_session
+from fastbp.training.minibatches import choose_batch_size, new_optimizer, open_session
+from fastbp.training.randomness import draw_seed, own_stream
 
 SMOOTHING = 0.03  # standard deviation of the Gaussian over the steps, as share of their number
 # The suggestion is the rate of the lowest loss, divided by this. On nine real data sets with two
@@ -42,6 +42,8 @@ class LearningRateCurve:
     suggestion : float
         A rate to begin with, as `learning_rate_init`.
     """
+
+    __module__ = "fastbp"
 
     learning_rates: np.ndarray
     losses: np.ndarray

@@ -10,10 +10,10 @@ from html import escape
 import numpy as np
 from sklearn.base import is_classifier
 
-from fastbp import network
-from fastbp._parameters import hidden_sizes
-from fastbp.attributes import check_attributes, network_of
 from fastbp.descriptions import name_of
+from fastbp.engine import network
+from fastbp.estimators.attributes import check_attributes, network_of
+from fastbp.estimators.parameters import hidden_sizes
 from fastbp.losses import LOSSES, TRANSFORMS
 from fastbp.tables import Text, format_table
 

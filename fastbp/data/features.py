@@ -19,7 +19,8 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from fastbp._unusable import (
+from fastbp.data.scaling import measure
+from fastbp.data.unusable import (
     describe_dates,
     find_dates,
     find_missing,
@@ -27,9 +28,8 @@ from fastbp._unusable import (
     first_that_is_no_number,
     label_of,
 )
-from fastbp.attributes import FLOATS
-from fastbp.diagnosis import warn_user
-from fastbp.scaling import measure
+from fastbp.engine import FLOATS
+from fastbp.messages import warn_user
 from fastbp.tables import write_labels
 
 
@@ -486,6 +486,7 @@ def _check_finite_array(values, name, estimator, **settings):
 
 
 def check_lengths(n_samples, n_targets, name="y"):
+    """Raise if two arrays do not have a row for each sample."""
     if n_samples != n_targets:
         raise ValueError(
             f"X and {name} must have one row per sample. Found input variables with inconsistent "

@@ -6,9 +6,9 @@ A saved model is a sealed safetensors file (`fastbp.safetensors`, which says why
     The number of this format, and the version that saved.  A reader refuses what is newer.
 ``model``
     JSON: class, parameters and attributes; or of a pipeline its networks, each as if it were alone,
-    and what is around them as bytes (`fastbp.pipelines`).  Python's None, bool, int, str and finite
-    floats stand for themselves, lists too; all else is an object with one key that says what it is
-    (`_READERS`).
+    and what is around them as bytes (`fastbp.saving.pipelines`).  Python's None, bool, int, str and
+    finite floats stand for themselves, lists too; all else is an object with one key that says what
+    it is (`_READERS`).
 
 Loading makes plain types, arrays, and objects of the classes in `MODULES`, whose constructors only
 keep what they are given.  The seal tells damage, not intent; but a forged file meets the same
@@ -28,11 +28,11 @@ import numpy as np
 from sklearn.utils.metadata_routing import MetadataRequest
 
 from fastbp import safetensors
-from fastbp.attributes import check_attributes
 from fastbp.descriptions import Description
 from fastbp.estimators import BackpropClassifier, BackpropRegressor
-from fastbp.randomness import is_mersenne_state
+from fastbp.estimators.attributes import check_attributes
 from fastbp.safetensors import require
+from fastbp.training.randomness import is_mersenne_state
 from fastbp.versions import __version__, refuse_newer
 
 FORMAT = 1
@@ -142,7 +142,7 @@ def _describe(estimator, writer):
 
 def _describe_pipeline(pipeline, writer):
     """Turn a pipeline into JSON: its networks as ever, and what is around them as bytes."""
-    from fastbp.pipelines import take_apart  # on demand: it costs an import of scikit-learn's
+    from fastbp.saving.pipelines import take_apart  # on demand: it imports much of scikit-learn
 
     if not any(type(step) in ESTIMATORS.values() for _, step in pipeline.steps):
         raise TypeError(
@@ -210,7 +210,7 @@ def load(path: str | PathLike[str]) -> Any:
         if "pipeline" not in model:
             return _restore(model, arrays)
         model = model["pipeline"]
-        from fastbp.pipelines import put_together
+        from fastbp.saving.pipelines import put_together
 
         networks = {name: _restore(one, arrays) for name, one in model["networks"].items()}
         return put_together(_decode(model["skops"], arrays).tobytes(), networks)

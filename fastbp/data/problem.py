@@ -15,16 +15,15 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
-from fastbp import network
-from fastbp._parameters import check_parameters, hidden_sizes
-from fastbp._validation import check_features, check_range, check_sample_weight
 from fastbp.activations import activations_for
-from fastbp.attributes import check_attributes, network_of
-from fastbp.class_weights import weigh_samples
-from fastbp.engine import get_engine, watch_formulas
+from fastbp.data.features import check_features, check_range, check_sample_weight
+from fastbp.data.weights import weigh_samples
+from fastbp.engine import get_engine, network, watch_formulas
+from fastbp.engine.parallel import thread_ceiling
+from fastbp.estimators.attributes import check_attributes, network_of
+from fastbp.estimators.parameters import check_parameters, hidden_sizes
 from fastbp.losses import Loss, clipped
 from fastbp.optimizers import is_full_batch
-from fastbp.parallel import thread_ceiling
 
 
 @dataclass

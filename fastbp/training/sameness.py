@@ -22,8 +22,8 @@ from types import CodeType, FunctionType, MethodType
 import numpy as np
 import scipy.sparse
 
-from fastbp import network
 from fastbp.descriptions import Description
+from fastbp.engine import network
 
 ALWAYS_READ = 2**16  # bytes of an array, 3 us
 # Of larger ones: bytes for each parameter and sample. An epoch takes 6 operations for each, at
@@ -37,9 +37,9 @@ def identify(problem, settings, held_out, *, incremental):
 
     Parameters
     ----------
-    problem : fastbp.problem.Problem
+    problem : fastbp.data.problem.Problem
     settings : namespace of the estimator's parameters
-    held_out : fastbp.problem.Problem or None
+    held_out : fastbp.data.problem.Problem or None
         The user's validation data.
     incremental : bool
         Whether this is a `partial_fit`: its training data are new each time.

@@ -11,9 +11,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastbp._annotations import Features, Targets, Weights
-from fastbp.architecture import layers_of
-from fastbp.attributes import network_of
+from fastbp.estimators.annotations import Features, Targets, Weights
+from fastbp.estimators.attributes import network_of
+from fastbp.inspection.architecture import layers_of
 from fastbp.inspection.backpropagation import backpropagate
 from fastbp.inspection.batch import Batch, Network, open_wrappers
 from fastbp.inspection.symptoms import dead_and_saturated
@@ -97,6 +97,8 @@ class LossCurveDisplay:
     >>> display = LossCurveDisplay.from_estimator(clf)
     >>> plt.show()
     """
+
+    __module__ = "fastbp"
 
     def __init__(
         self,
@@ -301,6 +303,8 @@ class GradientFlowDisplay:
     >>> display = GradientFlowDisplay.from_estimator(clf.fit(X / 16, y), X[:200] / 16, y[:200])
     >>> plt.show()
     """
+
+    __module__ = "fastbp"
 
     def __init__(
         self,
@@ -546,6 +550,8 @@ class WeightsDisplay:
     >>> display = WeightsDisplay.from_estimator(clf, image_shape=(8, 8))
     >>> plt.show()
     """
+
+    __module__ = "fastbp"
 
     def __init__(
         self,

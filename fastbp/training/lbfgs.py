@@ -8,16 +8,17 @@ import numpy as np
 import scipy.optimize
 from sklearn.exceptions import ConvergenceWarning
 
-from fastbp.diagnosis import explain_divergence, warn_of_end, warn_user
-from fastbp.parallel import one_blas_thread
-from fastbp.stopping import open_selection
-from fastbp.training import (
+from fastbp.engine.parallel import one_blas_thread
+from fastbp.messages import warn_user
+from fastbp.training.causes import explain_divergence, warn_of_end
+from fastbp.training.minibatches import (
     DivergenceError,
     has_best,
     open_report,
     refuse_nan_in_validation,
     return_to_best,
 )
+from fastbp.training.watching import open_selection
 
 ROWS_PER_BLOCK = 1024  # the engine's work memory; it walks through larger batches in blocks
 
@@ -35,7 +36,7 @@ def train_lbfgs(problem, settings, progress, tasks=None, validation=None):
     settings : namespace of the estimator's parameters
     progress : Progress
         Its `params` (float64) are replaced, not written to.
-    tasks : fastbp.callbacks.Tasks or None, default=None
+    tasks : fastbp.training.callbacks.Tasks or None, default=None
         The callbacks to tell of each iteration.
     validation : Validation or None, default=None
         Data of the user's to look at after each iteration.

@@ -12,12 +12,11 @@ from numbers import Integral, Real
 import numpy as np
 
 from fastbp.descriptions import instance_rule, is_allowed, number_rule, refusal
+from fastbp.engine import FLOATS
 from fastbp.losses import TRANSFORMS
 from fastbp.optimizers import OPTIMIZERS
-from fastbp.randomness import is_mersenne_state
 from fastbp.schedules import Function, recreate
-
-FLOATS = (np.dtype(np.float64), np.dtype(np.float32))  # the first is for what has neither
+from fastbp.training.randomness import is_mersenne_state
 
 KIND = "_target_kind"
 # The kinds of target (None: real numbers), and the output transforms that each can have.

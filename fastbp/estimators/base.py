@@ -30,8 +30,28 @@ from sklearn.metrics import r2_score
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from fastbp import network
-from fastbp._annotations import (
+from fastbp.activations import activations_for
+from fastbp.data.best_constant import constant_scores, starts_as_drawn
+from fastbp.data.features import (
+    check_features,
+    check_labels,
+    check_sample_weight,
+    check_targets,
+    encode_indicators,
+    encode_labels,
+    find_classes,
+    kind_of_target,
+    refuse_dates,
+    targets_as_given,
+    unchanged_on_error,
+)
+from fastbp.data.held_out import prepare_held_out
+from fastbp.data.problem import prepare
+from fastbp.data.scaling import is_coarse, measure, narrow, restore, standardize
+from fastbp.data.weights import find_class_weights
+from fastbp.engine import FLOATS, get_engine, let_activations_raise, network
+from fastbp.engine.parallel import thread_ceiling
+from fastbp.estimators.annotations import (
     Activations,
     ClassWeight,
     Features,
@@ -46,47 +66,25 @@ from fastbp._annotations import (
     Targets,
     Weights,
 )
-from fastbp._parameters import (
+from fastbp.estimators.attributes import network_of
+from fastbp.estimators.parameters import (
     CLASSIFIER_PARAMETERS,
     REGRESSOR_PARAMETERS,
     check_parameters,
     dropout_rates,
 )
-from fastbp._validation import (
-    check_features,
-    check_labels,
-    check_sample_weight,
-    check_targets,
-    encode_indicators,
-    encode_labels,
-    find_classes,
-    kind_of_target,
-    refuse_dates,
-    targets_as_given,
-    unchanged_on_error,
-)
-from fastbp.activations import activations_for
-from fastbp.architecture import draw_network, summarize
-from fastbp.attributes import FLOATS, network_of
-from fastbp.best_constant import constant_scores, starts_as_drawn
-from fastbp.callbacks import watch_tasks
-from fastbp.class_weights import find_class_weights
-from fastbp.diagnosis import warn_of_kept_scale, warn_of_one_class
-from fastbp.engine import get_engine, let_activations_raise
-from fastbp.held_out import prepare_held_out
-from fastbp.lbfgs import train_lbfgs
 from fastbp.losses import NAMED_LOSSES, Quantile, loss_for
+from fastbp.messages import explains_its_arguments, find_parameter
 from fastbp.optimizers import is_full_batch
-from fastbp.parallel import thread_ceiling
-from fastbp.problem import prepare
-from fastbp.randomness import own_stream
-from fastbp.resuming import recall
-from fastbp.sameness import identify, identify_weights
-from fastbp.scaling import is_coarse, measure, narrow, restore, standardize
-from fastbp.scoring import Scorer, Validation, default_score, find_scorer, in_units
-from fastbp.suggestions import explains_its_arguments, find_parameter
 from fastbp.tables import write_labels
-from fastbp.training import HISTORY, Progress, train_stochastic
+from fastbp.training.callbacks import watch_tasks
+from fastbp.training.causes import warn_of_kept_scale, warn_of_one_class
+from fastbp.training.lbfgs import train_lbfgs
+from fastbp.training.minibatches import HISTORY, Progress, train_stochastic
+from fastbp.training.randomness import own_stream
+from fastbp.training.resuming import recall
+from fastbp.training.sameness import identify, identify_weights
+from fastbp.training.scoring import Scorer, Validation, default_score, find_scorer, in_units
 from fastbp.versions import __version__, refuse_newer
 
 
@@ -502,10 +500,14 @@ class _BaseBackprop(
         output        3  softmax     (16, 3)  (3,)            51
         loss log_loss, solver lbfgs, loss 0... after ... iterations
         """
+        from fastbp.inspection.architecture import summarize
+
         return summarize(self)
 
     def _html_repr(self):
         """Display for notebooks: scikit-learn's, and the network drawn below it."""
+        from fastbp.inspection.architecture import draw_network
+
         return super()._html_repr() + draw_network(self)
 
     def to_sklearn(self) -> Any:
@@ -880,6 +882,8 @@ class BackpropClassifier(ClassifierMixin, _BaseBackprop):
     >>> clf.score(X, y) > 0.9
     True
     """
+
+    __module__ = "fastbp"
 
     _parameter_rules = CLASSIFIER_PARAMETERS
 
@@ -1362,6 +1366,8 @@ class BackpropRegressor(RegressorMixin, _BaseBackprop):
     >>> monitor.get_logs().data[-1]["task_name"]
     'iteration'
     """
+
+    __module__ = "fastbp"
 
     _parameter_rules = REGRESSOR_PARAMETERS
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import scipy.sparse
 
-from fastbp._validation import check_features, check_sample_weight, match_format, speaking_of
-from fastbp.class_weights import weigh_samples
-from fastbp.diagnosis import warn_user
-from fastbp.problem import Problem
+from fastbp.data.features import check_features, check_sample_weight, match_format, speaking_of
+from fastbp.data.problem import Problem
+from fastbp.data.weights import weigh_samples
+from fastbp.messages import warn_user
 
 # X_val has another scale than X where half of the columns lie so many spreads away, or differ so
 # many times in spread (more with few rows). Of 8000 random splits of columns with heavy tails, rare

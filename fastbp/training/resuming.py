@@ -13,7 +13,7 @@ from numbers import Integral
 
 import numpy as np
 
-from fastbp.sameness import identify_weights
+from fastbp.training.sameness import identify_weights
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def recall(past, seen, engine, *, resumes, incremental):
     past : dict
         Attributes of a fitted estimator.
     seen : dict of str to bytes
-        Of this call, by `fastbp.sameness.identify`.
+        Of this call, by `fastbp.training.sameness.identify`.
     engine : module
     resumes : bool
         Whether everything is to go on where it was left (``warm_start="resume"``).

@@ -1,16 +1,26 @@
-"""What a wrong name probably stands for: "did you mean".
+"""How fastbp speaks to its user: warnings at the user's own line, and "did you mean".
 
 Here lives the search for the nearest name, and the table of what other libraries call a parameter
 of the estimators or an argument of `fit`.  Other words for an activation, a loss, a solver or a
-score stand beside the names themselves (`OTHER_WORDS` of those files).  Nothing here refuses: it
-adds to the message of who does.
+score stand beside the names themselves (`OTHER_WORDS` of those files).  Nothing here refuses, and
+no message is composed here: who refuses or warns does that.
 """
 
+import contextlib
 import difflib
 import functools
 import inspect
+import os
+import sys
+import warnings
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import TypeVar
+
+import joblib
+import sklearn
+
+from fastbp.engine.copies import PACKAGE_PATH
 
 # Names elsewhere, without case and underscores: the parameter, or a sentence's part that names it.
 PARAMETERS = {
@@ -169,3 +179,20 @@ def _explain_call(estimator, method, signature, arguments, keywords):
             f"{', '.join(names)}."
         )
     return None
+
+
+# What may stand between the user's line and a warning: packages, and files of Python's own.
+INSIDE = (
+    str(PACKAGE_PATH) + os.sep,
+    *(str(Path(str(module.__file__)).parent) + os.sep for module in (sklearn, joblib)),
+    contextlib.__file__,
+    functools.__file__,
+)
+
+
+def warn_user(message, category=UserWarning):
+    """Warn, with the line of the user's as the place: the first one outside of `INSIDE`."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(INSIDE):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)

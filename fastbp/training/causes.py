@@ -6,28 +6,21 @@ warning: one for a fit.  A fit that went well pays for neither; nothing here tra
 anything.
 """
 
-import contextlib
-import functools
-import os
-import sys
-import warnings
 from dataclasses import replace
-from pathlib import Path
 
-import joblib
 import numpy as np
 import scipy.sparse
-import sklearn
 from sklearn.exceptions import ConvergenceWarning
 
-from fastbp import network
 from fastbp.activations import ACTIVATIONS
-from fastbp.best_constant import constant_scores, starts_as_drawn
+from fastbp.data.best_constant import constant_scores, starts_as_drawn
+from fastbp.data.scaling import is_coarse, measure
+from fastbp.engine import network
 from fastbp.losses import Loss
+from fastbp.messages import warn_user
 from fastbp.optimizers import AUTO_BATCH_SIZE, is_full_batch, optimizer_for
-from fastbp.scaling import is_coarse, measure
-from fastbp.scoring import score_of
 from fastbp.tables import as_written
+from fastbp.training.scoring import score_of
 
 LARGE = 30.0  # columns of X (and targets, when training diverges) beyond this size are named
 SAMPLE_ROWS = 512  # on which the loss is compared with that of a constant
@@ -40,22 +33,6 @@ HEAVY = 0.1  # share of a loss from which the penalty of the initial weights cou
 SHRUNK = 0.5  # size of the weights relative to the initial ones
 MOVED = 0.01  # sum of all learning rates relative to the initial weights
 FLAT = 1e-3  # fall of a loss that stood still, relative to itself
-
-
-# What may stand between the user's line and a warning: packages, and files of Python's own.
-INSIDE = (
-    *(str(Path(str(module.__file__)).parent) + os.sep for module in (network, sklearn, joblib)),
-    contextlib.__file__,
-    functools.__file__,
-)
-
-
-def warn_user(message, category=UserWarning):
-    """Warn, with the line of the user's as the place: the first one outside of `INSIDE`."""
-    frame, level = sys._getframe(1), 2
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(INSIDE):
-        frame, level = frame.f_back, level + 1
-    warnings.warn(message, category, stacklevel=level)
 
 
 # ------------------------------------------------------------------------------ divergence
@@ -201,7 +178,7 @@ def warn_of_end(problem, settings, params, rows, curve, *, stalled, unfinished=N
 
     Parameters
     ----------
-    problem : fastbp.problem.Problem
+    problem : fastbp.data.problem.Problem
     settings : namespace of the estimator's parameters
     params : ndarray of shape (n_params,)
         What training ended with, in the problem's dtype.

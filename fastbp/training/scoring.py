@@ -14,8 +14,8 @@ import numpy as np
 from sklearn.metrics import d2_pinball_score, d2_tweedie_score, get_scorer, get_scorer_names
 from sklearn.model_selection import train_test_split
 
+from fastbp.data.scaling import unit_of
 from fastbp.descriptions import is_function, name_of, number_of
-from fastbp.scaling import unit_of
 from fastbp.tables import write_labels
 
 LOSS = "loss"  # the `scoring` that measures the loss itself
@@ -42,7 +42,7 @@ def split_off_validation(problem, fraction, random_state, classes=None):
 
     Parameters
     ----------
-    problem : fastbp.problem.Problem
+    problem : fastbp.data.problem.Problem
     fraction : float
         Share of the samples to hold out.
     random_state : RandomState
@@ -127,7 +127,7 @@ class Validation:
 
     Parameters
     ----------
-    problem : fastbp.problem.Problem
+    problem : fastbp.data.problem.Problem
         Holds the samples.
     scoring : None, "loss", str or callable, default=None
     scorer : Scorer or None, default=None

@@ -16,18 +16,19 @@ from typing import Any
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from fastbp import network
-from fastbp.callbacks import Tasks
-from fastbp.diagnosis import explain_divergence, explain_validation, warn_of_end, warn_user
+from fastbp.data.problem import Problem
+from fastbp.engine import network
+from fastbp.engine.parallel import one_blas_thread
+from fastbp.messages import warn_user
 from fastbp.optimizers import AUTO_BATCH_SIZE, OPTIMIZERS, optimizer_for
-from fastbp.parallel import one_blas_thread
-from fastbp.problem import Problem
-from fastbp.randomness import draw_seed
-from fastbp.reports import Report
-from fastbp.resuming import find_rows, keep_place, restore_stream
 from fastbp.schedules import Function, Schedule, recreate, schedule_for
-from fastbp.scoring import Validation, split_off_validation
-from fastbp.stopping import Selection, open_selection
+from fastbp.training.callbacks import Tasks
+from fastbp.training.causes import explain_divergence, explain_validation, warn_of_end
+from fastbp.training.randomness import draw_seed
+from fastbp.training.reports import Report
+from fastbp.training.resuming import find_rows, keep_place, restore_stream
+from fastbp.training.scoring import Validation, split_off_validation
+from fastbp.training.watching import Selection, open_selection
 
 # How training ends.
 LIMIT, PLATEAU, ASKED, TIME = "limit of epochs", "no progress", "asked by a callback", "max_time"

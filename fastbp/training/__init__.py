@@ -1,0 +1,1 @@
+"""Training: epochs, order, validation, stopping, best weights, callbacks, reports."""
