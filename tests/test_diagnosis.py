@@ -18,7 +18,6 @@ from sklearn.preprocessing import StandardScaler, scale
 from fastbp import BackpropClassifier, BackpropRegressor
 from fastbp.data.held_out import warn_of_other_scale
 from fastbp.data.problem import prepare
-from fastbp.estimators.parameters import check_parameters
 from fastbp.optimizers import AdamW, Lion
 from fastbp.training import causes
 
@@ -384,8 +383,7 @@ def test_a_stop_by_the_user_is_not_judged():
 
 def problem_for(kind, X, y, sample_weight=None):
     """Return the problem that a fit would minimise."""
-    settings = check_parameters(kind, kind._parameter_rules)
-    return prepare(kind, X, y, sample_weight, settings, fresh=True)
+    return prepare(kind, X, y, sample_weight, settings=kind._check_parameters())
 
 
 @pytest.mark.parametrize("weighted", [False, True])

@@ -12,7 +12,6 @@ import sys
 import threading
 import tracemalloc
 from contextlib import closing
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -25,6 +24,7 @@ from scipy import sparse, special
 from fastbp.activations import ACTIVATIONS
 from fastbp.losses import LOSSES
 from fastbp.optimizers import OPTIMIZERS
+from fastbp.training.stopping import Patience
 
 SOLVERS = [name for name, row in OPTIMIZERS.items() if row.stochastic]
 BASIC = ["sgd", "adam"]  # one slot and two; other solvers differ in the formula alone
@@ -624,10 +624,7 @@ def test_stopping_rule(engine, tol, n_iter_no_change, start):
     with closing(open_session(engine, problem)) as session:
         every_loss = run_epochs(session, problem, n_epochs=40)
     expected, best, count = stop_by_the_rule(every_loss, tol, n_iter_no_change, *start)
-    stopping = SimpleNamespace(
-        tol=tol, n_iter_no_change=n_iter_no_change, best_loss=start[0],
-        no_improvement_count=start[1],
-    )  # fmt: skip
+    stopping = Patience(tol, n_iter_no_change, *start)
     losses, order, shuffle = np.zeros(40), np.arange(60), np.random.RandomState(0)
     with closing(open_session(engine, problem)) as session:
         session.set_optimizer(OPTIMIZERS["adam"], HYPERPARAMETERS["adam"])
@@ -637,7 +634,7 @@ def test_stopping_rule(engine, tol, n_iter_no_change, start):
         )  # fmt: skip
         assert done == session.epochs_done == expected
     np.testing.assert_array_equal(losses[:done], every_loss[:done])
-    assert (stopping.best_loss, stopping.no_improvement_count) == (best, count)
+    assert (stopping.best, stopping.count) == (best, count)
     twin, twin_order = np.random.RandomState(0), np.arange(60)
     for _ in range(done):
         twin.shuffle(twin_order)

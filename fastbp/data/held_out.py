@@ -4,12 +4,12 @@ Rows of the training data that are set aside are drawn in `scoring`.
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import scipy.sparse
 
 from fastbp.data.features import check_features, check_sample_weight, match_format, speaking_of
-from fastbp.data.problem import Problem
 from fastbp.data.weights import weigh_samples
 from fastbp.messages import warn_user
 
@@ -21,11 +21,14 @@ FEWEST = 2  # rows that have a spread
 SAMPLE_ROWS, SAMPLE_COLUMNS = 512, 256
 
 
+NOTHING = (None, None, None)  # no X_val, y_val and sample_weight_val
+
+
 @dataclass
 class HeldOut:
     """Validation data of the user's, and what a scorer is to see of them."""
 
-    problem: Problem
+    problem: Any  # fastbp.data.problem.Problem
     answers: np.ndarray  # y, as scorers take it
 
 
@@ -58,7 +61,7 @@ def prepare_held_out(estimator, held_out, like):
         X, given = check_features(estimator, X_val, lambda given: dtype, like.engine, reset=False)
         X = match_format(X, like.X)
     with speaking_of("y_val"):
-        targets, _ = estimator._check_y(y_val, X.shape[0], dtype, False, True)
+        targets, _ = estimator._check_y(y_val, X.shape[0], dtype, fresh=False, incremental=True)
         if targets.shape[1] != like.targets.shape[1]:
             raise ValueError(
                 f"it has {targets.shape[1]} outputs, but y has {like.targets.shape[1]}."

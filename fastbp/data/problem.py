@@ -3,11 +3,11 @@
 One way for `fit` and for all who look at a fitted estimator (`inspection`, the learning-rate
 finder): checked arrays of one dtype, targets in the units of the loss, class weights multiplied
 into the sample weights, the loss and the activations as rows of the tables.  Nothing here trains,
-and nothing but `prepare` puts these parts together.
+and nothing but `prepare` and `look_at` puts these parts together.
 """
 
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from types import ModuleType
 from typing import Any
@@ -17,11 +17,10 @@ import scipy.sparse
 
 from fastbp.activations import activations_for
 from fastbp.data.features import check_features, check_range, check_sample_weight
+from fastbp.data.held_out import NOTHING, HeldOut, prepare_held_out
 from fastbp.data.weights import weigh_samples
 from fastbp.engine import get_engine, network, watch_formulas
 from fastbp.engine.parallel import thread_ceiling
-from fastbp.estimators.attributes import check_attributes, network_of
-from fastbp.estimators.parameters import check_parameters, hidden_sizes
 from fastbp.losses import Loss, clipped
 from fastbp.optimizers import is_full_batch
 
@@ -30,6 +29,7 @@ from fastbp.optimizers import is_full_batch
 class Problem:
     """What is trained: a network, a loss, checked data and the engine that works on them."""
 
+    settings: Any  # the estimator's parameters, by name; nobody writes to them
     engine: ModuleType
     layer_sizes: tuple
     activations: list
@@ -43,8 +43,13 @@ class Problem:
     target_units: tuple = ()  # mean and scale that were taken out of y
     given: Any = None  # dtype in which X came
     weights_dtype: Any = None  # in which fitted weights are kept
+    dropout: list = field(default_factory=list)  # rate of each hidden layer
+    feature_names: Any = None
+    classes: Any = None  # labels that the codes stand for
     one_class: bool = False  # predicted whatever the scores: no warning, no score has news of it
     watch: Any = None  # over the user's functions, if there are any
+    deadline: float | None = None  # of time.perf_counter, for training
+    held_out: HeldOut | None = None  # the user's validation data
 
     def open_session(self, params, batch_size):
         """Make a working copy of `params` in the engine; the caller closes it."""
@@ -67,7 +72,10 @@ class Problem:
         return replace(self, X=self.X[rows], targets=self.targets[rows], sample_weight=weight)
 
 
-def prepare(estimator, X, y, sample_weight, settings, *, fresh, incremental=False):
+def prepare(
+    estimator, X, y, sample_weight=None, validation=NOTHING, *, settings, fresh=True,
+    incremental=False, deadline=None,
+):  # fmt: skip
     """Turn what came to `fit` or `partial_fit` into a problem.
 
     Parameters
@@ -75,11 +83,15 @@ def prepare(estimator, X, y, sample_weight, settings, *, fresh, incremental=Fals
     estimator : BackpropClassifier or BackpropRegressor
         Gets the attributes that describe data: `n_features_in_`, `classes_`, `target_scale_`, ...
     X, y, sample_weight : as given to `fit`
-    settings : namespace of the estimator's parameters
-    fresh : bool
+    validation : tuple of X_val, y_val, sample_weight_val
+    settings : Settings
+        The estimator's parameters.
+    fresh : bool, default=True
         Whether training begins anew, or goes on with a fitted network.
     incremental : bool, default=False
         Whether y may lack classes (partial_fit).
+    deadline : float or None, default=None
+        When training is to end, by `time.perf_counter`.
 
     Returns
     -------
@@ -88,38 +100,30 @@ def prepare(estimator, X, y, sample_weight, settings, *, fresh, incremental=Fals
     Raises
     ------
     ValueError, TypeError
-        For bad data.
+        For bad data, or fitted attributes that are no network.
     """
-    engine, old = get_engine(settings.engine), None
+    old = None
     if not fresh:
         goes_on = incremental or settings.warm_start == "resume"
-        layers = check_attributes(vars(estimator), goes_on=goes_on)
-        estimator.coefs_, estimator.intercepts_ = layers
-        old = estimator.coefs_[0].dtype
+        old = estimator._settle_weights(goes_on=goes_on)
     choose_dtype = partial(estimator._training_dtype, weights=old)
     full_batch = is_full_batch(settings.solver)
-    X, given = check_features(
-        estimator, X, _float64 if full_batch else choose_dtype, engine, reset=fresh
-    )
-    weights_dtype = np.dtype(choose_dtype(given))
+    problem = _check(
+        estimator, settings, X, y, sample_weight, _float64 if full_batch else choose_dtype,
+        partial(estimator._find_class_weights, incremental=incremental),
+        fresh=fresh, incremental=incremental,
+    )  # fmt: skip
+    problem.weights_dtype = np.dtype(choose_dtype(problem.given))
     if full_batch:
-        check_range(estimator, X, weights_dtype)
-    targets, loss = estimator._check_y(y, X.shape[0], X.dtype, fresh, incremental)
-    weights = check_sample_weight(estimator, sample_weight, X.shape[0], X.dtype)
-    class_weights = estimator._find_class_weights(targets, incremental)
-    if class_weights is not None:
-        weights = weigh_samples(class_weights, targets, weights)
-    targets = estimator._scale(targets, weights, X.dtype, fresh)
-    if estimator.dtype is None and not full_batch:  # L-BFGS needs a loss that fits its gradient
-        loss = clipped(loss, np.finfo(X.dtype).eps)
-    layers = (
-        estimator.n_features_in_, *hidden_sizes(settings.hidden_layer_sizes), estimator.n_outputs_
-    )  # fmt: skip
-    problem = _assemble(
-        estimator, settings, engine, layers, X, targets, weights, loss,
-        class_weights=class_weights, given=given, weights_dtype=weights_dtype,
-    )  # fmt: skip
-    problem.watch = watch_formulas(problem.activations, loss, targets, X.dtype)
+        check_range(estimator, problem.X, problem.weights_dtype)
+    elif estimator.dtype is None:  # L-BFGS needs a loss that fits its gradient
+        problem.loss = clipped(problem.loss, np.finfo(problem.dtype).eps)
+    problem.dropout = dropout_rates(settings.dropout, len(settings.hidden_layer_sizes))
+    problem.watch = watch_formulas(
+        problem.activations, problem.loss, problem.targets, problem.dtype
+    )
+    problem.held_out = prepare_held_out(estimator, validation, problem)
+    problem.deadline = deadline
     return problem
 
 
@@ -145,47 +149,75 @@ def look_at(estimator, X, y, sample_weight=None):
         As in `fit`, and if y has another number of outputs than the network.
     """
     probe = copy(estimator)  # the checks may set attributes
-    settings = check_parameters(probe, probe._parameter_rules)
-    engine, float64 = get_engine(settings.engine), np.dtype(np.float64)
-    probe.coefs_, probe.intercepts_ = network_of(vars(probe))
-    X, given = check_features(probe, X, _float64, engine, reset=False)
-    targets, loss = probe._check_y(y, X.shape[0], float64, False, True)
-    n_outputs = probe.coefs_[-1].shape[1]
-    if probe.n_outputs_ != n_outputs:
+    probe._settle_weights(goes_on=False)
+    sizes = network.layer_sizes_of(probe.coefs_)
+    known = vars(probe).get("_class_weights")
+    problem = _check(
+        probe, probe._check_parameters(), X, y, sample_weight, _float64, lambda targets: known,
+        fresh=False, incremental=True,
+    )  # fmt: skip
+    if probe.n_outputs_ != sizes[-1]:
         raise ValueError(
-            f"y has {probe.n_outputs_} outputs, but the network was fitted with {n_outputs}."
+            f"y has {probe.n_outputs_} outputs, but the network was fitted with {sizes[-1]}."
         )
-    weights = check_sample_weight(probe, sample_weight, X.shape[0], float64)
-    class_weights = vars(probe).get("_class_weights")
+    problem.layer_sizes, problem.weights_dtype = sizes, problem.dtype
+    problem.activations = activations_for(problem.settings.activation, len(sizes) - 2)
+    return problem
+
+
+def _check(
+    estimator, settings, X, y, sample_weight, choose_dtype, find_class_weights, *, fresh,
+    incremental,
+):  # fmt: skip
+    """Check X, y and weights, and put them together with the rows that belong to them."""
+    engine = get_engine(settings.engine)
+    X, given = check_features(estimator, X, choose_dtype, engine, reset=fresh)
+    how = dict(fresh=fresh, incremental=incremental)
+    targets, loss = estimator._check_y(y, X.shape[0], X.dtype, **how)
+    weights = check_sample_weight(estimator, sample_weight, X.shape[0], X.dtype)
+    class_weights = find_class_weights(targets)
     if class_weights is not None:
         weights = weigh_samples(class_weights, targets, weights)
-    targets = probe._scale(targets, None, float64, False)
-    layers = network.layer_sizes_of(probe.coefs_)
-    return _assemble(
-        probe, settings, engine, layers, X, targets, weights, loss,
-        class_weights=class_weights, given=given, weights_dtype=float64,
-    )  # fmt: skip
-
-
-def _assemble(estimator, settings, engine, layers, X, targets, weights, loss, **more):
-    """Put the parts together, with the rows and the units that belong to them."""
-    activations = activations_for(settings.activation, len(layers) - 2)
-    state = vars(estimator)
-    units = tuple(state[name] for name in ("target_mean_", "target_scale_") if name in state)
+    targets = estimator._scale(targets, weights, X.dtype, fresh=fresh)
+    hidden, state = settings.hidden_layer_sizes, vars(estimator)
     return Problem(
+        settings=settings,
         engine=engine,
-        layer_sizes=layers,
-        activations=activations,
+        layer_sizes=(estimator.n_features_in_, *hidden, estimator.n_outputs_),
+        activations=activations_for(settings.activation, len(hidden)),
         loss=loss,
         dtype=X.dtype,
         X=X,
         targets=targets,
         sample_weight=weights,
         n_threads=thread_ceiling(settings.n_threads),
-        target_units=units,
+        class_weights=class_weights,
+        target_units=tuple(
+            state[name] for name in ("target_mean_", "target_scale_") if name in state
+        ),
+        given=given,
+        feature_names=state.get("feature_names_in_"),
+        classes=state.get("classes_"),
         one_class=estimator._has_one_class,
-        **more,
     )
+
+
+def dropout_rates(dropout, n_hidden):
+    """List of the dropout probability of each hidden layer.
+
+    Raises
+    ------
+    ValueError
+        If a list is not as long as there are hidden layers.
+    """
+    if not isinstance(dropout, list | tuple):
+        return [float(dropout)] * n_hidden
+    if len(dropout) != n_hidden:
+        raise ValueError(
+            f"dropout has {len(dropout)} entries for {n_hidden} hidden layers. Give one for each "
+            "layer of hidden_layer_sizes, or a single one for all."
+        )
+    return [float(rate) for rate in dropout]
 
 
 def _float64(given):

@@ -207,22 +207,14 @@ def hidden_sizes(hidden_layer_sizes):
     return tuple(sizes.tolist())
 
 
-def dropout_rates(dropout, n_hidden):
-    """List of the dropout probability of each hidden layer.
+class Settings(SimpleNamespace):
+    """The parameters of a call by name, for all who work on it; nobody writes to them.
 
-    Raises
-    ------
-    ValueError
-        If a list is not as long as there are hidden layers.
+    Numbers of NumPy are those of Python; `hidden_layer_sizes` is a tuple of int.
     """
-    if not isinstance(dropout, list | tuple):
-        return [float(dropout)] * n_hidden
-    if len(dropout) != n_hidden:
-        raise ValueError(
-            f"dropout has {len(dropout)} entries for {n_hidden} hidden layers. Give one for each "
-            "layer of hidden_layer_sizes, or a single one for all."
-        )
-    return [float(rate) for rate in dropout]
+
+    def __setattr__(self, name, value):
+        raise AttributeError(f"the settings of a call stay as they are ({name} = {value!r})")
 
 
 def check_parameters(estimator, table):
@@ -230,8 +222,7 @@ def check_parameters(estimator, table):
 
     Returns
     -------
-    SimpleNamespace
-        The parameters by name; numbers of NumPy as those of Python.
+    Settings
 
     Raises
     ------
@@ -256,7 +247,9 @@ def check_parameters(estimator, table):
                 f"{name}={values[name]!r} and {other}={values[other]!r} cannot go together: "
                 f"{reason}. Change one of them."
             )
-    return SimpleNamespace(**{name: plain(values[name]) for name in table})
+    sizes = hidden_sizes(values["hidden_layer_sizes"])
+    named = {name: plain(values[name]) for name in table}
+    return Settings(**named | {"hidden_layer_sizes": sizes})
 
 
 # ------------------------------------------------------------------- what was probably meant

@@ -13,11 +13,10 @@ from sklearn.base import clone
 from fastbp.data.problem import prepare
 from fastbp.estimators import BackpropClassifier, BackpropRegressor
 from fastbp.estimators.annotations import Features, Targets, Weights
-from fastbp.estimators.parameters import check_parameters, dropout_rates
 from fastbp.messages import warn_user
 from fastbp.optimizers import is_full_batch
-from fastbp.training.minibatches import choose_batch_size, new_optimizer, open_session
 from fastbp.training.randomness import draw_seed, own_stream
+from fastbp.training.steps import choose_batch_size, new_optimizer, open_session
 
 SMOOTHING = 0.03  # standard deviation of the Gaussian over the steps, as share of their number
 # The suggestion is the rate of the lowest loss, divided by this. On nine real data sets with two
@@ -168,12 +167,10 @@ def find_learning_rate(
         raise ValueError(f"solver={model.solver!r} has no learning rate. Use 'sgd' or 'adam'.")
     rates = np.geomspace(float(lowest), float(highest), int(n_steps))
     losses = np.full(len(rates), np.nan)
-    settings = check_parameters(model, model._parameter_rules)
-    problem = prepare(model, X, y, sample_weight, settings, fresh=True)
-    settings.dropout = dropout_rates(settings.dropout, len(problem.layer_sizes) - 2)
-    with own_stream(settings.random_state) as (random_state, _):
-        progress = model._first_progress(problem, settings, random_state)
-        sweep(problem, settings, progress, random_state, rates, losses)
+    problem = prepare(model, X, y, sample_weight, settings=model._check_parameters())
+    with own_stream(problem.settings.random_state) as (random_state, _):
+        progress = model._first_progress(problem, random_state)
+        sweep(problem, progress, random_state, rates, losses)
     smoothed = smooth(losses)
     at = int(np.nanargmin(smoothed))
     if at == 0:
@@ -184,17 +181,17 @@ def find_learning_rate(
     return LearningRateCurve(rates, losses, smoothed, float(rates[at] / BELOW_LOWEST))
 
 
-def sweep(problem, settings, progress, random_state, rates, losses):
+def sweep(problem, progress, random_state, rates, losses):
     """Take one step with each rate, and write the loss of its minibatch into `losses`.
 
     Ends when something is no longer finite.
     """
-    n_samples, loss = problem.X.shape[0], np.empty(1)
+    settings, n_samples, loss = problem.settings, problem.X.shape[0], np.empty(1)
     batch_size = choose_batch_size(settings.batch_size, n_samples)
     optimizer = new_optimizer(settings)
-    if any(settings.dropout):
+    if any(problem.dropout):
         optimizer["dropout_seed"] = draw_seed(random_state)
-    session = open_session(problem, settings, progress, optimizer, batch_size)
+    session = open_session(problem, progress, optimizer, batch_size)
     try:
         batches = draw_minibatches(n_samples, batch_size, random_state)
         for step, (rate, rows) in enumerate(zip(rates, batches, strict=False)):

@@ -5,6 +5,8 @@ has reached comes from `training`, as a function that is called only if a callba
 Nothing here runs in a fit without callbacks.
 """
 
+from fastbp.optimizers import is_full_batch
+
 
 class Tasks:
     """The tasks of one fit, as its callbacks see them.
@@ -68,11 +70,9 @@ class Tasks:
         )
 
 
-def watch_tasks(estimator, X, y, sample_weight, max_iter, name):
-    """Begin the tasks of a fit; None for an estimator without callbacks, which then costs nothing.
-
-    Its parameters are those of `Tasks`.
-    """
+def watch_tasks(estimator, X, y, sample_weight, settings):
+    """Begin the tasks of a fit; None, at no cost, for an estimator without callbacks."""
     if not hasattr(estimator, "_skl_callbacks"):
         return None
-    return Tasks(estimator, X, y, sample_weight, max_iter, name)
+    name = "iteration" if is_full_batch(settings.solver) else "epoch"
+    return Tasks(estimator, X, y, sample_weight, settings.max_iter, name)

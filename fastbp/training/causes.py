@@ -38,11 +38,12 @@ FLAT = 1e-3  # fall of a loss that stood still, relative to itself
 # ------------------------------------------------------------------------------ divergence
 
 
-def explain_divergence(problem, settings, when):
+def explain_divergence(problem, when):
     """Say when training left the finite numbers, and the likely cause.
 
     What a function of the user's raised is raised again instead, as it is.
     """
+    settings = problem.settings
     failure = _failure_of(problem, when)
     causes = [failure] if failure else []
     if scipy.sparse.issparse(problem.X):
@@ -54,16 +55,16 @@ def explain_divergence(problem, settings, when):
         is_standard = root_mean_square(problem.X[:, [column]])[0] <= STANDARD
     if is_standard and sizes[column] > LARGE:
         causes.append(
-            f"{name_column(column, settings)} has outliers up to {sizes[column]:.3g} in size (clip "
+            f"{name_column(column, problem)} has outliers up to {sizes[column]:.3g} in size (clip "
             "them, or use QuantileTransformer)"
         )
     else:
-        causes += name_unscaled_column(sizes, "values up to {:.3g} in size", settings)
+        causes += name_unscaled_column(sizes, "values up to {:.3g} in size", problem)
     target = np.abs(problem.targets).max() if problem.loss.task == "regression" else 0.0
     if target > LARGE:
-        causes.append(describe_large_target(problem, settings, target))
+        causes.append(describe_large_target(problem, target))
     if not is_full_batch(settings.solver):
-        causes += name_overshooting_penalty(problem, settings)
+        causes += name_overshooting_penalty(problem)
         causes.append(f"learning_rate_init={settings.learning_rate_init:g} is too high (lower it)")
     return (
         "Solver produced non-finite parameter weights. The input data may contain large values and "
@@ -72,9 +73,9 @@ def explain_divergence(problem, settings, when):
     )
 
 
-def describe_large_target(problem, settings, size):
+def describe_large_target(problem, size):
     """Say that targets up to a size are more than training can bear."""
-    if is_scaled(settings):
+    if is_scaled(problem.settings):
         return f"y has values up to {size:.3g} standard deviations from its mean (clip them)"
     cure = "set scale_targets=True" if problem.loss.link == "identity" else "divide it by its mean"
     return f"y is unscaled, with values up to {size:.3g} in size ({cure})"
@@ -101,19 +102,19 @@ def explain_validation(problem, when):
     )
 
 
-def name_column(column, settings):
+def name_column(column, problem):
     """Name a column of X, by what the user calls it."""
-    names = settings.feature_names
+    names = problem.feature_names
     return f"column {column}{'' if names is None else f' ({names[column]!r})'} of X"
 
 
-def name_unscaled_column(sizes, text, settings):
+def name_unscaled_column(sizes, text, problem):
     """Name the largest column of X in a list of one sentence; an empty list if none is large."""
     column = int(sizes.argmax())
     if not sizes[column] > LARGE:
         return []
     return [
-        f"{name_column(column, settings)} is unscaled, with {text.format(sizes[column])} (scale X, "
+        f"{name_column(column, problem)} is unscaled, with {text.format(sizes[column])} (scale X, "
         "for example with StandardScaler)"
     ]
 
@@ -141,6 +142,14 @@ def warn_of_kept_scale(problem):
         )
 
 
+def warn_of_data(problem, *, fresh, incremental):
+    """Warn of what is known of y before training."""
+    if fresh and incremental and problem.target_units:
+        warn_of_kept_scale(problem)
+    if problem.one_class and (fresh or not incremental):
+        warn_of_one_class(problem.classes)
+
+
 def is_scaled(settings):
     """Whether targets are standardised inside; a classifier's settings do not say."""
     return getattr(settings, "scale_targets", False)
@@ -165,7 +174,7 @@ def looks_healthy(problem, curve, *, stalled):
     return low <= curve[0] <= high and curve[-1] < (0.9 if stalled else 1.0) * curve[0]
 
 
-def warn_of_end(problem, settings, params, rows, curve, *, stalled, unfinished=None):
+def warn_of_end(problem, params, rows, curve, *, stalled, unfinished=None):
     """Warn, once, if training ended before it converged or did no better than a constant.
 
     Of 190 fits (eleven real data sets; X raw and standardised, y also shifted by 30 and times 30
@@ -179,7 +188,6 @@ def warn_of_end(problem, settings, params, rows, curve, *, stalled, unfinished=N
     Parameters
     ----------
     problem : fastbp.data.problem.Problem
-    settings : namespace of the estimator's parameters
     params : ndarray of shape (n_params,)
         What training ended with, in the problem's dtype.
     rows : ndarray of int
@@ -192,20 +200,19 @@ def warn_of_end(problem, settings, params, rows, curve, *, stalled, unfinished=N
         What there is to say of training that did not converge.
     """
     with np.errstate(over="ignore", invalid="ignore"):  # weights may be huge where it went wrong
-        poor = describe_poor(problem, settings, params, rows, curve, stalled=stalled)
+        poor = describe_poor(problem, params, rows, curve, stalled=stalled)
     sentences = [sentence for sentence in (unfinished, poor) if sentence]
     if sentences:
         between = "\n" if unfinished and "\n" in unfinished else " "
         warn_user(between.join(sentences), ConvergenceWarning)
 
 
-def describe_poor(problem, settings, params, rows, curve, *, stalled):
+def describe_poor(problem, params, rows, curve, *, stalled):
     """Say how poor the end is and why; None if it is not, or has no cause that can be named."""
-    penalty = penalty_at_start(problem, settings, len(rows))
+    settings = problem.settings
+    penalty = penalty_at_start(problem, len(rows))
     # Whether the curve is that of the data: without much penalty, nor many units left out.
-    is_clear = (
-        bool(curve) and penalty < HEAVY * curve[0] and max(settings.dropout, default=0) <= 0.5
-    )
+    is_clear = bool(curve) and penalty < HEAVY * curve[0] and max(problem.dropout, default=0) <= 0.5
     if is_clear and looks_healthy(problem, curve, stalled=stalled):
         return None
     sample = take_sample(problem, rows)
@@ -216,15 +223,15 @@ def describe_poor(problem, settings, params, rows, curve, *, stalled):
     if loss < constant and is_more_accurate(sample, params):
         return None
     sizes = root_mean_square(sample.X)
-    causes = name_unscaled_column(sizes, "a root mean square of {:.3g}", settings)
-    causes += name_unscaled_target(problem, settings)
+    causes = name_unscaled_column(sizes, "a root mean square of {:.3g}", problem)
+    causes += name_unscaled_target(problem)
     if not causes:
-        causes = name_shrinkage(problem, settings, params, rows, curve, penalty > HEAVY * constant)
-    causes = causes or name_dropout(problem, settings)
+        causes = name_shrinkage(problem, params, rows, curve, penalty > HEAVY * constant)
+    causes = causes or name_dropout(problem)
     if not causes and is_clear and is_rate_too_high(curve, constant, stalled=stalled):
         causes.append(f"learning_rate_init={settings.learning_rate_init:g} is too high (lower it)")
     if not causes and stalled:
-        causes = name_low_rate(problem, settings, rows, curve)
+        causes = name_low_rate(problem, rows, curve)
     if not is_full_batch(settings.solver):
         causes += name_dead_units(sample, params)
     if not causes:
@@ -283,11 +290,12 @@ def is_more_accurate(problem, params):
     return 1 - accuracy < (1 - HEAVY) * (1 - score_of(problem, scores))
 
 
-def name_unscaled_target(problem, settings):
+def name_unscaled_target(problem):
     """Say that a regressor's y is far from unit scale, in a list of at most one sentence.
 
     Where the output begins at the best constant, a large mean does no harm but to the digits.
     """
+    settings = problem.settings
     if problem.loss.task != "regression" or problem.loss.link != "identity":
         return []
     mean, spread = measure(problem.targets, problem.sample_weight)
@@ -311,16 +319,17 @@ def name_unscaled_target(problem, settings):
     ]
 
 
-def penalty_at_start(problem, settings, n_rows):
+def penalty_at_start(problem, n_rows):
     """Return what the L2 penalty of fresh weights adds to the loss."""
+    settings = problem.settings
     weight = 1.0 if problem.sample_weight is None else float(problem.sample_weight.mean())
-    squares = _initial_squares(problem, settings)
+    squares = _initial_squares(problem)
     return float(settings.alpha) * squares / (2 * rows_per_step(settings, n_rows) * weight)
 
 
-def _initial_squares(problem, settings):
+def _initial_squares(problem):
     rows = problem.activations or [ACTIVATIONS["identity"]]
-    return network.initial_squares(problem.layer_sizes, rows, settings.init)
+    return network.initial_squares(problem.layer_sizes, rows, problem.settings.init)
 
 
 def rows_per_step(settings, n_rows):
@@ -343,11 +352,12 @@ def weight_decay_of(settings):
     return float(getattr(row, row.decay)) if row.decay else 0.0
 
 
-def name_shrinkage(problem, settings, params, rows, curve, is_heavy):
+def name_shrinkage(problem, params, rows, curve, is_heavy):
     """Say what made the weights small, in a list of at most two parts; empty if they are not."""
+    settings = problem.settings
     coefs, _ = network.views(params, problem.layer_sizes)
     squares = sum(float(np.square(weights, dtype=np.float64).sum()) for weights in coefs)
-    size = np.sqrt(squares / _initial_squares(problem, settings))
+    size = np.sqrt(squares / _initial_squares(problem))
     if size > SHRUNK:
         return []
     causes = [f"alpha={settings.alpha:g}"] if is_heavy else []
@@ -358,8 +368,9 @@ def name_shrinkage(problem, settings, params, rows, curve, is_heavy):
     return [f"{cause} {shrank}" for cause in causes]
 
 
-def name_overshooting_penalty(problem, settings):
+def name_overshooting_penalty(problem):
     """Say that a step takes more off the weights than there is, in a list of at most two parts."""
+    settings = problem.settings
     rate, causes = settings.learning_rate_init, []
     weight = 1.0 if problem.sample_weight is None else float(problem.sample_weight.mean())
     share = rate * settings.alpha / (rows_per_step(settings, len(problem.targets)) * weight)
@@ -370,9 +381,10 @@ def name_overshooting_penalty(problem, settings):
     return [f"{cause} is too strong for this learning rate (lower it)" for cause in causes]
 
 
-def name_low_rate(problem, settings, rows, curve):
+def name_low_rate(problem, rows, curve):
     """Say that all steps together could hardly move a weight, in a list of at most one sentence."""
-    size = np.sqrt(_initial_squares(problem, settings) / network.count_params(problem.layer_sizes))
+    settings = problem.settings
+    size = np.sqrt(_initial_squares(problem) / network.count_params(problem.layer_sizes))
     stood_still = curve[0] - curve[-1] < FLAT * curve[0] > settings.tol  # and tol would have seen
     if not stood_still or sum_of_rates(settings, rows, curve) > MOVED * size:
         return []
@@ -382,9 +394,9 @@ def name_low_rate(problem, settings, rows, curve):
     ]
 
 
-def name_dropout(problem, settings):
+def name_dropout(problem):
     """Say that hardly a unit of a layer is kept in a step, in a list of at most one sentence."""
-    for layer, rate in enumerate(settings.dropout):
+    for layer, rate in enumerate(problem.dropout):
         n_units = problem.layer_sizes[layer + 1]
         if rate > 0.5 and (1 - rate) * n_units < 2:
             return [

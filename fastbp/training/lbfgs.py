@@ -1,7 +1,6 @@
 """The full-batch solver: scipy's L-BFGS-B over the engine's loss and gradient, in float64."""
 
 import copy
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -11,19 +10,18 @@ from sklearn.exceptions import ConvergenceWarning
 from fastbp.engine.parallel import one_blas_thread
 from fastbp.messages import warn_user
 from fastbp.training.causes import explain_divergence, warn_of_end
-from fastbp.training.minibatches import (
+from fastbp.training.watching import (
     DivergenceError,
+    Watcher,
     has_best,
-    open_report,
-    refuse_nan_in_validation,
+    open_selection,
     return_to_best,
 )
-from fastbp.training.watching import open_selection
 
 ROWS_PER_BLOCK = 1024  # the engine's work memory; it walks through larger batches in blocks
 
 
-def train_lbfgs(problem, settings, progress, tasks=None, validation=None):
+def train_lbfgs(problem, progress, *, tasks=None, validation=None):
     """Minimise the loss of all samples, changing `progress`.
 
     With several outputs and squared error the mean over the outputs is minimised with its true
@@ -33,9 +31,8 @@ def train_lbfgs(problem, settings, progress, tasks=None, validation=None):
     ----------
     problem : Problem
         In float64.
-    settings : namespace of the estimator's parameters
     progress : Progress
-        Its `params` (float64) are replaced, not written to.
+        Its `params` are replaced by float64 ones, not written to.
     tasks : fastbp.training.callbacks.Tasks or None, default=None
         The callbacks to tell of each iteration.
     validation : Validation or None, default=None
@@ -46,34 +43,20 @@ def train_lbfgs(problem, settings, progress, tasks=None, validation=None):
     ValueError
         If loss or weights become non-finite.
     """
+    settings = problem.settings
+    stops = settings.early_stopping and validation is not None
+    progress.params = progress.params.astype(problem.dtype, copy=False)
+    selection = open_selection(validation, progress, stops=stops)
+    progress.patience.count = 0
+    progress.begin(settings, by_score=stops)
     session = problem.open_session(progress.params, min(ROWS_PER_BLOCK, problem.X.shape[0]))
-    progress.tol, progress.n_iter_no_change = settings.tol, settings.n_iter_no_change
-    progress.no_improvement_count = 0
-    selection = open_selection(validation, progress, settings)
-    descent = Descent(problem, session, settings, progress, tasks, selection)
-    unfinished = None
+    watcher = Watcher(
+        problem, progress, session, selection, tasks, "iteration", settings.max_iter
+    )  # fmt: skip
+    descent, unfinished = Descent(problem, session, progress, selection, watcher), None
     try:
         with one_blas_thread():
-            result = scipy.optimize.minimize(
-                descent.loss_and_gradient,
-                progress.params,
-                method="L-BFGS-B",
-                jac=True,
-                callback=descent.finish_iteration,
-                options={
-                    "maxfun": settings.max_fun,
-                    "maxiter": settings.max_iter,
-                    "gtol": settings.tol,
-                },
-            )
-        if descent.error is not None:
-            raise descent.error
-        descent.x, descent.loss = result.x, result.fun
-        descent.n_iter = min(result.nit, settings.max_iter)
-        if descent.out_of_time:
-            result.message = f"max_time={settings.max_time:g} seconds are over"
-        if result.status != 0 and not descent.chose_to_stop:
-            unfinished = result
+            unfinished = descent.minimize()
     except KeyboardInterrupt:
         warn_user("Training interrupted by user.")
     except DivergenceError as error:
@@ -81,14 +64,13 @@ def train_lbfgs(problem, settings, progress, tasks=None, validation=None):
             raise
         return_to_best(str(error), progress)
     finally:
-        if descent.report:
-            descent.report.close()
+        watcher.close()
         session.close()
     progress.n_iter = descent.n_iter
     if descent.loss is not None:
         progress.loss = float(descent.loss)
         if not (np.isfinite(progress.loss) and np.isfinite(descent.x).all()):
-            divergence = explain_divergence(problem, settings, f"iteration {progress.n_iter}")
+            divergence = explain_divergence(problem, f"iteration {progress.n_iter}")
             if not has_best(progress, selection):
                 raise DivergenceError(divergence)
             return_to_best(divergence, progress)
@@ -96,34 +78,55 @@ def train_lbfgs(problem, settings, progress, tasks=None, validation=None):
     progress.end(descent.x, selection)
     if unfinished is not None and not problem.one_class:
         message = _not_converged(unfinished, progress.n_iter, settings.max_iter)
-        rows = np.arange(problem.X.shape[0])
         if descent.out_of_time:
             warn_user(message, ConvergenceWarning)
         else:
-            params = progress.params
-            warn_of_end(problem, settings, params, rows, [], stalled=False, unfinished=message)
+            rows = np.arange(problem.X.shape[0])
+            warn_of_end(problem, progress.params, rows, [], stalled=False, unfinished=message)
 
 
 class Descent:
     """The objective that scipy calls, and the last point that it accepted."""
 
-    def __init__(self, problem, session, settings, progress, tasks, selection):
+    def __init__(self, problem, session, progress, selection, watcher):
         self.problem = problem
         self.session = session
-        self.settings = settings
         self.progress = progress
-        self.tasks, self.report = tasks, open_report(settings)
-        self.alpha = float(settings.alpha)
+        self.selection, self.watcher = selection, watcher
+        self.alpha = float(problem.settings.alpha)
         self.gradient = np.empty_like(progress.params)
         self.x, self.loss, self.n_iter = progress.params, None, 0
         self.last_loss, self.n_evaluations = None, 0
-        self.selection, self.chose_to_stop, self.out_of_time = selection, False, False
+        self.chose_to_stop = self.out_of_time = False
         self.error = None
+
+    def minimize(self):
+        """Descend; return scipy's result if it ended before it converged, else None."""
+        settings = self.problem.settings
+        result = scipy.optimize.minimize(
+            self.loss_and_gradient,
+            self.x,
+            method="L-BFGS-B",
+            jac=True,
+            callback=self.finish_iteration,
+            options={
+                "maxfun": settings.max_fun,
+                "maxiter": settings.max_iter,
+                "gtol": settings.tol,
+            },
+        )
+        if self.error is not None:
+            raise self.error
+        self.x, self.loss = result.x, result.fun
+        self.n_iter = min(result.nit, settings.max_iter)
+        if self.out_of_time:
+            result.message = f"max_time={settings.max_time:g} seconds are over"
+        return result if result.status != 0 and not self.chose_to_stop else None
 
     def loss_and_gradient(self, x):
         """Loss at `x`, and a new array of its gradient."""
-        if self.tasks and self.tasks.epoch is None:
-            self.tasks.begin_epoch(self.reached)
+        if self.watcher.tasks and self.watcher.tasks.epoch is None:
+            self.watcher.before(self)
         if self.problem.watch:
             self.problem.watch.forget()
         self.n_evaluations += 1
@@ -143,8 +146,7 @@ class Descent:
     def refuse_failure(self):
         """Raise if a user's function failed at the point where the loss was last computed."""
         if self.problem.watch.failure():
-            when = f"iteration {self.n_iter + 1}"
-            raise DivergenceError(explain_divergence(self.problem, self.settings, when))
+            raise DivergenceError(explain_divergence(self.problem, f"iteration {self.n_iter + 1}"))
 
     def finish_iteration(self, x):
         """Remember the accepted `x`, which an interrupted fit keeps; look whether to go on."""
@@ -153,8 +155,7 @@ class Descent:
         except StopIteration as error:  # of a user's function; to scipy it would be no error
             self.error = error
             raise
-        deadline = self.settings.deadline
-        self.out_of_time = deadline is not None and time.perf_counter() >= deadline
+        self.out_of_time = self.watcher.is_late()
         if self.chose_to_stop or self.out_of_time:
             raise StopIteration
 
@@ -163,25 +164,19 @@ class Descent:
         if self.problem.watch and self.problem.watch.failure():
             self.loss_and_gradient(x)  # the report may be another fit's
             self.refuse_failure()
+        progress = self.progress
         self.x, self.loss, self.n_iter = x.copy(), self.last_loss, self.n_iter + 1
-        score = None
-        if self.selection:
-            self.selection.look(self.session, self.x.copy)  # the last point computed is x
-            refuse_nan_in_validation(
-                self.progress, self.problem, self.settings, self.x.copy, f"iteration {self.n_iter}"
-            )
-            self.chose_to_stop = self.selection.is_enough()
-            score = self.progress.validation_scores[-1]
-        if self.report:
-            n_samples = self.n_evaluations * self.problem.X.shape[0]
-            self.report.after_epoch(self.n_iter, self.loss, score, n_samples)
-        if self.tasks and self.tasks.end_epoch(self.reached):
-            self.chose_to_stop = True
+        progress.loss, progress.n_iter = float(self.loss), self.n_iter
+        asked = self.watcher.after(self, self.n_evaluations * self.problem.X.shape[0])
+        self.chose_to_stop = asked or (progress.by_score and progress.patience.is_over())
+
+    def current_params(self):
+        """Copy the accepted point, which is the last one that was computed."""
+        return self.x.copy()
 
     def reached(self):
         """Return what training has reached, as if it ended now; shares nothing with the descent."""
-        loss = None if self.loss is None else float(self.loss)
-        progress = replace(self.progress, loss=loss, n_iter=self.n_iter)
+        progress = replace(self.progress)
         progress.end(self.x, self.selection)
         return copy.deepcopy(progress)
 

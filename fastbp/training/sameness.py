@@ -32,15 +32,12 @@ ALWAYS_READ = 2**16  # bytes of an array, 3 us
 READ_PER_WORK = 0.002 * 6 / 2e11 * 1e10
 
 
-def identify(problem, settings, held_out, *, incremental):
+def identify(problem, *, incremental):
     """Fingerprints of what a call works on, where a later one may ask for them.
 
     Parameters
     ----------
     problem : fastbp.data.problem.Problem
-    settings : namespace of the estimator's parameters
-    held_out : fastbp.data.problem.Problem or None
-        The user's validation data.
     incremental : bool
         Whether this is a `partial_fit`: its training data are new each time.
 
@@ -50,12 +47,13 @@ def identify(problem, settings, held_out, *, incremental):
         "validation" for the user's validation data, "problem" for all of the data of a fit; both
         with the objective and the scoring.
     """
+    settings, held_out = problem.settings, problem.held_out
     if not (settings.warm_start if not incremental else held_out is not None):
         return {}
-    goal = _goal_of(problem, settings)
+    goal = _goal_of(problem)
     found = {}
     if held_out is not None:
-        found["validation"] = _digest(goal, *_arrays_of(held_out))
+        found["validation"] = _digest(goal, *_arrays_of(held_out.problem))
     if not incremental:
         splits = settings.validation_fraction if settings.early_stopping else None
         aside = found.get("validation", splits)
@@ -71,10 +69,11 @@ def identify_weights(engine, coefs, intercepts):
     )
 
 
-def _goal_of(problem, settings):
+def _goal_of(problem):
     """Return what is minimised and measured, but for the data."""
     units = [array.tobytes() for array in problem.target_units]
-    objective = (problem.loss, problem.activations, settings.alpha, settings.dropout, units)
+    settings = problem.settings
+    objective = (problem.loss, problem.activations, settings.alpha, problem.dropout, units)
     return _digest(*map(describe, (objective, settings.scoring)))
 
 

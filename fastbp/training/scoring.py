@@ -35,7 +35,7 @@ OTHER_WORDS = {
 }  # fmt: skip
 
 
-def split_off_validation(problem, fraction, random_state, classes=None):
+def split_off_validation(problem, fraction, random_state):
     """Draw the rows to train on and those to hold out.
 
     Stratified by class for one output (binary); scikit-learn's MLP does not stratify more outputs.
@@ -46,8 +46,6 @@ def split_off_validation(problem, fraction, random_state, classes=None):
     fraction : float
         Share of the samples to hold out.
     random_state : RandomState
-    classes : ndarray of shape (n_classes,) or None, default=None
-        Labels of a binary problem, for the message.
 
     Returns
     -------
@@ -55,10 +53,10 @@ def split_off_validation(problem, fraction, random_state, classes=None):
         Rows of the problem; they are not copied.
     """
     binary = problem.loss.task == "binary" and problem.targets.shape[1] == 1
-    if binary and classes is not None:
+    if binary:
         counts = np.bincount(problem.targets[:, 0].astype(np.intp), minlength=2)
         if counts.min() == 1:
-            label = write_labels(classes[counts == 1])[1:-1]
+            label = write_labels(problem.classes[counts == 1])[1:-1]
             raise ValueError(
                 f"The least populated class in y, {label}, has only 1 member, which is too few to "
                 "set a part of it aside. Give X_val and y_val, or set early_stopping=False."

@@ -1,13 +1,113 @@
-"""Validation in the course of training: the curves, the best weights, and when it is enough.
+"""What follows each epoch of minibatches and each iteration of L-BFGS-B, and divergence.
 
-What `early_stopping`, X_val and y_val mean after each epoch (or iteration of L-BFGS-B).  How loss
-and score are measured is in `scoring`; the rule on the training loss is the engine's.
+Validation data are looked at, their best weights kept; then come the report, the callbacks and the
+clock.  How loss and score are measured is in `scoring`, the rule of stopping in `stopping`.
 """
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+
+from fastbp.data.problem import Problem
+from fastbp.engine import network
+from fastbp.messages import warn_user
+from fastbp.training.callbacks import Tasks
+from fastbp.training.causes import explain_divergence, explain_validation
+from fastbp.training.progress import Progress
+from fastbp.training.reports import Report
 from fastbp.training.scoring import Validation
+
+
+@dataclass
+class Watcher:
+    """All who look on at a call of `fit` or `partial_fit`, in the order in which they are told.
+
+    Parameters
+    ----------
+    problem : Problem
+    progress : Progress
+    session : Session of the engine
+    selection : Selection or None
+    tasks : Tasks or None
+        The callbacks.
+    unit : {"epoch", "iteration"}
+    max_iter : int
+    """
+
+    problem: Problem
+    progress: Progress
+    session: Any
+    selection: "Selection | None"
+    tasks: Tasks | None
+    unit: str
+    max_iter: int
+
+    def __post_init__(self):
+        verbose, max_time = self.problem.settings.verbose, self.problem.settings.max_time
+        self.report = Report(verbose, self.max_iter, max_time) if verbose else None
+
+    def must_look(self):
+        """Whether somebody must be told of each single epoch."""
+        return bool(self.selection or self.report or self.tasks or self.problem.watch)
+
+    def before(self, training):
+        """Tell the callbacks that an epoch begins."""
+        if self.tasks:
+            self.tasks.begin_epoch(training.reached)
+
+    def after(self, training, n_samples):
+        """Tell everybody that an epoch has ended.
+
+        Parameters
+        ----------
+        training : object with `current_params` and `reached`
+        n_samples : int
+            Number of samples that the call has worked on so far.
+
+        Returns
+        -------
+        bool
+            Whether a callback asks to stop.
+
+        Raises
+        ------
+        DivergenceError
+            If the loss of the validation data is NaN.
+        """
+        progress, score = self.progress, None
+        if self.selection:
+            self.selection.look(self.session, training.current_params)
+            self._refuse_nan(training)
+            score = progress.validation_scores[-1]
+        if self.report:
+            self.report.after_epoch(progress.n_iter, progress.loss, score, n_samples)
+        return bool(self.tasks and self.tasks.end_epoch(training.reached))
+
+    def is_late(self):
+        """Whether `max_time` is over."""
+        deadline = self.problem.deadline
+        return deadline is not None and time.perf_counter() >= deadline
+
+    def say(self, text):
+        """Put a line into the report, if there is one."""
+        if self.report:
+            self.report.say(text)
+
+    def close(self):
+        """End the report."""
+        if self.report:
+            self.report.close()
+
+    def _refuse_nan(self, training):
+        """Raise if the newest validation loss is NaN, due to the weights or to the data."""
+        if np.isnan(self.progress.validation_loss_curve[-1]):
+            when = f"{self.unit} {self.progress.n_iter}"
+            if predicts_finite_scores(self.problem, training.current_params()):
+                raise DivergenceError(explain_validation(self.problem, when))
+            raise DivergenceError(explain_divergence(self.problem, when))
 
 
 @dataclass
@@ -17,7 +117,7 @@ class Selection:
     Parameters
     ----------
     validation : Validation
-    progress : fastbp.training.minibatches.Progress
+    progress : Progress
         Gets the curves, the best score, its epoch and its weights.
     stops : bool
         Whether epochs without improvement are counted, to end training (`early_stopping`).
@@ -26,7 +126,7 @@ class Selection:
     """
 
     validation: Validation
-    progress: Any
+    progress: Progress
     stops: bool
     restores: bool
 
@@ -38,10 +138,7 @@ class Selection:
         progress.validation_loss_curve.append(loss)
         progress.validation_scores.append(score)
         if self.stops:
-            if score >= progress.best_validation_score + progress.tol:
-                progress.no_improvement_count = 0
-            else:  # or NaN: R2 of predictions that are infinite
-                progress.no_improvement_count += 1
+            progress.patience.saw_score(score)
         if score > progress.best_validation_score:
             progress.best_validation_score = score
             progress.best_iter = len(progress.validation_scores)
@@ -53,12 +150,8 @@ class Selection:
         self.progress.validation_loss_curve.append(float("nan"))
         self.progress.validation_scores.append(float("nan"))
 
-    def is_enough(self):
-        """Whether it is time to stop, for lack of improvement."""
-        return self.stops and self.progress.no_improvement_count > self.progress.n_iter_no_change
 
-
-def open_selection(validation, progress, settings, *, restores=True):
+def open_selection(validation, progress, *, stops, restores=True):
     """Begin to select among the epochs of a call; None without validation data."""
     if validation is None:
         progress.validation_scores = progress.validation_loss_curve = progress.best_params = None
@@ -71,4 +164,49 @@ def open_selection(validation, progress, settings, *, restores=True):
         # There is no best of earlier calls, or its weights cannot be brought back.
         progress.best_params = progress.best_iter = None
         progress.best_validation_score = float("-inf")
-    return Selection(validation, progress, settings.early_stopping, restores)
+    return Selection(validation, progress, stops, restores)
+
+
+class DivergenceError(ValueError):
+    """Training has left the finite numbers; the message names epoch and cause."""
+
+
+def has_best(progress, selection):
+    """Whether there are best weights on validation data, and somebody wants them back."""
+    return selection is not None and selection.restores and progress.best_params is not None
+
+
+def return_to_best(divergence, progress):
+    """Go back to the best epoch on validation data, and warn with the text of a divergence.
+
+    As scikit-learn's issue 29504 asks. The optimizer is forgotten, for its state is not finite.
+    """
+    progress.params, progress.holds_best, progress.optimizer = progress.best_params, True, None
+    if progress.loss_curve is not None:
+        progress.loss = next(filter(np.isfinite, reversed(progress.loss_curve)), None)
+    warn_user(
+        f"{divergence} Training has ended; the weights of epoch {progress.best_iter}, the best on "
+        "the validation data, are kept.",
+        ConvergenceWarning,
+    )
+
+
+def predicts_finite_scores(problem, params):
+    """Whether the training samples have finite scores under `params`.
+
+    Losses are those before each step, so the last step may leave weights with which scores overflow
+    though every number seen was finite; and an interrupt ends training between two looks.  The
+    scores are computed only where the size of the weights (NaN included) does not rule it out.
+    """
+    layers, size = problem.layer_sizes, float(max(params.max(), -params.min()))
+    growth = 1.0
+    for n_in in layers[:-1]:
+        growth *= (n_in + 1) * size
+    if growth < float(np.finfo(params.dtype).max) ** 0.5:
+        return True
+    scores = np.empty((problem.X.shape[0], layers[-1]), problem.dtype)
+    coefs, intercepts = network.views(params.astype(problem.dtype, copy=False), layers)
+    problem.engine.predict_into(
+        coefs, intercepts, problem.activations, problem.X, scores, problem.n_threads
+    )
+    return bool(np.isfinite(params).all() and np.isfinite(scores).all())

@@ -297,8 +297,8 @@ cdef class Session:
         losses : float64 ndarray of shape (n_epochs,)
             OUT: mean loss of each epoch, penalty included.
         stopping : object or None
-            With attributes tol, n_iter_no_change, best_loss, no_improvement_count: scikit-learn's
-            rule on the training loss, applied after each epoch; the last two are written back.
+            Training's Patience: tol, n_iter_no_change, best, count. Its rule is applied to the
+            loss of each epoch; the last two are written back.
         time_limit : float or None
             Seconds after which the call ends, with the step in hand completed, and not before the
             first. The epoch in hand then counts as one, with the loss of the samples it saw.
@@ -333,9 +333,9 @@ cdef class Session:
             self.start_looking(time_limit)
             rule.active = stopping is not None
             if stopping is not None:
-                rule.tol, rule.best_loss = stopping.tol, stopping.best_loss
+                rule.tol, rule.best_loss = stopping.tol, stopping.best
                 rule.patience = stopping.n_iter_no_change
-                rule.no_improvement_count = stopping.no_improvement_count
+                rule.no_improvement_count = stopping.count
             stream.bits = NULL
             if shuffle is not None:
                 self.borrow_stream(shuffle, &stream)
@@ -357,8 +357,8 @@ cdef class Session:
                     self.give_stream_back(shuffle)
                 unbind(f)
             if stopping is not None:
-                stopping.best_loss = rule.best_loss
-                stopping.no_improvement_count = rule.no_improvement_count
+                stopping.best = rule.best_loss
+                stopping.count = rule.no_improvement_count
             if self.stop_signal is not None:
                 self.raise_signal()
         return done

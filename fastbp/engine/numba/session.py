@@ -406,7 +406,7 @@ class Session:
                 self.n_seen = n_seen
                 self.epochs_done += 1
                 stopped = not self._is_finite(value)
-                stopped = (stopping is not None and no_progress(stopping, value)) or stopped
+                stopped = (stopping is not None and stopping.saw_loss(float(value))) or stopped
         finally:
             done = self.epochs_done
             self.finite = done == 0 or self._is_finite(losses[done - 1])
@@ -476,13 +476,3 @@ class Session:
         if self.optimizer is None:
             raise RuntimeError("this session has no optimizer yet: call set_optimizer")
         slots[:] = self.optimizer.slots[: self.optimizer.row.n_slots]
-
-
-def no_progress(rule, loss):
-    """scikit-learn's rule on the training loss; True when it has not improved for too long."""
-    if loss > rule.best_loss - rule.tol:
-        rule.no_improvement_count += 1
-    else:
-        rule.no_improvement_count = 0
-    rule.best_loss = min(rule.best_loss, float(loss))
-    return rule.no_improvement_count > rule.n_iter_no_change

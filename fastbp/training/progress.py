@@ -1,0 +1,121 @@
+"""What training has reached, and what of an earlier call it goes on from.
+
+The estimators turn `Progress` into fitted attributes and back; nothing here trains.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from fastbp.training.stopping import Patience
+
+
+@dataclass
+class Progress:
+    """What training has reached: fitted attributes without their underscore."""
+
+    params: np.ndarray
+    n_iter: int = 0
+    t: int = 0
+    loss: float | None = None
+    loss_curve: list | None = None
+    validation_scores: list | None = None
+    validation_loss_curve: list | None = None
+    best_validation_score: float | None = None
+    best_iter: int | None = None
+    best_params: np.ndarray | None = None  # those of best_iter, where they are known
+    holds_best: bool = False  # whether params are best_params
+    optimizer: dict | None = None
+    place: dict | None = None  # see `resuming`
+    patience: Patience = field(default_factory=Patience)
+    by_score: bool = False  # whether scores, not losses, are what patience sees
+
+    @classmethod
+    def resumed(cls, params, past, memory, *, from_last=False):
+        """Go on from an estimator's attributes `past`, as far as they hold; lists are copied.
+
+        `params` are the estimator's weights, from which training goes on; or, `from_last`, from the
+        last ones where these are not the same.
+        """
+        place, optimizer, last = past.get("_place"), past.get("_optimizer"), None
+        if place is not None:
+            last, place = place["params"], place | {"params": None}
+            if not memory.progress:
+                place["held_out"] = None
+        if optimizer is not None and not memory.weights:
+            optimizer = optimizer | {"weights": None}
+        from_last = from_last and memory.weights and last is not None
+        progress = cls(
+            last.astype(params.dtype, copy=False) if from_last else params,
+            t=past.get("t_", 0),
+            loss=past.get("loss_"),
+            optimizer=optimizer,
+            place=place,
+        )
+        if memory.losses:
+            progress.loss_curve = _copied(past.get("loss_curve_"))
+        if memory.progress:
+            count = past.get("_no_improvement_count", 0)
+            progress.patience = Patience(best=past.get("best_loss_"), count=count)
+        if memory.scores:
+            progress.validation_scores = _copied(past.get("validation_scores_"))
+            progress.validation_loss_curve = _copied(past.get("validation_loss_curve_"))
+        if memory.best:
+            progress.best_validation_score = past.get("best_validation_score_")
+            progress.best_iter = past.get("best_iter_")
+            progress.best_params = params if past.get("_holds_best") else None
+        return progress
+
+    def begin(self, settings, *, by_score):
+        """Prepare for the epochs of a call, which end for lack of better losses or scores."""
+        self.n_iter, self.by_score = 0, by_score
+        best = self.best_validation_score if by_score else self.patience.best
+        if best is None:
+            best = np.inf
+        count = self.patience.count
+        self.patience = Patience(settings.tol, settings.n_iter_no_change, best, count)
+
+    def end(self, last_params, selection):
+        """Settle the weights: the best ones where they were selected; return the others, if any."""
+        for curve in (self.validation_scores, self.validation_loss_curve):
+            if curve is not None:  # an interrupt may come between the two
+                del curve[min(len(self.validation_scores), len(self.validation_loss_curve)) :]
+        self.holds_best = selection is not None and self.best_params is not None
+        self.params = self.best_params if self.holds_best else last_params
+        return last_params if self.holds_best else None
+
+    @property
+    def holds_raw_weights(self):
+        """Whether the optimizer keeps weights beside their average, which are `params`."""
+        return self.optimizer is not None and self.optimizer.get("weights") is not None
+
+    def attributes(self):
+        """Return the fitted attributes; None for those that this solver does not set."""
+        found = {"n_iter_": self.n_iter, "t_": self.t}
+        if self.loss is not None:
+            found["loss_"] = self.loss
+        if self.loss_curve is not None:
+            found |= {
+                "loss_curve_": self.loss_curve,
+                "best_loss_": None if self.by_score else self.patience.best,
+                "_no_improvement_count": self.patience.count,
+                "_optimizer": self.optimizer,
+                "_place": self.place,
+            }
+        if self.loss_curve is not None or self.validation_scores is not None:
+            found |= {
+                "validation_scores_": self.validation_scores,
+                "validation_loss_curve_": self.validation_loss_curve,
+                "best_validation_score_": self.best_validation_score,
+                "best_iter_": self.best_iter,
+                "_holds_best": self.holds_best,
+            }
+        return found
+
+
+def _copied(found):
+    return None if found is None else list(found)
+
+
+# Attributes that a solver may leave unset: a new model must not show those of the old one.
+HISTORY = tuple(Progress(np.empty(0), loss=0.0, loss_curve=[]).attributes())
