@@ -1,71 +1,17 @@
-"""Foreign data becomes contiguous arrays of one dtype.
+"""A user's features become a contiguous array, or a CSR matrix, of one dtype.
 
-The only room that knows users' types: lists, frames, sparse formats, labels, weights.  Every check
-of data is here and happens before any work; the error names the parameter, what was expected, what
-came and what to do.  Nothing here trains, and no array of the user is ever written to.
+Lists, frames, sparse formats and what is no number end here; so do the checks of an array that
+`targets` and `weights` make, too.  Every check of data happens before any work; the error names the
+parameter, what was expected, what came and what to do.  No array of the user is ever written to.
 """
-
-from contextlib import contextmanager
-from numbers import Real
 
 import numpy as np
 import scipy.sparse
 from sklearn import config_context
-from sklearn.utils.multiclass import type_of_target, unique_labels
-from sklearn.utils.validation import (
-    assert_all_finite,
-    check_array,
-    column_or_1d,
-    validate_data,
-)
+from sklearn.utils.validation import assert_all_finite, check_array, validate_data
 
-from fastbp.data.scaling import measure
-from fastbp.data.unusable import (
-    describe_dates,
-    find_dates,
-    find_missing,
-    find_unusable,
-    first_that_is_no_number,
-    label_of,
-)
+from fastbp.data.unusable import find_dates, find_missing, find_unusable, label_of
 from fastbp.engine import FLOATS
-from fastbp.messages import warn_user
-from fastbp.tables import write_labels
-
-
-@contextmanager
-def unchanged_on_error(estimator):
-    """Put every attribute of `estimator` back if the block raises.
-
-    Fitted arrays and lists are replaced, never written to, so that the references are enough; a
-    RandomState given as `random_state` is advanced only by a fit that succeeds (`own_stream`).
-    """
-    before = dict(vars(estimator))
-    try:
-        yield
-    except BaseException:
-        vars(estimator).clear()
-        vars(estimator).update(before)
-        raise
-
-
-@contextmanager
-def speaking_of(name):
-    """Say which argument the error in this block is about, where the checks call it X or y.
-
-    An error of a class that the checks do not raise is the user's own, and stays as it is.
-    """
-    try:
-        yield
-    except Exception as error:
-        if type(error) in (TypeError, ValueError):
-            error.args = (f"{name} cannot be used: {error}",)
-        else:
-            error.add_note(f"fastbp: this is about {name}.")
-        raise
-
-
-# ------------------------------------------------------------------------------------- X
 
 
 def check_features(estimator, X, dtype, engine, *, reset):
@@ -93,14 +39,14 @@ def check_features(estimator, X, dtype, engine, *, reset):
     if plain and (
         reset or ("feature_names_in_" not in state and X.shape[1] == state.get("n_features_in_"))
     ):
-        converted = _as_dtype(X, dtype(X.dtype))
+        converted = as_dtype(X, dtype(X.dtype))
         if engine.all_finite(converted):
             if reset:
                 state["n_features_in_"] = X.shape[1]
                 state.pop("feature_names_in_", None)
             return converted, X.dtype
     if scipy.sparse.issparse(X):
-        _check_sparse_structure(X)
+        check_sparse_structure(X)
     is_list = isinstance(X, list | tuple)
     X = _to_numbers(estimator, X, reset=reset)
     given = np.dtype(np.float64) if is_list else X.dtype
@@ -136,7 +82,7 @@ def match_format(X, like):
     return X
 
 
-def _as_dtype(X, dtype):
+def as_dtype(X, dtype):
     """X as a C-contiguous array of `dtype`; itself where it is one already."""
     if X.dtype == dtype:
         return np.ascontiguousarray(X)
@@ -148,20 +94,20 @@ def check_range(estimator, X, dtype):
     """Raise if finite values of a validated X would not be finite in `dtype`."""
     values = X.data if scipy.sparse.issparse(X) else X
     if dtype != X.dtype and values.size and max(values.max(), -values.min()) > np.finfo(dtype).max:
-        _raise_beyond_range(estimator, X, _as_dtype(values, dtype))
+        _raise_beyond_range(estimator, X, as_dtype(values, dtype))
 
 
 def _to_dtype(estimator, X, dtype, engine):
     """Convert a validated X, and say why where the result would not be finite."""
     is_sparse = scipy.sparse.issparse(X)
-    values = _as_dtype(X.data if is_sparse else X, dtype)
+    values = as_dtype(X.data if is_sparse else X, dtype)
     if not engine.all_finite(values):
-        _assert_finite(X, "X", estimator)
+        assert_finite(X, "X", estimator)
         _raise_beyond_range(estimator, X, values)
     return _as_csr(X, values) if is_sparse else values
 
 
-def _assert_finite(X, name, estimator=None):
+def assert_finite(X, name, estimator=None):
     """Raise if there is NaN or infinity, whatever scikit-learn is configured to assume."""
     who = None if estimator is None else type(estimator).__name__
     with config_context(assume_finite=False), np.errstate(invalid="ignore"):  # inf - inf in its sum
@@ -175,11 +121,11 @@ def _raise_beyond_range(estimator, X, values):
     raise ValueError(
         f"Column {label} of X has values beyond the range of {values.dtype} "
         f"(+-{np.finfo(values.dtype).max:.1e}), in which {type(estimator).__name__} computes. "
-        f"Scale the column{_or_float64(values.dtype, X.data if scipy.sparse.issparse(X) else X)}."
+        f"Scale the column{or_float64(values.dtype, X.data if scipy.sparse.issparse(X) else X)}."
     )
 
 
-def _or_float64(dtype, values):
+def or_float64(dtype, values):
     """Words of advice where float64 would help: not in force, and wide enough for the values."""
     largest = np.finfo(np.float64).max
     helps = dtype != np.float64 and values.max() <= largest and values.min() >= -largest
@@ -201,7 +147,7 @@ def _as_csr(X, values):
     return converted
 
 
-def _check_sparse_structure(matrix, name="X"):
+def check_sparse_structure(matrix, name="X"):
     """Raise if the index arrays of a sparse matrix point outside of it (scipy does not look)."""
     if matrix.format in ("csr", "csc"):
         n_major, n_minor = matrix.shape if matrix.format == "csr" else matrix.shape[::-1]
@@ -247,229 +193,10 @@ def _check_range(matrix, name, what, indices, size):
         )
 
 
-# ------------------------------------------------------------------------------------- y
+# ------------------------------------------------------------------------- of any array
 
 
-def check_labels(estimator, y, n_samples):
-    """Turn a classifier's y into an array.
-
-    Returns
-    -------
-    y : ndarray of shape (n_samples,) or (n_samples, n_labels)
-    is_multilabel : bool
-    is_sparse : bool
-        Whether a multilabel y came as a sparse matrix.
-    """
-    if type(y) is np.ndarray and y.ndim == 1 and y.dtype.kind in "iub" and len(y):
-        check_lengths(n_samples, len(y))
-        return y, False, False
-    y = _check_y(estimator, y, n_samples)
-    target = type_of_target(y, input_name="y")
-    if target == "multilabel-indicator":
-        is_sparse = scipy.sparse.issparse(y)
-        return (y.toarray() if is_sparse else y), True, is_sparse
-    if target not in ("binary", "multiclass"):
-        kinds = set(map(type, y.flat)) if y.dtype.kind == "O" else ()
-        mixed = ", ".join(sorted(kind.__name__ for kind in kinds)) if len(kinds) > 1 else ""
-        raise ValueError(
-            f"Unknown label type: {target}. Maybe you are trying to fit a classifier, which "
-            "expects discrete classes, on a regression target with continuous values."
-            + (f" The labels are of the types {mixed}; make them one type." if mixed else "")
-        )
-    return y, False, False
-
-
-def find_classes(labels):
-    """Return the sorted classes of validated labels, or of partial_fit's `classes`."""
-    numbers = labels if type(labels) is np.ndarray else np.asarray(labels)
-    if numbers.ndim == 1 and numbers.dtype.kind in "iub" and len(numbers):
-        return _sorted_values(numbers)
-    return unique_labels(labels)
-
-
-def _sorted_values(numbers):
-    """Return what `np.unique` returns, by sorting.
-
-    The hash table that NumPy 2.3 and later use there aborts a process that ends while a daemon
-    thread is in it (before Python 3.14).
-    """
-    numbers = np.sort(numbers)
-    return numbers[np.append(True, numbers[1:] != numbers[:-1])]
-
-
-def kind_of_target(is_multilabel, classes):
-    """Return "multilabel", "binary" (one class is the first of two) or "multiclass"."""
-    if is_multilabel:
-        return "multilabel"
-    return "binary" if len(classes) <= 2 else "multiclass"
-
-
-def encode_indicators(y, classes, dtype):
-    """Turn label indicators into targets 0 and 1 of `dtype`."""
-    if y.shape[1] != len(classes):
-        raise ValueError(
-            f"y has {y.shape[1]} labels, but `classes` has {len(classes)}: {write_labels(classes)}."
-        )
-    return np.ascontiguousarray(y != 0, dtype)
-
-
-def encode_labels(y, classes, dtype, *, complete):
-    """Turn labels into targets: the class codes as a column of `dtype`.
-
-    Parameters
-    ----------
-    y : ndarray of shape (n_samples,)
-    classes : ndarray of shape (n_classes,), sorted
-    dtype : dtype
-    complete : bool
-        Whether y must contain every class (warm start).
-
-    Raises
-    ------
-    ValueError
-        If y has labels that are not in `classes`, or lacks some and must not.
-    """
-    if y.dtype.kind == "O":
-        y = y.astype(str)
-    comparable = (y.dtype.kind == "U") == (classes.dtype.kind == "U")
-    codes = np.searchsorted(classes, y) if comparable else np.zeros(len(y), np.intp)
-    np.minimum(codes, len(classes) - 1, out=codes)
-    known = comparable and (classes[codes] == y).all()
-    if complete and not (known and len(_sorted_values(codes)) == len(classes)):
-        raise ValueError(
-            "warm_start can only be used where `y` has the same classes as in the previous call "
-            f"to fit. Previously got {write_labels(classes)}, `y` has "
-            f"{write_labels(find_classes(y))}"
-        )
-    if not known:
-        raise ValueError(
-            "`y` has classes not in `self.classes_`. `self.classes_` has "
-            f"{write_labels(classes)}. 'y' has {write_labels(find_classes(y))}."
-        )
-    return codes.astype(dtype).reshape(-1, 1)
-
-
-def check_targets(estimator, y, n_samples, dtype, loss):
-    """Turn a regressor's y into a C-contiguous (n_samples, n_outputs) array of `dtype`."""
-    if not (type(y) is np.ndarray and y.ndim == 1 and y.dtype in FLOATS and np.isfinite(y).all()):
-        refuse_dates(y, "y")
-        y = _check_y(estimator, y, n_samples)
-        if scipy.sparse.issparse(y):
-            column_or_1d(y)  # refuses it in scikit-learn's words
-        if y.dtype.kind not in "iubf":
-            y = _numbers_of(y)
-    check_lengths(n_samples, len(y))
-    targets = _as_dtype(y.reshape(len(y), -1), dtype)
-    if loss.target == "shared" and targets.shape[1] > 1:
-        raise ValueError(
-            f"A list of quantiles needs y with one column. Got {targets.shape[1]} columns; fit one "
-            "estimator for each (sklearn.multioutput.MultiOutputRegressor), or learn one quantile."
-        )
-    if loss.target_min is not None:
-        _check_target_range(y, targets, loss)
-    if not np.isfinite(targets).all():
-        _raise_beyond(y, dtype)
-    if targets.dtype != y.dtype:
-        _warn_of_lost_digits(y.reshape(targets.shape), targets)
-    return targets
-
-
-def refuse_dates(values, name):
-    """Raise for dates and durations, which NumPy would turn into numbers of a unit nobody chose.
-
-    Parameters
-    ----------
-    values : array-like or data frame
-        Of a regressor's targets or of weights, as the user gave them.
-    name : str
-        What they are, for the message.
-    """
-    if found := describe_dates(values):
-        raise ValueError(
-            f"{name} must be numbers. Got dates or durations ({found}), whose unit nobody has "
-            f"chosen: turn them into numbers first, for example days from the first of them, "
-            f"({name} - {name}.min()) / np.timedelta64(1, 'D')."
-        )
-
-
-def _warn_of_lost_digits(y, targets):
-    """Warn if an output that varies is constant in the narrower dtype of `targets`."""
-    lost = (targets.min(axis=0) == targets.max(axis=0)) & (y.min(axis=0) < y.max(axis=0))
-    if lost.any():
-        mean, scale = measure(y.astype(np.float64), None)
-        lost &= scale != 1.0  # what is constant up to rounding has scale 1
-    if lost.any():
-        k = int(lost.argmax())
-        warn_user(
-            f"{f'Output {k} of y' if len(mean) > 1 else 'y'} has mean {mean[k]:.3g} and standard "
-            f"deviation {scale[k]:.3g}, and is constant in {targets.dtype}. Set "
-            "scale_targets=True, or use dtype='float64'."
-        )
-
-
-def _numbers_of(y):
-    """Turn a y of objects or text into float64."""
-    try:
-        return y.astype(np.float64)
-    except OverflowError as error:
-        raise ValueError(_beyond(np.float64, "Divide y by a constant.")) from error
-    except (TypeError, ValueError) as error:
-        found = first_that_is_no_number(y)
-        what = "" if found is None else f" ({found[1]!r} in row {found[0]})"
-        raise ValueError(f"y must be numeric. Got dtype {y.dtype} instead{what}.") from error
-
-
-def _raise_beyond(y, dtype):
-    _assert_finite(y, "y")
-    or_float64 = _or_float64(dtype, y)
-    advice = f"Scale y{or_float64}." if or_float64 else "Divide y by a constant."
-    raise ValueError(_beyond(dtype, advice))
-
-
-def _beyond(dtype, advice):
-    name, largest = np.dtype(dtype).name, np.finfo(dtype).max
-    return f"y has values beyond the range of {name} (+-{largest:.1e}). {advice}"
-
-
-def _check_target_range(y, targets, loss):
-    """Raise if targets are too small for the loss, also where only the dtype makes them so."""
-    least = loss.target_min
-    wanted = f"y {'>' if loss.above_min else '>='} {least:g}"
-    if y.min() < least or (loss.above_min and y.min() == least):
-        raise ValueError(
-            f"loss={loss.name!r} needs {wanted}. Got a minimum of {y.min():g}; use "
-            "loss='squared_error' for such a target."
-        )
-    tiny = np.finfo(targets.dtype).tiny  # smaller numbers count as 0 in the engines
-    if loss.above_min and targets.min() < least + tiny:
-        raise ValueError(
-            f"loss={loss.name!r} needs {wanted}, and {y.min():g} is {least:g} in "
-            f"{targets.dtype}. Scale y{_or_float64(targets.dtype, y)}."
-        )
-
-
-def targets_as_given(y):
-    """Return a checked regressor's y as scorers take it: an array, flat if it has one column."""
-    y = check_array(y, ensure_2d=False, dtype="numeric", input_name="y")
-    return y.ravel() if y.ndim == 2 and y.shape[1] == 1 else y
-
-
-def _check_y(estimator, y, n_samples):
-    if y is None:
-        raise ValueError(
-            f"This {type(estimator).__name__} estimator requires y to be passed, but the target y "
-            "is None."
-        )
-    if scipy.sparse.issparse(y):
-        _check_sparse_structure(y, "y")
-    y = _check_finite_array(y, "y", estimator, accept_sparse="csr", dtype=None)
-    if y.ndim == 2 and y.shape[1] == 1:  # or refuses a sparse one
-        y = column_or_1d(y, warn=True)
-    check_lengths(n_samples, y.shape[0])
-    return y
-
-
-def _check_finite_array(values, name, estimator, **settings):
+def check_finite_array(values, name, estimator, **settings):
     """Check an array as scikit-learn does, whatever that is configured to assume; name a gap."""
     try:
         with config_context(assume_finite=False):
@@ -492,43 +219,3 @@ def check_lengths(n_samples, n_targets, name="y"):
             f"X and {name} must have one row per sample. Found input variables with inconsistent "
             f"numbers of samples: {[n_samples, n_targets]}"
         )
-
-
-# --------------------------------------------------------------------------- sample_weight
-
-
-def check_sample_weight(estimator, sample_weight, n_samples, dtype):
-    """Sample weights as an array (n_samples,) of `dtype`, or None.
-
-    Raises
-    ------
-    ValueError
-        If a weight is negative or not finite, all are zero, or the shape is wrong.
-    """
-    if sample_weight is None:
-        return None
-    refuse_dates(sample_weight, "sample_weight")
-    if isinstance(sample_weight, Real):
-        sample_weight = np.full(n_samples, sample_weight, np.float64)
-    weights = _check_finite_array(
-        sample_weight, "sample_weight", estimator, dtype=FLOATS, order="C"
-    )
-    if weights.ndim != 1:
-        raise ValueError(
-            f"Sample weights must be 1D array or scalar, got {weights.ndim}D array. Expected "
-            f"either a scalar value or a 1D array of length {n_samples}."
-        )
-    if len(weights) != n_samples:
-        raise ValueError(f"sample_weight.shape == {weights.shape}, expected {(n_samples,)}!")
-    if weights.min() < 0:
-        raise ValueError(f"sample_weight must not be negative. Got {weights.min()}.")
-    if not weights.any():
-        raise ValueError("Sample weights must contain at least one non-zero number.")
-    converted, tiny = _as_dtype(weights, dtype), float(np.finfo(dtype).tiny)
-    # Numbers below `tiny` are 0 to the engines, and so would be 1 / sum where the sum is beyond.
-    if not (converted.max() >= tiny and converted.sum(dtype=np.float64) <= 1 / tiny):
-        raise ValueError(
-            f"sample_weight has values beyond the range of {np.dtype(dtype).name}. Scale the "
-            f"weights{_or_float64(dtype, weights)}."
-        )
-    return converted

@@ -3,14 +3,15 @@
 Rows of the training data that are set aside are drawn in `scoring`.
 """
 
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import scipy.sparse
 
-from fastbp.data.features import check_features, check_sample_weight, match_format, speaking_of
-from fastbp.data.weights import weigh_samples
+from fastbp.data.features import check_features, match_format
+from fastbp.data.weights import check_sample_weight, weigh_samples
 from fastbp.messages import warn_user
 
 # X_val has another scale than X where half of the columns lie so many spreads away, or differ so
@@ -30,6 +31,22 @@ class HeldOut:
 
     problem: Any  # fastbp.data.problem.Problem
     answers: np.ndarray  # y, as scorers take it
+
+
+@contextmanager
+def speaking_of(name):
+    """Say which argument the error in this block is about, where the checks call it X or y.
+
+    An error of a class that the checks do not raise is the user's own, and stays as it is.
+    """
+    try:
+        yield
+    except Exception as error:
+        if type(error) in (TypeError, ValueError):
+            error.args = (f"{name} cannot be used: {error}",)
+        else:
+            error.add_note(f"fastbp: this is about {name}.")
+        raise
 
 
 def prepare_held_out(estimator, held_out, like):

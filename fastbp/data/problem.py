@@ -16,9 +16,9 @@ import numpy as np
 import scipy.sparse
 
 from fastbp.activations import activations_for
-from fastbp.data.features import check_features, check_range, check_sample_weight
+from fastbp.data.features import check_features, check_range
 from fastbp.data.held_out import NOTHING, HeldOut, prepare_held_out
-from fastbp.data.weights import weigh_samples
+from fastbp.data.weights import check_sample_weight, weigh_samples
 from fastbp.engine import get_engine, network, watch_formulas
 from fastbp.engine.parallel import thread_ceiling
 from fastbp.losses import Loss, clipped

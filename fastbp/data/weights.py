@@ -1,15 +1,18 @@
-"""Class weights: from the parameter `class_weight` to a weight for each sample.
+"""Weights: of the samples, checked, and of their classes, by the parameter `class_weight`.
 
-The meaning is that of `sklearn.utils.class_weight.compute_sample_weight`, on targets that are
-encoded already: one array of weights per column of codes.  What is learned from the training data
-("balanced") serves validation data, too.
+The meaning of `class_weight` is that of `sklearn.utils.class_weight.compute_sample_weight`, on
+targets that are encoded already: one array of weights per column of codes.  What is learned from
+the training data ("balanced") serves validation data, too.
 """
 
 from numbers import Real
 
 import numpy as np
 
+from fastbp.data.features import as_dtype, check_finite_array, or_float64
+from fastbp.data.targets import refuse_dates
 from fastbp.descriptions import plain
+from fastbp.engine import FLOATS
 from fastbp.tables import as_written
 
 BALANCED_IN_PARTS = (
@@ -18,6 +21,41 @@ BALANCED_IN_PARTS = (
     "large sample of it, with sklearn.utils.class_weight.compute_class_weight('balanced', "
     "classes=classes, y=y), and pass them as a dict."
 )
+
+
+def check_sample_weight(estimator, sample_weight, n_samples, dtype):
+    """Sample weights as an array (n_samples,) of `dtype`, or None.
+
+    Raises
+    ------
+    ValueError
+        If a weight is negative or not finite, all are zero, or the shape is wrong.
+    """
+    if sample_weight is None:
+        return None
+    refuse_dates(sample_weight, "sample_weight")
+    if isinstance(sample_weight, Real):
+        sample_weight = np.full(n_samples, sample_weight, np.float64)
+    weights = check_finite_array(sample_weight, "sample_weight", estimator, dtype=FLOATS, order="C")
+    if weights.ndim != 1:
+        raise ValueError(
+            f"Sample weights must be 1D array or scalar, got {weights.ndim}D array. Expected "
+            f"either a scalar value or a 1D array of length {n_samples}."
+        )
+    if len(weights) != n_samples:
+        raise ValueError(f"sample_weight.shape == {weights.shape}, expected {(n_samples,)}!")
+    if weights.min() < 0:
+        raise ValueError(f"sample_weight must not be negative. Got {weights.min()}.")
+    if not weights.any():
+        raise ValueError("Sample weights must contain at least one non-zero number.")
+    converted, tiny = as_dtype(weights, dtype), float(np.finfo(dtype).tiny)
+    # Numbers below `tiny` are 0 to the engines, and so would be 1 / sum where the sum is beyond.
+    if not (converted.max() >= tiny and converted.sum(dtype=np.float64) <= 1 / tiny):
+        raise ValueError(
+            f"sample_weight has values beyond the range of {np.dtype(dtype).name}. Scale the "
+            f"weights{or_float64(dtype, weights)}."
+        )
+    return converted
 
 
 def find_class_weights(class_weight, classes, codes, *, multilabel, incremental):

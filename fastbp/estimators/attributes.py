@@ -7,6 +7,7 @@ or handed over.  Nothing here trains or changes an estimator.
 """
 
 import reprlib
+from contextlib import contextmanager
 from numbers import Integral, Real
 
 import numpy as np
@@ -298,3 +299,19 @@ def _check_place(place, n_params):
 
 def _is_real(array, shape):
     return isinstance(array, np.ndarray) and array.shape == shape and array.dtype in FLOATS
+
+
+@contextmanager
+def unchanged_on_error(estimator):
+    """Put every attribute of `estimator` back if the block raises.
+
+    Fitted arrays and lists are replaced, never written to, so that the references are enough; a
+    RandomState given as `random_state` is advanced only by a fit that succeeds (`own_stream`).
+    """
+    before = dict(vars(estimator))
+    try:
+        yield
+    except BaseException:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise

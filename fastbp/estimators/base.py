@@ -22,10 +22,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from fastbp.activations import activations_for
 from fastbp.data.best_constant import constant_scores, starts_as_drawn
-from fastbp.data.features import (
-    check_features,
-    unchanged_on_error,
-)
+from fastbp.data.features import check_features
 from fastbp.data.held_out import NOTHING
 from fastbp.data.problem import prepare
 from fastbp.data.scaling import narrow
@@ -37,7 +34,7 @@ from fastbp.estimators.annotations import (
     Targets,
     Weights,
 )
-from fastbp.estimators.attributes import check_attributes, network_of
+from fastbp.estimators.attributes import check_attributes, network_of, unchanged_on_error
 from fastbp.estimators.parameters import (
     check_parameters,
 )

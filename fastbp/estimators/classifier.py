@@ -12,15 +12,14 @@ from sklearn.base import (
 )
 from sklearn.utils.metaestimators import available_if
 
-from fastbp.data.features import (
+from fastbp.data.scaling import narrow
+from fastbp.data.targets import (
     check_labels,
     encode_indicators,
     encode_labels,
     find_classes,
     kind_of_target,
-    unchanged_on_error,
 )
-from fastbp.data.scaling import narrow
 from fastbp.data.weights import find_class_weights
 from fastbp.estimators.annotations import (
     Activations,
@@ -37,6 +36,7 @@ from fastbp.estimators.annotations import (
     Targets,
     Weights,
 )
+from fastbp.estimators.attributes import unchanged_on_error
 from fastbp.estimators.base import BaseBackprop, partial_fit_exists
 from fastbp.estimators.parameters import (
     CLASSIFIER_PARAMETERS,

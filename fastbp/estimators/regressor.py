@@ -11,14 +11,9 @@ from sklearn.base import (
 from sklearn.metrics import r2_score
 from sklearn.utils.metaestimators import available_if
 
-from fastbp.data.features import (
-    check_sample_weight,
-    check_targets,
-    refuse_dates,
-    targets_as_given,
-    unchanged_on_error,
-)
 from fastbp.data.scaling import is_coarse, measure, narrow, restore, standardize
+from fastbp.data.targets import check_targets, refuse_dates, targets_as_given
+from fastbp.data.weights import check_sample_weight
 from fastbp.estimators.annotations import (
     Activations,
     Features,
@@ -32,6 +27,7 @@ from fastbp.estimators.annotations import (
     Targets,
     Weights,
 )
+from fastbp.estimators.attributes import unchanged_on_error
 from fastbp.estimators.base import BaseBackprop, partial_fit_exists
 from fastbp.estimators.parameters import (
     REGRESSOR_PARAMETERS,
