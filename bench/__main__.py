@@ -135,8 +135,19 @@ def write(results, stem):
     text = report.markdown(results)
     stem.parent.mkdir(parents=True, exist_ok=True)
     stem.with_suffix(".md").write_text(text)
-    stem.with_suffix(".json").write_text(json.dumps(results, indent=1))
+    stem.with_suffix(".json").write_text(as_lines(results))
     return text
+
+
+def as_lines(results):
+    """Return JSON with a line for each cell, and five digits for each number."""
+    shorter = json.loads(json.dumps(results), parse_float=lambda text: float(f"{float(text):.5g}"))
+    parts = []
+    for name, value in shorter.items():
+        entries = [json.dumps(entry) for entry in value] if isinstance(value, list) else None
+        text = "[\n" + ",\n".join(entries) + "\n]" if entries else json.dumps(value)
+        parts.append(f"{json.dumps(name)}: {text}")
+    return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
 def main():
