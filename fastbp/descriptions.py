@@ -121,7 +121,7 @@ NONE = same_rule(None)
 
 
 def is_function(value):
-    """Whether a value is called like a function and is no class."""
+    """Whether a value is called like a function and is not a class."""
     return callable(value) and not isinstance(value, type)
 
 

@@ -9,7 +9,7 @@ leaves many of its own bytes without a checksum.
 
 The seal is the SHA-256 of every other byte of the file, the first of the header's metadata and so
 at a fixed place; it tells that a file is damaged or incomplete before anything in it is believed.
-A reader never takes more memory than twice the file.  This room knows nothing of models.
+A reader never takes more memory than twice the file.  This module knows nothing of models.
 """
 
 import hashlib

@@ -1,6 +1,6 @@
 """The engines under test.
 
-Every engine behind the door goes through the same tests; an install without the extension has only
+Every engine goes through the same tests; an install without the extension has only
 the one that needs no C compiler, of which a user is warned once.
 """
 

@@ -19,7 +19,7 @@ LEARNING_RATES = {"sgd": 0.005, "adam": 0.01, "adamw": 0.01, "rmsprop": 0.002, "
 
 
 def draw_targets(loss, n_samples, n_outputs, rng):
-    """Return float64 targets of the shape that a loss takes at the engine's door."""
+    """Return float64 targets of the shape that a loss takes as the engine takes them."""
     if loss in ("log_loss", "smoothed_log_loss", "focal"):
         return rng.integers(0, n_outputs, (n_samples, 1)).astype(float)
     if "binary" in loss:

@@ -89,7 +89,7 @@ def test_parameters_are_drawn_by_their_rules():
         assert all(len(values) > 1 for name, values in seen.items() if name not in described)
 
 
-# --- the engine's door ----------------------------------------------------------------------------
+# --- the engine's interface -----------------------------------------------------------------------
 
 
 def train(session, problem, n_epochs=2):

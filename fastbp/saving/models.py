@@ -206,7 +206,7 @@ def load(path: str | PathLike[str]) -> Any:
         raise ValueError(f"{str(path)!r} cannot be loaded: {error}") from error
     except (TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
         raise ValueError(
-            f"{str(path)!r} cannot be loaded: it is no model of format {FORMAT} "
+            f"{str(path)!r} cannot be loaded: it is not a model of format {FORMAT} "
             f"({type(error).__name__}: {error})."
         ) from error
 
@@ -233,7 +233,7 @@ def _restore(model, arrays):
     for name in attributes:
         require(
             _may_be_attribute(name, kind) and name not in vars(estimator),
-            f"{name!r} is no fitted attribute",
+            f"{name!r} is not a fitted attribute",
         )
     if "coefs_" in attributes:
         check_attributes(attributes)

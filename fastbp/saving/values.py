@@ -153,7 +153,7 @@ def decode(node, arrays):
 
 
 def _read_float(text, arrays):
-    require(text in ("nan", "inf", "-inf"), f"{text!r} is no float")
+    require(text in ("nan", "inf", "-inf"), f"{text!r} is not a float")
     return float(text)
 
 
@@ -164,11 +164,11 @@ def _read_dict(pairs, arrays):
 def _read_array_as(content, arrays):
     """Array of text, bytes or dates, from the numbers that carry it."""
     name, text = content
-    require(DTYPE_TEXT.fullmatch(text), f"{text!r} is no dtype")
+    require(DTYPE_TEXT.fullmatch(text), f"{text!r} is not a dtype")
     array, dtype = arrays[name], np.dtype(text)
     carrier = np.dtype(CARRIERS[dtype.kind]).newbyteorder("=")
     width = dtype.itemsize // carrier.itemsize
-    require(array.dtype == carrier and array.shape[-1:] == (width,), f"{name!r} is no {text}")
+    require(array.dtype == carrier and array.shape[-1:] == (width,), f"{name!r} is not a {text}")
     if dtype.kind == "U" and array.size:
         require(array.max() <= 0x10FFFF, f"{name!r} holds no text")
     return array.reshape(-1).view(dtype.newbyteorder("=")).reshape(array.shape[:-1])
@@ -201,13 +201,13 @@ def _read_random_state(content, arrays):
 def _read_description(content, arrays):
     name, parameters = content
     kind = _find(name)
-    require(isinstance(kind, type) and issubclass(kind, Description), f"{name!r} is no class")
+    require(isinstance(kind, type) and issubclass(kind, Description), f"{name!r} is not a class")
     return kind(**{key: decode(value, arrays) for key, value in parameters.items()})
 
 
 def _read_formula(name, arrays):
     formula = _find(name)
-    require(isinstance(formula, FunctionType), f"{name!r} is no formula")
+    require(isinstance(formula, FunctionType), f"{name!r} is not a formula")
     return formula
 
 

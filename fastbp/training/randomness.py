@@ -3,7 +3,7 @@
 Initial weights, the validation split and every shuffle of a fit come from one stream, in
 scikit-learn's order.  The engine shuffles with the stream's bit generator directly, so that a
 shuffle costs no copy of the 2.5 kB state (four copies cost 0.2 ms, more than an epoch of a small
-fit, November 2026).  No other room makes a generator.
+fit, November 2026).  No other module makes a generator.
 """
 
 from contextlib import contextmanager
