@@ -1,4 +1,4 @@
-"""Fuzz the engine's interface: shapes, strides, batch sizes, threads, extreme values, bad arguments.
+"""Fuzz the engine: shapes, strides, batch sizes, threads, extreme values, bad arguments.
 
 Every array that the engine gets ends (or begins) at a page that may not be touched, so that a read
 or write beside it crashes.  A case is done twice, with other threads and other addresses: the bits

@@ -204,7 +204,8 @@ class BaseBackprop(
         tasks = None if incremental else watch_tasks(self, X, y, sample_weight, settings)
         problem = prepare(
             self, X, y, sample_weight, validation, settings=settings, fresh=fresh,
-            incremental=incremental, deadline=find_deadline(begun, settings, incremental),
+            incremental=incremental,
+            deadline=find_deadline(begun, settings, incremental=incremental),
         )  # fmt: skip
         warn_of_data(problem, fresh=fresh, incremental=incremental)
         self._keep("_class_weights", problem.class_weights)

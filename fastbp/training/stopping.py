@@ -48,6 +48,6 @@ class Patience:
         return self.count > self.n_iter_no_change
 
 
-def find_deadline(begun, settings, incremental):
+def find_deadline(begun, settings, *, incremental):
     """Return when `max_time` ends by `time.perf_counter`; partial_fit does not look at it."""
     return None if incremental or settings.max_time is None else begun + settings.max_time
