@@ -16,6 +16,8 @@ from sklearn.base import BaseEstimator
 from fastbp.messages import find_name
 
 LARGEST = sys.float_info.max  # Python's integers go on; the engines' numbers do not
+# Modules with the tables: users' names of what fastbp offers, and of the formulas behind it.
+TABLES = ("fastbp.activations", "fastbp.losses", "fastbp.optimizers", "fastbp.schedules")
 
 
 class InvalidParameterError(ValueError, TypeError):
@@ -153,6 +155,14 @@ def name_of(value):
         if isinstance(found, str):
             return found
     return repr(value)
+
+
+def is_own(thing):
+    """Whether a class or formula is fastbp's own: in a module of the tables, under its name."""
+    module, name = getattr(thing, "__module__", None), getattr(thing, "__name__", "_")
+    if module not in TABLES or name.startswith("_"):
+        return False
+    return vars(sys.modules[module]).get(name) is thing
 
 
 def is_allowed(value, rules):

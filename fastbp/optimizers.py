@@ -36,7 +36,7 @@ class Optimizer(Description):
     name : str
         What the user writes.
     hyperparameters : tuple of str
-        The constructor's parameters, in the order in which `update` takes them.
+        The constructor's parameters, in the order in which `update` takes them: those of `_rules`.
     shared : tuple of str
         Those that the name takes from the estimator's parameters; the others have the defaults of
         the constructor.
@@ -55,13 +55,17 @@ class Optimizer(Description):
     """
 
     name: str = ""
-    hyperparameters: tuple[str, ...] = ()
     shared: tuple[str, ...] = ()
     update: Callable | None = None
     n_slots = 0
     decay: str | None = None
     stochastic = True
     kernel: str | None = None
+
+    @property
+    def hyperparameters(self) -> tuple[str, ...]:
+        """Names of the settings."""
+        return tuple(self._rules)
 
 
 def sgd_update(w, g, slots, learning_rate, t, hyper):
@@ -152,8 +156,8 @@ class SGD(Optimizer):
     """
 
     name = kernel = "sgd"
-    hyperparameters = shared = ("momentum", "nesterovs_momentum")
     _rules = {"momentum": _MOMENTUM, "nesterovs_momentum": (BOOLEAN,)}
+    shared = tuple(_rules)
     update = staticmethod(sgd_update)
     n_slots = 1
 
@@ -187,8 +191,8 @@ class Adam(Optimizer):
     """
 
     name = kernel = "adam"
-    hyperparameters = shared = ("beta_1", "beta_2", "epsilon")
     _rules = _ADAM_RULES
+    shared = tuple(_rules)
     update = staticmethod(adam_update)
     n_slots = 2
 
@@ -234,9 +238,8 @@ class AdamW(Optimizer):
     """
 
     name = kernel = "adamw"
-    hyperparameters = ("beta_1", "beta_2", "epsilon", "weight_decay")
-    shared = ("beta_1", "beta_2", "epsilon")
     _rules = {**_ADAM_RULES, "weight_decay": _WEIGHT_DECAY}
+    shared = tuple(_ADAM_RULES)
     update = staticmethod(adamw_update)
     n_slots = 2
     decay = "weight_decay"
@@ -274,7 +277,6 @@ class RMSprop(Optimizer):
     """
 
     name = kernel = "rmsprop"
-    hyperparameters = ("beta_2", "epsilon", "momentum")
     _rules = {"beta_2": _DECAY_RATE, "epsilon": _EPSILON, "momentum": _MOMENTUM}
     update = staticmethod(rmsprop_update)
     n_slots = 2
@@ -314,7 +316,6 @@ class Lion(Optimizer):
     """
 
     name = kernel = "lion"
-    hyperparameters = ("beta_1", "beta_2", "weight_decay")
     _rules = {"beta_1": _DECAY_RATE, "beta_2": _DECAY_RATE, "weight_decay": _WEIGHT_DECAY}
     update = staticmethod(lion_update)
     n_slots = 1

@@ -1,4 +1,7 @@
-"""Small data sets of every kind, drawn from a seed; no assertions, nothing of fastbp."""
+"""Small data sets of every kind, drawn from a seed; no assertions.
+
+Of fastbp there are only its tables: which targets a loss takes, which numbers a solver.
+"""
 
 from dataclasses import dataclass
 
@@ -6,8 +9,12 @@ import numpy as np
 import reference
 from scipy import sparse
 
-# The hyper-parameters of each stochastic optimiser that the tests run, at values that matter.
-HYPERPARAMETERS = {
+from fastbp.losses import LOSSES
+from fastbp.optimizers import OPTIMIZERS
+
+# The hyper-parameters of each stochastic optimiser that the tests run: its own, or values that
+# matter more.
+HYPERPARAMETERS = {name: row.get_params() for name, row in OPTIMIZERS.items() if row.stochastic} | {
     "sgd": {"momentum": 0.9, "nesterovs_momentum": True},
     "adam": {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8},
     "adamw": {"beta_1": 0.8, "beta_2": 0.99, "epsilon": 1e-8, "weight_decay": 0.5},
@@ -15,22 +22,24 @@ HYPERPARAMETERS = {
     "lion": {"beta_1": 0.9, "beta_2": 0.99, "weight_decay": 0.3},
 }
 
-LEARNING_RATES = {"sgd": 0.005, "adam": 0.01, "adamw": 0.01, "rmsprop": 0.002, "lion": 0.003}
+LEARNING_RATES = dict.fromkeys(HYPERPARAMETERS, 0.001) | {
+    "sgd": 0.005, "adam": 0.01, "adamw": 0.01, "rmsprop": 0.002, "lion": 0.003,
+}  # fmt: skip
 
 
 def draw_targets(loss, n_samples, n_outputs, rng):
     """Return float64 targets of the shape that a loss takes as the engine takes them."""
-    if loss in ("log_loss", "smoothed_log_loss", "focal"):
-        return rng.integers(0, n_outputs, (n_samples, 1)).astype(float)
-    if "binary" in loss:
-        return rng.integers(0, 2, (n_samples, n_outputs)).astype(float)
-    if loss in ("poisson", "tweedie"):
-        return rng.poisson(1.0, (n_samples, n_outputs)).astype(float)
-    if loss == "gamma":
-        return rng.gamma(2.0, 0.5, (n_samples, n_outputs)) + 0.01
-    if loss == "quantiles":
-        return rng.standard_normal((n_samples, 1))
-    return rng.standard_normal((n_samples, n_outputs))
+    row = LOSSES[loss]
+    shape = (n_samples, n_outputs if row.target == "real" else 1)
+    if row.target == "class":
+        return rng.integers(0, n_outputs, shape).astype(float)
+    if row.task == "binary":
+        return rng.integers(0, 2, shape).astype(float)
+    if row.target_min is None:
+        return rng.standard_normal(shape)
+    if row.above_min:
+        return row.target_min + rng.gamma(2.0, 0.5, shape) + 0.01
+    return row.target_min + rng.poisson(1.0, shape)
 
 
 def draw_features(n_samples, n_features, rng, density=None):

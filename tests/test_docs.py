@@ -1,11 +1,14 @@
 """What README and documentation show runs as it stands there."""
 
 import doctest
+import inspect
 import re
 import warnings
 from pathlib import Path
 
 import pytest
+
+from fastbp import BackpropClassifier, BackpropRegressor
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(path for path in ROOT.glob("docs/**/*.rst") if ">>> " in path.read_text("utf-8"))
@@ -31,3 +34,30 @@ def test_page_runs(page):
         results = doctest.testfile(str(page), module_relative=False, encoding="utf-8")
     assert results.attempted > 0
     assert results.failed == 0
+
+
+# Entries of the docstrings of both estimators that differ because what they tell does.
+DIFFERENT = {
+    "loss", "validation_fraction", "init", "scoring", "validation_scores_", "n_outputs_",
+    "out_activation_",
+}  # fmt: skip
+
+
+def entries_of(kind):
+    """Return the entries of a class's parameters and attributes by their names."""
+    found = {}
+    for section in ("Parameters", "Attributes"):
+        text = re.search(rf"{section}\n-+\n(.*?)\n\n", inspect.getdoc(kind) + "\n\n", re.S)[1]
+        found |= {entry.split(" :")[0]: entry for entry in re.split(r"\n(?=\S)", text)}
+    return found
+
+
+def test_estimators_say_the_same_of_what_they_share():
+    """Each docstring is whole, for editors show it; where nothing differs, both say it alike."""
+    ours, theirs = entries_of(BackpropClassifier), entries_of(BackpropRegressor)
+    shared = ours.keys() & theirs.keys()
+    for name in shared - DIFFERENT:
+        assert ours[name] == theirs[name]
+    assert all(ours[name] != theirs[name] for name in DIFFERENT)
+    for kind, entries in ((BackpropClassifier, ours), (BackpropRegressor, theirs)):
+        assert set(inspect.signature(kind).parameters) <= set(entries)

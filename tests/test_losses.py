@@ -16,26 +16,18 @@ REAL = [name for name, row in LOSSES.items() if row.target == "real"]
 CLASS = [name for name, row in LOSSES.items() if row.target == "class"]
 SCIKIT_LEARNS = [name for name in LOSSES if name in LOSS_FUNCTIONS]
 
-TARGETS = {
-    "squared_error": [-3.0, 0.0, 1.0, 250.0],
-    "poisson": [0.0, 1.0, 2.5, 40.0],
-    "absolute_error": [-3.1, 0.1, 250.0],
-    "huber": [-3.1, 0.1, 1.1, 250.0],
-    "quantile": [-3.1, 0.1, 250.0],
-    "gamma": [0.01, 1.0, 40.0],
-    "tweedie": [0.0, 0.3, 1.0, 40.0],
-    "binary_log_loss": [0.0, 1.0],
-    "smoothed_binary_log_loss": [0.0, 1.0],
-    "binary_focal": [0.0, 1.0],
-}
+
+def targets_for(row):
+    """Targets that a row takes; with a link "identity" none at a kink of the losses there are."""
+    if row.task == "binary":
+        return [0.0, 1.0]
+    if row.target_min is None:
+        return [-3.1, 0.1, 1.1, 250.0]
+    return [row.target_min + above for above in (0.0, 0.01, 0.3, 1.0, 40.0)[row.above_min :]]
+
+
+TARGETS = {name: targets_for(LOSSES[name]) for name in REAL}
 SCORES = [-30.0, -3.0, -1.0, -0.2, 0.0, 0.2, 1.0, 3.0, 30.0]
-OUTPUTS = {
-    **dict.fromkeys(["squared_error", "absolute_error", "huber", "quantile"], "identity"),
-    **dict.fromkeys(["poisson", "gamma", "tweedie"], "exp"),
-    **dict.fromkeys(CLASS, "softmax"),
-    **dict.fromkeys([name for name in REAL if "binary" in name], "logistic"),
-    "quantiles": "cumulative_softplus",
-}
 
 
 def as_rows(*numbers):
@@ -65,11 +57,25 @@ def compute_gradient(row, code, raw):
 def test_row_is_complete(name):
     row = LOSSES[name]
     assert row.name == name
-    assert row.output == OUTPUTS[name]
-    assert row.output_mean == (name == "squared_error")
-    assert row.target_min == (0.0 if row.link == "log" else None)
-    assert row.above_min == (name == "gamma")
-    assert row.kernel == name
+    assert row.kernel in (name, None)
+    assert row.output_mean == reference.find_loss(name)[2]
+    if row.link == "log":  # a mean below 0 is out of reach
+        assert row.target_min >= 0
+    outputs = {
+        ("regression", "real"): ("identity", "exp"),
+        ("regression", "shared"): ("cumulative_softplus",),
+        ("binary", "real"): ("logistic",),
+        ("multiclass", "class"): ("softmax",),
+    }
+    assert row.output in outputs[row.task, row.target]
+    row.check("loss")
+
+
+def test_targets_of_log_links():
+    bounds = {name: (row.target_min, row.above_min) for name, row in LOSSES.items()}
+    assert bounds["squared_error"] == (None, False)
+    assert bounds["poisson"] == bounds["tweedie"] == (0.0, False)
+    assert bounds["gamma"] == (0.0, True)
 
 
 def test_rows_for_kinds_of_target():

@@ -64,10 +64,14 @@ def test_it_predicts_the_same(case, dtype):
     check(model, X.astype(dtype), TOLERANCE[dtype])
 
 
-@pytest.mark.parametrize("name", sorted(set(ACTIVATIONS) & set(onnx.ACTIVATIONS)))
+@pytest.mark.parametrize("name", ACTIVATIONS)
 def test_every_activation(name):
     for dtype in DTYPES:
         model, X = fit("one target", activation=name, dtype=dtype)
+        if name not in onnx.ACTIVATIONS:
+            with pytest.raises(ValueError, match=f"ONNX cannot hold the activation '{name}'"):
+                skl2onnx.to_onnx(model, X[:1].astype(dtype))
+            continue
         check(model, 3 * X.astype(dtype), TOLERANCE["float32" if name == "gelu" else dtype])
 
 

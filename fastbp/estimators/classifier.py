@@ -306,7 +306,7 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
         random_state: RandomState = None,
         tol: float = 1e-4,
         verbose: bool | int = False,
-        warm_start: bool = False,
+        warm_start: bool | str = False,
         momentum: float = 0.9,
         nesterovs_momentum: bool = True,
         early_stopping: bool = False,

@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from fastbp.activations import activations_for
 from fastbp.data.features import check_features
 from fastbp.data.problem import Problem, look_at
+from fastbp.descriptions import is_own
 from fastbp.engine import find_kernels, get_engine
 from fastbp.estimators import BackpropClassifier, BackpropRegressor
 from fastbp.estimators.attributes import check_attributes
@@ -180,7 +181,7 @@ def _count_steps(estimator, n_samples):
 
 def evaluate_activation(row, z):
     """Return a = f(z) and the slopes da/dz, both of the shape of z."""
-    if not _is_ours(row.value, row.slope):
+    if not (is_own(row.value) and is_own(row.slope)):
         return _checks().evaluate_activation(row, np.ascontiguousarray(z))
     a = _elementwise(row.value, z)
     return a, _elementwise(row.slope, a if row.slope_of == "activation" else z)
@@ -200,7 +201,7 @@ def evaluate_loss(row, targets, raw):
         for y, scores, out in zip(column, raw, gradient, strict=True):
             row.gradient(y, scores, *hyper, out)
         return np.array(values), gradient
-    if _is_ours(row.value, row.gradient):
+    if is_own(row.value) and is_own(row.gradient):
         values = _elementwise(lambda y, s: row.value(y, s, *hyper), targets, raw)
         gradient = _elementwise(lambda y, s: row.gradient(y, s, *hyper), targets, raw)
     else:
@@ -208,10 +209,6 @@ def evaluate_loss(row, targets, raw):
         values, gradient = (a.reshape(raw.shape) for a in _checks().evaluate_loss(row, *flat))
     divisor = raw.shape[1] if row.output_mean else 1
     return values.sum(axis=1) / divisor, gradient / divisor
-
-
-def _is_ours(*formulas):
-    return all(getattr(formula, "__module__", "").startswith("fastbp.") for formula in formulas)
 
 
 def _checks():

@@ -12,14 +12,12 @@ from types import FunctionType
 import numpy as np
 
 from fastbp import safetensors
-from fastbp.descriptions import Description
+from fastbp.descriptions import TABLES, Description, is_own
 from fastbp.safetensors import require
 from fastbp.training.randomness import is_mersenne_state
 from fastbp.versions import __version__
 
 DEEPEST = 20  # parameters within parameters
-# Where the classes and formulas live that a file may name.
-MODULES = ("activations", "losses", "optimizers", "schedules")
 # Dtypes that safetensors lacks, and the plain ones in which their elements are kept: text as code
 # points, bytes, dates as integers.
 CARRIERS = {"U": "<u4", "S": "u1", "M": "<i8", "m": "<i8"}
@@ -87,13 +85,13 @@ class Writer:
             state = value.get_state(legacy=False)
             if state["bit_generator"] == "MT19937":
                 return {"RandomState": self.encode(state, where, depth)}
-        if isinstance(value, Description) and _is_ours(type(value)):
+        if isinstance(value, Description) and is_own(type(value)):
             parameters = {
                 name: self.encode(v, f"{where}.{name}", depth + 1)
                 for name, v in value.get_params(deep=False).items()
             }
             return {"description": [_name_of(type(value)), parameters]}
-        if isinstance(value, FunctionType) and _is_ours(value):
+        if isinstance(value, FunctionType) and is_own(value):
             return {"formula": _name_of(value)}
         return self.refuse(value, where)
 
@@ -118,25 +116,11 @@ def _name_of(thing):
     return f"{str(thing.__module__).removeprefix('fastbp.')}.{thing.__name__}"
 
 
-def _is_ours(thing):
-    """Whether a class or function is found under its name in one of our modules."""
-    try:
-        return _find(_name_of(thing)) is thing
-    except ValueError:
-        return False
-
-
 def _find(name):
-    """Class or function of one of our modules, by its name there."""
-    module, _, last = name.partition(".")
-    found = None
-    if module in MODULES and last.isidentifier() and not last.startswith("_"):
-        module = import_module(f"fastbp.{module}")
-        found = vars(module).get(last)
-    require(
-        getattr(found, "__module__", None) == getattr(module, "__name__", module),
-        f"fastbp {__version__} has no {name!r}",
-    )
+    """Class or function of fastbp's own, by the name of its module and its own."""
+    module, _, last = f"fastbp.{name}".rpartition(".")
+    found = vars(import_module(module)).get(last) if module in TABLES else None
+    require(is_own(found) and found.__name__ == last, f"fastbp {__version__} has no {name!r}")
     return found
 
 

@@ -1,4 +1,4 @@
-/* The fast loops of the built-in losses, accelerators of the rows in fastbp/losses.py, and the
+/* The fast loops of the built-in losses, accelerators of the rows in fastbp/losses, and the
  * output transforms of a prediction.
  *
  * Part of the template (see template.h). Vectors run over rows, so softmax costs no reduction

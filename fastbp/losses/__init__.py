@@ -1,30 +1,30 @@
 """Loss functions: what each one is, as plain Python on raw scores (before the output transform).
 
 Here live the losses that a user names or makes with settings of his own (`Huber(delta=2.0)`), their
-formulas, and the one table in which they are listed: formulas first, then the losses, each beside
-what its settings may be.  No arrays of samples, no averaging, no engine: the engines read the rows
-(`Loss`), sum them in double precision and weight them; the tests check the fast C loops against
-them.  A row is the same kind of object that a user makes of a function of his own.
+formulas, and the one table in which they are listed: formulas first, then the losses, each with
+what its rows say and what its settings may be.  No arrays of samples, no averaging, no engine: the
+engines read the rows (`Loss`), sum them in double precision and weight them; the tests check the
+fast C loops against them.  A row is the same kind of object that a user makes of a function of his
+own.
 
 All losses are summed over the outputs, and the solvers follow the gradient of that sum; only the
 squared error is reported as a mean over the outputs, and the loss of a list of quantiles is one.
 """
 
 import math
-from collections.abc import Callable
 from itertools import pairwise
 from numbers import Real
-from typing import Any
 
-from fastbp.descriptions import (
-    BOOLEAN,
-    NONE,
-    Description,
-    formula_rule,
-    name_rule,
-    number_rule,
-    plain,
+from fastbp.activations import logistic, softplus
+from fastbp.descriptions import number_rule, plain
+from fastbp.losses.rows import (
+    STATISTICS,
+    ClassificationLoss,
+    Loss,
+    NamedLoss,
+    RegressionLoss,
 )
+from fastbp.losses.rows import TRANSFORMS as TRANSFORMS
 
 # What else they are called.
 OTHER_WORDS = {
@@ -38,137 +38,6 @@ OTHER_WORDS = {
     "sparse_categorical_crossentropy": "log_loss", "deviance": "log_loss", "softmax": "log_loss",
     "negative_log_likelihood": "log_loss",
 }  # fmt: skip
-# Output transform that turns raw scores into predictions, by link: link(prediction) = raw score.
-TRANSFORMS = {
-    "identity": "identity", "log": "exp", "logit": "logistic", "multinomial": "softmax",
-    "increments": "cumulative_softplus",
-}  # fmt: skip
-
-
-def _is_tuple_of_numbers(value):
-    return isinstance(value, tuple) and all(isinstance(number, Real) for number in value)
-
-
-# Statistics that a row's `constant` names: how many numbers follow the name, and with which links.
-_CLASS_LINKS = ("logit", "multinomial")
-STATISTICS = {
-    "mean": (0, tuple(TRANSFORMS)[:-1]),
-    "quantile": (None, ("identity", "log", "increments")),
-    "huber": (1, ("identity",)),
-    "smoothed mean": (1, _CLASS_LINKS),
-    "focal": (1, _CLASS_LINKS),
-}
-
-
-def _is_statistic(value):
-    """Whether a value can be the `constant` of a row: a name and its numbers."""
-    if not (isinstance(value, tuple) and value and value[0] in STATISTICS):
-        return value is None
-    name, *numbers = value
-    n_wanted = STATISTICS[name][0]
-    return _is_tuple_of_numbers(value[1:]) and (n_wanted is None or len(numbers) == n_wanted)
-
-
-class Loss(Description):
-    """A loss function of a target and a raw score.
-
-    Parameters
-    ----------
-    value : callable
-        Scalar function ``value(y_true, raw) -> loss`` of one output; the outputs' losses are summed
-        (but see `output_mean`).  A classifier's `y_true` is 0 or 1.  With `target` "class" or
-        "shared" it takes the target of a sample and the row of its raw scores.
-    gradient : callable or None, default=None
-        ``gradient(y_true, raw) -> dloss/draw``; None derives it from `value` (forward-mode
-        differentiation).  With `target` "class" or "shared" it writes the row of derivatives:
-        ``gradient(y_true, raw, out)``.
-    link : {"identity", "log", "logit", "multinomial", "increments"} or None, default=None
-        Function of the prediction that the raw score is: a regressor with "log" predicts exp(raw).
-        None: "identity" for regression, "logit" for classification.
-    task : {"regression", "multiclass", "binary"} or None, default=None
-        The kind of target the row serves; None serves regression, binary and multilabel targets.
-    target : {"real", "class", "shared"}, default="real"
-        "real": targets (n_samples, n_outputs); "class": targets (n_samples, 1) hold the class code
-        0 .. n_classes - 1; "shared": targets (n_samples, 1), one number for all outputs, of which
-        there is one for each number in `hyper`.
-    output_mean : bool, default=False
-        The reported loss is the mean over the outputs, while ``sgd`` and ``adam`` step along the
-        gradient of the sum (scikit-learn's squared error).
-    target_min : float or None, default=None
-        Smallest target allowed.
-    kernel : str or None, default=None
-        Name of a C loop of fastbp that computes the same; None means the formulas are compiled.
-    hyper : tuple of float, default=()
-        Numbers that `value` and `gradient` take as third argument, to be read as ``hyper[0]``,
-        ``hyper[1]``, ...  They reach compiled code at run time: other numbers compile nothing anew.
-    above_min : bool, default=False
-        Whether targets must be larger than `target_min`.
-    metric : tuple, default=("r2",)
-        What a regressor's `score` is, and its numbers: ``("r2",)``, ``("d2_tweedie", power)`` or
-        ``("d2_pinball", *quantiles)``.
-    constant : tuple or None, default=None
-        Which prediction is best if all samples get the same one, for the bias of a fresh network's
-        output to start there: ``("mean",)`` or, of regression losses, ``("quantile", level)``
-        (rows of fastbp's own name others). None: nobody knows, and the bias starts at 0.
-
-    Examples
-    --------
-    >>> from fastbp import BackpropRegressor, Loss
-    >>> def asymmetric(y_true, raw):
-    ...     error = y_true - raw
-    ...     return error * error if error > 0 else 0.1 * error * error
-    >>> reg = BackpropRegressor(loss=asymmetric)
-    >>> Loss(asymmetric, link="log").name
-    'asymmetric'
-    """
-
-    _rules = {
-        "value": (formula_rule("a function of y_true and raw"),),
-        "gradient": (formula_rule("a function of y_true and raw"), NONE),
-        "link": (name_rule(*TRANSFORMS), NONE),
-        "task": (name_rule("regression", "multiclass", "binary"), NONE),
-        "target": (name_rule("real", "class", "shared"),),
-        "output_mean": (BOOLEAN,),
-        "target_min": (number_rule(Real, "[", -math.inf, math.inf, ")"), NONE),
-        "hyper": ((_is_tuple_of_numbers, "a tuple of numbers"),),
-        "above_min": (BOOLEAN,),
-        "constant": ((_is_statistic, "None, ('mean',) or ('quantile', level)"),),
-    }
-
-    def __init__(
-        self,
-        value: Callable[..., Any],
-        gradient: Callable[..., Any] | None = None,
-        link: str | None = None,
-        *,
-        task: str | None = None,
-        target: str = "real",
-        output_mean: bool = False,
-        target_min: float | None = None,
-        kernel: str | None = None,
-        hyper: tuple[float, ...] = (),
-        above_min: bool = False,
-        metric: tuple[Any, ...] = ("r2",),
-        constant: tuple[Any, ...] | None = None,
-    ) -> None:
-        self.value = value
-        self.gradient = gradient
-        self.link = link
-        self.task = task
-        self.target = target
-        self.output_mean = output_mean
-        self.target_min = target_min
-        self.kernel = kernel
-        self.hyper = hyper
-        self.above_min = above_min
-        self.metric = metric
-        self.constant = constant
-
-    @property
-    def output(self):
-        """Transform from raw score to prediction, `out_activation_`."""
-        return TRANSFORMS[self.link]
-
 
 # --- formulas: regression ------------------------------------------------------------------------
 
@@ -295,30 +164,14 @@ def tweedie_gradient(y_true, raw, hyper):
 # --- formulas: classification --------------------------------------------------------------------
 
 
-def softplus(s):
-    """log(1 + exp(s)), so written that exp never overflows."""
-    return max(s, 0.0) + math.log1p(math.exp(-abs(s)))
-
-
-def logistic(s):
-    """1 / (1 + exp(-s)), so written that exp never overflows."""
-    if s >= 0.0:
-        return 1.0 / (1.0 + math.exp(-s))
-    e = math.exp(s)
-    return e / (1.0 + e)
-
-
 def binary_log_loss(y_true, raw):
     """Compute loss = log(1 + exp(s)) - s y, y in {0, 1}, so written that exp never overflows."""
-    return max(raw, 0.0) + math.log1p(math.exp(-abs(raw))) - raw * y_true
+    return softplus(raw) - raw * y_true
 
 
 def binary_log_loss_gradient(y_true, raw):
     """dloss/ds = logistic(s) - y."""
-    if raw >= 0.0:
-        return 1.0 / (1.0 + math.exp(-raw)) - y_true
-    e = math.exp(raw)
-    return e / (1.0 + e) - y_true
+    return logistic(raw) - y_true
 
 
 def smoothed_binary_log_loss(y_true, raw, hyper):
@@ -345,12 +198,17 @@ def binary_focal_gradient(y_true, raw, hyper):
     return -slope if y_true > 0.0 else slope
 
 
-def log_loss(code, raw):
-    """Softmax cross-entropy: loss = log(sum_k exp(s_k)) - s_code."""
+def largest(raw):
+    """Return the largest score, which is taken off so that exp never overflows."""
     top = raw[0]
     for s in raw:
         top = max(top, s)
-    total = 0.0
+    return top
+
+
+def log_loss(code, raw):
+    """Softmax cross-entropy: loss = log(sum_k exp(s_k)) - s_code."""
+    top, total = largest(raw), 0.0
     for s in raw:
         total += math.exp(s - top)
     return top + math.log(total) - raw[code]
@@ -358,10 +216,7 @@ def log_loss(code, raw):
 
 def log_loss_gradient(code, raw, out):
     """dloss/ds_k = exp(s_k) / sum_j exp(s_j) - (k == code), written into `out`."""
-    top = raw[0]
-    for s in raw:
-        top = max(top, s)
-    total = 0.0
+    top, total = largest(raw), 0.0
     for k in range(len(raw)):
         out[k] = math.exp(raw[k] - top)
         total += out[k]
@@ -372,10 +227,7 @@ def log_loss_gradient(code, raw, out):
 
 def clipped_log_loss(code, raw, hyper):
     """Compute -log p of the softmax probability p of the true class, moved into [h, 1 - h]."""
-    top = raw[0]
-    for s in raw:
-        top = max(top, s)
-    total = 0.0
+    top, total = largest(raw), 0.0
     for s in raw:
         total += math.exp(s - top)
     return -math.log(min(max(math.exp(raw[code] - top) / total, hyper[0]), 1.0 - hyper[0]))
@@ -415,10 +267,7 @@ def smoothed_log_loss_gradient(code, raw, hyper, out):
 
 def focal(code, raw, hyper):
     """-(1 - p)^gamma log p of the softmax probability p of the true class."""
-    top = raw[0]
-    for s in raw:
-        top = max(top, s)
-    total, rest = 0.0, 0.0
+    top, total, rest = largest(raw), 0.0, 0.0
     for k in range(len(raw)):
         e = math.exp(raw[k] - top)
         total += e
@@ -428,10 +277,7 @@ def focal(code, raw, hyper):
 
 def focal_gradient(code, raw, hyper, out):
     """With q = 1 - p and f = q^gamma (q - gamma p log p): -f at the true class, f p_k / q else."""
-    top = raw[0]
-    for s in raw:
-        top = max(top, s)
-    total, rest = 0.0, 0.0
+    top, total, rest = largest(raw), 0.0, 0.0
     for k in range(len(raw)):
         out[k] = math.exp(raw[k] - top)
         total += out[k]
@@ -447,16 +293,6 @@ def focal_gradient(code, raw, hyper, out):
 # --- losses by name, or with settings ------------------------------------------------------------
 
 
-class RegressionLoss(Description):
-    """Base of the losses that `BackpropRegressor` takes beside a user's own."""
-
-    target_min: float | None = None
-
-    def row(self, target_kind):
-        """Formulas for a kind of target, as the engines read them."""
-        raise NotImplementedError
-
-
 class SquaredError(RegressionLoss):
     """Half the squared error, ``(y - f)^2 / 2``; reported as the mean over the outputs.
 
@@ -467,14 +303,10 @@ class SquaredError(RegressionLoss):
     'squared_error'
     """
 
-    name = "squared_error"
-
-    def row(self, target_kind):
-        """Formulas for a kind of target, as the engines read them."""
-        return Loss(
-            squared_error, squared_error_gradient, "identity", task="regression",
-            output_mean=True, kernel="squared_error", constant=("mean",),
-        )  # fmt: skip
+    name, has_kernel = "squared_error", True
+    formulas = {"real": (squared_error, squared_error_gradient)}
+    output_mean = True
+    constant = ("mean",)
 
 
 class AbsoluteError(RegressionLoss):
@@ -487,14 +319,9 @@ class AbsoluteError(RegressionLoss):
     'absolute_error'
     """
 
-    name = "absolute_error"
-
-    def row(self, target_kind):
-        """Formulas for a kind of target, as the engines read them."""
-        return Loss(
-            absolute_error, absolute_error_gradient, "identity", task="regression",
-            kernel="absolute_error", constant=("quantile", 0.5),
-        )  # fmt: skip
+    name, has_kernel = "absolute_error", True
+    formulas = {"real": (absolute_error, absolute_error_gradient)}
+    constant = ("quantile", 0.5)
 
 
 class Huber(RegressionLoss):
@@ -520,18 +347,13 @@ class Huber(RegressionLoss):
     Huber(delta=0.5)
     """
 
-    name = "huber"
+    name, has_kernel = "huber", True
+    formulas = {"real": (huber, huber_gradient)}
+    constant = ("huber", ...)
     _rules = {"delta": (number_rule(Real, "(", 0.0, math.inf, ")"),)}
 
     def __init__(self, delta=1.0):
         self.delta = delta
-
-    def row(self, target_kind):
-        """Formulas for a kind of target, as the engines read them."""
-        return Loss(
-            huber, huber_gradient, "identity", task="regression", kernel="huber",
-            hyper=(float(self.delta),), constant=("huber", float(self.delta)),
-        )  # fmt: skip
 
 
 _LEVEL = number_rule(Real, "(", 0.0, 1.0, ")")
@@ -580,26 +402,21 @@ class Quantile(RegressionLoss):
     True
     """
 
-    name = "quantile"
+    name, has_kernel = "quantile", True
+    formulas = {"real": (quantile, quantile_gradient)}
+    metric = ("d2_pinball", ...)
+    constant = ("quantile", ...)
     _rules = {"quantile": (_LEVEL, (_are_levels, "an increasing list of such"))}
 
     def __init__(self, quantile=0.5):
         self.quantile = quantile
 
-    def row(self, target_kind):
-        """Formulas for a kind of target, as the engines read them."""
-        if isinstance(self.quantile, Real):
-            level = float(self.quantile)
-            return Loss(
-                quantile, quantile_gradient, "identity", task="regression", kernel="quantile",
-                hyper=(level,), metric=("d2_pinball", level), constant=("quantile", level),
-            )  # fmt: skip
-        levels = tuple(map(float, self.quantile))
-        return Loss(
-            quantiles, quantiles_gradient, "increments", task="regression", target="shared",
-            kernel="quantiles", hyper=levels, metric=("d2_pinball", *levels),
-            constant=("quantile", *levels),
-        )  # fmt: skip
+    def row(self, target_kind, **instead):
+        """As of every loss; a list has formulas of its own."""
+        if not isinstance(self.quantile, Real):
+            of_lists = {"real": (quantiles, quantiles_gradient)}
+            instead |= {"formulas": of_lists, "link": "increments", "target": "shared"}
+        return super().row(target_kind, **instead)
 
 
 class Poisson(RegressionLoss):
@@ -614,15 +431,11 @@ class Poisson(RegressionLoss):
     'poisson'
     """
 
-    name = "poisson"
+    name, has_kernel = "poisson", True
+    formulas = {"real": (poisson, poisson_gradient)}
+    link = "log"
     target_min = 0.0
-
-    def row(self, target_kind):
-        """Formulas for a kind of target, as the engines read them."""
-        return Loss(
-            poisson, poisson_gradient, "log", task="regression", target_min=0.0, kernel="poisson",
-            constant=("mean",),
-        )  # fmt: skip
+    constant = ("mean",)
 
 
 class Gamma(RegressionLoss):
@@ -639,15 +452,12 @@ class Gamma(RegressionLoss):
     'gamma'
     """
 
-    name = "gamma"
-    target_min = 0.0
-
-    def row(self, target_kind):
-        """Formulas for a kind of target, as the engines read them."""
-        return Loss(
-            gamma, gamma_gradient, "log", task="regression", target_min=0.0, above_min=True,
-            kernel="gamma", metric=("d2_tweedie", 2.0), constant=("mean",),
-        )  # fmt: skip
+    name, has_kernel = "gamma", True
+    formulas = {"real": (gamma, gamma_gradient)}
+    link = "log"
+    target_min, above_min = 0.0, True
+    metric = ("d2_tweedie", 2.0)
+    constant = ("mean",)
 
 
 class Tweedie(RegressionLoss):
@@ -674,44 +484,24 @@ class Tweedie(RegressionLoss):
     'tweedie'
     """
 
-    name = "tweedie"
+    name, has_kernel = "tweedie", True
+    formulas = {"real": (tweedie, tweedie_gradient)}
+    link = "log"
     target_min = 0.0
+    metric = ("d2_tweedie", ...)
+    constant = ("mean",)
     _rules = {"power": (number_rule(Real, "[", 1.0, 2.0, "]"),)}
 
     def __init__(self, power=1.5):
         self.power = power
 
-    def row(self, target_kind):
-        """Formulas for a kind of target, as the engines read them."""
-        power = float(self.power)
-        if power in (1.0, 2.0):
-            row = (Poisson() if power == 1.0 else Gamma()).row(target_kind)
-            return row.set_params(metric=("d2_tweedie", power))
-        return Loss(
-            tweedie, tweedie_gradient, "log", task="regression", target_min=0.0, kernel="tweedie",
-            hyper=(power,), metric=("d2_tweedie", power), constant=("mean",),
-        )  # fmt: skip
-
-
-class ClassificationLoss(Description):
-    """Base of the losses that `BackpropClassifier` takes beside a user's own."""
-
-    def row(self, target_kind):
-        """Formulas for a kind of target, as the engines read them."""
-        raise NotImplementedError
-
-
-def _classification_row(target_kind, multiclass, binary, constant, *hyper):
-    """Make a row of the formulas (value, gradient) for the kind of target."""
-    if target_kind == "multiclass":
-        formulas, kind = multiclass, {"task": "multiclass", "target": "class"}
-    else:
-        formulas, kind = binary, {"task": "binary"}
-    link = "multinomial" if target_kind == "multiclass" else "logit"
-    return Loss(
-        *formulas, link, **kind, kernel=formulas[0].__name__, hyper=hyper,
-        constant=(constant, *hyper),
-    )  # fmt: skip
+    def row(self, target_kind, **instead):
+        """As of every loss; at the ends of the range that of Poisson or gamma."""
+        ends = {1.0: Poisson, 2.0: Gamma}
+        if self.power in ends:
+            instead = {"metric": ("d2_tweedie", float(self.power))} | instead
+            return ends[self.power]().row(target_kind, **instead)
+        return super().row(target_kind, **instead)
 
 
 class LogLoss(ClassificationLoss):
@@ -735,28 +525,26 @@ class LogLoss(ClassificationLoss):
     >>> clf = BackpropClassifier(loss=LogLoss(label_smoothing=0.1))
     """
 
-    name = "log_loss"
+    name, has_kernel = "log_loss", True
+    formulas = {
+        "multiclass": (smoothed_log_loss, smoothed_log_loss_gradient),
+        "binary": (smoothed_binary_log_loss, smoothed_binary_log_loss_gradient),
+    }
+    constant = ("smoothed mean", ...)
     _rules = {"label_smoothing": (number_rule(Real, "[", 0.0, 1.0, ")"),)}
 
     def __init__(self, label_smoothing=0.0):
         self.label_smoothing = label_smoothing
 
-    def row(self, target_kind):
-        """Formulas for a kind of target, as the engines read them."""
+    def row(self, target_kind, **instead):
+        """As of every loss; without smoothing there are simpler formulas."""
         if self.label_smoothing == 0:
-            return _classification_row(
-                target_kind,
-                (log_loss, log_loss_gradient),
-                (binary_log_loss, binary_log_loss_gradient),
-                "mean",
-            )
-        return _classification_row(
-            target_kind,
-            (smoothed_log_loss, smoothed_log_loss_gradient),
-            (smoothed_binary_log_loss, smoothed_binary_log_loss_gradient),
-            "smoothed mean",
-            float(self.label_smoothing),
-        )
+            plain_formulas = {
+                "multiclass": (log_loss, log_loss_gradient),
+                "binary": (binary_log_loss, binary_log_loss_gradient),
+            }
+            instead |= {"formulas": plain_formulas, "hyper": (), "constant": ("mean",)}
+        return super().row(target_kind, **instead)
 
 
 class Focal(ClassificationLoss):
@@ -781,23 +569,22 @@ class Focal(ClassificationLoss):
     >>> clf = BackpropClassifier(loss=Focal(gamma=1.0))
     """
 
-    name = "focal"
+    name, has_kernel = "focal", True
+    formulas = {
+        "multiclass": (focal, focal_gradient),
+        "binary": (binary_focal, binary_focal_gradient),
+    }
+    constant = ("focal", ...)
     _rules = {"gamma": (number_rule(Real, "[", 0.0, math.inf, ")"),)}
 
     def __init__(self, gamma=2.0):
         self.gamma = gamma
 
-    def row(self, target_kind):
-        """Formulas for a kind of target, as the engines read them."""
+    def row(self, target_kind, **instead):
+        """As of every loss; with gamma = 0 that of the log loss."""
         if self.gamma == 0:
-            return LogLoss().row(target_kind)
-        return _classification_row(
-            target_kind,
-            (focal, focal_gradient),
-            (binary_focal, binary_focal_gradient),
-            "focal",
-            float(self.gamma),
-        )
+            return LogLoss().row(target_kind, **instead)
+        return super().row(target_kind, **instead)
 
 
 # Formulas of scikit-learn's reported loss, by the kernel of the loss itself.
@@ -822,12 +609,7 @@ REGRESSION_LOSSES = tuple(n for n, loss in NAMED_LOSSES.items() if isinstance(lo
 CLASSIFICATION_LOSSES = tuple(name for name in NAMED_LOSSES if name not in REGRESSION_LOSSES)
 
 # Every row of formulas, by its own name.
-LOSSES = {
-    row.name: row
-    for loss in TABLE
-    for kind in (("real",) if isinstance(loss, RegressionLoss) else ("multiclass", "binary"))
-    for row in [loss.row(kind)]
-}
+LOSSES = {row.name: row for loss in TABLE for kind in loss.formulas for row in [loss.row(kind)]}
 
 
 def clipped(row, smallest):
@@ -864,7 +646,7 @@ def loss_for(wanted, target_kind):
         If a user's loss cannot serve that kind of target.
     """
     wanted = NAMED_LOSSES[wanted] if isinstance(wanted, str) else wanted
-    if isinstance(wanted, RegressionLoss | ClassificationLoss):
+    if isinstance(wanted, NamedLoss):
         return wanted.row(target_kind)
     row = plain(wanted) if isinstance(wanted, Loss) else Loss(wanted)
     if row.target != "real" and row.gradient is None:
