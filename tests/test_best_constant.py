@@ -48,6 +48,9 @@ def test_no_constant_is_better_for_regression(loss, weighted):
     targets, row = y.reshape(61, -1), loss_for(loss, "real")
     weight = draw_weight(61) if weighted else None
     scores = constant_scores(row, targets, weight, 3 if n_outputs == 1 else 2)
+    if row.constant is None:  # nobody knows it
+        np.testing.assert_array_equal(scores, 0.0)
+        return
     value, _, _ = reference_of(loss)
     weight = np.ones(61) if weight is None else weight
     reached, least = least_loss(value, targets, weight, scores)

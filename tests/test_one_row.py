@@ -180,7 +180,7 @@ def test_it_is_saved_and_goes_on(added, form, tmp_path):
 
 def test_it_is_looked_into(added):
     model = BackpropRegressor(**added.names, **SETTINGS).fit(X, Y)
-    assert check_gradients(model, X, Y).passed
+    assert check_gradients(model, X, Y).ok
     assert "squareplus" in model.summary()
 
 

@@ -169,14 +169,6 @@ def test_a_function_must_give_a_rate(bad):
 
 # --- in training ----------------------------------------------------------------------------------
 
-HYPER = {
-    "sgd": {"momentum": 0.9, "nesterovs_momentum": True},
-    "adam": {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8},
-    "adamw": {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8, "weight_decay": 0.01},
-    "rmsprop": {"beta_2": 0.99, "epsilon": 1e-8, "momentum": 0.0},
-    "lion": {"beta_1": 0.9, "beta_2": 0.99, "weight_decay": 0.01},
-}
-
 
 def decay(step, n_steps):
     """A rate of one's own."""
@@ -203,7 +195,7 @@ def test_training_follows_the_schedule(engine_name, wanted, solver):
     rates = 0.01 * schedule_for(wanted, OPTIMIZERS[solver]).factors(0, 40, 40)
     params, losses, _, _ = reference.train(
         params, sizes, ["tanh"], "squared_error", X, y[:, None], None, orders, batch_size=16,
-        alpha=0.01, learning_rate=rates, optimizer=solver, hyper=HYPER[solver],
+        alpha=0.01, learning_rate=rates, optimizer=solver, hyper=OPTIMIZERS[solver].get_params(),
     )  # fmt: skip
     np.testing.assert_allclose(losses, model.loss_curve_, rtol=1e-10, atol=0)
     W, _ = reference.split(params, sizes)[0]

@@ -197,13 +197,7 @@ def compose(
         "#include <math.h>\n\n",
         _classes(fitted, name),
         *(_weights(fitted, layer, facts["T"]) for layer in range(len(sizes) - 1)),
-        *(
-            _with_suffixes(
-                FUNCTION.format(formula=ACTIVATIONS[used], T=facts["T"], name=used), facts
-            )
-            for used in called
-            if used != "identity"
-        ),
+        *(_function(used, facts) for used in called if used != "identity"),
         LAYER.format(**facts),
         _predict(fitted, facts),
         SELF_TEST.format(
