@@ -160,10 +160,18 @@ def test_it_trains_by_name_as_the_reference_does(added, engine_name):
 
 
 def test_its_object_is_its_name(added, engine_name):
-    settings = SETTINGS | {"engine": engine_name, "dtype": "float32"}
+    settings = SETTINGS | {"engine": engine_name}
     named = BackpropRegressor(**added.names, **settings).fit(X, Y)
     owned = BackpropRegressor(**added.objects, **settings).fit(X, Y)
     np.testing.assert_array_equal(named.predict(X), owned.predict(X))
+
+
+@pytest.mark.parametrize("name", ["softplus", "logistic"])
+def test_formulas_that_files_name_where_they_once_stood_are_found(name):
+    from fastbp.saving import values
+
+    for module in ("activations", "losses"):
+        assert values._read_formula(f"{module}.{name}", {}) is ACTIVATIONS[name].value
 
 
 @pytest.mark.parametrize("form", ["names", "objects"])
