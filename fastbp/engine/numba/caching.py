@@ -18,7 +18,8 @@ OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 
 def _digest_sources():
     here = Path(__file__).parent
-    tables = [here.parent.parent / f"{name}.py" for name in ("activations", "losses", "optimizers")]
+    names = ("activations.py", "losses/__init__.py", "optimizers.py")  # where formulas are
+    tables = [here.parent.parent / name for name in names]
     digest = hashlib.sha256()
     try:
         for path in [*sorted(here.glob("*.py")), *tables]:
