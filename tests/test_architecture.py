@@ -12,6 +12,7 @@ from sklearn.preprocessing import StandardScaler
 
 from fastbp import BackpropClassifier, BackpropRegressor
 from fastbp.inspection.architecture import draw_network, layers_of
+from fastbp.losses import Gamma
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +46,7 @@ def test_summary_before_fit_says_what_is_known():
     assert "?-8-4-?, not fitted" in summary
     assert re.search(r"hidden 2 +4  relu +\(8, 4\) +\(4,\) +36", summary)
     assert re.search(r"output +\?  exp", BackpropRegressor("poisson").summary())
+    assert re.search(r"output +\?  exp", BackpropRegressor(Gamma()).summary())
     with pytest.raises(ValueError, match="hidden_layer_sizes must be > 0"):
         BackpropClassifier((0,)).summary()
 

@@ -34,6 +34,7 @@ assert_type(BackpropClassifier.from_sklearn(classifier.to_sklearn()), BackpropCl
 assert_type(classifier.to_c(Path("network.c"), name="network", X=X), None)
 
 regressor = BackpropRegressor(absolute, hidden_layer_sizes=8, activation=Activation(silu))
+BackpropRegressor(warm_start="resume")
 assert_type(regressor.fit(X.tolist(), np.zeros(4)), BackpropRegressor)
 assert_type(regressor.predict(X), Floats)
 assert_type(Loss(absolute, link="identity").name, str)
