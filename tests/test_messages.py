@@ -9,7 +9,7 @@ import scipy.sparse
 import sklearn
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
-from fastbp import BackpropClassifier, BackpropRegressor
+from fastbp import BackpropClassifier, BackpropRegressor, losses
 from fastbp.inspection import diagnose, symptoms
 from fastbp.losses import Gamma
 from fastbp.tables import write_labels
@@ -382,3 +382,32 @@ def test_the_diagnosis_gives_no_advice_that_is_in_force():
     (finding,) = symptoms.check_flow(far, model)
     assert "'he'" not in finding.mend
     assert "a smaller max_grad_norm" in finding.mend
+
+
+@pytest.mark.parametrize(
+    ("model", "params", "expected"),
+    [
+        (BackpropRegressor(loss="huber"), {"loss__delta": 2.0}, r"fastbp\.losses\.Huber\(\.\.\.\)"),
+        (BackpropRegressor(), {"loss": "tweedie", "loss__power": 1.5}, r"losses\.Tweedie"),
+        (
+            BackpropClassifier(),
+            {"solver__beta_1": 0.5},
+            r"solver=fastbp\.optimizers\.Adam",
+        ),
+        (BackpropClassifier(), {"learning_rate__x": 1}, r"learning_rate='constant'"),
+        (BackpropClassifier(), {"activation__x": 1}, "Set activation itself"),
+    ],
+)
+def test_a_name_has_no_settings(model, params, expected):
+    with pytest.raises(ValueError, match=expected):
+        model.set_params(**params)
+
+
+def test_an_object_and_its_setting_at_once():
+    model = BackpropRegressor(loss="huber").set_params(loss=losses.Huber(), loss__delta=2.0)
+    assert model.loss.delta == 2.0
+
+
+def test_a_base_class_is_not_a_loss():
+    with pytest.raises(ValueError, match="'loss' parameter"):
+        BackpropRegressor(loss=losses.RegressionLoss()).fit([[0.0], [1.0]], [0.0, 1.0])

@@ -35,9 +35,7 @@ from fastbp.estimators.annotations import (
     Weights,
 )
 from fastbp.estimators.attributes import check_attributes, network_of, unchanged_on_error
-from fastbp.estimators.parameters import (
-    check_parameters,
-)
+from fastbp.estimators.parameters import check_parameters, say_object
 from fastbp.messages import explains_its_arguments, find_parameter
 from fastbp.optimizers import is_full_batch
 from fastbp.training.callbacks import watch_tasks
@@ -123,8 +121,16 @@ class BaseBackprop(
         Raises
         ------
         ValueError
-            If there is no such parameter; names what was probably meant.
+            If there is no such parameter; names what was probably meant.  Also if a setting of an
+            object is asked of a name, such as ``loss__delta`` of ``loss="huber"``.
         """
+        for name, _, setting in (full.partition("__") for full in params):
+            value = params.get(name, getattr(self, name, None))
+            if setting and isinstance(value, str):
+                raise ValueError(
+                    f"{name}={value!r} is a name, which has no {setting!r} to set. "
+                    f"{say_object(name, value)}"
+                )
         try:
             return super().set_params(**params)
         except ValueError as error:

@@ -60,7 +60,10 @@ def _loss_rules(names, kind, example):
     """Rules for a loss: a name, an object of `kind`, or something of the user's own."""
     return (
         _one_of(*names, other_words=losses.OTHER_WORDS),
-        (lambda value: isinstance(value, kind), f"an object such as fastbp.losses.{example}"),
+        (
+            lambda value: isinstance(value, kind) and bool(value.formulas),  # the base has none
+            f"an object such as fastbp.losses.{example}",
+        ),
         formula_rule("a function of y_true and raw"),
         _instance_of(Loss),
     )
@@ -253,6 +256,16 @@ def check_parameters(estimator, table):
 
 
 # ------------------------------------------------------------------- what was probably meant
+
+
+def say_object(name, value):
+    """Say which object has the settings of what a parameter names."""
+    tables = {"loss": NAMED_LOSSES, "solver": OPTIMIZERS, "learning_rate": SCHEDULES}
+    found = tables.get(name, {}).get(value)
+    if found is None or not hasattr(type(found), "get_params"):
+        return f"Set {name} itself."
+    kind = type(found)
+    return f"Give the object: {name}={kind.__module__}.{kind.__name__}(...)."
 
 
 def _suggest(name, value, table, kind):
