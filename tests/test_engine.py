@@ -17,7 +17,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import reference
-from engines import ENGINES
+from covering import cover_pairs, naming
+from engines import ENGINES, PAIRS
 from problems import HYPERPARAMETERS, LEARNING_RATES, draw_problem
 from reference import FLOAT32_LOSS_TOLERANCE, FLOAT64_TOLERANCE
 from scipy import sparse, special
@@ -145,26 +146,21 @@ def check_against_reference(
 # --- whole trainings ------------------------------------------------------------------------------
 
 
-def list_trainings():
-    """Yield (activation, loss, solver, density, weighted, dtype): newer pairs once per dtype."""
-    ways = list(itertools.product(BASIC, [None, 0.3], [False, True]))
-    pairs = list(itertools.product(ACTIVATIONS, LOSSES))
-    for number, (activation, loss) in enumerate(pairs):
-        classic = activation in CLASSIC_ACTIVATIONS and loss in CLASSIC_LOSSES
-        for shift, dtype in enumerate(DTYPES):
-            first = (number + 3 * shift) % len(ways)
-            for way in ways if classic else ways[first : first + 1]:
-                yield activation, loss, *way, dtype
+# Solver, density of X, whether samples have weights: each way meets each activation and each loss.
+WAYS = list(itertools.product(BASIC, [None, 0.3], [False, True]))
+TRAININGS = cover_pairs(ACTIVATIONS, LOSSES, WAYS, DTYPES)
 
 
-@pytest.mark.parametrize(
-    ("activation", "loss", "solver", "density", "weighted", "dtype"), list(list_trainings())
-)
-def test_training_equals_reference(engine, activation, loss, solver, density, weighted, dtype):
-    check_against_reference(
-        engine, (5, 9, 4, N_OUTPUTS[loss]), dtype, solver=solver,
-        activation=activation, loss=loss, density=density, weighted=weighted, n_samples=61,
-    )  # fmt: skip
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_training_equals_reference(engine, activation):
+    """With every loss."""
+    for name, loss, (solver, density, weighted), dtype in TRAININGS:
+        if name == activation:
+            with naming(loss, solver, density, weighted, dtype):
+                check_against_reference(
+                    engine, (5, 9, 4, N_OUTPUTS[loss]), dtype, solver=solver, activation=name,
+                    loss=loss, density=density, weighted=weighted, n_samples=61,
+                )  # fmt: skip
 
 
 # Around the panel sizes (8 and 16 columns), one of everything, no hidden layer, deep.
@@ -180,71 +176,80 @@ SHAPES = [
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("solver", BASIC)
-@pytest.mark.parametrize("sizes", SHAPES, ids=str)
-def test_odd_shapes_equal_reference(forced_engine, sizes, solver, dtype):
-    check_against_reference(forced_engine, sizes, dtype, solver=solver, n_epochs=3, n_samples=37)
+def test_odd_shapes_equal_reference(forced_engine, solver, dtype):
+    for sizes in SHAPES:
+        with naming(sizes):
+            check_against_reference(
+                forced_engine, sizes, dtype, solver=solver, n_epochs=3, n_samples=37
+            )
 
 
-@pytest.mark.parametrize("density", [0.0, 0.2, 1.0])
-@pytest.mark.parametrize("sizes", [(1, 3, 1), (40, 17, 2), (300, 8, 3), (33, 2)], ids=str)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_sparse_shapes_equal_reference(forced_engine, sizes, density, dtype):
-    check_against_reference(
-        forced_engine, sizes, dtype, solver="adam", n_epochs=3, n_samples=37, density=density
-    )
+def test_sparse_shapes_equal_reference(forced_engine, dtype):
+    shapes = [(1, 3, 1), (40, 17, 2), (300, 8, 3), (33, 2)]
+    for sizes, density in itertools.product(shapes, [0.0, 0.2, 1.0]):
+        with naming(sizes, density):
+            check_against_reference(
+                forced_engine, sizes, dtype, solver="adam", n_epochs=3, n_samples=37,
+                density=density,
+            )  # fmt: skip
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("loss", ["log_loss", "binary_log_loss", "poisson"])
-@pytest.mark.parametrize("n_outputs", [1, 2, 3, 7, 8, 9, 16, 17, 33])
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_widths_of_output_equal_reference(forced_engine, loss, n_outputs, dtype):
-    check_against_reference(
-        forced_engine, (4, 6, n_outputs), dtype, solver="sgd", n_epochs=3, n_samples=37, loss=loss
-    )
+def test_widths_of_output_equal_reference(forced_engine, loss, dtype):
+    for n_outputs in (1, 2, 3, 7, 8, 9, 16, 17, 33):
+        with naming(n_outputs):
+            check_against_reference(
+                forced_engine, (4, 6, n_outputs), dtype, solver="sgd", n_epochs=3, n_samples=37,
+                loss=loss,
+            )  # fmt: skip
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("batch_size", [1, 2, 13, 14, 15, 16, 17, 31, 200, 1024, 1025, 2100])
-def test_batch_sizes_equal_reference(forced_engine, batch_size, dtype):
-    n_samples = max(41, 2 * batch_size + 3)  # a last minibatch of three rows
-    check_against_reference(
-        forced_engine, (6, 9, 2), dtype, solver="adam", n_epochs=2, batch_size=batch_size,
-        n_samples=n_samples, activation="tanh",
-    )  # fmt: skip
+def test_batch_sizes_equal_reference(forced_engine, dtype):
+    for batch_size in (1, 2, 13, 14, 15, 16, 17, 31, 200, 1024, 1025, 2100):
+        n_samples = max(41, 2 * batch_size + 3)  # a last minibatch of three rows
+        with naming(batch_size):
+            check_against_reference(
+                forced_engine, (6, 9, 2), dtype, solver="adam", n_epochs=2, batch_size=batch_size,
+                n_samples=n_samples, activation="tanh",
+            )  # fmt: skip
 
 
 # Enough work for two threads, and activations that outweigh the weights: the gradients are sums of
 # two chunks, which do not end with a whole vector; the last minibatch has 1, 17 or 40 rows.
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("threads", [1, 2, 3])
-@pytest.mark.parametrize("last", [1, 17, 40])
 @pytest.mark.parametrize("sizes", [(64, 100, 3), (64, 60, 60, 20)], ids=str)
-def test_chunks_of_minibatches_equal_reference(forced_compiled_engine, sizes, last, threads, dtype):
-    check_against_reference(
-        forced_compiled_engine, sizes, dtype, solver="adam", n_epochs=2, batch_size=202,
-        n_samples=2 * 202 + last, loss="log_loss", weighted=True, threads=threads,
-    )  # fmt: skip
+def test_chunks_of_minibatches_equal_reference(forced_compiled_engine, sizes, dtype):
+    for last, threads in itertools.product([1, 17, 40], [1, 2, 3]):
+        with naming(f"{last} rows", f"{threads} threads"):
+            check_against_reference(
+                forced_compiled_engine, sizes, dtype, solver="adam", n_epochs=2, batch_size=202,
+                n_samples=2 * 202 + last, loss="log_loss", weighted=True, threads=threads,
+            )  # fmt: skip
 
 
 # A first layer with more weights than a minibatch has activations around it: threads divide its
 # forward product by columns, of which each has more than one panel.
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("sizes", [(90, 170, 3), (200, 100, 20, 1)], ids=str)
-def test_columns_of_the_first_layer_equal_reference(forced_compiled_engine, sizes, threads, dtype):
-    check_against_reference(
-        forced_compiled_engine, sizes, dtype, solver="adam", n_epochs=2, batch_size=16,
-        n_samples=37, activation="tanh", threads=threads,
-    )  # fmt: skip
+def test_columns_of_the_first_layer_equal_reference(forced_compiled_engine, sizes, dtype):
+    for threads in (1, 2, 3):
+        with naming(f"{threads} threads"):
+            check_against_reference(
+                forced_compiled_engine, sizes, dtype, solver="adam", n_epochs=2, batch_size=16,
+                n_samples=37, activation="tanh", threads=threads,
+            )  # fmt: skip
 
 
-@pytest.mark.parametrize("loss", ["squared_error", "log_loss"])
-@pytest.mark.parametrize("n_samples", [1, 2, 15, 16])
-def test_few_samples_equal_reference(forced_engine, n_samples, loss):
-    check_against_reference(
-        forced_engine, (4, 5, 3), np.float64, solver="adam", n_epochs=4, batch_size=n_samples,
-        n_samples=n_samples, loss=loss,
-    )  # fmt: skip
+def test_few_samples_equal_reference(forced_engine):
+    for n_samples, loss in itertools.product([1, 2, 15, 16], ["squared_error", "log_loss"]):
+        with naming(n_samples, loss):
+            check_against_reference(
+                forced_engine, (4, 5, 3), np.float64, solver="adam", n_epochs=4,
+                batch_size=n_samples, n_samples=n_samples, loss=loss,
+            )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -277,15 +282,21 @@ HYPERPARAMETER_VARIANTS = [
 ]
 
 
-@pytest.mark.parametrize(("solver", "hyper"), HYPERPARAMETER_VARIANTS)
-def test_hyperparameters_are_used(forced_engine, solver, hyper):
-    problem = draw_problem((5, 9, 2), activation="tanh")
+def test_hyperparameters_are_used(forced_engine):
+    for solver, hyper in HYPERPARAMETER_VARIANTS:
+        with naming(solver, hyper):
+            check_hyperparameters(forced_engine, solver, hyper)
+
+
+def check_hyperparameters(engine, solver, hyper):
+    """Train both without penalty and compare losses, weights and slots."""
+    problem = draw_problem_once((5, 9, 2), activation="tanh")
     params, losses, slots, _ = reference.train(
         problem.params, problem.sizes, problem.activations, problem.loss, problem.X,
         problem.targets, None, draw_orders(60, 10), batch_size=16, alpha=0.0, learning_rate=1e-3,
         optimizer=solver, hyper=hyper,
     )  # fmt: skip
-    with closing(open_session(forced_engine, problem)) as session:
+    with closing(open_session(engine, problem)) as session:
         got = run_epochs(
             session, problem, solver=solver, hyper=hyper, learning_rate=1e-3, alpha=0.0
         )
@@ -336,14 +347,14 @@ def test_params_given_to_a_session_are_copied(engine):
     np.testing.assert_array_equal(problem.params, params)
 
 
-@pytest.mark.parametrize("sizes", SHAPES, ids=str)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_params_pass_through_unchanged(forced_engine, sizes, dtype):
-    problem = draw_problem_once(sizes, n_samples=37)
-    with closing(open_session(forced_engine, problem, dtype)) as session:
-        np.testing.assert_array_equal(
-            read_params(session, problem, dtype), problem.params.astype(dtype)
-        )
+def test_params_pass_through_unchanged(forced_engine, dtype):
+    for sizes in SHAPES:
+        problem = draw_problem_once(sizes, n_samples=37)
+        with naming(sizes), closing(open_session(forced_engine, problem, dtype)) as session:
+            np.testing.assert_array_equal(
+                read_params(session, problem, dtype), problem.params.astype(dtype)
+            )
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -430,8 +441,14 @@ def test_sparse_and_dense_agree(engine, solver, dtype):
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-@pytest.mark.parametrize("empty", [slice(0, 16), slice(16, 32), slice(48, 60), slice(0, 48)])
-def test_minibatch_without_weight_is_skipped(engine, solver, empty):
+def test_minibatch_without_weight_is_skipped(engine, solver):
+    for empty in (slice(0, 16), slice(16, 32), slice(48, 60), slice(0, 48)):
+        with naming(empty):
+            check_that_it_is_skipped(engine, solver, empty)
+
+
+def check_that_it_is_skipped(engine, solver, empty):
+    """Train both where the rows of this slice have weight 0."""
     problem = draw_problem((5, 9, 2), weighted=True)
     weight = problem.sample_weight + 0.1
     weight[empty] = 0
@@ -456,9 +473,6 @@ def test_minibatch_without_weight_is_skipped(engine, solver, empty):
         assert session.finite
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("where", ["first weight", "last bias"])
-@pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize(
     ("activation", "loss"),
     [
@@ -467,20 +481,22 @@ def test_minibatch_without_weight_is_skipped(engine, solver, empty):
         if activation == "relu" or loss == "squared_error"
     ],
 )
-def test_non_finite_weights_end_the_run(engine, activation, loss, value, where, dtype):
+def test_non_finite_weights_end_the_run(engine, activation, loss):
+    """NaN or infinity in the first weight, or in the last bias."""
     problem = draw_problem((5, 9, N_OUTPUTS[loss]), activation=activation, loss=loss)
-    params = problem.params.copy()
-    params[0 if where == "first weight" else -1] = value
-    problem = type(problem)(**{**vars(problem), "params": params})
-    X, targets, _, _ = problem.in_dtype(dtype)
-    with closing(open_session(engine, problem, dtype)) as session:
-        session.set_optimizer(OPTIMIZERS["adam"], HYPERPARAMETERS["adam"])
-        done = session.train(
-            X, targets, None, None, shuffle=None, batch_size=16, alpha=0.0, learning_rate=0.01,
-            n_epochs=50, losses=np.zeros(50),
-        )  # fmt: skip
-        assert done == session.epochs_done == 1
-        assert not session.finite
+    for value, at, dtype in itertools.product([np.nan, np.inf], [0, -1], DTYPES):
+        params = problem.params.copy()
+        params[at] = value
+        spoilt = type(problem)(**{**vars(problem), "params": params})
+        X, targets, _, _ = spoilt.in_dtype(dtype)
+        with naming(value, at, dtype), closing(open_session(engine, spoilt, dtype)) as session:
+            session.set_optimizer(OPTIMIZERS["adam"], HYPERPARAMETERS["adam"])
+            done = session.train(
+                X, targets, None, None, shuffle=None, batch_size=16, alpha=0.0, learning_rate=0.01,
+                n_epochs=50, losses=np.zeros(50),
+            )  # fmt: skip
+            assert done == session.epochs_done == 1
+            assert not session.finite
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -548,11 +564,16 @@ def assert_same_state(left, right):
     np.testing.assert_array_equal(left.standard_normal(3), right.standard_normal(3))
 
 
-@pytest.mark.parametrize("n_samples", [1, 2, 3, 60, 1000])
 @pytest.mark.parametrize("kind", make_random_states())
-def test_shuffling_is_numpys(engine, kind, n_samples):
+def test_shuffling_is_numpys(engine, kind):
+    for n_samples in (1, 2, 3, 60, 1000):
+        with naming(f"{n_samples} samples"):
+            check_shuffling(engine, make_random_states()[kind], n_samples)
+
+
+def check_shuffling(engine, make, n_samples):
+    """Shuffle in five epochs of two calls, and as often by NumPy."""
     problem = draw_problem((3, 2, 1), n_samples=n_samples)
-    make = make_random_states()[kind]
     expected_order, expected_state = np.arange(n_samples), make()
     for _ in range(5):
         expected_state.shuffle(expected_order)
@@ -616,13 +637,17 @@ def stop_by_the_rule(losses, tol, n_iter_no_change, best, count):
     return len(losses), best, count
 
 
-@pytest.mark.parametrize("tol", [0.0, 1e-3, 1e-1, 10.0])
-@pytest.mark.parametrize("n_iter_no_change", [1, 3, np.inf])
-@pytest.mark.parametrize("start", [(np.inf, 0), (0.3, 1)])
-def test_stopping_rule(engine, tol, n_iter_no_change, start):
+def test_stopping_rule(engine):
     problem = draw_problem((5, 9, 2))
     with closing(open_session(engine, problem)) as session:
         every_loss = run_epochs(session, problem, n_epochs=40)
+    for case in itertools.product([0.0, 1e-3, 1e-1, 10.0], [1, 3, np.inf], [(np.inf, 0), (0.3, 1)]):
+        with naming(*case):
+            check_stopping(engine, problem, every_loss, *case)
+
+
+def check_stopping(engine, problem, every_loss, tol, n_iter_no_change, start):
+    """Train with the rule: it ends where these losses tell, with the generator of that epoch."""
     expected, best, count = stop_by_the_rule(every_loss, tol, n_iter_no_change, *start)
     stopping = SimpleNamespace(
         tol=tol, n_iter_no_change=n_iter_no_change, best_loss=start[0],
@@ -665,22 +690,24 @@ def test_one_call_equals_many(engine):
 # --- the loss and its gradient --------------------------------------------------------------------
 
 
-def list_gradients():
-    """Yield (activation, loss, n_outputs, kind): all of both dense, the classic in every kind."""
-    for activation, loss in itertools.product(ACTIVATIONS, LOSSES):
-        classic = activation in ("tanh", "gelu") or loss in CLASSIC_LOSSES[:1]
-        for n_outputs in {"quantiles": (3,)}.get(loss, (2, 3) if loss in OF_ROWS else (1, 3)):
-            yield activation, loss, n_outputs, "dense"
-            if classic:
-                yield activation, loss, n_outputs, "sparse"
-                yield activation, loss, n_outputs, "weighted"
-            if activation == "relu":
-                yield activation, loss, n_outputs, "no hidden layer"
+# Dense, sparse or weighted data, or no hidden layer; one output (of rows: two), or three.
+GRADIENTS = cover_pairs(
+    ACTIVATIONS, LOSSES, ["dense", "sparse", "weighted", "no hidden layer"], ["few", "three"]
+)
 
 
-@pytest.mark.parametrize(("activation", "loss", "n_outputs", "kind"), list(list_gradients()))
-def test_gradient_equals_central_differences(engine, activation, loss, n_outputs, kind):
+@pytest.mark.parametrize("loss", LOSSES)
+def test_gradient_equals_central_differences(engine, loss):
     """The true gradient of the value, and of the objective that sgd and adam step on."""
+    for activation, name, kind, outputs in GRADIENTS:
+        if name == loss:
+            n_outputs = 3 if outputs == "three" or loss == "quantiles" else 1 + (loss in OF_ROWS)
+            with naming(activation, kind, f"{n_outputs} outputs"):
+                check_central_differences(engine, activation, loss, n_outputs, kind)
+
+
+def check_central_differences(engine, activation, loss, n_outputs, kind):
+    """Compare a gradient with the values at both sides of every parameter."""
     sizes = (4, n_outputs) if kind == "no hidden layer" else (4, 5, 3, n_outputs)
     problem = draw_problem(
         sizes, activation=activation, loss=loss, n_samples=20, weighted=kind == "weighted",
@@ -697,30 +724,34 @@ def test_gradient_equals_central_differences(engine, activation, loss, n_outputs
             )  # fmt: skip
             return value, gradient
 
-        def stepped(params):
-            data = compute(params, 0.0)[0]
-            return scale * data + (compute(params, 0.3)[0] - data)
+        def value_and_stepped(params):
+            value = compute(params, 0.3)[0]
+            # Without a mean over outputs they are the same number.
+            data = compute(params, 0.0)[0] if scale != 1 else 0.0
+            return np.array([value, scale * data + (value - data)])
 
         _, mean_gradient = compute(problem.params, 0.3)
         _, step_gradient = compute(problem.params, 0.3, mean_gradient=False)
         for k, step in enumerate(1e-6 * np.eye(len(problem.params))):
-            above, below = problem.params + step, problem.params - step
-            slope = (compute(above, 0.3)[0] - compute(below, 0.3)[0]) / 2e-6
-            assert mean_gradient[k] == pytest.approx(slope, rel=1e-6, abs=1e-8)
-            slope = (stepped(above) - stepped(below)) / 2e-6
-            assert step_gradient[k] == pytest.approx(slope, rel=1e-6, abs=1e-8)
+            above = value_and_stepped(problem.params + step)
+            slopes = (above - value_and_stepped(problem.params - step)) / 2e-6
+            assert mean_gradient[k] == pytest.approx(slopes[0], rel=1e-6, abs=1e-8)
+            assert step_gradient[k] == pytest.approx(slopes[1], rel=1e-6, abs=1e-8)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
-@pytest.mark.parametrize("density", [None, 0.3], ids=["dense", "sparse"])
-@pytest.mark.parametrize(
-    ("loss", "mean_gradient"),
-    [(loss, False) for loss in LOSSES]
-    + [(loss, True) for loss, row in LOSSES.items() if row.output_mean],
-)
-def test_gradient_equals_reference(forced_engine, loss, mean_gradient, density, weighted, dtype):
+@pytest.mark.parametrize("loss", LOSSES)
+def test_gradient_equals_reference(forced_engine, loss, dtype):
     """On a full batch of several blocks."""
+    for mean_gradient, density, weighted in itertools.product(
+        [False, True] if LOSSES[loss].output_mean else [False], [None, 0.3], [False, True]
+    ):
+        with naming(mean_gradient, density, weighted):
+            check_gradient(forced_engine, loss, mean_gradient, density, weighted, dtype)
+
+
+def check_gradient(engine, loss, mean_gradient, density, weighted, dtype):
+    """Compare value and gradient with the reference."""
     problem = draw_problem_once(
         (7, 9, 5, N_OUTPUTS[loss]), loss=loss, n_samples=2500, density=density, weighted=weighted
     )
@@ -729,7 +760,7 @@ def test_gradient_equals_reference(forced_engine, loss, mean_gradient, density, 
         params, problem.sizes, problem.activations, loss, X, targets, weight, alpha=0.5,
         mean_gradient=mean_gradient,
     )  # fmt: skip
-    with closing(open_session(forced_engine, problem, dtype, batch_size=1024)) as session:
+    with closing(open_session(engine, problem, dtype, batch_size=1024)) as session:
         gradient = np.full(len(params), np.nan, dtype)
         got = session.loss_and_gradient(
             params, X, targets, weight, alpha=0.5, gradient=gradient, mean_gradient=mean_gradient
@@ -753,10 +784,16 @@ def test_gradient_of_more_rows_than_the_minibatch(engine):
     np.testing.assert_allclose(gradients[0], gradients[1], rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_extreme_scores_have_a_finite_loss(engine, loss, dtype):
+def test_extreme_scores_have_a_finite_loss(engine, dtype):
     """Computed from raw scores, no logarithm of a rounded probability appears."""
+    for loss in LOSSES:
+        with naming(loss):
+            check_extreme_scores(engine, loss, dtype)
+
+
+def check_extreme_scores(engine, loss, dtype):
+    """Compare value and gradient of raw scores far out with the reference."""
     extreme = 80.0 if LOSSES[loss].link == "log" else 1e4
     n_outputs = N_OUTPUTS[loss]
     problem = draw_problem((1, n_outputs), loss=loss, n_samples=40)
@@ -821,18 +858,29 @@ def name_case(case):
     return "-".join(str(value).replace(" ", "") for value in case.values())
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("solver", BASIC)
-@pytest.mark.parametrize("case", THREAD_CASES, ids=name_case)
-def test_threads_never_change_a_bit(forced_engine, case, solver, dtype):
+THREAD_WAYS = cover_pairs(range(len(THREAD_CASES)), PAIRS, list(itertools.product(BASIC, DTYPES)))
+
+
+@pytest.mark.parametrize(
+    "case", range(len(THREAD_CASES)), ids=lambda at: name_case(THREAD_CASES[at])
+)
+def test_threads_never_change_a_bit(forced_engine, case):
+    """Each case on each instruction set with one solver and dtype, with another on the next."""
+    engine_and_set = forced_engine.NAME, forced_engine.instruction_set()
+    for at, pair, (solver, dtype) in THREAD_WAYS:
+        if (at, pair) == (case, engine_and_set):
+            with naming(solver, dtype):
+                check_threads(forced_engine, THREAD_CASES[case], solver, dtype)
+
+
+def check_threads(engine, case, solver, dtype):
+    """Losses, weights, state, predictions and gradient have the same bits on 1, 2, 3, 7 threads."""
     options = {key: value for key, value in case.items() if key not in ("sizes", "batch_size")}
     problem = draw_problem_once(case["sizes"], **options)
     X, targets, weight, params = problem.in_dtype(dtype)
     results = []
     for threads in THREADS:
-        session = open_session(
-            forced_engine, problem, dtype, batch_size=X.shape[0], threads=threads
-        )
+        session = open_session(engine, problem, dtype, batch_size=X.shape[0], threads=threads)
         with closing(session):
             losses = run_epochs(
                 session, problem, dtype, solver=solver, n_epochs=3, batch_size=case["batch_size"],
@@ -890,14 +938,20 @@ def split_params(params, sizes):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("density", [None, 0.2], ids=["dense", "sparse"])
-@pytest.mark.parametrize("sizes", PREDICT_SHAPES, ids=str)
-def test_prediction_of_a_row_ignores_its_neighbours(forced_compiled_engine, sizes, density, dtype):
+def test_prediction_of_a_row_ignores_its_neighbours(forced_compiled_engine, density, dtype):
     """The reference's values; and the same bits alone, in blocks, shuffled, flat or packed."""
+    for sizes in PREDICT_SHAPES:
+        with naming(sizes):
+            check_predictions(forced_compiled_engine, sizes, density, dtype)
+
+
+def check_predictions(engine, sizes, density, dtype):
+    """Predict 70 rows in every way."""
     problem = draw_problem_once(sizes, n_samples=70, density=density, activation="tanh")
     X, _, _, params = problem.in_dtype(dtype)
     coefs, intercepts = split_params(params, sizes)
     rows = [ACTIVATIONS[name] for name in problem.activations]
-    with closing(open_session(forced_compiled_engine, problem, dtype)) as session:
+    with closing(open_session(engine, problem, dtype)) as session:
 
         def predict_packed(X):
             scores = np.full((X.shape[0], sizes[-1]), np.nan, dtype)
@@ -906,9 +960,7 @@ def test_prediction_of_a_row_ignores_its_neighbours(forced_compiled_engine, size
 
         def predict_flat(X, n_threads=1):
             scores = np.full((X.shape[0], sizes[-1]), np.nan, dtype)
-            forced_compiled_engine.predict_into(
-                coefs, intercepts, rows, X, scores, n_threads=n_threads
-            )
+            engine.predict_into(coefs, intercepts, rows, X, scores, n_threads=n_threads)
             return scores
 
         whole = predict_packed(X)
@@ -927,11 +979,15 @@ def test_prediction_of_a_row_ignores_its_neighbours(forced_compiled_engine, size
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("density", [None, 1.0], ids=["dense", "sparse"])
-@pytest.mark.parametrize("n_outputs", [3, 17])
-@pytest.mark.parametrize("name", ACTIVATIONS)
-def test_nan_passes_every_activation(forced_engine, name, n_outputs, density, dtype):
+def test_nan_passes_every_activation(forced_engine, dtype):
     """A unit that takes NaN for 0 would hide a weight that diverged."""
+    for case in itertools.product(ACTIVATIONS, [3, 17], [None, 1.0]):
+        with naming(*case):
+            check_that_nan_passes(forced_engine, *case, dtype)
+
+
+def check_that_nan_passes(engine, name, n_outputs, density, dtype):
+    """Predict 40 rows, of which one has NaN."""
     sizes = (5, 9, 4, n_outputs)
     problem = draw_problem_once(sizes, n_samples=40, density=density)
     X, _, _, params = problem.in_dtype(dtype)
@@ -939,8 +995,8 @@ def test_nan_passes_every_activation(forced_engine, name, n_outputs, density, dt
     coefs, intercepts = split_params(params, sizes)
     scores = np.zeros((40, n_outputs), dtype)
     rows = [ACTIVATIONS[name]] * 2
-    assert not forced_engine.predict_into(coefs, intercepts, rows, X, scores)
-    assert forced_engine.predict_into(coefs, intercepts, rows, X[:3], scores[:3].copy())
+    assert not engine.predict_into(coefs, intercepts, rows, X, scores)
+    assert engine.predict_into(coefs, intercepts, rows, X[:3], scores[:3].copy())
     np.testing.assert_array_equal(np.isnan(scores).any(axis=1), np.arange(40) == 3)
     assert np.isnan(scores[3]).all()
 
@@ -1004,12 +1060,18 @@ def transform(engine, name, scores):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("n_outputs", [1, 2, 3, 7, 8, 9, 15, 16, 17, 33, 100])
 @pytest.mark.parametrize("name", TRANSFORMS)
-def test_transforms(forced_engine, name, n_outputs, dtype):
+def test_transforms(forced_engine, name, dtype):
+    for n_outputs in (1, 2, 3, 7, 8, 9, 15, 16, 17, 33, 100):
+        with naming(f"{n_outputs} outputs"):
+            check_transform(forced_engine, name, n_outputs, dtype)
+
+
+def check_transform(engine, name, n_outputs, dtype):
+    """Compare with extended precision; a row is transformed alone as among others."""
     rng = np.random.default_rng(0)
     scores = rng.uniform(-20, 20, (41, n_outputs)).astype(dtype)
-    whole = transform(forced_engine, name, scores)
+    whole = transform(engine, name, scores)
     eps = np.finfo(dtype).eps
     expected = TRANSFORMS[name](scores.astype(np.longdouble)) if name != "log_logistic" else (
         -np.logaddexp(0, -scores.astype(np.longdouble))
@@ -1021,28 +1083,34 @@ def test_transforms(forced_engine, name, n_outputs, dtype):
         atol={"soft": 4, "cumu": 40 * n_outputs}.get(name.lstrip("log_")[:4], 0) * eps,
     )
     order = rng.permutation(41)
-    np.testing.assert_array_equal(transform(forced_engine, name, scores[order]), whole[order])
-    alone = [transform(forced_engine, name, scores[[row]]) for row in range(41)]
+    np.testing.assert_array_equal(transform(engine, name, scores[order]), whole[order])
+    alone = [transform(engine, name, scores[[row]]) for row in range(41)]
     np.testing.assert_array_equal(np.vstack(alone), whole)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("n_outputs", [1, 2, 3, 7, 10, 16, 17, 100, 1000])
-def test_probabilities_sum_to_one(forced_engine, n_outputs, dtype):
-    rng = np.random.default_rng(0)
-    for scale in (0.0, 1.0, 10.0, 1e4):
-        scores = (scale * rng.standard_normal((200, n_outputs))).astype(dtype)
-        sums = [math.fsum(row) for row in transform(forced_engine, "softmax", scores)]
-        assert np.abs(np.array(sums) - 1).max() <= np.finfo(dtype).eps
+def test_probabilities_sum_to_one(forced_engine, dtype):
+    for n_outputs in (1, 2, 3, 7, 10, 16, 17, 100, 1000):
+        rng = np.random.default_rng(0)
+        for scale in (0.0, 1.0, 10.0, 1e4):
+            scores = (scale * rng.standard_normal((200, n_outputs))).astype(dtype)
+            sums = [math.fsum(row) for row in transform(forced_engine, "softmax", scores)]
+            assert np.abs(np.array(sums) - 1).max() <= np.finfo(dtype).eps, (n_outputs, scale)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", [name for name in TRANSFORMS if name != "exp"])
-@pytest.mark.parametrize("n_outputs", [1, 2, 3, 17])
-def test_transforms_of_extreme_scores(forced_engine, name, n_outputs, dtype):
+def test_transforms_of_extreme_scores(forced_engine, dtype):
+    for name, n_outputs in itertools.product(TRANSFORMS, [1, 2, 3, 17]):
+        if name != "exp":
+            with naming(name, f"{n_outputs} outputs"):
+                check_extreme_transform(forced_engine, name, n_outputs, dtype)
+
+
+def check_extreme_transform(engine, name, n_outputs, dtype):
+    """Of -10000, 0 and 10000: finite, in range, and what SciPy gives."""
     rng = np.random.default_rng(0)
     scores = (1e4 * rng.choice([-1.0, 0.0, 1.0], (60, n_outputs))).astype(dtype)
-    out = transform(forced_engine, name, scores)
+    out = transform(engine, name, scores)
     assert np.isfinite(out).all()
     if name.startswith("log_"):
         assert (out <= 0).all()
@@ -1120,9 +1188,15 @@ def exact_activation(name, x):
     np.finfo(np.longdouble).eps > 1e-18, reason="long double is no wider than double here"
 )
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", MOST_ULP)
-def test_hidden_activations_are_accurate(forced_engine, name, dtype):
+def test_hidden_activations_are_accurate(forced_engine, dtype):
     """A 1-1-1 network of unit weights and zero biases returns the bare function."""
+    for name in MOST_ULP:
+        with naming(name):
+            check_accuracy(forced_engine, name, dtype)
+
+
+def check_accuracy(engine, name, dtype):
+    """Compare with extended precision in units of the last place."""
     bound = 80.0 if dtype == np.float32 else 600.0
     if name == "gelu":
         bound = 12.0 if dtype == np.float32 else 36.0
@@ -1132,38 +1206,39 @@ def test_hidden_activations_are_accurate(forced_engine, name, dtype):
     ]).astype(dtype)[:, None]  # fmt: skip
     one, zero = np.ones((1, 1), dtype), np.zeros(1, dtype)
     out = np.full((len(x), 1), np.nan, dtype)
-    forced_engine.predict_into([one, one], [zero, zero], [ACTIVATIONS[name]], x, out)
+    engine.predict_into([one, one], [zero, zero], [ACTIVATIONS[name]], x, out)
     exact = tanh_logistic_and_exp(x).get(name)
     exact = exact_activation(name, x) if exact is None else exact
     most = MOST_ULP[name]
-    if forced_engine.NAME == "numba" and name == "gelu":
+    if engine.NAME == "numba" and name == "gelu":
         most = np.inf  # by the C library, at an argument rounded to the dtype
     assert distance_in_ulp(out, exact).max() <= most
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", ACTIVATIONS)
-def test_training_and_prediction_activate_alike(forced_engine, name, dtype):
+def test_training_and_prediction_activate_alike(forced_engine, dtype):
     """Values that come with slopes, for a backward pass, are those that come alone."""
     z = np.concatenate([np.linspace(-40, 40, 4001), [0.0, -90.0, 90.0]]).astype(dtype)
-    trained, slopes, predicted = z.copy(), np.empty_like(z), np.empty((z.size, 1), dtype)
-    forced_engine.activate_into(ACTIVATIONS[name], trained, slopes)
     one, zero = np.ones((1, 1), dtype), np.zeros(1, dtype)
-    forced_engine.predict_into([one, one], [zero, zero], [ACTIVATIONS[name]], z[:, None], predicted)
-    np.testing.assert_array_equal(trained, predicted[:, 0])
+    for name, row in ACTIVATIONS.items():
+        trained, slopes, predicted = z.copy(), np.empty_like(z), np.empty((z.size, 1), dtype)
+        forced_engine.activate_into(row, trained, slopes)
+        forced_engine.predict_into([one, one], [zero, zero], [row], z[:, None], predicted)
+        np.testing.assert_array_equal(trained, predicted[:, 0], err_msg=name)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", ACTIVATIONS)
-def test_slopes_are_accurate(forced_engine, name, dtype):
+def test_slopes_are_accurate(forced_engine, dtype):
     """Beside the largest slope."""
     z = np.concatenate([np.linspace(-40, 40, 4001), np.geomspace(1e-20, 1, 101)]).astype(dtype)
-    a, slopes = z.copy(), z.copy()
-    forced_engine.activate_into(ACTIVATIONS[name], a, slopes)
-    _, slope = reference.find_activation(name)
-    np.testing.assert_allclose(
-        slopes, slope(z.astype(np.float64)), rtol=0, atol=16 * np.finfo(dtype).eps
-    )
+    for name, row in ACTIVATIONS.items():
+        a, slopes = z.copy(), z.copy()
+        forced_engine.activate_into(row, a, slopes)
+        _, slope = reference.find_activation(name)
+        np.testing.assert_allclose(
+            slopes, slope(z.astype(np.float64)), rtol=0, atol=16 * np.finfo(dtype).eps,
+            err_msg=name,
+        )  # fmt: skip
 
 
 @pytest.mark.skipif(
@@ -1183,19 +1258,21 @@ def test_exponential_is_accurate(forced_engine, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", ACTIVATIONS)
-def test_activations_saturate(forced_engine, name, dtype):
+def test_activations_saturate(forced_engine, dtype):
     """Far out, and where the product overflows, the C loop gives the function's limits."""
     huge = 1e30 if dtype == np.float32 else 1e200
     x = np.array([-huge, -1e4 / huge, -1 / huge, 0.0, 1 / huge, 1e4 / huge, huge], dtype)[:, None]
     one, zero = np.ones((1, 1), dtype), np.zeros(1, dtype)
-    out = np.full((len(x), 1), np.nan, dtype)
     weights = [one * dtype(huge), one]
-    forced_engine.predict_into(weights, [zero, zero], [ACTIVATIONS[name]], x, out)
-    value, _ = reference.find_activation(name)
-    with np.errstate(over="ignore"):
-        expected = value((x * dtype(huge)).astype(np.float64))
-    np.testing.assert_allclose(out, expected, rtol=4 * np.finfo(dtype).eps, atol=1e-30)
+    for name, row in ACTIVATIONS.items():
+        out = np.full((len(x), 1), np.nan, dtype)
+        forced_engine.predict_into(weights, [zero, zero], [row], x, out)
+        value, _ = reference.find_activation(name)
+        with np.errstate(over="ignore"):
+            expected = value((x * dtype(huge)).astype(np.float64))
+        np.testing.assert_allclose(
+            out, expected, rtol=4 * np.finfo(dtype).eps, atol=1e-30, err_msg=name
+        )
 
 
 # --- manners of a session -------------------------------------------------------------------------
@@ -1338,17 +1415,22 @@ def test_engine_has_a_name(engine):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
-@pytest.mark.parametrize("loss", LOSSES)
-def test_mean_loss_equals_reference(forced_engine, loss, weighted, dtype):
+def test_mean_loss_equals_reference(forced_engine, dtype):
     """Of more rows than a block holds; the scores stay as they are."""
+    for loss, weighted in itertools.product(LOSSES, [False, True]):
+        with naming(loss, "weighted" if weighted else "plain"):
+            check_mean_loss(forced_engine, loss, weighted, dtype)
+
+
+def check_mean_loss(engine, loss, weighted, dtype):
+    """Compare with the reference; twice the same."""
     sizes = (5, 4, N_OUTPUTS[loss])
     problem = draw_problem_once(sizes, loss=loss, n_samples=1100, weighted=weighted)
     X, targets, weight, params = problem.in_dtype(dtype)
     expected, _ = reference.loss_and_gradient(
         params, sizes, problem.activations, loss, X, targets, weight
     )
-    with closing(open_session(forced_engine, problem, dtype, batch_size=1024)) as session:
+    with closing(open_session(engine, problem, dtype, batch_size=1024)) as session:
         scores = np.empty((1100, sizes[-1]), dtype)
         session.predict_into(X, scores)
         before = scores.copy()
@@ -1363,8 +1445,10 @@ def test_mean_loss_equals_reference(forced_engine, loss, weighted, dtype):
 @pytest.mark.parametrize("batch_size", [1, 1500])
 def test_time_limit_ends_after_a_whole_step(engine, batch_size, threads):
     """Weights, counts and loss are those of a run over exactly the rows that it came to."""
-    n = 40_000
-    problem = draw_problem_once((5, 9, 2), n_samples=n)
+    # Wide enough that the clock is read within some hundred steps of one row: three threads of two
+    # cores meet in each step.
+    n, sizes = (2000, (100, 60, 2)) if batch_size == 1 else (40_000, (5, 9, 2))
+    problem = draw_problem_once(sizes, n_samples=n)
     X, targets, _, _ = problem.in_dtype(np.float64)
     hyper, order = HYPERPARAMETERS["sgd"], np.arange(n)
 
@@ -1390,8 +1474,9 @@ def test_time_limit_ends_after_a_whole_step(engine, batch_size, threads):
         assert losses[0] == loss
         assert not session.out_of_time
         assert session.n_seen == seen
-        train(session, order, n_epochs=2, time_limit=1e6)
-        assert (session.epochs_done, session.out_of_time, session.n_seen) == (2, False, n)
+        few = 4 * batch_size
+        train(session, order[:few], n_epochs=2, time_limit=1e6)
+        assert (session.epochs_done, session.out_of_time, session.n_seen) == (2, False, few)
 
 
 # --- misuse: what would be read or written beyond an array ----------------------------------------
