@@ -22,9 +22,9 @@ from problems import (
 )
 from reference import FLOAT32_LOSS_TOLERANCE, FLOAT64_TOLERANCE
 from scipy import sparse
+from sessions import SOLVERS, draw_orders, open_session, read_params, read_slots
 from sklearn.metrics import accuracy_score
 from sklearn.model_selection import train_test_split
-from test_engine import SOLVERS, draw_orders, open_session, read_params, read_slots
 from test_training import assert_same_weights, count_events, fit
 
 from fastbp import BackpropClassifier, BackpropRegressor
