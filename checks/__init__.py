@@ -11,5 +11,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TESTS = ROOT / "tests"
+# The engines at their door, whole trainings first: most faults end there.
+ENGINE_TESTS = tuple(
+    f"tests/test_engine_{subject}.py"
+    for subject in (
+        "training", "gradient", "ends", "threads", "prediction", "accuracy", "sessions"
+    )
+)  # fmt: skip
 if str(TESTS) not in sys.path:
     sys.path.append(str(TESTS))

@@ -6,8 +6,10 @@ holds mistakes that a person could make: signs, factors, sums that lose a row, b
 
 from dataclasses import dataclass
 
-ENGINE = ("tests/test_engine.py", "-k", "not numba")
-NUMBA = ("tests/test_numba_engine.py", "tests/test_engine.py", "-k", "numba")
+from checks import ENGINE_TESTS
+
+ENGINE = (*ENGINE_TESTS, "-k", "not numba")
+NUMBA = ("tests/test_numba_engine.py", *ENGINE_TESTS, "-k", "numba")
 
 
 @dataclass(frozen=True)
@@ -190,7 +192,7 @@ STEPS = [
            ("tests/test_checks.py",)),
     native("the samples of an interrupted epoch count", "engine.pyx",
            "return self.plan.n_counted", "return self.plan.n_seen",
-           ("tests/test_engine.py", "tests/test_training.py")),
+           ("tests/test_engine_sessions.py", "tests/test_training.py")),
 ]  # fmt: skip
 
 TRAINING = [

@@ -7,16 +7,9 @@ float32 the losses.  Then fits on inputs at the edge: the result is finite, or a
 import warnings
 
 import numpy as np
-from test_engine import (
-    HYPERPARAMETERS,
-    LEARNING_RATES,
-    draw_orders,
-    draw_problem,
-    open_session,
-    read_params,
-    reference,
-    run_epochs,
-)
+import reference
+from problems import HYPERPARAMETERS, LEARNING_RATES, draw_problem
+from sessions import draw_orders, open_session, read_params, run_epochs
 
 from checks.figures import Figures
 from fastbp import BackpropClassifier, BackpropRegressor

@@ -22,7 +22,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from checks import ROOT
+from checks import ENGINE_TESTS, ROOT
 from checks.faults import FAULTS
 from checks.figures import Figures
 
@@ -39,7 +39,7 @@ SETTINGS = {
             "UBSAN_OPTIONS": "print_stacktrace=1",
             "PYTHONMALLOC": "malloc",
         },
-        "tests": ["tests/test_engine.py", "-k", "not numba"],
+        "tests": [*ENGINE_TESTS, "-k", "not numba"],
         "fuzz": 1000,
     },
     "thread": {
@@ -47,7 +47,7 @@ SETTINGS = {
         "library": "libtsan.so",
         "options": {"TSAN_OPTIONS": "exitcode=0:report_signal_unsafe=0:second_deadlock_stack=1"},
         "tests": [
-            "tests/test_engine.py", "tests/test_parallel.py", "-k",
+            *ENGINE_TESTS, "tests/test_parallel.py", "-k",
             f"({THREADED}) and not numba and not search",
         ],
         "fuzz": 300,
@@ -55,7 +55,7 @@ SETTINGS = {
     "debug": {
         "FASTBP_DEBUG": "1",
         "options": {},
-        "tests": ["tests/test_engine.py", "-k", "not numba"],
+        "tests": [*ENGINE_TESTS, "-k", "not numba"],
         "fuzz": 1000,
     },
 }  # fmt: skip

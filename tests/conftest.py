@@ -3,7 +3,7 @@
 import signal
 
 import pytest
-from engines import ENGINES
+from engines import ENGINES, PAIRS
 from threadpoolctl import threadpool_limits
 
 from fastbp.engine import get_engine
@@ -35,9 +35,6 @@ def compiled_engine():
     if "cython" not in ENGINES:
         pytest.skip("the compiled engine is not built")
     return get_engine("cython")
-
-
-PAIRS = [(name, isa) for name in ENGINES for isa in get_engine(name).supported_instruction_sets()]
 
 
 @pytest.fixture(params=PAIRS, ids="-".join)

@@ -11,3 +11,6 @@ from fastbp.engine import get_engine
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", RuntimeWarning)
     ENGINES = ["numba"] if get_engine().NAME == "numba" else ["cython", "numba"]
+
+# With each instruction set of this machine.
+PAIRS = [(name, isa) for name in ENGINES for isa in get_engine(name).supported_instruction_sets()]

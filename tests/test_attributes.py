@@ -7,6 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
+from covering import naming
 from problems import draw_classes, draw_labels, draw_regression
 from scipy import sparse
 
@@ -80,19 +81,18 @@ CALLS = {
 }
 
 
-@pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("edit", EDITS)
-def test_right_edits_work(edit, call, engine_name):
-    model, X, y = fit("multiclass", engine=engine_name, tol=10.0, n_iter_no_change=1)
-    twin = copy.deepcopy(model)
-    model.coefs_ = tuple(map(EDITS[edit], model.coefs_))
-    model.intercepts_[-1] = EDITS[edit](model.intercepts_[-1])
-    got, wanted = (
-        predictions(CALLS[call](one, X, y), X.astype(np.float32)) for one in (model, twin)
-    )
-    for a, b in zip(got, wanted, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
-        assert a.dtype == b.dtype
+def test_right_edits_work(edit, engine_name):
+    fitted, X, y = fit("multiclass", engine=engine_name, tol=10.0, n_iter_no_change=1)
+    for name, call in CALLS.items():
+        model, twin = copy.deepcopy(fitted), copy.deepcopy(fitted)
+        model.coefs_ = tuple(map(EDITS[edit], model.coefs_))
+        model.intercepts_[-1] = EDITS[edit](model.intercepts_[-1])
+        got, wanted = (predictions(call(one, X, y), X.astype(np.float32)) for one in (model, twin))
+        with naming(name):
+            for a, b in zip(got, wanted, strict=True):
+                np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+                assert a.dtype == b.dtype
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

@@ -16,8 +16,8 @@ import pytest
 from engines import ENGINES
 from problems import HYPERPARAMETERS, draw_classes, draw_problem, draw_regression
 from scipy import sparse
+from sessions import open_session
 from sklearn.exceptions import ConvergenceWarning
-from test_engine import open_session
 
 from fastbp import BackpropClassifier, BackpropRegressor
 from fastbp.activations import ACTIVATIONS

@@ -8,6 +8,7 @@ from contextlib import closing
 import numpy as np
 import pytest
 import reference
+from covering import naming
 from problems import HYPERPARAMETERS, draw_problem, draw_regression
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
@@ -116,16 +117,22 @@ def test_row_equals_reference(name, hyper, learning_rate):
 
 
 @pytest.mark.parametrize(("name", "hyper", "learning_rate"), VARIANTS)
-@pytest.mark.parametrize("sizes", [(5, 9, 2), (3, 1), (17, 33, 16, 1)], ids=str)
-def test_engine_steps_by_the_rows_formula(forced_engine, sizes, name, hyper, learning_rate):
+def test_engine_steps_by_the_rows_formula(forced_engine, name, hyper, learning_rate):
     """One full-batch step after another, the gradient asked for in between."""
+    for sizes in ((5, 9, 2), (3, 1), (17, 33, 16, 1)):
+        with naming(sizes):
+            check_steps(forced_engine, sizes, name, hyper, learning_rate)
+
+
+def check_steps(engine, sizes, name, hyper, learning_rate):
+    """Step with the engine and with the row's formula."""
     row, problem = OPTIMIZERS[name], draw_problem(sizes, activation="tanh")
     numbers = tuple(hyper[key] for key in row.hyperparameters)
     for_biases = tuple(0.0 if key == row.decay else hyper[key] for key in row.hyperparameters)
     is_weight = np.zeros(len(problem.params), bool)
     for W, _ in reference.split(is_weight, sizes):
         W[:] = True
-    session = forced_engine.Session(
+    session = engine.Session(
         sizes, [ACTIVATIONS["tanh"]] * (len(sizes) - 2), LOSSES["squared_error"], dtype=np.float64,
         params=problem.params, batch_size=60, n_threads=1, sparse=False,
     )  # fmt: skip

@@ -373,10 +373,14 @@ in_child(child)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-@pytest.mark.parametrize("case", FORK_CASES)
-def test_fork(case):
-    program = FORK_PROGRAM + textwrap.dedent(FORK_CASES[case])
+@pytest.mark.parametrize("alone", [False, True], ids=["one after the other", "during a fit"])
+def test_fork(alone):
+    """The cases share a process, but for the one whose threads are still there."""
+    cases = [case for case in FORK_CASES if (case == "during a fit") == alone]
+    assert alone or cases[0] == "before a fit"
+    parts = [f"print({case!r}, flush=True)\n{textwrap.dedent(FORK_CASES[case])}" for case in cases]
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=240, check=False
-    )
-    assert done.returncode == 0, done.stderr
+        [sys.executable, "-c", "\n".join([FORK_PROGRAM, *parts])],
+        capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+from covering import cover_pairs
 from problems import draw_classes, draw_counts, draw_labels, draw_regression
 from reference import FLOAT32_LOSS_TOLERANCE, FLOAT64_TOLERANCE
 from scipy import sparse
@@ -107,9 +108,10 @@ def assert_same_model(ours, theirs, X, tolerance=FLOAT64_TOLERANCE):
         )
 
 
-@pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
-@pytest.mark.parametrize("activation", ["identity", "logistic", "tanh", "relu"])
-@pytest.mark.parametrize("kind", DATA)
+@pytest.mark.parametrize(
+    ("kind", "activation", "solver"),
+    cover_pairs(DATA, ["identity", "logistic", "tanh", "relu"], ["sgd", "adam", "lbfgs"]),
+)
 def test_activations_and_solvers(kind, activation, solver):
     if (kind, solver) == ("three outputs", "lbfgs"):
         kind = "one output"  # scikit-learn's gradient is wrong there, its issue 8349
@@ -168,10 +170,13 @@ def test_batch_sizes(kind, batch_size):
 
 
 @pytest.mark.parametrize(
-    "hidden_layer_sizes", [(), (5,), (7, 3), [4], 6, np.array([3, 2])], ids=str
-)
-@pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
-@pytest.mark.parametrize("kind", ["binary", "multiclass", "one output"])
+    ("kind", "solver", "hidden_layer_sizes"),
+    cover_pairs(
+        ["binary", "multiclass", "one output"], ["sgd", "adam", "lbfgs"],
+        [(), (5,), (7, 3), [4], 6, np.array([3, 2])],
+    ),
+    ids=str,
+)  # fmt: skip
 def test_hidden_layers(kind, solver, hidden_layer_sizes):
     X, y = DATA[kind]()
     ours, theirs = fit_both(kind, X, y, solver=solver, hidden_layer_sizes=hidden_layer_sizes)
@@ -186,10 +191,10 @@ def test_alpha(solver, alpha):
     assert_same_model(ours, theirs, X)
 
 
-@pytest.mark.parametrize("shuffle", [False, True])
-@pytest.mark.parametrize("early_stopping", [False, True])
-@pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
-@pytest.mark.parametrize("kind", DATA)
+@pytest.mark.parametrize(
+    ("kind", "weighted", "early_stopping", "shuffle"),
+    cover_pairs(DATA, [False, True], [False, True], [False, True]),
+)
 def test_early_stopping_shuffle_and_weights(kind, weighted, early_stopping, shuffle):
     X, y = DATA[kind]()
     weight = np.random.default_rng(5).uniform(0.1, 3, len(X)) if weighted else None
@@ -208,9 +213,13 @@ def test_sample_weight_with_zeros(kind, solver):
     assert_same_model(ours, theirs, X)
 
 
-@pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
-@pytest.mark.parametrize("make", [sparse.csr_matrix, sparse.csc_matrix, sparse.csr_array])
-@pytest.mark.parametrize("kind", ["multiclass", "one output"])
+@pytest.mark.parametrize(
+    ("kind", "make", "solver"),
+    cover_pairs(
+        ["multiclass", "one output"], [sparse.csr_matrix, sparse.csc_matrix, sparse.csr_array],
+        ["sgd", "adam", "lbfgs"],
+    ),
+)  # fmt: skip
 def test_sparse(kind, make, solver):
     X, y = DATA[kind]()
     X = make(np.where(np.abs(X) > 1, X, 0))
@@ -225,9 +234,10 @@ def test_sparse_early_stopping():
     assert_same_model(ours, theirs, X)
 
 
-@pytest.mark.parametrize("solver", ["sgd", "adam"])
-@pytest.mark.parametrize("learning_rate_init", [1e-3, 0.1, 1.0])
-@pytest.mark.parametrize("kind", ["binary", "multiclass", "multilabel"])
+@pytest.mark.parametrize(
+    ("kind", "learning_rate_init", "solver"),
+    cover_pairs(["binary", "multiclass", "multilabel"], [1e-3, 0.1, 1.0], ["sgd", "adam"]),
+)
 def test_saturated_probabilities(kind, learning_rate_init, solver):
     """X of hundreds: losses reach scikit-learn's ceiling, -log(eps), and training may end there."""
     X, y = DATA[kind]()
@@ -330,10 +340,10 @@ def test_warm_start_with_other_settings():
         assert_same_model(ours, theirs, X)
 
 
-@pytest.mark.parametrize("learning_rate", ["constant", "invscaling", "adaptive"])
-@pytest.mark.parametrize("solver", ["sgd", "adam"])
-@pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
-@pytest.mark.parametrize("kind", DATA)
+@pytest.mark.parametrize(
+    ("kind", "weighted", "solver", "learning_rate"),
+    cover_pairs(DATA, [False, True], ["sgd", "adam"], ["constant", "invscaling", "adaptive"]),
+)
 def test_partial_fit(kind, weighted, solver, learning_rate):
     X, y = DATA[kind]()
     weight = np.random.default_rng(5).uniform(0.1, 3, len(X)) if weighted else None

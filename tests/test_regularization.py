@@ -4,12 +4,14 @@ The engines against the reference, for every layout of the work and number of th
 are like; and the estimators that use all of it together with everything else.
 """
 
+import itertools
 import pickle
 from contextlib import closing
 
 import numpy as np
 import pytest
 import reference
+from covering import cover_pairs, naming
 from problems import (
     HYPERPARAMETERS,
     LEARNING_RATES,
@@ -20,9 +22,9 @@ from problems import (
 )
 from reference import FLOAT32_LOSS_TOLERANCE, FLOAT64_TOLERANCE
 from scipy import sparse
+from sessions import SOLVERS, draw_orders, open_session, read_params, read_slots
 from sklearn.metrics import accuracy_score
 from sklearn.model_selection import train_test_split
-from test_engine import SOLVERS, draw_orders, open_session, read_params, read_slots
 from test_training import assert_same_weights, count_events, fit
 
 from fastbp import BackpropClassifier, BackpropRegressor
@@ -93,10 +95,9 @@ LAYOUTS = {
 }
 
 
-@pytest.fixture(params=LAYOUTS)
-def layout(request):
-    """A problem and its rows per minibatch."""
-    options, batch_size = LAYOUTS[request.param]
+def draw_layout(name):
+    """Return a problem and its rows per minibatch."""
+    options, batch_size = LAYOUTS[name]
     return draw_problem(**options), batch_size
 
 
@@ -109,28 +110,37 @@ def largest_norm(problem):
     return float(np.linalg.norm(gradient))
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_clipping_equals_reference(forced_engine, layout, dtype):
-    problem, batch_size = layout
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_clipping_equals_reference(forced_engine, layout):
+    problem, batch_size = draw_layout(layout)
     limit = 0.7 * largest_norm(problem)
-    check_against_reference(
-        forced_engine, problem, dtype, batch_size=batch_size, max_grad_norm=limit, alpha=0.5
-    )
+    for dtype in (np.float32, np.float64):
+        with naming(dtype):
+            check_against_reference(
+                forced_engine, problem, dtype, batch_size=batch_size, max_grad_norm=limit, alpha=0.5
+            )
 
 
-@pytest.mark.parametrize("ema_decay", [0.5, 0.999])
-def test_averages_equal_reference(forced_engine, layout, ema_decay):
-    problem, batch_size = layout
-    check_against_reference(forced_engine, problem, batch_size=batch_size, ema_decay=ema_decay)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_averages_equal_reference(forced_engine, layout):
+    problem, batch_size = draw_layout(layout)
+    for ema_decay in (0.5, 0.999):
+        with naming(ema_decay):
+            check_against_reference(
+                forced_engine, problem, batch_size=batch_size, ema_decay=ema_decay
+            )
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("rate", [0.2, 0.75])
-def test_dropout_equals_reference(forced_engine, layout, rate, dtype):
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_dropout_equals_reference(forced_engine, layout):
     """Masks, the gradient through them, and the loss under them."""
-    problem, batch_size = layout
-    rates = [rate] * (len(problem.sizes) - 2)
-    check_against_reference(forced_engine, problem, dtype, batch_size=batch_size, rates=rates)
+    problem, batch_size = draw_layout(layout)
+    for rate, dtype in itertools.product([0.2, 0.75], [np.float32, np.float64]):
+        rates = [rate] * (len(problem.sizes) - 2)
+        with naming(rate, dtype):
+            check_against_reference(
+                forced_engine, problem, dtype, batch_size=batch_size, rates=rates
+            )
 
 
 @pytest.mark.parametrize("activations", [("tanh", "relu"), ("identity", "logistic")])
@@ -367,9 +377,9 @@ PROBLEMS = {
 }
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
-@pytest.mark.parametrize("kind", PROBLEMS)
-@pytest.mark.parametrize("form", ["dense", "sparse", "weighted"])
+@pytest.mark.parametrize(
+    ("form", "kind", "solver"), cover_pairs(["dense", "sparse", "weighted"], PROBLEMS, SOLVERS)
+)
 def test_every_kind_of_problem_trains_with_all_of_it(engine_name, form, kind, solver):
     cls, (X, y) = PROBLEMS[kind]
     X = sparse.csr_matrix(X) if form == "sparse" else X

@@ -137,14 +137,19 @@ def test_public_names():
     assert len(set(fastbp.__all__)) == len(fastbp.__all__)
 
 
-def list_loaded_modules(program):
-    """Return the top-level modules loaded after a program ran in a fresh process."""
-    program += "\nimport sys; print(*sorted({name.split('.')[0] for name in sys.modules}))"
+def list_loaded_modules(*parts):
+    """Return the modules loaded after each part of a program in a fresh process."""
+    program = "\nimport sys; print(*sorted(sys.modules))\n".join([*parts, ""])
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    return set(done.stdout.splitlines()[-1].split())
+    return [set(line.split()) for line in done.stdout.splitlines()[-len(parts) :]]
+
+
+def packages(modules):
+    """Return the top-level names."""
+    return {name.split(".")[0] for name in modules}
 
 
 COSTLY = {"numba", "llvmlite", "matplotlib", "torch", "dask", "ray", "IPython"}
@@ -165,17 +170,12 @@ for solver, rate in (("adamw", "cosine"), ("rmsprop", "linear"), ("lion", "one_c
 """
 
 
-@pytest.mark.parametrize("program", ["import fastbp", FIT], ids=["import", "fit"])
-def test_nothing_costly_is_imported(program):
-    allowed = {"numba", "llvmlite"} if ENGINES == ["numba"] and program is FIT else set()
-    assert not list_loaded_modules(program) & COSTLY - allowed
-
-
-def test_import_loads_little_beside_scikit_learn():
-    peer = list_loaded_modules("import sklearn.neural_network")
-    assert list_loaded_modules("import fastbp") - peer <= {"fastbp"}
-
-
-def test_import_chooses_no_engine():
-    program = "import fastbp, sys; assert 'fastbp.engine.native.engine' not in sys.modules"
-    assert "fastbp" in list_loaded_modules(program)
+def test_imports_of_the_package_and_of_a_fit():
+    """Little beside scikit-learn, no engine before the first fit, and nothing costly in one."""
+    imported, fitted = list_loaded_modules("import fastbp", FIT)
+    (peer,) = list_loaded_modules("import sklearn.neural_network")
+    assert packages(imported) - packages(peer) <= {"fastbp"}
+    assert "fastbp.engine.native.engine" not in imported
+    assert not packages(imported) & COSTLY
+    allowed = {"numba", "llvmlite"} if ENGINES == ["numba"] else set()
+    assert not packages(fitted) & COSTLY - allowed

@@ -11,6 +11,7 @@ import warnings
 
 import numpy as np
 import pytest
+from covering import cover_pairs, naming
 from problems import draw_classes, draw_counts, draw_labels, draw_regression
 from scipy import sparse
 from sklearn.base import clone, is_classifier
@@ -158,22 +159,31 @@ BAD_X = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("method", ["fit", "partial_fit"])
-@pytest.mark.parametrize("state", ["unfitted", "fitted", "in partial_fit"])
-@pytest.mark.parametrize("kind", ESTIMATORS)
-@pytest.mark.parametrize("bad", BAD_X)
+STATES, METHODS = ["unfitted", "fitted", "in partial_fit"], ["fit", "partial_fit"]
+OTHER_WIDTH = "more features than fitted"
+
+
+@pytest.mark.parametrize(
+    ("bad", "kind", "state", "method"),
+    cover_pairs([bad for bad in BAD_X if bad != OTHER_WIDTH], ESTIMATORS, STATES, METHODS),
+)
 def test_bad_X(bad, kind, state, method):
     spoil, error, words = BAD_X[bad]
-    if bad == "more features than fitted" and (state == "unfitted" or method == "fit"):
-        # An error only where the number is already given; `fit` starts anew unless warm.
-        if state == "unfitted":
-            return
-        X, y = draw(kind)
-        model = fit_quietly(kind(**SETTINGS, warm_start=True), X, y)
-        check_refusal(model, lambda: model.fit(spoil(X), y), error, words)
-        return
     X, y = draw(kind)
     check_refused(kind(**SETTINGS), spoil(X), y, error, words, state=state, method=method)
+
+
+@pytest.mark.parametrize("kind", ESTIMATORS)
+def test_another_number_of_features(kind):
+    """An error only where the number is already given; `fit` starts anew unless warm."""
+    spoil, error, words = BAD_X[OTHER_WIDTH]
+    X, y = draw(kind)
+    for state in ("fitted", "in partial_fit"):
+        check_refused(
+            kind(**SETTINGS), spoil(X), y, error, words, state=state, method="partial_fit"
+        )
+    model = fit_quietly(kind(**SETTINGS, warm_start=True), X, y)
+    check_refusal(model, lambda: model.fit(spoil(X), y), error, words)
 
 
 @pytest.mark.parametrize("kind", ESTIMATORS)
@@ -345,10 +355,9 @@ BAD_WEIGHTS = {
 }
 
 
-@pytest.mark.parametrize("method", ["fit", "partial_fit"])
-@pytest.mark.parametrize("state", ["unfitted", "fitted", "in partial_fit"])
-@pytest.mark.parametrize("kind", ESTIMATORS)
-@pytest.mark.parametrize("bad", BAD_WEIGHTS)
+@pytest.mark.parametrize(
+    ("bad", "kind", "state", "method"), cover_pairs(BAD_WEIGHTS, ESTIMATORS, STATES, METHODS)
+)
 def test_bad_sample_weight(bad, kind, state, method):
     spoil, words = BAD_WEIGHTS[bad]
     X, y = draw(kind)
@@ -423,13 +432,14 @@ VALUES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ESTIMATORS)
-@pytest.mark.parametrize("row", CONFLICTS, ids=lambda row: f"{row[0]}-{row[2]}")
+@pytest.mark.parametrize(
+    ("row", "kind"),
+    [(row, kind) for row in CONFLICTS for kind in ESTIMATORS if ONLY.get(row[0], kind) is kind],
+    ids=lambda it: f"{it[0]}-{it[2]}" if isinstance(it, tuple) else it.__name__,
+)
 def test_conflicts_are_refused_before_any_work(row, kind):
     """Each pair of values that matter names both parameters; every other pair trains."""
     name, matters, other, also_matters, reason = row
-    if ONLY.get(name, kind) is not kind:
-        return  # the other estimator's
     X, y = draw(kind)
     y = y if name == "solver" else np.exp(y)  # what losses of positive targets take
     seen = set()
@@ -445,30 +455,34 @@ def test_conflicts_are_refused_before_any_work(row, kind):
     assert seen == {True, False}
 
 
-@pytest.mark.parametrize("method", ["fit", "partial_fit"])
-@pytest.mark.parametrize("kind", ESTIMATORS)
 @pytest.mark.parametrize(
-    ("name", "value"),
-    [(name, value) for name, values in BAD_PARAMETERS.items() for value in values],
-    ids=str,
+    ("name", "kind"),
+    [
+        (name, kind)
+        for name in BAD_PARAMETERS
+        for kind in ESTIMATORS
+        if ONLY.get(name, kind) is kind
+    ],
 )
-def test_bad_parameters(name, value, kind, method):
-    if ONLY.get(name, kind) is not kind:
-        return  # the other estimator's
+def test_bad_parameters(name, kind):
+    """On a model never fitted; and on a fitted one, which still predicts."""
     X, y = draw(kind)
-    model = kind(**{**SETTINGS, name: value})
-    first = classes_for(model, y) if method == "partial_fit" else {}
-    check_refusal(
-        model, lambda: getattr(model, method)(X, y, **first), (ValueError, TypeError), name, X, y
-    )
-    assert not hasattr(model, "n_features_in_")
-    # The same on a model that has been fitted: the old one still predicts.
-    model = fit_quietly(kind(**SETTINGS), X, y)
-    expected = model.predict(X)
-    model.set_params(**{name: value})
-    check_refusal(model, lambda: getattr(model, method)(X, y), (ValueError, TypeError), name, X, y)
-    model.set_params(**{name: getattr(kind(**SETTINGS), name)})
-    np.testing.assert_array_equal(model.predict(X), expected)
+    fitted = fit_quietly(kind(**SETTINGS), X, y)
+    expected, good = fitted.predict(X), getattr(fitted, name)
+    for value, method in itertools.product(BAD_PARAMETERS[name], METHODS):
+        model = kind(**{**SETTINGS, name: value})
+        first = classes_for(model, y) if method == "partial_fit" else {}
+        with naming(value, method):
+            check_refusal(
+                model, lambda: getattr(model, method)(X, y, **first),  # noqa: B023
+                (ValueError, TypeError), name, X, y,
+            )  # fmt: skip
+            assert not hasattr(model, "n_features_in_")
+            fitted.set_params(**{name: value})
+            call = getattr(fitted, method)
+            check_refusal(fitted, lambda: call(X, y), (ValueError, TypeError), name, X, y)  # noqa: B023
+            fitted.set_params(**{name: good})
+            np.testing.assert_array_equal(fitted.predict(X), expected)
 
 
 @pytest.mark.parametrize("kind", ESTIMATORS)
