@@ -2,7 +2,6 @@
 
 import itertools
 from contextlib import closing
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,6 +23,7 @@ from sessions import (
 from fastbp.activations import ACTIVATIONS
 from fastbp.losses import LOSSES
 from fastbp.optimizers import OPTIMIZERS
+from fastbp.training.stopping import Patience
 
 # --- sample weights and non-finite numbers --------------------------------------------------------
 
@@ -237,10 +237,7 @@ def test_stopping_rule(engine):
 def check_stopping(engine, problem, every_loss, tol, n_iter_no_change, start):
     """Train with the rule: it ends where these losses tell, with the generator of that epoch."""
     expected, best, count = stop_by_the_rule(every_loss, tol, n_iter_no_change, *start)
-    stopping = SimpleNamespace(
-        tol=tol, n_iter_no_change=n_iter_no_change, best_loss=start[0],
-        no_improvement_count=start[1],
-    )  # fmt: skip
+    stopping = Patience(tol, n_iter_no_change, *start)
     losses, order, shuffle = np.zeros(40), np.arange(60), np.random.RandomState(0)
     with closing(open_session(engine, problem)) as session:
         session.set_optimizer(OPTIMIZERS["adam"], HYPERPARAMETERS["adam"])
@@ -250,7 +247,7 @@ def check_stopping(engine, problem, every_loss, tol, n_iter_no_change, start):
         )  # fmt: skip
         assert done == session.epochs_done == expected
     np.testing.assert_array_equal(losses[:done], every_loss[:done])
-    assert (stopping.best_loss, stopping.no_improvement_count) == (best, count)
+    assert (stopping.best, stopping.count) == (best, count)
     twin, twin_order = np.random.RandomState(0), np.arange(60)
     for _ in range(done):
         twin.shuffle(twin_order)
