@@ -489,7 +489,8 @@ cdef class Session:
     def average_into(self, params):
         """Write what predictions use, the average where one is kept, else the parameters."""
         cdef Plan *f = &self.plan
-        unpack(f, f.w if f.average == NULL else f.average, flat_bytes(self, params, True))
+        with self.lock:
+            unpack(f, f.w if f.average == NULL else f.average, flat_bytes(self, params, True))
 
     def slots_into(self, slots):
         """Write the optimiser's slots into `slots`, shape (n_slots, n_params)."""

@@ -23,7 +23,7 @@
 #error "fastbp needs IEEE arithmetic: NaN tests and fixed summation orders break under -ffast-math"
 #endif
 
-enum { FB_MAX_HYPER = 8, FB_NARROW_MAX = 8 };
+enum { FB_MAX_HYPER = 8 };
 
 /* An elementwise activation over n contiguous elements (n a multiple of P). */
 typedef struct {

@@ -55,7 +55,7 @@ def kernel_bench(name, dtype, int64_t M, int64_t N, int64_t K, int64_t repeats, 
     cdef int64_t P = k.lanes, size = k.itemsize, capacity = spread_capacity(M, P)
     cdef int64_t panel = capacity * P, ks = round_up(K, P) // P, ns = round_up(N, P) // P
     cdef Memory memory = Memory()
-    cdef bint narrow = N <= P // 2
+    cdef bint narrow = is_narrow(N, P)
     cdef char *a = memory.take(ks * panel * size)
     cdef char *c = memory.take(max(ns, ks) * panel * size)
     cdef char *w = memory.take(max(round_up(K, P) * ns * P, M * max(N, K)) * size)

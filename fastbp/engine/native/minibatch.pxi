@@ -80,7 +80,7 @@ cdef struct Plan:
     double *loss_hyper
     double loss_factor, gradient_factor
     const fb_optimizer *optimizer
-    double hyper[8]
+    double hyper[FB_MAX_HYPER]
     int decay                               # which hyper-parameter is 0 for biases; -1: none
     double max_norm                         # of the gradient of a step; 0: any
     double *gradient_squares                # the same of the gradient, where there is a limit
@@ -109,8 +109,8 @@ cdef struct Plan:
     # what member 0 writes during an epoch, a cache line away from what all members read
     char pad0[64]
     int64_t t, step
-    double h[8]                             # step constants
-    double bias_h[8]                        # those of biases, where they differ
+    double h[FB_MAX_HYPER]                  # step constants
+    double bias_h[FB_MAX_HYPER]             # those of biases, where they differ
     double average_share                    # of the newest w in this step
     uint64_t epoch_key
     double epoch_loss

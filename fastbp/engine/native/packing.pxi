@@ -101,13 +101,18 @@ cdef int64_t spread_capacity(int64_t rows, int64_t lanes) noexcept nogil:
     return n + lanes if n % 64 == 0 else n
 
 
+cdef bint is_narrow(int64_t n_out, int64_t lanes) noexcept nogil:
+    """Whether an output layer would waste half of a panel's lanes or more."""
+    return n_out <= lanes // 2
+
+
 cdef set_layer(Plan *f, int l, int64_t n_in, int64_t n_out, bint output, bint sparse):
     cdef Layer *layer = &f.layers[l]
     cdef int64_t P = f.lanes
     layer.n_in, layer.n_out = n_in, n_out
     layer.in_panels, layer.out_panels = round_up(n_in, P) // P, round_up(n_out, P) // P
     layer.sparse = sparse
-    layer.narrow = output and not sparse and n_out <= P // 2
+    layer.narrow = output and not sparse and is_narrow(n_out, P)
     layer.weight_at = f.n_packed
     if layer.narrow:
         layer.w_row, layer.w_panel = P, n_out * P
