@@ -185,7 +185,7 @@ STEPS = [
     native("a RandomState is not given back", "engine.pyx",
            "        random_state.set_state(state)\n", ""),
     native("64-bit indices are read as 32-bit", "packing.pxi",
-           "csr.index_bytes = X.indptr.dtype.itemsize", "csr.index_bytes = 4"),
+           "X.indptr.dtype.itemsize)", "4)"),
     native("no memory goes unnoticed", "engine.pyx", "if block == NULL:", "if False:",
            ("tests/test_checks.py",)),
     native("the samples of an interrupted epoch count", "engine.pyx",

@@ -1,8 +1,6 @@
-"""The door between the Python rooms and the engines.
+"""The interface between the Python modules and the engines.
 
-Every engine is a module that offers the same verbs: `Session` (set_optimizer, set_dropout, train,
-predict_into, mean_loss, loss_and_gradient, params_into, average_into, slots_into, close),
-`are_layers`, `predict_into`, `transform_into`, `all_finite`, `fingerprint`, `instruction_set`.
+Every engine is a module that offers the same verbs: `contract` says which, and what they refuse.
 This file only chooses the module, and finds the compiler of formulas that have no C loop (users'
 own); it computes nothing, and imports Numba when somebody asks for it.
 """
@@ -29,7 +27,7 @@ def get_engine(name="auto"):
 
     Returns
     -------
-    module
+    fastbp.engine.contract.Engine
 
     Raises
     ------

@@ -20,10 +20,11 @@ from libc.string cimport memcpy, memset
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from numpy.random cimport bitgen_t
 
-from fastbp.engine import find_kernels
+from fastbp.engine import contract, find_kernels
 from fastbp.engine.native.kernels cimport *
 
 cnp.import_array()
+assert (FB_MAX_HYPER, FB_MAX_SLOTS) == (contract.MAX_HYPER, contract.MAX_SLOTS)
 
 NAME = "cython"
 
@@ -94,40 +95,7 @@ def fail_allocation(int64_t after):
 
 
 cdef class Session:
-    """Working copy of one fit: packed parameters, optimiser state, work memory, workers.
-
-    What computes and what reads results hold the session's lock: threads that share it take turns.
-
-    Parameters
-    ----------
-    layer_sizes : sequence of int
-        ``(n_features, *hidden, n_outputs)``.
-    activations : sequence of fastbp.activations.Activation
-        One per hidden layer.
-    loss : fastbp.losses.Loss
-    dtype : numpy.float32 or numpy.float64
-    params : ndarray of shape (n_params,)
-        Flat parameters (see `fastbp.network`); copied.
-    batch_size : int
-        Largest minibatch that will be trained on.
-    n_threads : int, default=1
-        Most threads an epoch may use; results do not depend on it.
-    sparse : bool, default=False
-        Whether X will be CSR.
-
-    Attributes
-    ----------
-    t : int
-        Optimiser steps done.
-    epochs_done : int
-        Epochs completed by the last call of `train`, also when it was interrupted.
-    finite : bool
-        False once an epoch ended with a loss or parameters that are not finite.
-    out_of_time : bool
-        Whether the last call of `train` ended because its time was up.
-    n_seen : int
-        Samples on which the last epoch that counts as done trained.
-    """
+    """`contract.Session` on the engine's own threads: parameters are packed for the kernels."""
 
     cdef Plan plan
     cdef Memory memory
@@ -145,14 +113,14 @@ cdef class Session:
         self.lock = threading.Lock()
         self.layer_sizes = tuple(int(n) for n in layer_sizes)
         self.dtype = np.dtype(dtype)
+        contract.check_network(self.layer_sizes, activations, loss, self.dtype, params)
         self.loss_row = loss
         self.n_threads = max(1, min(int(n_threads), FB_TEAM_MAX))
         self.process = os.getpid()
         self.finite = True
         self.memory = Memory()
-        flat_bytes(self, params)       # sizes that no array can have end here, not in an overflow
         lay_out(self, activations, loss, int(batch_size), bool(sparse))
-        pack(&self.plan, self.plan.w, flat_bytes(self, params))
+        pack(&self.plan, self.plan.w, bytes_of(params))
         refresh_transposes(&self.plan)
 
     def __dealloc__(self):
@@ -168,7 +136,7 @@ cdef class Session:
             self.plan.team = NULL
 
     def close(self):
-        """End the workers; the memory goes with the object. May be called again."""
+        """End the workers; the memory goes with the object."""
         with self.lock:
             self.end_team()
             self.closed = True
@@ -177,150 +145,95 @@ cdef class Session:
     def t(self):
         return self.plan.t
 
-    def force_threads(self, int n_threads):
-        """Run every epoch on exactly this many threads (for tests: `n_threads` is a ceiling)."""
+    def force_threads(self, n_threads):
+        """Run every epoch on exactly this many threads."""
         cdef int exact = max(1, min(n_threads, FB_TEAM_MAX))
-        self.plan.scratch = self.memory.take(self.plan.scratch_size * exact)
-        self.n_threads = exact
-        self.forced = True
-        self.end_team()
+        with self.lock:
+            self.plan.scratch = self.memory.take(self.plan.scratch_size * exact)
+            self.n_threads = exact
+            self.forced = True
+            self.end_team()
 
     def set_optimizer(self, optimizer, hyperparameters, slots=None, t=0, *, max_grad_norm=None,
                       ema_decay=None, average=None):
-        """Take the optimiser's row, its hyper-parameters and its state, and what goes with a step.
+        """Take the optimiser's row, its hyper-parameters and its state."""
+        contract.check_optimizer(optimizer, slots, self.layer_sizes, self.dtype)
+        if average is not None:
+            contract.check_params(average, self.layer_sizes, self.dtype)
+        numbers = contract.read_hyperparameters(optimizer, hyperparameters, self.dtype)
+        with self.lock:
+            self.take_optimizer(optimizer, numbers, slots, t)
+            self.plan.max_norm = max_grad_norm or 0.0
+            if self.plan.max_norm > 0 and self.plan.gradient_squares == NULL:
+                self.plan.gradient_squares = <double *>self.memory.take(
+                    self.plan.n_units * DOUBLES_PER_LINE * sizeof(double))
+            if ema_decay is not None:
+                self.take_average(ema_decay, average)
 
-        Parameters
-        ----------
-        optimizer : fastbp.optimizers.Optimizer
-        hyperparameters : dict
-            A number for each name in ``optimizer.hyperparameters``.
-        slots : ndarray of shape (n_slots, n_params) or None
-            State to continue from; None starts at zero.
-        t : int
-            Steps already done.
-        max_grad_norm : float or None
-            Gradients (penalty included) with a larger norm over all parameters are scaled down to
-            this norm before the step.
-        ema_decay : float or None
-            Keep an average of the parameters over the steps: after step t it moves towards them by
-            the share ``1 - min(ema_decay, (1 + t) / (10 + t))`` of the way. Predictions use it.
-        average : ndarray of shape (n_params,) or None
-            The average so far; None is the present parameters.
-        """
+    cdef take_optimizer(self, optimizer, numbers, slots, int64_t t):
         cdef Plan *f = &self.plan
         cdef const fb_optimizer *row = find_optimizer(f.kernels, optimizer, self.memory)
-        if len(optimizer.hyperparameters) > FB_MAX_HYPER:
-            raise ValueError(f"an optimizer has at most {FB_MAX_HYPER} hyper-parameters")
         f.optimizer = NULL             # until its state is there
         f.decay = -1
         for i, name in enumerate(optimizer.hyperparameters):
-            f.hyper[i] = float(hyperparameters[name])
-            if f.hyper[i] > 0:         # an epsilon that vanishes in the dtype would divide 0 by 0
-                f.hyper[i] = max(f.hyper[i], float(np.finfo(self.dtype).tiny))
+            f.hyper[i] = numbers[i]
             if name == optimizer.decay:
                 f.decay = i
         f.t = t
-        f.max_norm = max_grad_norm or 0.0
-        if f.max_norm > 0 and f.gradient_squares == NULL:
-            f.gradient_squares = <double *>self.memory.take(
-                f.n_units * DOUBLES_PER_LINE * sizeof(double))
-        if ema_decay is not None:
-            f.ema_decay = ema_decay
-            if f.average == NULL:
-                f.average = self.memory.take(f.n_packed * f.itemsize)
-            memcpy(f.average, f.w, f.n_packed * f.itemsize)
-            if average is not None:
-                pack(f, f.average, flat_bytes(self, average))
         for i in range(row.n_slots):
             if f.slots[i] == NULL:
                 f.slots[i] = self.memory.take(f.n_packed * f.itemsize)
             else:
                 memset(f.slots[i], 0, f.n_packed * f.itemsize)
             if slots is not None:
-                pack(f, f.slots[i], flat_bytes(self, slots[i]))
+                pack(f, f.slots[i], bytes_of(slots[i]))
         f.optimizer = row
 
-    def set_dropout(self, rates, seed):
-        """Leave hidden units out of training steps.
-
-        Parameters
-        ----------
-        rates : sequence of float
-            Probability in [0, 1) to be left out, one per hidden layer. The others are divided by
-            one minus it.
-        seed : int
-            From 0 to 2^64 - 1. Which units are left out depends on it, on `t` at the start of an
-            epoch, on the layer, the place of the sample in the epoch's order and the unit; not on
-            threads, dtype or engine.
-        """
+    cdef take_average(self, double ema_decay, average):
         cdef Plan *f = &self.plan
-        cdef Layer *layer
-        if len(rates) != f.n_layers - 1:
-            raise ValueError("one dropout rate per hidden layer")
-        f.seed = seed
-        f.dropout = any(rate > 0 for rate in rates)
-        for l, rate in enumerate(rates):
-            layer = &f.layers[l]
-            layer.threshold = min(round(rate * 2**32), 2**32 - 1)
-            layer.scale = 1 / (1 - rate)
-            # Where the slope reads f(z), units are left out of a copy. (relu's may read either.)
-            if rate > 0 and layer.slopes == NULL and layer.activation.fused == 0:
-                if layer.out == NULL or layer.out == layer.a:
-                    layer.out = self.memory.take(layer.out_panels * f.panel * f.itemsize)
-            elif layer.out == NULL:
-                layer.out = layer.a
+        f.ema_decay = ema_decay
+        if f.average == NULL:
+            f.average = self.memory.take(f.n_packed * f.itemsize)
+        memcpy(f.average, f.w, f.n_packed * f.itemsize)
+        if average is not None:
+            pack(f, f.average, bytes_of(average))
+
+    def set_dropout(self, rates, seed):
+        """Leave hidden units out of training steps."""
+        layers = contract.read_dropout(rates, len(self.layer_sizes) - 2)
+        with self.lock:
+            self.plan.seed = seed
+            self.plan.dropout = any(threshold > 0 for threshold, _ in layers)
+            for l, (threshold, scale) in enumerate(layers):
+                self.drop_from(&self.plan.layers[l], threshold, scale)
+
+    cdef drop_from(self, Layer *layer, uint32_t threshold, double scale):
+        cdef Plan *f = &self.plan
+        layer.threshold, layer.scale = threshold, scale
+        # Where the slope reads f(z), units are left out of a copy. (relu's may read either.)
+        if threshold > 0 and layer.slopes == NULL and layer.activation.fused == 0:
+            if layer.out == NULL or layer.out == layer.a:
+                layer.out = self.memory.take(layer.out_panels * f.panel * f.itemsize)
+        elif layer.out == NULL:
+            layer.out = layer.a
 
     def train(self, X, targets, sample_weight, order, *, shuffle, batch_size, alpha,
               learning_rate, n_epochs, losses, stopping=None, time_limit=None):
-        """Train for up to n_epochs epochs; the GIL is released throughout.
-
-        Parameters
-        ----------
-        X : ndarray of shape (n_samples, n_features) or CSR array
-            C-contiguous, of the session's dtype.
-        targets : ndarray of shape (n_samples, n_targets)
-            Numbers, or one column of class codes, of the session's dtype.
-        sample_weight : ndarray of shape (n_samples,) or None
-            Of the session's dtype, not negative. A minibatch of weight 0 is skipped.
-        order : int64 ndarray of shape (n_trained,) or None
-            Rows of X to train on, in this order (None: all as they stand); permuted in place
-            before each epoch when `shuffle` is given.
-        shuffle : numpy.random.BitGenerator, numpy.random.RandomState or None
-            Its stream is used as ``RandomState.shuffle(order)`` would use it, and left advanced.
-            Nobody else may draw from a BitGenerator during the call.
-        batch_size : int
-        alpha : float
-            L2 penalty; as in scikit-learn divided by the weight of the minibatch.
-        learning_rate : float or float64 ndarray of shape (n_steps,)
-            Constant, or one value for each step of this call.
-        n_epochs : int
-        losses : float64 ndarray of shape (n_epochs,)
-            OUT: mean loss of each epoch, penalty included.
-        stopping : object or None
-            With attributes tol, n_iter_no_change, best_loss, no_improvement_count: scikit-learn's
-            rule on the training loss, applied after each epoch; the last two are written back.
-        time_limit : float or None
-            Seconds after which the call ends, with the step in hand completed, and not before the
-            first. The epoch in hand then counts as one, with the loss of the samples it saw.
-
-        Returns
-        -------
-        int
-            Epochs done: fewer than n_epochs when the rule stopped training, time was up or
-            something was no longer finite.
-        """
+        """Train for up to n_epochs epochs; the GIL is released throughout."""
         cdef Plan *f = &self.plan
         cdef Stopping rule
         cdef bint stopped = False, forced = self.forced
         cdef int ceiling = self.n_threads
         cdef int64_t epochs = n_epochs, done = 0, run
-        cdef double[::1] out = losses
+        cdef double[::1] out
         cdef const double[::1] rates = np.atleast_1d(np.asarray(learning_rate, dtype=np.float64))
         cdef Stream stream
         with self.lock:
             self.check_usable()
+            contract.check_has_optimizer(f.optimizer != NULL)
             bind(self, X, targets, sample_weight, order)
-            self.check_run(batch_size, rates.shape[0], n_epochs, out.shape[0], order, shuffle)
+            contract.check_run(f.n_samples, order, shuffle, batch_size, rates, n_epochs, losses)
+            out = losses
             f.batch_size = batch_size
             f.alpha = alpha
             f.rates = &rates[0]
@@ -364,19 +277,11 @@ cdef class Session:
         return done
 
     def predict_into(self, X, out):
-        """Raw scores of X under the current parameters, or their average where one is kept.
-
-        Parameters
-        ----------
-        X : ndarray of shape (n_samples, n_features) or CSR array
-        out : ndarray of shape (n_samples, n_outputs), C-contiguous, of the session's dtype
-            OUT.
-        """
-        check_matrix(out, self.dtype, self.layer_sizes[-1])
-        check_rows(X, out)
+        """Raw scores of X under the current parameters, or their average."""
         with self.lock:
             self.check_usable()
             bind_rows(self, X)
+            contract.check_output(X, out, self.dtype, self.layer_sizes[-1])
             self.plan.dropping = self.plan.backward = False
             point_weights(&self.plan, self.plan.average)
             try:
@@ -387,23 +292,7 @@ cdef class Session:
 
     def loss_and_gradient(self, params, X, targets, sample_weight, *, alpha, gradient,
                           mean_gradient=False):
-        """Loss of all samples and its gradient at `params`.
-
-        Parameters
-        ----------
-        params : ndarray of shape (n_params,)
-        X, targets, sample_weight : as for `train`
-        alpha : float
-        gradient : ndarray of shape (n_params,)
-            OUT, in the layout of `params`.
-        mean_gradient : bool, default=False
-            Divide the data term's gradient by the number of outputs: the gradient of the loss that
-            is returned where that is a mean over outputs (squared error).
-
-        Returns
-        -------
-        float
-        """
+        """Loss of all samples and its gradient at `params`."""
         cdef Plan *f = &self.plan
         cdef double no_rate = 0, loss = 0, total = 0
         cdef Stream stream
@@ -412,12 +301,13 @@ cdef class Session:
         cdef int ceiling = self.n_threads
         with self.lock:
             self.check_usable()
-            pack(f, f.w, flat_bytes(self, params))
-            refresh_transposes(f)
+            contract.check_params(params, self.layer_sizes, self.dtype)
+            contract.check_params(gradient, self.layer_sizes, self.dtype, output=True)
             bind(self, X, targets, sample_weight, None)
             total = sum_of_weights(f, 0, f.n_samples)
-            if not total > 0:
-                raise ValueError(f"the weights of {f.n_samples} samples sum to {total}")
+            contract.check_total_weight(total, f.n_samples)
+            pack(f, f.w, bytes_of(params))
+            refresh_transposes(f)
             f.batch_size = f.n_samples
             f.alpha = 0
             f.rates = &no_rate
@@ -439,27 +329,16 @@ cdef class Session:
                 unbind(f)
             if self.stop_signal is not None:
                 self.raise_signal()
-            unpack(f, f.g, flat_bytes(self, gradient, True))
+            unpack(f, f.g, bytes_of(gradient))
         return loss + add_penalty(self.layer_sizes, params, gradient, alpha / total)
 
     def mean_loss(self, scores, targets, sample_weight):
-        """Mean loss of raw scores, without penalty: what `predict_into` gave, under the session's
-        loss.
-
-        Parameters
-        ----------
-        scores : ndarray of shape (n_samples, n_outputs)
-        targets, sample_weight : as for `train`
-
-        Returns
-        -------
-        float
-        """
+        """Mean loss of raw scores under the session's loss, without penalty."""
         cdef Plan *f = &self.plan
         cdef double total = 0, weight = 0
         cdef uint64_t float_state
         cdef const char *raw
-        check_matrix(scores, self.dtype, self.layer_sizes[-1])
+        contract.check_matrix(scores, self.dtype, self.layer_sizes[-1])
         raw = <const char *>cnp.PyArray_DATA(scores)
         with self.lock:
             self.check_usable()
@@ -482,49 +361,35 @@ cdef class Session:
         return self.plan.n_counted
 
     def params_into(self, params):
-        """Write the parameters into `params`, shape (n_params,), in the flat layout."""
+        """Write the parameters into `params` in the flat layout."""
+        contract.check_params(params, self.layer_sizes, self.dtype, output=True)
         with self.lock:
-            unpack(&self.plan, self.plan.w, flat_bytes(self, params, True))
+            unpack(&self.plan, self.plan.w, bytes_of(params))
 
     def average_into(self, params):
-        """Write what predictions use, the average where one is kept, else the parameters."""
+        """Write what predictions use: the average where one is kept, else the parameters."""
         cdef Plan *f = &self.plan
+        contract.check_params(params, self.layer_sizes, self.dtype, output=True)
         with self.lock:
-            unpack(f, f.w if f.average == NULL else f.average, flat_bytes(self, params, True))
+            unpack(f, f.w if f.average == NULL else f.average, bytes_of(params))
 
     def slots_into(self, slots):
-        """Write the optimiser's slots into `slots`, shape (n_slots, n_params)."""
-        self.check_optimizer()
+        """Write the optimiser's slots into `slots`."""
+        cdef Plan *f = &self.plan
         with self.lock:
-            for i in range(self.plan.optimizer.n_slots):
-                unpack(&self.plan, self.plan.slots[i], flat_bytes(self, slots[i], True))
+            contract.check_has_optimizer(f.optimizer != NULL)
+            contract.check_slots(slots, f.optimizer.n_slots, self.layer_sizes, self.dtype,
+                                 output=True)
+            for i in range(f.optimizer.n_slots):
+                unpack(f, f.slots[i], bytes_of(slots[i]))
 
     cdef check_usable(self):
-        if self.closed:
-            raise RuntimeError("this session was closed")
+        contract.check_open(self.closed)
         if self.process != os.getpid():      # forked: the workers stayed behind
             if self.plan.team != NULL:
                 fb_team_forget(self.plan.team)
                 self.plan.team = NULL
             self.process = os.getpid()
-
-    cdef check_optimizer(self):
-        if self.plan.optimizer == NULL:
-            raise RuntimeError("this session has no optimizer yet: call set_optimizer")
-
-    cdef check_run(self, int64_t batch_size, int64_t n_rates, int64_t n_epochs, int64_t n_losses,
-                   order, shuffle):
-        """What would read or write beyond an array, or never end."""
-        self.check_optimizer()
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        n_steps = n_epochs * ((self.plan.n_samples + batch_size - 1) // batch_size)
-        if n_rates not in (1, n_steps):
-            raise ValueError("learning_rate must be a number or one for each step of this call")
-        if n_losses < n_epochs:
-            raise ValueError(f"losses has {n_losses} places for {n_epochs} epochs")
-        if shuffle is not None and (order is None or not order.flags.writeable):
-            raise ValueError("shuffling needs an order that may be written to")
 
     cdef start_looking(self, time_limit):
         """Signals are delivered to the main thread only; another one need not take the GIL."""

@@ -23,7 +23,8 @@
 #error "fastbp needs IEEE arithmetic: NaN tests and fixed summation orders break under -ffast-math"
 #endif
 
-enum { FB_MAX_HYPER = 8 };
+/* As engine/contract.py has them; the constants of a step hold learning rate and t, too. */
+enum { FB_MAX_HYPER = 6, FB_MAX_SLOTS = 2, FB_MAX_CONSTANTS = FB_MAX_HYPER + 2 };
 
 /* An elementwise activation over n contiguous elements (n a multiple of P). */
 typedef struct {

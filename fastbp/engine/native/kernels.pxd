@@ -18,6 +18,8 @@ cdef extern from "shuffle.h" nogil:
 
 cdef extern from "kernels.h" nogil:
     enum: FB_MAX_HYPER
+    enum: FB_MAX_SLOTS
+    enum: FB_MAX_CONSTANTS
     enum: FB_IDENTITY
     enum: FB_LOGISTIC
     enum: FB_SOFTMAX

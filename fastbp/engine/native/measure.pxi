@@ -63,8 +63,8 @@ def kernel_bench(name, dtype, int64_t M, int64_t N, int64_t K, int64_t repeats, 
     cdef char *weights = memory.take(capacity * size)
     cdef char *delta = NULL
     cdef double *row_loss = <double *>memory.take(capacity * 8)
-    cdef double[8] hyper
-    cdef double[8] h
+    cdef double[FB_MAX_HYPER] hyper
+    cdef double[FB_MAX_CONSTANTS] h
     cdef int64_t i, p, q, start
     cdef const fb_activation *activation = k.activations
     cdef const fb_optimizer *optimizer = k.optimizers

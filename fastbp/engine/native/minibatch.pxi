@@ -70,7 +70,7 @@ cdef struct Plan:
     char *g1                                # gradient of the second chunk, where there are chunks
     char *scratch                           # one unit's gradients (of two chunks) for each member
     int64_t scratch_size
-    char *slots[2]
+    char *slots[FB_MAX_SLOTS]
     char *a0                                # gathered X
     char *scores
     char *targets
@@ -109,8 +109,8 @@ cdef struct Plan:
     # what member 0 writes during an epoch, a cache line away from what all members read
     char pad0[64]
     int64_t t, step
-    double h[FB_MAX_HYPER]                  # step constants
-    double bias_h[FB_MAX_HYPER]             # those of biases, where they differ
+    double h[FB_MAX_CONSTANTS]              # step constants
+    double bias_h[FB_MAX_CONSTANTS]         # those of biases, where they differ
     double average_share                    # of the newest w in this step
     uint64_t epoch_key
     double epoch_loss

@@ -1,37 +1,7 @@
 # Layout of a session: layers, units and buffers, and the way between the flat parameter vector and
 # the packed one.
 
-cdef check_matrix(array, dtype, n_columns):
-    if not (isinstance(array, np.ndarray) and array.ndim == 2 and array.dtype == dtype
-            and array.flags.c_contiguous and array.shape[1] == n_columns):
-        raise ValueError(f"expected a C-contiguous {dtype} array with {n_columns} columns")
-
-
-cdef check_floats(array):
-    """Refuse what is no C-contiguous array of one of the two dtypes that there are kernels for."""
-    if not (cnp.PyArray_Check(array) and cnp.PyArray_TYPE(array) in (cnp.NPY_FLOAT, cnp.NPY_DOUBLE)
-            and cnp.PyArray_ISNOTSWAPPED(array) and cnp.PyArray_IS_C_CONTIGUOUS(array)):
-        raise ValueError("expected a C-contiguous float32 or float64 array")
-
-
-cdef check_rows(X, out):
-    if X.shape[0] != out.shape[0]:
-        raise ValueError(f"X has {X.shape[0]} rows, out has {out.shape[0]}")
-    check_writeable(out)
-
-
-cdef check_writeable(array):
-    if not cnp.PyArray_ISWRITEABLE(array):
-        raise ValueError("an array to write to is read-only")
-
-
-cdef char *flat_bytes(Session s, array, bint output=False) except NULL:
-    n_params = sum((a + 1) * b for a, b in zip(s.layer_sizes, s.layer_sizes[1:]))
-    if not (isinstance(array, np.ndarray) and array.shape == (n_params,)
-            and array.dtype == s.dtype and array.flags.c_contiguous):
-        raise ValueError(f"expected a contiguous {s.dtype} vector of {n_params} parameters")
-    if output:
-        check_writeable(array)
+cdef char *bytes_of(cnp.ndarray array) noexcept:
     return <char *>cnp.PyArray_DATA(array)
 
 
@@ -163,12 +133,6 @@ cdef lay_out(Session s, activations, loss, int64_t batch_size, bint sparse):
     cdef Memory memory = s.memory
     cdef int l
     cdef int64_t size, P, block_rows = min(max(batch_size, 1), BLOCK_ROWS), panel_bytes
-    if s.dtype not in (np.float32, np.float64):
-        raise ValueError(f"dtype must be float32 or float64, got {s.dtype}")
-    if len(activations) != len(s.layer_sizes) - 2 or min(s.layer_sizes) < 1:
-        raise ValueError("one activation per hidden layer and at least one unit per layer")
-    if loss.target == "shared" and len(loss.hyper) != s.layer_sizes[-1]:
-        raise ValueError(f"{len(loss.hyper)} outputs expected, got {s.layer_sizes[-1]}")
     f.kernels = fb_find_kernels(chosen, s.dtype.itemsize)
     f.itemsize, f.lanes = f.kernels.itemsize, f.kernels.lanes
     size, P = f.itemsize, f.lanes
@@ -180,7 +144,7 @@ cdef lay_out(Session s, activations, loss, int64_t batch_size, bint sparse):
     for i, number in enumerate(loss.hyper):
         f.loss_hyper[i] = number
     f.loss_factor = 1.0 / f.n_outputs if loss.output_mean else 1.0
-    f.n_targets = f.n_outputs if loss.target == "real" else 1
+    f.n_targets = contract.count_targets(s.layer_sizes, loss)
     f.layers = <Layer *>memory.take(f.n_layers * sizeof(Layer))
     for l in range(f.n_layers):
         set_layer(f, l, s.layer_sizes[l], s.layer_sizes[l + 1], l == f.n_layers - 1,
@@ -341,20 +305,10 @@ cdef void point_weights(Plan *f, char *packed) noexcept nogil:
             f.layers[l].b = packed + f.layers[l].bias_at * f.itemsize
 
 
-cdef fb_csr csr_of(X, dtype, n_columns) except *:
-    """The arrays of a CSR matrix; its indices were checked when it came in."""
-    cdef fb_csr csr
-    for array in (X.data, X.indices, X.indptr):
-        if not (cnp.PyArray_Check(array) and cnp.PyArray_IS_C_CONTIGUOUS(array)):
-            raise ValueError("expected a CSR matrix of contiguous arrays")
-    if (X.data.dtype != dtype or X.indices.dtype != X.indptr.dtype or X.shape[1] != n_columns
-            or X.indptr.dtype not in (np.int32, np.int64) or len(X.indptr) != X.shape[0] + 1):
-        raise ValueError(f"expected a CSR matrix of {dtype} with {n_columns} columns")
-    csr.data = cnp.PyArray_DATA(X.data)
-    csr.indices = cnp.PyArray_DATA(X.indices)
-    csr.indptr = cnp.PyArray_DATA(X.indptr)
-    csr.index_bytes = X.indptr.dtype.itemsize
-    return csr
+cdef fb_csr csr_of(X):
+    """The arrays of a CSR matrix."""
+    return fb_csr(<void *>cnp.PyArray_DATA(X.data), <void *>cnp.PyArray_DATA(X.indices),
+                  <void *>cnp.PyArray_DATA(X.indptr), X.indptr.dtype.itemsize)
 
 
 cdef void fill_ones(Plan *f) noexcept nogil:
@@ -369,11 +323,11 @@ cdef void fill_ones(Plan *f) noexcept nogil:
 cdef bind_rows(Session s, X):
     """Point the plan at the rows of X, as they stand."""
     cdef Plan *f = &s.plan
+    contract.check_samples(X, s.dtype, f.n_features, f.layers[0].sparse)
     if f.layers[0].sparse:
-        f.csr = csr_of(X, s.dtype, f.n_features)
+        f.csr = csr_of(X)
     else:
-        check_matrix(X, s.dtype, f.n_features)
-        f.x = <const char *>cnp.PyArray_DATA(X)
+        f.x = bytes_of(X)
     f.order = NULL
     f.n_rows = f.n_samples = X.shape[0]
 
@@ -381,35 +335,22 @@ cdef bind_rows(Session s, X):
 cdef bind(Session s, X, targets, sample_weight, order):
     """Point the plan at the caller's arrays, which outlive the call."""
     cdef Plan *f = &s.plan
-    cdef int64_t n, i
     bind_rows(s, X)
-    n = f.n_rows
-    bind_targets(s, n, targets, sample_weight)
+    bind_targets(s, f.n_rows, targets, sample_weight)
     if order is not None:
-        if order.ndim != 1 or order.dtype != np.int64 or not order.flags.c_contiguous:
-            raise ValueError("order must be a contiguous int64 vector of rows")
-        f.order = <int64_t *>cnp.PyArray_DATA(order)
+        contract.check_order(order, f.n_rows)
+        f.order = <int64_t *>bytes_of(order)
         f.n_samples = len(order)
-        for i in range(f.n_samples):
-            if f.order[i] < 0 or f.order[i] >= n:
-                raise ValueError(f"order names row {f.order[i]} of an X with {n} rows")
 
 
 cdef bind_targets(Session s, int64_t n, targets, sample_weight):
     """Point the plan at targets and weights of n samples."""
     cdef Plan *f = &s.plan
+    contract.check_targets(targets, sample_weight, n, s.dtype, f.n_targets)
     f.n_samples = n
-    check_matrix(targets, s.dtype, f.n_targets)
-    if len(targets) != n:
-        raise ValueError(f"X has {n} rows, targets has {len(targets)}")
-    f.y = <const char *>cnp.PyArray_DATA(targets)
-    f.sample_weight = NULL
-    if sample_weight is not None:
-        if (sample_weight.shape != (n,) or sample_weight.dtype != s.dtype
-                or not sample_weight.flags.c_contiguous):
-            raise ValueError(f"sample_weight must be a contiguous {s.dtype} vector of {n} numbers")
-        f.sample_weight = <const char *>cnp.PyArray_DATA(sample_weight)
-    elif f.weights != NULL:
+    f.y = bytes_of(targets)
+    f.sample_weight = NULL if sample_weight is None else bytes_of(sample_weight)
+    if sample_weight is None and f.weights != NULL:
         fill_ones(f)
 
 

@@ -127,17 +127,19 @@ cdef bint is_plain(array, int n_dims, int type_number) noexcept:
             and cnp.PyArray_IS_C_CONTIGUOUS(array))
 
 
-def are_layers(coefs, intercepts, n_features=-1, n_outputs=-1):
-    """Whether these are weights and biases as `predict_into` takes them.
+cdef bint is_matrix(array, int type_number, int64_t n_columns) noexcept:
+    """`contract.check_matrix` as a question."""
+    return is_plain(array, 2, type_number) and cnp.PyArray_DIM(array, 1) == n_columns
 
-    Parameters
-    ----------
-    coefs, intercepts : list or tuple
-        Of C-contiguous arrays of one dtype, float32 or float64, which lead layer by layer from the
-        features to the outputs.
-    n_features, n_outputs : int, default=-1
-        -1: whatever the arrays say.
-    """
+
+cdef bint is_floats(array) noexcept:
+    """`contract.check_floats` as a question."""
+    return (cnp.PyArray_Check(array) and cnp.PyArray_TYPE(array) in (cnp.NPY_FLOAT, cnp.NPY_DOUBLE)
+            and cnp.PyArray_ISNOTSWAPPED(array) and cnp.PyArray_IS_C_CONTIGUOUS(array))
+
+
+def are_layers(coefs, intercepts, n_features=-1, n_outputs=-1):
+    """Whether these are weights and biases as `predict_into` takes them."""
     cdef Py_ssize_t n_layers = len(coefs), l
     cdef cnp.npy_intp width = n_features, last = n_outputs
     cdef int number = cnp.NPY_FLOAT
@@ -156,45 +158,28 @@ def are_layers(coefs, intercepts, n_features=-1, n_outputs=-1):
 
 
 def predict_into(coefs, intercepts, activations, X, out, n_threads=1):
-    """Raw scores of X straight from fitted arrays.
-
-    Parameters
-    ----------
-    coefs : list or tuple of ndarray of shape (n_in, n_out)
-    intercepts : list or tuple of ndarray of shape (n_out,)
-        As `are_layers` says.
-    activations : sequence of fastbp.activations.Activation
-        One per hidden layer; or one per layer, where the last layer of `coefs` is a hidden one.
-    X : ndarray of shape (n_samples, n_features) or CSR array
-        C-contiguous, of the dtype of `coefs`. Not copied.
-    out : ndarray of shape (n_samples, n_outputs)
-        OUT: scores before the output transform (or activations of a last hidden layer),
-        C-contiguous, of the same dtype.
-    n_threads : int, default=1
-        Most threads to use; the scores do not depend on it.
-
-    Returns
-    -------
-    bool
-        Whether all of them are finite.
-    """
+    """Raw scores of X straight from fitted arrays; whether all are finite."""
     cdef Plan plan
     cdef Memory memory = Memory()
     cdef bint sparse = not isinstance(X, np.ndarray)
-    cdef int ceiling = max(1, min(int(n_threads), FB_TEAM_MAX))
-    if not are_layers(coefs, intercepts) or not 0 <= len(coefs) - len(activations) <= 1:
-        raise ValueError("weights, biases and activations make no network: expected C-contiguous "
-                         "arrays of one dtype that fit together")
-    dtype = coefs[0].dtype
+    cdef int ceiling = max(1, min(int(n_threads), FB_TEAM_MAX)), number
+    fits = are_layers(coefs, intercepts) and 0 <= len(coefs) - len(activations) <= 1
+    if not fits:
+        contract.check_prediction(fits)
+    first, last, number = coefs[0], coefs[-1], cnp.PyArray_TYPE(coefs[0])
     memset(&plan, 0, sizeof(Plan))
-    plan.kernels = fb_find_kernels(chosen, dtype.itemsize)
-    check_matrix(out, dtype, coefs[-1].shape[1])
-    check_rows(X, out)
+    plan.kernels = fb_find_kernels(chosen, 4 if number == cnp.NPY_FLOAT else 8)
+    # One row costs less than the questions do in Python: these are asked where something is wrong.
+    if not (is_matrix(out, number, cnp.PyArray_DIM(last, 1)) and cnp.PyArray_ISWRITEABLE(out)
+            and X.shape[0] == cnp.PyArray_DIM(out, 0)):
+        contract.check_output(X, out, first.dtype, last.shape[1])
     if sparse:
-        plan.csr = csr_of(X, dtype, coefs[0].shape[0])
+        contract.check_csr(X, first.dtype, first.shape[0])
+        plan.csr = csr_of(X)
     else:
-        check_matrix(X, dtype, coefs[0].shape[0])
-        plan.x = <const char *>cnp.PyArray_DATA(X)
+        if not is_matrix(X, number, cnp.PyArray_DIM(first, 0)):
+            contract.check_matrix(X, first.dtype, first.shape[0])
+        plan.x = bytes_of(X)
     plan.n_rows = plan.n_samples = X.shape[0]
     lay_out_prediction(&plan, memory, coefs, intercepts, activations, sparse, X.shape[0], ceiling)
     run_prediction(&plan, out, ceiling, False)
@@ -202,17 +187,8 @@ def predict_into(coefs, intercepts, activations, X, out, n_threads=1):
 
 
 def activate_into(activation, values, slopes):
-    """The loop behind an activation's row, for tests: value and slope of each element.
-
-    Parameters
-    ----------
-    activation : fastbp.activations.Activation
-    values : ndarray of shape (n,), float32 or float64
-        INOUT: pre-activations z -> f(z).
-    slopes : ndarray of shape (n,), of the same dtype
-        OUT: f'(z).
-    """
-    check_floats(values)
+    """The loop behind an activation's row, for tests: value and slope of each element."""
+    contract.check_floats(values)
     cdef const fb_kernels *k = fb_find_kernels(chosen, values.dtype.itemsize)
     cdef Memory memory = Memory()
     cdef const fb_activation *loops = find_activation(k, activation, memory)
@@ -234,19 +210,9 @@ TRANSFORMS = {"identity": FB_IDENTITY, "logistic": FB_LOGISTIC, "softmax": FB_SO
 
 
 def transform_into(name, scores):
-    """Apply an output transform to raw scores in place, each row on its own.
-
-    Parameters
-    ----------
-    name : {"identity", "logistic", "softmax", "exp", "log_logistic", "log_softmax", \
-            "cumulative_softplus"}
-    scores : ndarray of shape (n_samples, n_outputs), float32 or float64, C-contiguous
-        INOUT.
-    """
+    """Apply an output transform to raw scores in place."""
     cdef int kind = TRANSFORMS[name]
-    check_floats(scores)
-    check_matrix(scores, scores.dtype, scores.shape[-1])
-    check_writeable(scores)
+    contract.check_scores(scores)
     cdef const fb_kernels *k = fb_find_kernels(chosen, scores.dtype.itemsize)
     cdef char *data = <char *>cnp.PyArray_DATA(scores)
     cdef int64_t rows = scores.shape[0], n = scores.shape[1]
@@ -260,7 +226,8 @@ def all_finite(X):
     cdef int64_t n
     cdef const char *data
     cdef bint finite
-    check_floats(X)
+    if not is_floats(X):
+        contract.check_floats(X)
     n, data = X.size, <const char *>cnp.PyArray_DATA(X)
     k = fb_find_kernels(chosen, X.dtype.itemsize)
     if n < 10_000:
@@ -271,15 +238,11 @@ def all_finite(X):
 
 
 def fingerprint(array, size_t every=1):
-    """Number of 64 bits that two C-contiguous arrays share if they hold the same bytes, and
-    practically only then; with `every`, if each `every`-th piece of 4096 bytes is the same."""
+    """Number of 64 bits that stands for the bytes of an array."""
     cdef const void *data = cnp.PyArray_DATA(array)
     cdef size_t size = array.nbytes
     cdef uint64_t found
-    if not array.flags.c_contiguous:
-        raise ValueError("expected a C-contiguous array")
-    if not every:
-        raise ValueError("expected every >= 1")
+    contract.check_pieces(array, every)
     with nogil:
         found = fb_fingerprint(data, size, every)
     return found

@@ -13,6 +13,7 @@ from functools import partial
 import numpy as np
 from numba import cfunc, njit, types
 
+from fastbp.engine.contract import MAX_HYPER
 from fastbp.engine.numba.addresses import is_null, store_int, store_real
 from fastbp.engine.numba.caching import OPTIONS, cached, copy_with
 from fastbp.engine.numba.duals import Dual, dual, slope_as, value_as
@@ -30,7 +31,6 @@ from fastbp.engine.numba.formulas import (
 # in `report`, so that Python can call it again.
 RAISED, NOT_FINITE = 1, 2
 N_NOTED = 2**15  # most numbers noted: raw scores or arguments, and as many targets behind them
-N_HYPER = 6  # most hyper-parameters of an optimiser; learning rate and t follow them
 
 # Names that `copy_with` binds: the formulas, the dtype, and where to report and to note arguments
 # (0: nowhere).
@@ -248,16 +248,16 @@ def loss_of_rows(targets, scores, weights, scale, row_loss, capacity, rows, n_ou
 
 def prepare(hyper, learning_rate, t, h):
     """fb_optimizer.prepare: h = hyper-parameters, learning rate, t."""
-    for i in range(N_HYPER):
+    for i in range(MAX_HYPER):
         h[i] = hyper[i]
-    h[N_HYPER], h[N_HYPER + 1] = learning_rate, t
+    h[MAX_HYPER], h[MAX_HYPER + 1] = learning_rate, t
 
 
 def update(w, g, s0, s1, n, l2, h):
     """fb_optimizer.update: one step along g + l2 w; returns the sum of the old w^2."""
     prefer_whole_vectors()
     hyper = (h[0], h[1], h[2], h[3], h[4], h[5])[:N_GIVEN]
-    learning_rate, t, penalty = h[N_HYPER], h[N_HYPER + 1], REAL(l2)
+    learning_rate, t, penalty = h[MAX_HYPER], h[MAX_HYPER + 1], REAL(l2)
     squares = REAL(0)
     for i in range(n):
         old = w[i]
