@@ -1,7 +1,8 @@
-# Prediction: raw scores of many rows over threads, by a session or straight from fitted arrays, and
-# the output transforms. A row's scores have the same bits alone, in any block, on any thread.
-# Truncated networks, whose last layer is a hidden one, come through the same door: that layer's
-# activation is then applied to the scores.
+# Prediction: raw scores of many rows over threads, by a session or straight from fitted arrays. A
+# row's scores have the same bits alone, in any block, on any thread. Truncated networks, whose last
+# layer is a hidden one, are predicted with here, too: that layer's activation is then applied to
+# the scores.
+
 
 cdef struct Prediction:
     Plan *plan
@@ -120,43 +121,6 @@ cdef lay_out_prediction(Plan *f, Memory memory, coefs, intercepts, activations, 
     f.scores = memory.take(round_up(f.n_outputs, f.lanes) * f.capacity * size)
 
 
-cdef bint is_plain(array, int n_dims, int type_number) noexcept:
-    """Whether an object is a C-contiguous array of this number of dimensions and of this dtype."""
-    return (cnp.PyArray_Check(array) and cnp.PyArray_NDIM(array) == n_dims
-            and cnp.PyArray_TYPE(array) == type_number and cnp.PyArray_ISNOTSWAPPED(array)
-            and cnp.PyArray_IS_C_CONTIGUOUS(array))
-
-
-cdef bint is_matrix(array, int type_number, int64_t n_columns) noexcept:
-    """`contract.check_matrix` as a question."""
-    return is_plain(array, 2, type_number) and cnp.PyArray_DIM(array, 1) == n_columns
-
-
-cdef bint is_floats(array) noexcept:
-    """`contract.check_floats` as a question."""
-    return (cnp.PyArray_Check(array) and cnp.PyArray_TYPE(array) in (cnp.NPY_FLOAT, cnp.NPY_DOUBLE)
-            and cnp.PyArray_ISNOTSWAPPED(array) and cnp.PyArray_IS_C_CONTIGUOUS(array))
-
-
-def are_layers(coefs, intercepts, n_features=-1, n_outputs=-1):
-    """Whether these are weights and biases as `predict_into` takes them."""
-    cdef Py_ssize_t n_layers = len(coefs), l
-    cdef cnp.npy_intp width = n_features, last = n_outputs
-    cdef int number = cnp.NPY_FLOAT
-    if n_layers == 0 or len(intercepts) != n_layers:
-        return False
-    if is_plain(coefs[0], 2, cnp.NPY_DOUBLE):
-        number = cnp.NPY_DOUBLE
-    for l in range(n_layers):
-        W, b = coefs[l], intercepts[l]
-        if not (is_plain(W, 2, number) and is_plain(b, 1, number) and cnp.PyArray_SIZE(W) > 0
-                and cnp.PyArray_DIM(b, 0) == cnp.PyArray_DIM(W, 1)
-                and (width < 0 or cnp.PyArray_DIM(W, 0) == width)):
-            return False
-        width = cnp.PyArray_DIM(W, 1)
-    return last < 0 or last == width
-
-
 def predict_into(coefs, intercepts, activations, X, out, n_threads=1):
     """Raw scores of X straight from fitted arrays; whether all are finite."""
     cdef Plan plan
@@ -184,65 +148,3 @@ def predict_into(coefs, intercepts, activations, X, out, n_threads=1):
     lay_out_prediction(&plan, memory, coefs, intercepts, activations, sparse, X.shape[0], ceiling)
     run_prediction(&plan, out, ceiling, False)
     return bool(plan.kernels.all_finite(cnp.PyArray_DATA(out), plan.n_samples * plan.n_outputs))
-
-
-def activate_into(activation, values, slopes):
-    """The loop behind an activation's row, for tests: value and slope of each element."""
-    contract.check_floats(values)
-    cdef const fb_kernels *k = fb_find_kernels(chosen, values.dtype.itemsize)
-    cdef Memory memory = Memory()
-    cdef const fb_activation *loops = find_activation(k, activation, memory)
-    cdef int64_t n = round_up(len(values), k.lanes)
-    z = np.zeros(n, values.dtype)
-    z[:len(values)] = values
-    a, kept, slope = z.copy(), np.zeros(n, values.dtype), np.ones(n, values.dtype)
-    at = kept if activation.slope_of == "pre_activation" else a
-    cdef uint64_t float_state = fb_flush_subnormals()   # as in training
-    loops.forward(cnp.PyArray_DATA(a), cnp.PyArray_DATA(kept), n)
-    loops.slope(cnp.PyArray_DATA(slope), cnp.PyArray_DATA(at), n)
-    fb_restore_float_state(float_state)
-    values[:], slopes[:] = a[:len(values)], slope[:len(values)]
-
-
-TRANSFORMS = {"identity": FB_IDENTITY, "logistic": FB_LOGISTIC, "softmax": FB_SOFTMAX,
-              "exp": FB_EXP, "log_logistic": FB_LOG_LOGISTIC, "log_softmax": FB_LOG_SOFTMAX,
-              "cumulative_softplus": FB_CUMULATIVE_SOFTPLUS}
-
-
-def transform_into(name, scores):
-    """Apply an output transform to raw scores in place."""
-    cdef int kind = TRANSFORMS[name]
-    contract.check_scores(scores)
-    cdef const fb_kernels *k = fb_find_kernels(chosen, scores.dtype.itemsize)
-    cdef char *data = <char *>cnp.PyArray_DATA(scores)
-    cdef int64_t rows = scores.shape[0], n = scores.shape[1]
-    with nogil:
-        k.transform(kind, data, rows, n)
-
-
-def all_finite(X):
-    """Whether a C-contiguous float32 or float64 array has neither NaN nor infinity."""
-    cdef const fb_kernels *k
-    cdef int64_t n
-    cdef const char *data
-    cdef bint finite
-    if not is_floats(X):
-        contract.check_floats(X)
-    n, data = X.size, <const char *>cnp.PyArray_DATA(X)
-    k = fb_find_kernels(chosen, X.dtype.itemsize)
-    if n < 10_000:
-        return bool(k.all_finite(data, n))
-    with nogil:
-        finite = k.all_finite(data, n)
-    return bool(finite)
-
-
-def fingerprint(array, size_t every=1):
-    """Number of 64 bits that stands for the bytes of an array."""
-    cdef const void *data = cnp.PyArray_DATA(array)
-    cdef size_t size = array.nbytes
-    cdef uint64_t found
-    contract.check_pieces(array, every)
-    with nogil:
-        found = fb_fingerprint(data, size, every)
-    return found
