@@ -26,6 +26,13 @@
 /* As engine/contract.py has them; the constants of a step hold learning rate and t, too. */
 enum { FB_MAX_HYPER = 6, FB_MAX_SLOTS = 2, FB_MAX_CONSTANTS = FB_MAX_HYPER + 2 };
 
+/* Where an activation is computed: in loops of its own, nowhere (identity), in the product (relu). */
+enum { FB_OWN_LOOP, FB_NO_LOOP, FB_IN_PRODUCT };
+
+/* What a product does to a sum before it stores it: nothing; relu; 0 where gate[i, :] == 0, which is
+ * relu's slope (gate laid out as the result). */
+enum { FB_AS_IT_IS, FB_RELU, FB_GATE };
+
 /* An elementwise activation over n contiguous elements (n a multiple of P). */
 typedef struct {
     const char *name;
@@ -33,7 +40,7 @@ typedef struct {
     void (*forward)(void *a, void *slopes, int64_t n);
     /* delta INOUT *= f'(z); at IN f(z) or, where f' is a formula of z, the slopes kept by forward */
     void (*slope)(void *delta, const void *at, int64_t n);
-    int fused; /* 0 no; 1 identity; 2 relu: done in the product's epilogue */
+    int fused; /* FB_OWN_LOOP, ... */
 } fb_activation;
 
 /* One batch of rows: see losses.h for the argument list. */
@@ -64,8 +71,8 @@ typedef struct {
     int itemsize, lanes;
 
     /* C[i, :] = bias + sum_k A[i, k] W[k, :]; A panels IN, C panels OUT, W rows w_row apart and
-     * panels w_panel apart. epilogue 0: none; 2: relu; 3: zero where gate[i, :] == 0 (relu's slope;
-     * gate laid out as C). columns: A is in columns layout, a_panel is then its row capacity. */
+     * panels w_panel apart. epilogue: FB_AS_IT_IS, ... columns: A is in columns layout, a_panel is
+     * then its row capacity. */
     void (*product)(const void *a, int64_t a_panel, int columns, const void *w, int64_t w_row,
                     int64_t w_panel, const void *bias, void *c, int64_t c_panel, const void *gate,
                     int epilogue, int64_t rows, int64_t n_k, int64_t n_panels);

@@ -4,7 +4,8 @@
 from libc.stdint cimport int64_t, uint64_t
 
 from fastbp.engine.native.division cimport Share, owner
-from fastbp.engine.native.kernels cimport fb_kernels, fb_mix
+from fastbp.engine.native.kernels cimport (FB_AS_IT_IS, FB_GATE, FB_IN_PRODUCT, FB_NO_LOOP,
+                                           FB_OWN_LOOP, FB_RELU, fb_kernels, fb_mix)
 from fastbp.engine.native.plan cimport Layer, Plan, Unit, input_of, order_at
 
 
@@ -50,7 +51,7 @@ cdef inline void activate(Plan *f, int l, int64_t r0, int64_t rows, int64_t p0,
     cdef int64_t p, place
     for p in range(p0, p1):
         place = (p * f.panel + r0 * f.lanes) * f.itemsize
-        if layer.activation.fused != 1:
+        if layer.activation.fused != FB_NO_LOOP:
             layer.activation.forward(layer.a + place, NULL if slopes == NULL else slopes + place,
                                      rows * f.lanes)
     if p1 * f.lanes > layer.n_out:       # f(0) need not be 0, but padding must be
@@ -83,7 +84,8 @@ cdef inline void multiply_layer(Plan *f, int l, const char *a, int64_t first, in
     cdef int64_t size = f.itemsize, at = r0 * f.lanes * size
     cdef int64_t whole = p1 - p0 - (layer.tail != NULL)
     cdef bint last = l == f.n_layers - 1
-    cdef int epilogue = 0 if last or layer.activation.fused != 2 else 2
+    cdef bint rectifies = not last and layer.activation.fused == FB_IN_PRODUCT
+    cdef int epilogue = FB_RELU if rectifies else FB_AS_IT_IS
     if layer.narrow:
         k.narrow_product(a + at, f.panel, layer.w, layer.b, f.scores + r0 * size, f.capacity, rows,
                          layer.n_in, layer.n_out)
@@ -110,7 +112,7 @@ cdef inline void finish_layer(Plan *f, int l, int64_t first, int64_t r0, int64_t
                               int64_t p1) noexcept nogil:
     """What a product of a hidden layer leaves to do: activation and dropout."""
     cdef Layer *layer = &f.layers[l]
-    if layer.activation.fused != 2 or layer.sparse:
+    if layer.activation.fused != FB_IN_PRODUCT or layer.sparse:
         activate(f, l, r0, rows, p0, p1)
     if f.dropping:
         drop_units(f, l, layer.a, layer.out, first, r0, rows, p0, p1)
@@ -149,7 +151,7 @@ cdef inline void backward_layer(Plan *f, int l, int64_t first, int64_t r0,
     cdef Layer *below = &f.layers[l - 1]
     cdef const fb_kernels *k = f.kernels
     cdef int64_t size = f.itemsize, at = r0 * f.lanes * size
-    cdef int epilogue = 3 if below.activation.fused == 2 else 0
+    cdef int epilogue = FB_GATE if below.activation.fused == FB_IN_PRODUCT else FB_AS_IT_IS
     if layer.narrow:
         k.product(f.scores + r0 * size, f.capacity, 1, layer.w, f.lanes,
                   layer.w_panel, NULL, below.delta + at, f.panel, below.a + at, epilogue, rows,
@@ -158,7 +160,7 @@ cdef inline void backward_layer(Plan *f, int l, int64_t first, int64_t r0,
         k.product(layer.delta + at, f.panel, 0, layer.wt, f.lanes,
                   layer.out_panels * f.lanes * f.lanes, NULL, below.delta + at, f.panel,
                   below.a + at, epilogue, rows, layer.n_out, layer.in_panels)
-    if below.activation.fused == 0:
+    if below.activation.fused == FB_OWN_LOOP:
         multiply_by_slopes(f, l - 1, r0, rows)
     if f.dropping:
         drop_units(f, l - 1, below.delta, below.delta, first, r0, rows, 0, below.out_panels)

@@ -136,7 +136,7 @@ cdef class Session:
         cdef Plan *f = &self.plan
         layer.threshold, layer.scale = threshold, scale
         # Where the slope reads f(z), units are left out of a copy. (relu's may read either.)
-        if threshold > 0 and layer.slopes == NULL and layer.activation.fused == 0:
+        if threshold > 0 and layer.slopes == NULL and layer.activation.fused == FB_OWN_LOOP:
             if layer.out == NULL or layer.out == layer.a:
                 layer.out = self.memory.take(layer.out_panels * f.panel * f.itemsize)
         elif layer.out == NULL:
