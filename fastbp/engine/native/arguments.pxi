@@ -51,47 +51,47 @@ cdef fb_csr csr_of(X):
 
 cdef void fill_ones(Plan *f) noexcept nogil:
     cdef int64_t i
-    for i in range(f.capacity):
-        if f.itemsize == 4:
-            (<float *>f.weights)[i] = 1
+    for i in range(f.net.capacity):
+        if f.net.itemsize == 4:
+            (<float *>f.buf.weights)[i] = 1
         else:
-            (<double *>f.weights)[i] = 1
+            (<double *>f.buf.weights)[i] = 1
 
 
 cdef bind_rows(Session s, X):
     """Point the plan at the rows of X, as they stand."""
     cdef Plan *f = &s.plan
-    contract.check_samples(X, s.dtype, f.n_features, f.layers[0].sparse)
-    if f.layers[0].sparse:
-        f.csr = csr_of(X)
+    contract.check_samples(X, s.dtype, f.net.n_features, f.net.layers[0].sparse)
+    if f.net.layers[0].sparse:
+        f.call.csr = csr_of(X)
     else:
-        f.x = bytes_of(X)
-    f.order = NULL
-    f.n_rows = f.n_samples = X.shape[0]
+        f.call.x = bytes_of(X)
+    f.call.order = NULL
+    f.call.n_rows = f.call.n_samples = X.shape[0]
 
 
 cdef bind(Session s, X, targets, sample_weight, order):
     """Point the plan at the caller's arrays, which outlive the call."""
     cdef Plan *f = &s.plan
     bind_rows(s, X)
-    bind_targets(s, f.n_rows, targets, sample_weight)
+    bind_targets(s, f.call.n_rows, targets, sample_weight)
     if order is not None:
-        contract.check_order(order, f.n_rows)
-        f.order = <int64_t *>bytes_of(order)
-        f.n_samples = len(order)
+        contract.check_order(order, f.call.n_rows)
+        f.call.order = <int64_t *>bytes_of(order)
+        f.call.n_samples = len(order)
 
 
 cdef bind_targets(Session s, int64_t n, targets, sample_weight):
     """Point the plan at targets and weights of n samples."""
     cdef Plan *f = &s.plan
-    contract.check_targets(targets, sample_weight, n, s.dtype, f.n_targets)
-    f.n_samples = n
-    f.y = bytes_of(targets)
-    f.sample_weight = NULL if sample_weight is None else bytes_of(sample_weight)
-    if sample_weight is None and f.weights != NULL:
+    contract.check_targets(targets, sample_weight, n, s.dtype, f.net.n_targets)
+    f.call.n_samples = n
+    f.call.y = bytes_of(targets)
+    f.call.sample_weight = NULL if sample_weight is None else bytes_of(sample_weight)
+    if sample_weight is None and f.buf.weights != NULL:
         fill_ones(f)
 
 
 cdef void unbind(Plan *f) noexcept:
-    f.x = f.y = f.sample_weight = NULL
-    f.order = NULL
+    f.call.x = f.call.y = f.call.sample_weight = NULL
+    f.call.order = NULL

@@ -27,12 +27,12 @@ cdef struct Share:               # 16 bytes: these pass in registers
 
 cdef inline int64_t first_chunk(Plan *f, int64_t n_rows) noexcept nogil:
     """Rows of a block's first chunk; a short block has no second one."""
-    return (n_rows + 1) // 2 if f.by_chunks and n_rows > f.lanes else n_rows
+    return (n_rows + 1) // 2 if f.net.by_chunks and n_rows > f.net.lanes else n_rows
 
 
 cdef inline int64_t gap_before(Plan *f, int index, int64_t n_rows) noexcept nogil:
     """Rows of the buffers left unused before a chunk: each begins with a whole vector."""
-    return -first_chunk(f, n_rows) & (f.lanes - 1) if index == 1 else 0
+    return -first_chunk(f, n_rows) & (f.net.lanes - 1) if index == 1 else 0
 
 
 cdef inline Share chunk_of(Plan *f, int index, int64_t n_rows) noexcept nogil:
@@ -47,9 +47,9 @@ cdef inline Share part_of(Plan *f, Share all, int member, int n_members) noexcep
     """A member's rows of a chunk, whole vectors of them."""
     if n_members == 1:
         return all
-    cdef int64_t n_groups = (all.rows + f.lanes - 1) // f.lanes
-    cdef int64_t begin = n_groups * member // n_members * f.lanes
-    cdef int64_t end = min(n_groups * (member + 1) // n_members * f.lanes, all.rows)
+    cdef int64_t n_groups = (all.rows + f.net.lanes - 1) // f.net.lanes
+    cdef int64_t begin = n_groups * member // n_members * f.net.lanes
+    cdef int64_t end = min(n_groups * (member + 1) // n_members * f.net.lanes, all.rows)
     return Share(all.r0 + begin, end - begin)
 
 
@@ -59,15 +59,15 @@ cdef inline int owner(Unit *u, int n_members) noexcept nogil:
 
 cdef inline double step_us(Plan *f, int64_t rows) noexcept nogil:
     """Roughly the work of a step on a minibatch of so many rows."""
-    return f.cost * <double>rows / (1.6e3 * f.lanes) + <double>f.n_packed * 5e-4
+    return f.net.cost * <double>rows / (1.6e3 * f.net.lanes) + <double>f.net.n_packed * 5e-4
 
 
 cdef inline int useful_threads(Plan *f, int ceiling, bint forced) noexcept nogil:
     """How many threads this epoch runs on: as many as pay off for the work of a step, and no more
     than this fit's share of the cores while other fits run in the process."""
     cdef int n = ceiling
+    cdef int64_t rows = min(min(f.call.batch_size, f.call.n_samples), f.net.block_rows)
     if forced:
         return n
     n = max(1, n // max(1, fb_running_fits(0)))
-    return max(1, min(n, <int>(step_us(f, min(min(f.batch_size, f.n_samples), f.block_rows))
-                               / WORK_PER_THREAD_US)))
+    return max(1, min(n, <int>(step_us(f, rows) / WORK_PER_THREAD_US)))

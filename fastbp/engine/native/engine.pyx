@@ -25,7 +25,8 @@ from fastbp.engine.native.epochs cimport Stopping, Stream, all_parameters_finite
 from fastbp.engine.native.kernels cimport *
 from fastbp.engine.native.packing cimport (copy_weights, pack, point_weights, refresh_transposes,
                                            unpack)
-from fastbp.engine.native.plan cimport BLOCK_ROWS, DOUBLES_PER_LINE, Layer, Plan, Unit
+from fastbp.engine.native.plan cimport (BLOCK_ROWS, DOUBLES_PER_LINE, Layer, Plan, Unit, element,
+                                        size_of)
 from fastbp.engine.native.rows cimport forward_rows, gather_rows
 from fastbp.engine.native.sums cimport sum_losses, sum_of_weights
 

@@ -17,14 +17,14 @@ cdef inline void one_epoch(void *argument, int member, int n_members) noexcept n
     cdef Plan *f = <Plan *>argument
     cdef uint64_t float_state = fb_flush_subnormals()
     cdef int64_t first = 0, rows
-    while first < f.n_samples:
-        rows = min(f.batch_size, f.n_samples - first)
+    while first < f.call.n_samples:
+        rows = min(f.call.batch_size, f.call.n_samples - first)
         if minibatch(f, member, n_members, first, rows, float_state):
             break
         first += rows
         if member == 0:
-            f.step += 1
-            f.n_seen = first
+            f.now.step += 1
+            f.now.n_seen = first
     fb_restore_float_state(float_state)
 
 
@@ -80,7 +80,7 @@ cdef inline bint no_progress(Stopping *rule, double loss) noexcept nogil:
 
 
 cdef inline bint all_parameters_finite(Plan *f) noexcept nogil:
-    return f.kernels.all_finite(f.w, f.n_packed)
+    return f.net.kernels.all_finite(f.buf.w, f.net.n_packed)
 
 
 cdef inline int64_t run_epochs(Plan *f, Stream *stream, int64_t n_epochs, double *losses,
@@ -91,13 +91,13 @@ cdef inline int64_t run_epochs(Plan *f, Stream *stream, int64_t n_epochs, double
     parameter that is not finite ended the run."""
     cdef int64_t epoch
     cdef int n_members
-    f.last_look_ns = fb_clock_ns()
+    f.now.last_look_ns = fb_clock_ns()
     for epoch in range(n_epochs):
         if stream.bits != NULL:
-            permute(stream, f.order, f.n_samples)
-        f.epoch_loss = 0
-        f.n_seen = 0
-        f.epoch_key = fb_mix(fb_mix(f.seed) + <uint64_t>f.t)
+            permute(stream, f.call.order, f.call.n_samples)
+        f.now.epoch_loss = 0
+        f.now.n_seen = 0
+        f.now.epoch_key = fb_mix(fb_mix(f.opt.seed) + <uint64_t>f.now.t)
         n_members = useful_threads(f, ceiling, forced)
         if n_members > 1 and f.team == NULL:
             f.team = fb_team_start(ceiling)
@@ -105,13 +105,13 @@ cdef inline int64_t run_epochs(Plan *f, Stream *stream, int64_t n_epochs, double
             fb_team_run(f.team, one_epoch, f, min(n_members, fb_team_size(f.team)))
         else:
             one_epoch(f, 0, 1)
-        if f.interrupted or (f.out_of_time and f.n_seen == 0):
+        if f.now.interrupted or (f.now.out_of_time and f.now.n_seen == 0):
             return epoch
-        losses[epoch] = f.epoch_loss / <double>f.n_seen
-        f.n_counted = f.n_seen
+        losses[epoch] = f.now.epoch_loss / <double>f.now.n_seen
+        f.now.n_counted = f.now.n_seen
         stopped[0] = not (isfinite(losses[epoch]) and all_parameters_finite(f))
         if rule.active and no_progress(rule, losses[epoch]):
             stopped[0] = True
-        if stopped[0] or f.out_of_time:
+        if stopped[0] or f.now.out_of_time:
             return epoch + 1
     return n_epochs

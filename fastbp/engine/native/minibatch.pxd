@@ -21,22 +21,22 @@ cdef inline bint must_stop(Plan *f, uint64_t float_state) noexcept nogil:
     """Member 0 only: whether a signal handler raised, or time is up (not before the first step of a
     call). Looks by the clock, reads the clock rarely. The caller's float state is in force while
     Python code may run."""
-    f.steps_since_look += 1
-    if ((not f.watch_signals and f.deadline_ns == 0)
-            or f.steps_since_look < f.steps_between_looks):
+    f.now.steps_since_look += 1
+    if ((not f.call.watch_signals and f.call.deadline_ns == 0)
+            or f.now.steps_since_look < f.call.steps_between_looks):
         return False
-    f.steps_since_look = 0
+    f.now.steps_since_look = 0
     cdef int64_t now = fb_clock_ns()
-    f.out_of_time = f.deadline_ns != 0 and now >= f.deadline_ns and f.step > 0
-    if f.out_of_time:
+    f.now.out_of_time = f.call.deadline_ns != 0 and now >= f.call.deadline_ns and f.now.step > 0
+    if f.now.out_of_time:
         return True
-    if not f.watch_signals or now - f.last_look_ns < LOOK_NS:
+    if not f.call.watch_signals or now - f.now.last_look_ns < LOOK_NS:
         return False
-    f.last_look_ns = now
+    f.now.last_look_ns = now
     fb_restore_float_state(float_state)
-    f.interrupted = f.look(f.session)
+    f.now.interrupted = f.call.look(f.call.session)
     fb_flush_subnormals()
-    return f.interrupted
+    return f.now.interrupted
 
 
 cdef inline bint meet(Plan *f, int member, int n_members, bint stop) noexcept nogil:
@@ -48,16 +48,16 @@ cdef inline bint meet(Plan *f, int member, int n_members, bint stop) noexcept no
 cdef inline void begin_step(Plan *f) noexcept nogil:
     """Member 0 only: count the step and compute its constants; the others read them behind the next
     barrier."""
-    cdef double rate = f.rates[f.step if f.n_rates > 1 else 0], decay
-    f.t += 1
-    f.optimizer.prepare(f.hyper, rate, <double>f.t, f.h)
-    if f.decay >= 0:
-        decay = f.hyper[f.decay]
-        f.hyper[f.decay] = 0
-        f.optimizer.prepare(f.hyper, rate, <double>f.t, f.bias_h)
-        f.hyper[f.decay] = decay
-    if f.average != NULL:   # forgets the start: after t steps the mean is over about t / 9 of them
-        f.average_share = 1 - min(f.ema_decay, (1.0 + f.t) / (10.0 + f.t))
+    cdef double rate = f.call.rates[f.now.step if f.call.n_rates > 1 else 0], decay
+    f.now.t += 1
+    f.opt.loops.prepare(f.opt.hyper, rate, <double>f.now.t, f.now.h)
+    if f.opt.decay >= 0:
+        decay = f.opt.hyper[f.opt.decay]
+        f.opt.hyper[f.opt.decay] = 0
+        f.opt.loops.prepare(f.opt.hyper, rate, <double>f.now.t, f.now.bias_h)
+        f.opt.hyper[f.opt.decay] = decay
+    if f.buf.average != NULL:    # forgets the start: the mean is over about t / 9 steps
+        f.now.average_share = 1 - min(f.opt.ema_decay, (1.0 + f.now.t) / (10.0 + f.now.t))
 
 
 cdef inline void first_layer_by_columns(Plan *f, int member, int n_members, int64_t start,
@@ -74,23 +74,23 @@ cdef inline void first_layer_by_columns(Plan *f, int member, int n_members, int6
 cdef inline bint minibatch(Plan *f, int member, int n_members, int64_t first, int64_t rows,
                            uint64_t float_state) noexcept nogil:
     """One step on one thread. Returns whether to stop; then the step was not finished."""
-    cdef double total = sum_of_weights(f, first, rows), scale, data_loss = 0, penalty = 0
+    cdef double total = sum_of_weights(f, first, rows), scale, data_loss = 0, penalty = 0, mean
     cdef int64_t start = first, n
-    cdef bint stop = False, last_block, halves = f.by_chunks and n_members == 2
+    cdef bint stop = False, last_block, halves = f.net.by_chunks and n_members == 2
     cdef Share share
     cdef int u, chunk, from_layer
     if not total > 0:
         return False          # nothing to learn from; NaN weights are refused before
     scale = 1 / total
-    if member == 0 and f.update:
+    if member == 0 and f.call.update:
         begin_step(f)
     while start < first + rows:
-        n = min(f.block_rows, first + rows - start)
+        n = min(f.net.block_rows, first + rows - start)
         last_block = start + n == first + rows
-        from_layer = f.by_columns and n_members > 1
+        from_layer = f.net.by_columns and n_members > 1
         if from_layer == 1:
             first_layer_by_columns(f, member, n_members, start, n)
-        for chunk in range(1 + f.by_chunks):
+        for chunk in range(1 + f.net.by_chunks):
             if halves and chunk != member:
                 continue
             share = chunk_of(f, chunk, n)
@@ -101,27 +101,28 @@ cdef inline bint minibatch(Plan *f, int member, int n_members, int64_t first, in
             pass_over_chunk(f, member, n, start > first)
         stop = meet(f, member, n_members, member == 0 and must_stop(f, float_state))
         if stop:
-            if member == 0 and f.update:
-                f.t -= 1
+            if member == 0 and f.call.update:
+                f.now.t -= 1
             return True
         if not halves:
-            pass_over_units(f, member, n_members, start, n, first, last_block, f.alpha * scale)
+            pass_over_units(f, member, n_members, start, n, first, last_block, f.call.alpha * scale)
         elif last_block:
-            join_chunks(f, member, n, start > first, f.alpha * scale)
-        if last_block and f.update:
-            if f.max_norm > 0:
+            join_chunks(f, member, n, start > first, f.call.alpha * scale)
+        if last_block and f.call.update:
+            if f.opt.max_norm > 0:
                 meet(f, member, n_members, False)
-                update_within_norm(f, member, n_members, f.alpha * scale)
-            if f.layers[0].sparse:
+                update_within_norm(f, member, n_members, f.call.alpha * scale)
+            if f.net.layers[0].sparse:
                 clear_sparse_gradient(f, member, n_members, first, rows)
         if member == 0:
-            for chunk in range(1 + f.by_chunks):
+            for chunk in range(1 + f.net.by_chunks):
                 data_loss += weighted_row_losses(f, chunk_of(f, chunk, n))
         meet(f, member, n_members, False)
         start += n
     if member == 0:
-        if f.update:
-            for u in range(f.n_units):
-                penalty += f.squares[u * DOUBLES_PER_LINE]
-        f.epoch_loss += (data_loss * f.loss_factor + 0.5 * f.alpha * penalty) * scale * <double>rows
+        if f.call.update:
+            for u in range(f.net.n_units):
+                penalty += f.buf.squares[u * DOUBLES_PER_LINE]
+        mean = (data_loss * f.net.loss_factor + 0.5 * f.call.alpha * penalty) * scale
+        f.now.epoch_loss += mean * <double>rows
     return False

@@ -39,63 +39,73 @@ cdef struct Unit:                # a tile of a layer's weights, and the biases o
     double middle                # where its middle lies in what threads divide, from 0 to 1
 
 
-cdef struct Plan:
+cdef struct Network:             # fixed for a fit, once it is laid out
     const fb_kernels *kernels
     int n_layers, n_units, itemsize
     int64_t lanes, capacity, panel          # rows a buffer holds; capacity * lanes
     int64_t block_rows                      # rows worked on at a time
+    int64_t n_features, n_outputs, n_targets
+    int64_t n_packed                        # length of the packed vector
     Layer *layers
     Unit *units
-    double *squares                         # one sum of w^2 per unit, each in a line of its own
-    double cost
-    bint by_columns, by_chunks              # see above
-    int64_t n_packed
-    char *w                                 # packed parameters; g and slots in the same layout
+    bint by_columns, by_chunks              # how threads divide a step: see division.pxd
+    double cost                             # of a row, in multiply-adds
+    const fb_loss *loss
+    double *loss_hyper
+    double loss_factor
+
+
+cdef struct Buffers:
+    char *w                                 # packed parameters; g, slots, average in this layout
     char *g
     char *g1                                # gradient of the second chunk, where there are chunks
+    char *slots[FB_MAX_SLOTS]
+    char *average                           # of w over the steps, or NULL
     char *scratch                           # one unit's gradients (of two chunks) for each member
     int64_t scratch_size
-    char *slots[FB_MAX_SLOTS]
     char *a0                                # gathered X
-    char *scores
+    char *scores                            # of the output layer, in columns
+    char *delta_out                         # its delta, in the same place: the loss overwrites
     char *targets
     char *weights
     double *row_loss
-    const fb_loss *loss
-    double *loss_hyper
-    double loss_factor, gradient_factor
-    const fb_optimizer *optimizer
+    double *squares                         # one sum of w^2 per unit, each in a line of its own
+    double *gradient_squares                # the same of the gradient, where there is a limit
+
+
+cdef struct Steps:               # what a step does to the parameters; which units it leaves out
+    const fb_optimizer *loops
     double hyper[FB_MAX_HYPER]
     int decay                               # which hyper-parameter is 0 for biases; -1: none
     double max_norm                         # of the gradient of a step; 0: any
-    double *gradient_squares                # the same of the gradient, where there is a limit
-    char *average                           # of w over the steps, or NULL; layout of w
     double ema_decay
-    bint dropout, dropping                  # is there any; is it in force (while training)
-    bint backward                           # does a backward pass follow, which needs slopes
+    bint dropout                            # is there any
     uint64_t seed
-    # the data of this call
+
+
+cdef struct Call:                # what the caller lends and asks for, for this call
     const char *x
     fb_csr csr
     const char *y
     const char *sample_weight
     int64_t *order
-    int64_t n_rows, n_samples, n_features, n_outputs, n_targets, batch_size
-    double alpha
+    int64_t n_rows, n_samples, batch_size
+    double alpha, gradient_factor
     const double *rates
     int64_t n_rates
-    bint update
-    # interrupts
+    bint update                             # or is only the gradient wanted
+    bint dropping                           # is dropout in force (while training)
+    bint backward                           # does a backward pass follow, which needs slopes
     bint watch_signals
     int64_t deadline_ns                     # of the monotonic clock; 0: none
     int64_t steps_between_looks
     void *session
     int (*look)(void *) noexcept nogil      # asks Python for signals, for that session
-    fb_team *team
-    # what member 0 writes during an epoch, a cache line away from what all members read
-    char pad0[64]
+
+
+cdef struct Progress:            # what member 0 alone writes during an epoch
     int64_t t, step
-    double h[FB_MAX_CONSTANTS]              # step constants
+    double h[FB_MAX_CONSTANTS]              # constants of the step in hand
     double bias_h[FB_MAX_CONSTANTS]         # those of biases, where they differ
     double average_share                    # of the newest w in this step
     uint64_t epoch_key
@@ -104,15 +114,40 @@ cdef struct Plan:
     int64_t n_counted                       # the same of the last epoch that counts as done
     bint interrupted, out_of_time
     int64_t steps_since_look, last_look_ns
+
+
+cdef struct Plan:
+    Network net
+    Buffers buf
+    Steps opt
+    Call call
+    fb_team *team
+    char pad0[64]                           # a cache line away from what all members read
+    Progress now
     char pad1[64]
+
+
+cdef inline int64_t size_of(Plan *f, int64_t n) noexcept nogil:
+    """Bytes of n elements of the fit's dtype."""
+    return n * f.net.itemsize
+
+
+cdef inline char *element(Plan *f, const char *array, int64_t i) noexcept nogil:
+    """Where element i of an array of the fit's dtype is: of a vector, or of one of its columns."""
+    return <char *>array + i * f.net.itemsize
+
+
+cdef inline char *panel_row(Plan *f, const char *panels, int64_t p, int64_t r) noexcept nogil:
+    """Where row r of panel p of a buffer is."""
+    return <char *>panels + (p * f.net.panel + r * f.net.lanes) * f.net.itemsize
 
 
 cdef inline const char *input_of(Plan *f, int l) noexcept nogil:
     """What layer l reads."""
     if l == 0:
-        return f.a0
-    return f.layers[l - 1].out if f.dropping else f.layers[l - 1].a
+        return f.buf.a0
+    return f.net.layers[l - 1].out if f.call.dropping else f.net.layers[l - 1].a
 
 
 cdef inline const int64_t *order_at(Plan *f, int64_t first) noexcept nogil:
-    return NULL if f.order == NULL else f.order + first
+    return NULL if f.call.order == NULL else f.call.order + first

@@ -13,17 +13,18 @@ cdef struct Prediction:
 cdef void activate_scores(Plan *f, int64_t r0, int64_t rows) noexcept nogil:
     """a = f(z) of the last layer, column by column; whole vectors, so that bits do not depend on
     the number of rows."""
-    cdef const fb_activation *activation = f.layers[f.n_layers - 1].activation
-    cdef int64_t n = round_up(rows, f.lanes), j
-    for j in range(f.n_outputs):
-        activation.forward(f.scores + (j * f.capacity + r0) * f.itemsize, NULL, n)
+    cdef const fb_activation *activation = f.net.layers[f.net.n_layers - 1].activation
+    cdef int64_t n = round_up(rows, f.net.lanes), j
+    for j in range(f.net.n_outputs):
+        activation.forward(element(f, f.buf.scores, j * f.net.capacity + r0), NULL, n)
 
 
 cdef void predict_share(void *argument, int member, int n_members) noexcept nogil:
     """This member's rows, block by block, in its own part of the buffers."""
     cdef Prediction *job = <Prediction *>argument
     cdef Plan *f = job.plan
-    cdef int64_t block = f.capacity // f.lanes // n_members * f.lanes, r0 = member * block
+    cdef int64_t P = f.net.lanes, n = f.net.n_outputs
+    cdef int64_t block = f.net.capacity // P // n_members * P, r0 = member * block
     cdef int64_t first = job.n_rows * member // n_members
     cdef int64_t end = job.n_rows * (member + 1) // n_members, rows
     cdef uint64_t float_state = fb_flush_subnormals()
@@ -31,10 +32,10 @@ cdef void predict_share(void *argument, int member, int n_members) noexcept nogi
         rows = min(block, end - first)
         gather_rows(f, first - r0, r0, rows)
         forward_rows(f, 0, first - r0, r0, rows)
-        if f.layers[f.n_layers - 1].activation != NULL:
+        if f.net.layers[f.net.n_layers - 1].activation != NULL:
             activate_scores(f, r0, rows)
-        f.kernels.columns_to_rows(f.scores + r0 * f.itemsize, f.capacity,
-                                  job.out + first * f.n_outputs * f.itemsize, rows, f.n_outputs)
+        f.net.kernels.columns_to_rows(element(f, f.buf.scores, r0), f.net.capacity,
+                                      element(f, job.out, first * n), rows, n)
         first += rows
     fb_restore_float_state(float_state)
 
@@ -45,11 +46,11 @@ cdef run_prediction(Plan *f, out, int n_threads, bint forced):
     cdef Prediction job
     cdef double work_us
     cdef fb_team *team = f.team
-    job.plan, job.n_rows, job.out = f, f.n_samples, <char *>cnp.PyArray_DATA(out)
-    work_us = <double>job.n_rows * f.cost / (4.8e3 * f.lanes)
+    job.plan, job.n_rows, job.out = f, f.call.n_samples, bytes_of(out)
+    work_us = <double>job.n_rows * f.net.cost / (4.8e3 * f.net.lanes)
     if not forced:
         n_threads = <int>min(<double>n_threads // max(1, fb_running_fits(0)), work_us / 300)
-    n_threads = <int>max(1, min(n_threads, f.capacity // f.lanes))
+    n_threads = <int>max(1, min(n_threads, f.net.capacity // f.net.lanes))
     with nogil:
         if n_threads > 1 and team == NULL:
             team = fb_team_start(n_threads)
@@ -64,24 +65,24 @@ cdef run_prediction(Plan *f, out, int n_threads, bint forced):
 cdef set_flat_layer(Plan *f, Memory memory, Layer *layer, W, b):
     """Read the weights where they are; only a last panel that is not whole, and the biases, are
     copied to a padded place."""
-    cdef int64_t size = f.itemsize, P = f.lanes, k, rest = layer.n_out % P
-    cdef char *w = <char *>cnp.PyArray_DATA(W)
-    layer.w, layer.w_row, layer.w_panel = w, layer.n_out, P
+    cdef int64_t P = f.net.lanes, k, rest = layer.n_out % P
+    layer.w, layer.w_row, layer.w_panel = bytes_of(W), layer.n_out, P
     layer.weight_size = layer.n_in * layer.n_out
-    layer.b = memory.take(layer.out_panels * P * size)
-    memcpy(layer.b, cnp.PyArray_DATA(b), layer.n_out * size)
+    layer.b = take(f, memory, layer.out_panels * P)
+    memcpy(layer.b, bytes_of(b), size_of(f, layer.n_out))
     if rest and not layer.sparse:
-        layer.tail = memory.take(layer.n_in * P * size)
-        w += (layer.n_out - rest) * size
+        layer.tail = take(f, memory, layer.n_in * P)
         for k in range(layer.n_in):
-            memcpy(layer.tail + k * P * size, w + k * layer.n_out * size, rest * size)
+            memcpy(element(f, layer.tail, k * P),
+                   element(f, layer.w, (k + 1) * layer.n_out - rest), size_of(f, rest))
 
 
 cdef set_packed_layer(Plan *f, Memory memory, Layer *layer, W, b):
-    layer.w = memory.take((layer.weight_size + layer.out_panels * f.lanes) * f.itemsize)
-    layer.b = layer.w + layer.weight_size * f.itemsize
-    copy_weights(f, layer, layer.w, <char *>cnp.PyArray_DATA(W), False)
-    memcpy(layer.b, cnp.PyArray_DATA(b), layer.n_out * f.itemsize)
+    """Copy the weights into panels."""
+    layer.w = take(f, memory, layer.weight_size + layer.out_panels * f.net.lanes)
+    layer.b = element(f, layer.w, layer.weight_size)
+    copy_weights(f, layer, layer.w, bytes_of(W), False)
+    memcpy(layer.b, bytes_of(b), size_of(f, layer.n_out))
 
 
 cdef lay_out_prediction(Plan *f, Memory memory, coefs, intercepts, activations, bint sparse,
@@ -89,36 +90,35 @@ cdef lay_out_prediction(Plan *f, Memory memory, coefs, intercepts, activations, 
     """A plan with weights and two activation buffers only. Few rows read the flat weights in place
     (packing costs more than it saves), more rows a packed copy; the bits are the same."""
     cdef int l
-    cdef int64_t size, widest = 1
+    cdef int64_t widest = 1
     cdef Layer *layer
     cdef char *buffers[2]
-    f.itemsize, f.lanes = f.kernels.itemsize, f.kernels.lanes
-    size = f.itemsize
-    f.n_layers = len(coefs)
-    f.layers = <Layer *>memory.take(f.n_layers * sizeof(Layer))
-    f.capacity = spread_capacity(min(n_rows, 128 * n_threads), f.lanes)
-    f.panel = f.capacity * f.lanes
-    f.n_packed = 0
-    f.cost = 0
-    for l in range(f.n_layers):
-        layer = &f.layers[l]
+    f.net.itemsize, f.net.lanes = f.net.kernels.itemsize, f.net.kernels.lanes
+    f.net.n_layers = len(coefs)
+    f.net.layers = <Layer *>memory.take(f.net.n_layers * sizeof(Layer))
+    f.net.capacity = spread_capacity(min(n_rows, 128 * n_threads), f.net.lanes)
+    f.net.panel = f.net.capacity * f.net.lanes
+    f.net.n_packed = 0
+    f.net.cost = 0
+    for l in range(f.net.n_layers):
+        layer = &f.net.layers[l]
         n_in, n_out = coefs[l].shape
-        set_layer(f, l, n_in, n_out, l == f.n_layers - 1, sparse and l == 0)
-        f.cost += layer.n_in * layer.out_panels * f.lanes
+        set_layer(f, l, n_in, n_out, l == f.net.n_layers - 1, sparse and l == 0)
+        f.net.cost += layer.n_in * layer.out_panels * f.net.lanes
         widest = max(widest, layer.out_panels)
         if layer.narrow or (n_rows >= 32 and not layer.sparse):
             set_packed_layer(f, memory, layer, coefs[l], intercepts[l])
         else:
             set_flat_layer(f, memory, layer, coefs[l], intercepts[l])
         if l < len(activations):
-            layer.activation = find_activation(f.kernels, activations[l], memory)
-    f.n_features, f.n_outputs = f.layers[0].n_in, f.layers[f.n_layers - 1].n_out
-    buffers[0] = memory.take(widest * f.panel * size)
-    buffers[1] = memory.take(widest * f.panel * size)
-    for l in range(f.n_layers):
-        f.layers[l].a = buffers[l & 1]
-    f.a0 = memory.take(64 if sparse else f.layers[0].in_panels * f.panel * size)
-    f.scores = memory.take(round_up(f.n_outputs, f.lanes) * f.capacity * size)
+            layer.activation = find_activation(f.net.kernels, activations[l], memory)
+    f.net.n_features, f.net.n_outputs = coefs[0].shape[0], coefs[-1].shape[1]
+    buffers[0] = take(f, memory, widest * f.net.panel)
+    buffers[1] = take(f, memory, widest * f.net.panel)
+    for l in range(f.net.n_layers):
+        f.net.layers[l].a = buffers[l & 1]
+    f.buf.a0 = take(f, memory, 1 if sparse else f.net.layers[0].in_panels * f.net.panel)
+    f.buf.scores = take(f, memory, round_up(f.net.n_outputs, f.net.lanes) * f.net.capacity)
 
 
 def predict_into(coefs, intercepts, activations, X, out, n_threads=1):
@@ -132,19 +132,20 @@ def predict_into(coefs, intercepts, activations, X, out, n_threads=1):
         contract.check_prediction(fits)
     first, last, number = coefs[0], coefs[-1], cnp.PyArray_TYPE(coefs[0])
     memset(&plan, 0, sizeof(Plan))
-    plan.kernels = fb_find_kernels(chosen, 4 if number == cnp.NPY_FLOAT else 8)
+    plan.net.kernels = fb_find_kernels(chosen, 4 if number == cnp.NPY_FLOAT else 8)
     # One row costs less than the questions do in Python: these are asked where something is wrong.
     if not (is_matrix(out, number, cnp.PyArray_DIM(last, 1)) and cnp.PyArray_ISWRITEABLE(out)
             and X.shape[0] == cnp.PyArray_DIM(out, 0)):
         contract.check_output(X, out, first.dtype, last.shape[1])
     if sparse:
         contract.check_csr(X, first.dtype, first.shape[0])
-        plan.csr = csr_of(X)
+        plan.call.csr = csr_of(X)
     else:
         if not is_matrix(X, number, cnp.PyArray_DIM(first, 0)):
             contract.check_matrix(X, first.dtype, first.shape[0])
-        plan.x = bytes_of(X)
-    plan.n_rows = plan.n_samples = X.shape[0]
+        plan.call.x = bytes_of(X)
+    plan.call.n_rows = plan.call.n_samples = X.shape[0]
     lay_out_prediction(&plan, memory, coefs, intercepts, activations, sparse, X.shape[0], ceiling)
     run_prediction(&plan, out, ceiling, False)
-    return bool(plan.kernels.all_finite(cnp.PyArray_DATA(out), plan.n_samples * plan.n_outputs))
+    return bool(plan.net.kernels.all_finite(bytes_of(out),
+                                            plan.call.n_samples * plan.net.n_outputs))

@@ -45,7 +45,7 @@ cdef class Session:
         self.finite = True
         self.memory = Memory()
         lay_out(self, activations, loss, int(batch_size), bool(sparse))
-        pack(&self.plan, self.plan.w, bytes_of(params))
+        pack(&self.plan, self.plan.buf.w, bytes_of(params))
         refresh_transposes(&self.plan)
 
     def __dealloc__(self):
@@ -68,13 +68,13 @@ cdef class Session:
 
     @property
     def t(self):
-        return self.plan.t
+        return self.plan.now.t
 
     def force_threads(self, n_threads):
         """Run every epoch on exactly this many threads."""
         cdef int exact = max(1, min(n_threads, FB_TEAM_MAX))
         with self.lock:
-            self.plan.scratch = self.memory.take(self.plan.scratch_size * exact)
+            self.plan.buf.scratch = self.memory.take(self.plan.buf.scratch_size * exact)
             self.n_threads = exact
             self.forced = True
             self.end_team()
@@ -88,49 +88,49 @@ cdef class Session:
         numbers = contract.read_hyperparameters(optimizer, hyperparameters, self.dtype)
         with self.lock:
             self.take_optimizer(optimizer, numbers, slots, t)
-            self.plan.max_norm = max_grad_norm or 0.0
-            if self.plan.max_norm > 0 and self.plan.gradient_squares == NULL:
-                self.plan.gradient_squares = <double *>self.memory.take(
-                    self.plan.n_units * DOUBLES_PER_LINE * sizeof(double))
+            self.plan.opt.max_norm = max_grad_norm or 0.0
+            if self.plan.opt.max_norm > 0 and self.plan.buf.gradient_squares == NULL:
+                self.plan.buf.gradient_squares = <double *>self.memory.take(
+                    self.plan.net.n_units * DOUBLES_PER_LINE * sizeof(double))
             if ema_decay is not None:
                 self.take_average(ema_decay, average)
 
     cdef take_optimizer(self, optimizer, numbers, slots, int64_t t):
         cdef Plan *f = &self.plan
-        cdef const fb_optimizer *row = find_optimizer(f.kernels, optimizer, self.memory)
-        f.optimizer = NULL             # until its state is there
-        f.decay = -1
+        cdef const fb_optimizer *row = find_optimizer(f.net.kernels, optimizer, self.memory)
+        f.opt.loops = NULL             # until its state is there
+        f.opt.decay = -1
         for i, name in enumerate(optimizer.hyperparameters):
-            f.hyper[i] = numbers[i]
+            f.opt.hyper[i] = numbers[i]
             if name == optimizer.decay:
-                f.decay = i
-        f.t = t
+                f.opt.decay = i
+        f.now.t = t
         for i in range(row.n_slots):
-            if f.slots[i] == NULL:
-                f.slots[i] = self.memory.take(f.n_packed * f.itemsize)
+            if f.buf.slots[i] == NULL:
+                f.buf.slots[i] = take(f, self.memory, f.net.n_packed)
             else:
-                memset(f.slots[i], 0, f.n_packed * f.itemsize)
+                memset(f.buf.slots[i], 0, size_of(f, f.net.n_packed))
             if slots is not None:
-                pack(f, f.slots[i], bytes_of(slots[i]))
-        f.optimizer = row
+                pack(f, f.buf.slots[i], bytes_of(slots[i]))
+        f.opt.loops = row
 
     cdef take_average(self, double ema_decay, average):
         cdef Plan *f = &self.plan
-        f.ema_decay = ema_decay
-        if f.average == NULL:
-            f.average = self.memory.take(f.n_packed * f.itemsize)
-        memcpy(f.average, f.w, f.n_packed * f.itemsize)
+        f.opt.ema_decay = ema_decay
+        if f.buf.average == NULL:
+            f.buf.average = take(f, self.memory, f.net.n_packed)
+        memcpy(f.buf.average, f.buf.w, size_of(f, f.net.n_packed))
         if average is not None:
-            pack(f, f.average, bytes_of(average))
+            pack(f, f.buf.average, bytes_of(average))
 
     def set_dropout(self, rates, seed):
         """Leave hidden units out of training steps."""
         layers = contract.read_dropout(rates, len(self.layer_sizes) - 2)
         with self.lock:
-            self.plan.seed = seed
-            self.plan.dropout = any(threshold > 0 for threshold, _ in layers)
+            self.plan.opt.seed = seed
+            self.plan.opt.dropout = any(threshold > 0 for threshold, _ in layers)
             for l, (threshold, scale) in enumerate(layers):
-                self.drop_from(&self.plan.layers[l], threshold, scale)
+                self.drop_from(&self.plan.net.layers[l], threshold, scale)
 
     cdef drop_from(self, Layer *layer, uint32_t threshold, double scale):
         cdef Plan *f = &self.plan
@@ -138,7 +138,7 @@ cdef class Session:
         # Where the slope reads f(z), units are left out of a copy. (relu's may read either.)
         if threshold > 0 and layer.slopes == NULL and layer.activation.fused == FB_OWN_LOOP:
             if layer.out == NULL or layer.out == layer.a:
-                layer.out = self.memory.take(layer.out_panels * f.panel * f.itemsize)
+                layer.out = take(f, self.memory, layer.out_panels * f.net.panel)
         elif layer.out == NULL:
             layer.out = layer.a
 
@@ -155,19 +155,20 @@ cdef class Session:
         cdef Stream stream
         with self.lock:
             self.check_usable()
-            contract.check_has_optimizer(f.optimizer != NULL)
+            contract.check_has_optimizer(f.opt.loops != NULL)
             bind(self, X, targets, sample_weight, order)
-            contract.check_run(f.n_samples, order, shuffle, batch_size, rates, n_epochs, losses)
+            contract.check_run(f.call.n_samples, order, shuffle, batch_size, rates, n_epochs,
+                               losses)
             out = losses
-            f.batch_size = batch_size
-            f.alpha = alpha
-            f.rates = &rates[0]
-            f.n_rates = rates.shape[0]
-            f.step = 0
-            f.update = True
-            f.dropping = f.dropout
-            f.backward = True
-            f.gradient_factor = 1.0
+            f.call.batch_size = batch_size
+            f.call.alpha = alpha
+            f.call.rates = &rates[0]
+            f.call.n_rates = rates.shape[0]
+            f.now.step = 0
+            f.call.update = True
+            f.call.dropping = f.opt.dropout
+            f.call.backward = True
+            f.call.gradient_factor = 1.0
             self.start_looking(time_limit)
             rule.active = stopping is not None
             if stopping is not None:
@@ -179,7 +180,7 @@ cdef class Session:
                 self.borrow_stream(shuffle, &stream)
             fb_running_fits(1)
             try:
-                while done < epochs and not (stopped or f.interrupted or f.out_of_time):
+                while done < epochs and not (stopped or f.now.interrupted or f.now.out_of_time):
                     run = epochs - done
                     if shuffle is not None and stream.bits == NULL:   # not MT19937: NumPy draws
                         shuffle.shuffle(order)
@@ -207,12 +208,12 @@ cdef class Session:
             self.check_usable()
             bind_rows(self, X)
             contract.check_output(X, out, self.dtype, self.layer_sizes[-1])
-            self.plan.dropping = self.plan.backward = False
-            point_weights(&self.plan, self.plan.average)
+            self.plan.call.dropping = self.plan.call.backward = False
+            point_weights(&self.plan, self.plan.buf.average)
             try:
                 run_prediction(&self.plan, out, self.n_threads, self.forced)
             finally:
-                point_weights(&self.plan, self.plan.w)
+                point_weights(&self.plan, self.plan.buf.w)
                 unbind(&self.plan)
 
     def loss_and_gradient(self, params, X, targets, sample_weight, *, alpha, gradient,
@@ -229,22 +230,22 @@ cdef class Session:
             contract.check_params(params, self.layer_sizes, self.dtype)
             contract.check_params(gradient, self.layer_sizes, self.dtype, output=True)
             bind(self, X, targets, sample_weight, None)
-            total = sum_of_weights(f, 0, f.n_samples)
-            contract.check_total_weight(total, f.n_samples)
-            pack(f, f.w, bytes_of(params))
+            total = sum_of_weights(f, 0, f.call.n_samples)
+            contract.check_total_weight(total, f.call.n_samples)
+            pack(f, f.buf.w, bytes_of(params))
             refresh_transposes(f)
-            f.batch_size = f.n_samples
-            f.alpha = 0
-            f.rates = &no_rate
-            f.n_rates = 1
-            f.update = f.dropping = False
-            f.backward = True
-            f.gradient_factor = 1.0 / f.n_outputs if mean_gradient else 1.0
+            f.call.batch_size = f.call.n_samples
+            f.call.alpha = 0
+            f.call.rates = &no_rate
+            f.call.n_rates = 1
+            f.call.update = f.call.dropping = False
+            f.call.backward = True
+            f.call.gradient_factor = 1.0 / f.net.n_outputs if mean_gradient else 1.0
             self.start_looking(None)
             rule.active = False
             stream.bits = NULL
-            if f.layers[0].sparse:
-                memset(f.g, 0, f.n_packed * f.itemsize)
+            if f.net.layers[0].sparse:
+                memset(f.buf.g, 0, size_of(f, f.net.n_packed))
             fb_running_fits(1)
             try:
                 with nogil:
@@ -254,7 +255,7 @@ cdef class Session:
                 unbind(f)
             if self.stop_signal is not None:
                 self.raise_signal()
-            unpack(f, f.g, bytes_of(gradient))
+            unpack(f, f.buf.g, bytes_of(gradient))
         return loss + add_penalty(self.layer_sizes, params, gradient, alpha / total)
 
     def mean_loss(self, scores, targets, sample_weight):
@@ -268,45 +269,45 @@ cdef class Session:
         with self.lock:
             self.check_usable()
             bind_targets(self, len(scores), targets, sample_weight)
-            f.order = NULL
+            f.call.order = NULL
             with nogil:
                 float_state = fb_flush_subnormals()
                 total = sum_losses(f, raw)
-                weight = sum_of_weights(f, 0, f.n_samples)
+                weight = sum_of_weights(f, 0, f.call.n_samples)
                 fb_restore_float_state(float_state)
             unbind(f)
         return total / weight
 
     @property
     def out_of_time(self):
-        return self.plan.out_of_time
+        return self.plan.now.out_of_time
 
     @property
     def n_seen(self):
-        return self.plan.n_counted
+        return self.plan.now.n_counted
 
     def params_into(self, params):
         """Write the parameters into `params` in the flat layout."""
         contract.check_params(params, self.layer_sizes, self.dtype, output=True)
         with self.lock:
-            unpack(&self.plan, self.plan.w, bytes_of(params))
+            unpack(&self.plan, self.plan.buf.w, bytes_of(params))
 
     def average_into(self, params):
         """Write what predictions use: the average where one is kept, else the parameters."""
         cdef Plan *f = &self.plan
         contract.check_params(params, self.layer_sizes, self.dtype, output=True)
         with self.lock:
-            unpack(f, f.w if f.average == NULL else f.average, bytes_of(params))
+            unpack(f, f.buf.w if f.buf.average == NULL else f.buf.average, bytes_of(params))
 
     def slots_into(self, slots):
         """Write the optimiser's slots into `slots`."""
         cdef Plan *f = &self.plan
         with self.lock:
-            contract.check_has_optimizer(f.optimizer != NULL)
-            contract.check_slots(slots, f.optimizer.n_slots, self.layer_sizes, self.dtype,
+            contract.check_has_optimizer(f.opt.loops != NULL)
+            contract.check_slots(slots, f.opt.loops.n_slots, self.layer_sizes, self.dtype,
                                  output=True)
-            for i in range(f.optimizer.n_slots):
-                unpack(f, f.slots[i], bytes_of(slots[i]))
+            for i in range(f.opt.loops.n_slots):
+                unpack(f, f.buf.slots[i], bytes_of(slots[i]))
 
     cdef check_usable(self):
         contract.check_open(self.closed)
@@ -319,20 +320,20 @@ cdef class Session:
     cdef start_looking(self, time_limit):
         """Signals are delivered to the main thread only; another one need not take the GIL."""
         cdef Plan *f = &self.plan
-        cdef double step_ns = f.cost * min(f.batch_size, f.block_rows) / 10.0
-        f.watch_signals = threading.get_ident() == threading.main_thread().ident
-        f.interrupted = f.out_of_time = False
-        f.deadline_ns = 0
+        cdef double step_ns = f.net.cost * min(f.call.batch_size, f.net.block_rows) / 10.0
+        f.call.watch_signals = threading.get_ident() == threading.main_thread().ident
+        f.now.interrupted = f.now.out_of_time = False
+        f.call.deadline_ns = 0
         if time_limit is not None:
-            f.deadline_ns = fb_clock_ns() + max(1, <int64_t>min(time_limit * 1e9, 4e18))
-        f.session, f.look = <void *>self, look_for_signals
-        f.steps_between_looks = max(1, <int64_t>(200_000 / step_ns))
-        f.steps_since_look = 0
+            f.call.deadline_ns = fb_clock_ns() + max(1, <int64_t>min(time_limit * 1e9, 4e18))
+        f.call.session, f.call.look = <void *>self, look_for_signals
+        f.call.steps_between_looks = max(1, <int64_t>(200_000 / step_ns))
+        f.now.steps_since_look = 0
         self.stop_signal = None
 
     cdef raise_signal(self):
         stop, self.stop_signal = self.stop_signal, None
-        memset(self.plan.g, 0, self.plan.n_packed * self.plan.itemsize)
+        memset(self.plan.buf.g, 0, size_of(&self.plan, self.plan.net.n_packed))
         raise stop
 
     cdef borrow_stream(self, shuffle, Stream *stream):
