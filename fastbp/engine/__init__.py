@@ -92,7 +92,7 @@ def watch_formulas(activations, loss, targets, dtype):
     ImportError
         When Numba cannot be imported.
     """
-    if all(row.kernel is not None for row in (*activations, loss)):
+    if all(entry.kernel is not None for entry in (*activations, loss)):
         return None
     find_kernels()
     return import_module("fastbp.engine.numba.checks").Watch(activations, loss, targets, dtype)
@@ -103,7 +103,7 @@ def let_activations_raise(engine, coefs, intercepts, activations, X, scores):
 
     Compiled code cannot: it fills a block of rows with NaN.  They are computed again.
     """
-    if all(row.kernel is not None for row in activations) or engine.all_finite(scores):
+    if all(entry.kernel is not None for entry in activations) or engine.all_finite(scores):
         return
     rows = np.flatnonzero(~np.isfinite(scores).all(axis=1))
     checks = import_module("fastbp.engine.numba.checks")

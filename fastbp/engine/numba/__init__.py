@@ -1,9 +1,10 @@
 """The Numba engine: the same verbs as the compiled engine, for installs without a C compiler.
 
-`session` holds the verbs, `minibatch` the jitted loop over a network, `kernels` the loops around
-the formulas of the tables, `duals` their derivatives; formulas that users write come in through
-`formulas` and `checks`, and the compiled engine calls their kernels, too.  Numba is imported here
-and nowhere above.
+`session` and `prediction` hold the verbs, `data` what they tell the jitted code: `minibatch` with
+its steps, `blocks` with what happens between two of them.  `kernels` compiles `loops` around the
+formulas of the tables, `derivatives` differentiates these on `duals`; formulas that users write
+come in through `formulas` and `checks`, and the compiled engine calls their kernels, too.  Numba is
+imported here and nowhere above.
 """
 
 import hashlib
@@ -13,7 +14,8 @@ import scipy.special
 
 from fastbp.engine import contract
 from fastbp.engine.numba.checks import evaluate_activation
-from fastbp.engine.numba.session import Session, are_layers, predict_into
+from fastbp.engine.numba.prediction import are_layers, predict_into
+from fastbp.engine.numba.session import Session
 
 NAME = "numba"
 
@@ -70,7 +72,7 @@ def transform_into(name, scores):
 
 
 def activate_into(activation, values, slopes):
-    """Run the loops behind an activation's row, for tests: value and slope of each element."""
+    """Run the loops behind an activation's entry, for tests: value and slope of each element."""
     contract.check_floats(values)
     values[:], slopes[:] = evaluate_activation(activation, values)
 

@@ -1,150 +1,30 @@
-"""Sessions of the Numba engine: buffers of a fit, epochs, and predictions without a session.
+"""Sessions of the Numba engine: epochs, settings and results of a fit.
 
-The Python around `minibatch`: what `fastbp.engine.native.engine.Session` does, with the same
-arguments, in one thread.  Between two blocks of minibatches (`LOOK_S` seconds of them) Python looks
-for signals, so a KeyboardInterrupt ends training after the last completed step.
+The Python around `minibatch`, in one thread.  Between two runs of blocks (`LOOK_S` seconds of them)
+Python looks for signals, so a KeyboardInterrupt ends training after the last completed step.
 """
 
 import threading
 import time
 from functools import wraps
-from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
 
 from fastbp.engine import contract
-from fastbp.engine.numba import kernels, minibatch
-from fastbp.engine.numba.checks import activate
+from fastbp.engine.numba import blocks, kernels, minibatch
+from fastbp.engine.numba.data import (
+    describe_data,
+    describe_targets,
+    lay_out_buffers,
+    lay_out_network,
+)
+from fastbp.engine.numba.prediction import NO_DROPOUT, predict_blocks
 
 LOOK_S = 0.02  # blocks between two looks take about this long
+
+
 MOST_BLOCKS = 1 << 20
-PREDICTION_ROWS = 64
-NO_DROPOUT = minibatch.Dropout(np.zeros(0, np.uint64), np.zeros(0), np.zeros(1, np.uint64))
-
-
-def lay_out_network(layer_sizes, activations, params):
-    """Describe a network on the flat vector `params` to the jitted code."""
-    sizes = np.array(layer_sizes, np.int64)
-    ends = np.cumsum([(n_in + 1) * n_out for n_in, n_out in pairwise(sizes.tolist())])
-    loops = [
-        None if row.kernel == "identity" else kernels.activation_kernel(row, params.dtype)
-        for row in activations
-    ]
-    return minibatch.Network(
-        sizes=sizes,
-        weight_at=np.array([0, *ends[:-1]], np.int64),
-        params=params,
-        forwards=np.array([k.addresses["forward"] if k else 0 for k in loops], np.int64),
-        slopes=np.array([k.addresses["slope"] if k else 0 for k in loops], np.int64),
-        keeps_slopes=np.array([row.slope_of == "pre_activation" for row in activations], np.bool_),
-    )
-
-
-def lay_out_buffers(network, capacity, *, n_targets=0, sparse=False, training=False):
-    """Work memory for blocks of up to `capacity` rows."""
-    sizes, dtype = network.sizes, network.params.dtype
-    units = sizes[1:-1]
-    n_hidden, widest = int(units.sum()), int(sizes[1 if sparse else 0 :].max())
-    rows = capacity if training else 0
-    kept = n_hidden if training and network.keeps_slopes.any() else 0
-    a = np.empty(capacity * n_hidden, dtype)
-    return minibatch.Buffers(
-        x=np.empty(0 if sparse else capacity * sizes[0], dtype),
-        a=a,
-        out=a,
-        slopes=np.empty(capacity * kept, dtype),
-        unit_at=np.array([0, *np.cumsum(units)], np.int64) * capacity,
-        delta=np.empty(max(rows * widest, capacity * sizes[-1]), dtype),
-        below=np.empty(rows * widest, dtype),
-        scores=np.empty(capacity * sizes[-1], dtype),
-        targets=np.empty(rows * n_targets, dtype),
-        weights=np.empty(rows, dtype),
-        row_loss=np.empty(rows),
-    )
-
-
-def are_layers(coefs, intercepts, n_features=-1, n_outputs=-1):
-    """Whether these are weights and biases as `predict_into` takes them."""
-    if not len(coefs) == len(intercepts) > 0:
-        return False
-    dtype, width = coefs[0].dtype, n_features
-    for W, b in zip(coefs, intercepts, strict=True):
-        if not (
-            isinstance(W, np.ndarray) and isinstance(b, np.ndarray)
-            and W.ndim == 2 and W.size and b.shape == W.shape[1:] and width in (-1, W.shape[0])
-            and W.dtype == b.dtype == dtype and dtype in (np.float32, np.float64)
-            and W.flags.c_contiguous and b.flags.c_contiguous
-        ):  # fmt: skip
-            return False
-        width = W.shape[1]
-    return n_outputs in (-1, width)
-
-
-def describe_data(X, targets=None, sample_weight=None, order=None):
-    """Addresses of the caller's arrays, which were checked and outlive the call."""
-    is_sparse = not isinstance(X, np.ndarray)
-    return describe_targets(X.shape[0], targets, sample_weight, order)._replace(
-        x=_address(X.data if is_sparse else X),
-        indices=_address(X.indices) if is_sparse else 0,
-        indptr=_address(X.indptr) if is_sparse else 0,
-        index_bytes=X.indptr.dtype.itemsize if is_sparse else 0,
-    )
-
-
-def describe_targets(n_samples, targets, sample_weight, order=None):
-    """Addresses of targets and weights alone; without an order as they stand."""
-    return minibatch.Data(
-        x=0,
-        indices=0,
-        indptr=0,
-        index_bytes=0,
-        y=_address(targets),
-        sample_weight=_address(sample_weight),
-        order=np.arange(n_samples) if order is None else order,
-    )
-
-
-def _address(array):
-    return 0 if array is None else array.__array_interface__["data"][0]
-
-
-def predict_blocks(network, buffers, data, out):
-    """Raw scores of the first rows of the order, as many as `out` has, block by block."""
-    capacity, n_samples = len(buffers.scores) // out.shape[1], len(data.order)
-    buffers = buffers._replace(slopes=buffers.slopes[:0])
-    for first in range(0, n_samples, capacity):
-        rows = min(capacity, n_samples - first)
-        minibatch.predict_block(network, buffers, data, NO_DROPOUT, first, rows, out)
-
-
-def predict_into(coefs, intercepts, activations, X, out, n_threads=1):
-    """Raw scores of X straight from fitted arrays; whether all are finite."""
-    contract.check_prediction(
-        are_layers(coefs, intercepts) and 0 <= len(coefs) - len(activations) <= 1
-    )
-    dtype, sparse = coefs[0].dtype, not isinstance(X, np.ndarray)
-    contract.check_samples(X, dtype, coefs[0].shape[0], sparse)
-    contract.check_output(X, out, dtype, coefs[-1].shape[1])
-    layer_sizes = (coefs[0].shape[0], *(weights.shape[1] for weights in coefs))
-    parts = [part for pair in zip(coefs, intercepts, strict=True) for part in pair]
-    params = np.concatenate([part.ravel() for part in parts])
-    n_hidden = len(coefs) - 1
-    network = lay_out_network(layer_sizes, activations[:n_hidden], params)
-    if len(out):
-        # Whole blocks, filled up with the first row: BLAS chooses its loops by the number of rows,
-        # and a row's scores must not depend on the rows that come with it.
-        order = np.zeros(-(-len(out) // PREDICTION_ROWS) * PREDICTION_ROWS, np.int64)
-        order[: len(out)] = np.arange(len(out))
-        data = describe_data(X, order=order)
-        predict_blocks(network, lay_out_buffers(network, PREDICTION_ROWS, sparse=sparse), data, out)
-    for activation in activations[n_hidden:]:
-        # Padded likewise: what is left after whole vectors would go through another loop.
-        z = np.zeros(-(-out.size // PREDICTION_ROWS) * PREDICTION_ROWS, out.dtype)
-        z[: out.size] = out.ravel()
-        activate(activation, z)
-        out[...] = z[: out.size].reshape(out.shape)
-    return bool(np.isfinite(out).all())
 
 
 def locked(method):
@@ -173,7 +53,7 @@ class Session:
         self.network = lay_out_network(self.layer_sizes, activations, params.copy())
         self.loss_kernel = kernels.loss_kernel(loss, self.dtype)
         self.loss_hyper = kernels.hyper_of(loss)
-        capacity = min(max(int(batch_size), 1), minibatch.BLOCK_ROWS)
+        capacity = min(max(int(batch_size), 1), blocks.BLOCK_ROWS)
         self.buffers = lay_out_buffers(
             self.network, capacity, n_targets=self.n_targets, sparse=sparse, training=True
         )
@@ -207,7 +87,7 @@ class Session:
         self, optimizer, hyperparameters, slots=None, t=0, *, max_grad_norm=None, ema_decay=None,
         average=None,
     ):  # fmt: skip
-        """Take the optimiser's row, its hyper-parameters and its state."""
+        """Take the optimiser's entry, its hyper-parameters and its state."""
         contract.check_optimizer(optimizer, slots, self.layer_sizes, self.dtype)
         if average is not None:
             contract.check_params(average, self.layer_sizes, self.dtype)
@@ -219,7 +99,7 @@ class Session:
         numbers = contract.read_hyperparameters(optimizer, hyperparameters, self.dtype)
         hyper[: len(numbers)] = numbers
         self.optimizer = SimpleNamespace(
-            row=optimizer,
+            entry=optimizer,
             addresses=np.array([loops["prepare"], loops["update"]], np.int64),
             slots=state,
             hyper=hyper,
@@ -241,7 +121,7 @@ class Session:
         self.dropout, self.seed = NO_DROPOUT, np.uint64(seed)
         if any(rate > 0 for rate in rates):
             thresholds, scales = zip(*layers, strict=True)
-            self.dropout = minibatch.Dropout(
+            self.dropout = blocks.Dropout(
                 np.array(thresholds, np.uint64), np.array(scales), np.zeros(1, np.uint64)
             )
             if self.buffers.out is self.buffers.a:
@@ -274,7 +154,7 @@ class Session:
         )
 
     def _loss(self, gradient_factor=1.0):
-        return minibatch.Loss(
+        return blocks.Loss(
             address=self.loss_kernel.addresses["loss"],
             hyper=self.loss_hyper,
             n_targets=self.n_targets,
@@ -293,7 +173,7 @@ class Session:
         if dropout is NO_DROPOUT:
             buffers = buffers._replace(out=buffers.a)
         else:
-            dropout.key[0] = minibatch.epoch_key(self.seed, self.t)
+            dropout.key[0] = blocks.epoch_key(self.seed, self.t)
         self.progress.sums[minibatch.EPOCH_LOSS] = 0.0
         while at < n_samples:
             begun = time.perf_counter()
@@ -404,8 +284,8 @@ class Session:
     def _add_penalty(self, value, params, gradient, l2):
         """Add the penalty 0.5 l2 |W|^2 to a loss, which is returned, and to its gradient."""
         for layer in range(len(self.layer_sizes) - 1):
-            W, _ = minibatch.weights_of(self.network, params, layer)
-            G, _ = minibatch.weights_of(self.network, gradient, layer)
+            W, _ = blocks.weights_of(self.network, params, layer)
+            G, _ = blocks.weights_of(self.network, gradient, layer)
             G += (l2 * W).astype(self.dtype, copy=False)
             value += 0.5 * l2 * float(np.sum(np.square(W, dtype=np.float64)))
         return value
@@ -426,7 +306,7 @@ class Session:
     def slots_into(self, slots):
         """Write the optimiser's slots into `slots`."""
         contract.check_has_optimizer(self.optimizer is not None)
-        n_slots = self.optimizer.row.n_slots
+        n_slots = self.optimizer.entry.n_slots
         contract.check_slots(slots, n_slots, self.layer_sizes, self.dtype, output=True)
         slots[:] = self.optimizer.slots[:n_slots]
 
