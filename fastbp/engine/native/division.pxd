@@ -17,8 +17,8 @@ from fastbp.engine.native.kernels cimport fb_running_fits
 from fastbp.engine.native.plan cimport Plan, Unit
 
 
-cdef enum:                       # two threads lose at 6 us of work a step and win at 60
-    WORK_PER_THREAD_US = 10
+cdef enum:
+    WORK_PER_THREAD_US = 10      # of a step, below which two threads would wait for each other
 
 
 cdef struct Share:               # 16 bytes: these pass in registers

@@ -1,4 +1,4 @@
-/* The narrow interface between the Cython loop (engine.pyx) and the C kernels.
+/* The narrow interface between the Cython modules and the C kernels.
  *
  * One `fb_kernels` table per instruction set and dtype; the loop asks `fb_find_kernels` for one and
  * from then on sees only this file. Every array of the training dtype is a `void *`, so the loop is
@@ -26,11 +26,11 @@
 /* As engine/contract.py has them; the constants of a step hold learning rate and t, too. */
 enum { FB_MAX_HYPER = 6, FB_MAX_SLOTS = 2, FB_MAX_CONSTANTS = FB_MAX_HYPER + 2 };
 
-/* Where an activation is computed: in loops of its own, nowhere (identity), in the product (relu). */
+/* Where an activation is computed: in its own loops, nowhere (identity), in the product (relu). */
 enum { FB_OWN_LOOP, FB_NO_LOOP, FB_IN_PRODUCT };
 
-/* What a product does to a sum before it stores it: nothing; relu; 0 where gate[i, :] == 0, which is
- * relu's slope (gate laid out as the result). */
+/* What a product does to a sum before it stores it: nothing; relu; 0 where gate[i, :] == 0, which
+ * is relu's slope (gate laid out as the result). */
 enum { FB_AS_IT_IS, FB_RELU, FB_GATE };
 
 /* An elementwise activation over n contiguous elements (n a multiple of P). */

@@ -33,7 +33,8 @@ INLINE ivec NAME(valid_rows)(int64_t valid)
 }
 
 /* A loss that is a sum over outputs of l(y, s): value and gradient in terms of y, s and the first
- * number h of the row. prepare may define what both need. The mean over outputs of the squared error is taken by the caller. */
+ * number h of the row. prepare may define what both need. The mean over outputs of the squared
+ * error is taken by the caller. */
 #define ELEMENTWISE_LOSS(name, prepare, value, gradient)                                           \
     static void NAME(name##_loss)(LOSS_ARGUMENTS)                                                  \
     {                                                                                              \

@@ -1,7 +1,7 @@
 /* Matrix products with weights: forward, the delta of the layer below, and their narrow twins.
  *
- * Part of the template (see template.h). Each step over k reads NP panel rows of W and broadcasts MR
- * elements of A into a tile (see tiles.h). */
+ * Part of the template (see template.h). Each step over k reads NP panel rows of W and broadcasts
+ * MR elements of A into a tile (see tiles.h). */
 
 /* Above this many k the product runs in blocks of k, so that a pair of panels of W stays in L1;
  * and rows in blocks whose part of A stays in L2 while all of W passes. */
@@ -164,8 +164,7 @@ INLINE void NAME(row_tile)(const int np, const REAL *a, int64_t a_column, int64_
 }
 
 /* One row: the same sums, with more panels at a time, or each addition would wait for the one
- * before; and without the preparations for tiles, 280 instructions a call where 20 k take 140
- * (AVX2; counted by callgrind, November 2026). */
+ * before; and without the preparations for tiles, which would take longer than 20 k do. */
 static void NAME(product_row)(const REAL *a, int64_t a_column, int64_t a_panel, const REAL *w,
                               int64_t w_row, int64_t w_panel, const REAL *bias, REAL *c,
                               int64_t c_panel, const REAL *gate, int epilogue, int64_t n_k,

@@ -1,10 +1,10 @@
 /* Tiles: how much of a result the matrix products keep in registers, and how rows become tiles.
  *
- * Part of the template (see template.h). A tile keeps MR rows x NP panels of the result in registers;
- * MR and NP are compile-time constants in every instance (the switch in `*_rows`), so gcc and clang
- * keep all accumulators there. Rows are split into tiles of nearly equal height: a last tile of one
- * row would run at a fraction of the speed. Tile sizes were chosen by measurement (AVX-512: 14 x 2
- * forward, 8 x 3 weight gradient; AVX2: 6 x 1; the 128-bit sets: ROWS_128 x 1). */
+ * Part of the template (see template.h). A tile keeps MR rows x NP panels of the result in
+ * registers; MR and NP are compile-time constants in every instance (the switch in `*_rows`), so
+ * gcc and clang keep all accumulators there. Rows are split into tiles of nearly equal height: a
+ * last tile of one row would run at a fraction of the speed. Tile sizes were chosen by measurement
+ * (AVX-512: 14 x 2 forward, 8 x 3 weight gradient; AVX2: 6 x 1; the 128-bit sets: ROWS_128 x 1). */
 
 #if VBYTES == 64
 #define MR 14
