@@ -88,7 +88,7 @@ def limit_gradient(network, steps, progress, scale):
 
 @jit
 def update_average(network, steps, t):
-    """Move the average towards the parameters; forgets the start (see native/epochs.pxi)."""
+    """Move the average towards the parameters; forgets the start (see native/minibatch.pxd)."""
     share = steps.average.dtype.type(1 - min(steps.ema_decay, (1 + t) / (10 + t)))
     for i in range(steps.average.size):
         steps.average[i] += (network.params[i] - steps.average[i]) * share
