@@ -84,7 +84,7 @@ class Engine(Protocol):
         """
 
     def activate_into(self, activation, values, slopes):
-        """Run the loops behind an activation's row, for tests: value and slope of each element.
+        """Run the loops behind an activation's entry, for tests: value and slope of each element.
 
         Parameters
         ----------
@@ -181,7 +181,7 @@ class Session(Protocol):
         self, optimizer, hyperparameters, slots=None, t=0, *, max_grad_norm=None, ema_decay=None,
         average=None,
     ):  # fmt: skip
-        """Take the optimiser's row, its hyper-parameters and its state, and what goes with a step.
+        """Take the optimiser's entry, hyper-parameters and state, and what goes with a step.
 
         Parameters
         ----------

@@ -2,7 +2,7 @@
 
 
 def activate_into(activation, values, slopes):
-    """The loop behind an activation's row, for tests: value and slope of each element."""
+    """The loop behind an activation's entry, for tests: value and slope of each element."""
     contract.check_floats(values)
     cdef const fb_kernels *k = fb_find_kernels(chosen, values.dtype.itemsize)
     cdef Memory memory = Memory()

@@ -138,7 +138,7 @@ typedef struct {
     int (*all_finite)(const void *x, int64_t n);
     double (*peak)(int64_t n); /* n rounds of independent multiply-adds; returns flops done */
 
-    const fb_activation *activations; /* each ends with a row whose name is NULL */
+    const fb_activation *activations; /* each ends with an entry without a name */
     const fb_loss *losses;
     const fb_optimizer *optimizers;
 } fb_kernels;

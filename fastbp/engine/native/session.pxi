@@ -25,7 +25,7 @@ cdef class Session:
     cdef Plan plan
     cdef Memory memory
     cdef tuple layer_sizes
-    cdef object dtype, loss_row, lock, shuffler
+    cdef object dtype, lock, shuffler
     cdef public object stop_signal
     cdef int n_threads
     cdef bint forced, closed
@@ -39,7 +39,6 @@ cdef class Session:
         self.layer_sizes = tuple(int(n) for n in layer_sizes)
         self.dtype = np.dtype(dtype)
         contract.check_network(self.layer_sizes, activations, loss, self.dtype, params)
-        self.loss_row = loss
         self.n_threads = max(1, min(int(n_threads), FB_TEAM_MAX))
         self.process = os.getpid()
         self.finite = True
@@ -81,38 +80,38 @@ cdef class Session:
 
     def set_optimizer(self, optimizer, hyperparameters, slots=None, t=0, *, max_grad_norm=None,
                       ema_decay=None, average=None):
-        """Take the optimiser's row, its hyper-parameters and its state."""
+        """Take the optimiser's entry, its hyper-parameters and its state."""
         contract.check_optimizer(optimizer, slots, self.layer_sizes, self.dtype)
         if average is not None:
             contract.check_params(average, self.layer_sizes, self.dtype)
         numbers = contract.read_hyperparameters(optimizer, hyperparameters, self.dtype)
         with self.lock:
-            self.take_optimizer(optimizer, numbers, slots, t)
+            self.plan.opt.loops = NULL     # until all of its memory is there
             self.plan.opt.max_norm = max_grad_norm or 0.0
             if self.plan.opt.max_norm > 0 and self.plan.buf.gradient_squares == NULL:
                 self.plan.buf.gradient_squares = <double *>self.memory.take(
                     self.plan.net.n_units * DOUBLES_PER_LINE * sizeof(double))
             if ema_decay is not None:
                 self.take_average(ema_decay, average)
+            self.take_optimizer(optimizer, numbers, slots, t)
 
     cdef take_optimizer(self, optimizer, numbers, slots, int64_t t):
         cdef Plan *f = &self.plan
-        cdef const fb_optimizer *row = find_optimizer(f.net.kernels, optimizer, self.memory)
-        f.opt.loops = NULL             # until its state is there
+        cdef const fb_optimizer *loops = find_optimizer(f.net.kernels, optimizer, self.memory)
         f.opt.decay = -1
         for i, name in enumerate(optimizer.hyperparameters):
             f.opt.hyper[i] = numbers[i]
             if name == optimizer.decay:
                 f.opt.decay = i
         f.now.t = t
-        for i in range(row.n_slots):
+        for i in range(loops.n_slots):
             if f.buf.slots[i] == NULL:
                 f.buf.slots[i] = take(f, self.memory, f.net.n_packed)
             else:
                 memset(f.buf.slots[i], 0, size_of(f, f.net.n_packed))
             if slots is not None:
                 pack(f, f.buf.slots[i], bytes_of(slots[i]))
-        f.opt.loops = row
+        f.opt.loops = loops
 
     cdef take_average(self, double ema_decay, average):
         cdef Plan *f = &self.plan
