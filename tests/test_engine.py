@@ -1621,3 +1621,14 @@ def test_threads_take_turns_with_a_session(engine):
         for params in read:
             np.testing.assert_array_equal(params, read_params(session, problem, np.float64))
         np.testing.assert_array_equal(slots, read_slots(session, problem, np.float64, "adam"))
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu", "gelu"])
+def test_a_rate_below_any_draw_leaves_nothing_out(engine, activation):
+    """32 bits are drawn for a unit; with tanh the next layer once read a copy nobody wrote."""
+    problem, found = draw_problem((5, 7, 3), activation=activation), []
+    for rate in (0.0, 1e-12):
+        with closing(open_session(engine, problem)) as session:
+            session.set_dropout([rate], 0)
+            found.append(run_epochs(session, problem, n_epochs=3))
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-9)
