@@ -49,7 +49,7 @@ cdef list cut(int64_t n, int64_t largest, bint even):
 
 
 cdef list units_of(Plan *f, int l):
-    """Fixed tiles of one layer's weights, (k0, n_k, p0, n_panels) each. They depend on shapes and
+    """Fixed pieces of one layer's weights, (k0, n_k, p0, n_panels) each. They depend on shapes and
     the dtype alone: the sums of w^2 are taken per unit. Where A does not stay in L2 all panels of a
     block of k come together, so that this part of A does while the deltas pass."""
     cdef Layer *layer = &f.net.layers[l]
@@ -181,9 +181,9 @@ cdef Unit unit_of(Plan *f, int l, int64_t k0, int64_t n_k, int64_t p0, int64_t n
 cdef set_units(Plan *f, Memory memory, int n_threads):
     cdef int l
     cdef int64_t largest = 0
-    tiles = [units_of(f, l) for l in range(f.net.n_layers)]
-    costs = [[n_k * n_panels for _, n_k, _, n_panels in layer] for layer in tiles]
-    f.net.n_units = sum(map(len, tiles))
+    pieces = [units_of(f, l) for l in range(f.net.n_layers)]
+    costs = [[n_k * n_panels for _, n_k, _, n_panels in layer] for layer in pieces]
+    f.net.n_units = sum(map(len, pieces))
     f.net.units = <Unit *>memory.take(f.net.n_units * sizeof(Unit))
     f.buf.squares = <double *>memory.take(f.net.n_units * DOUBLES_PER_LINE * sizeof(double))
     if f.net.by_chunks:
@@ -194,7 +194,7 @@ cdef set_units(Plan *f, Memory memory, int n_threads):
             before, whole = 0.0, sum(costs[l])
         else:                # all units together are
             whole = sum(map(sum, costs))
-        for cost, (k0, n_k, p0, n_panels) in zip(costs[l], tiles[l]):
+        for cost, (k0, n_k, p0, n_panels) in zip(costs[l], pieces[l]):
             f.net.units[i] = unit_of(f, l, k0, n_k, p0, n_panels)
             f.net.units[i].middle = (before + cost / 2) / whole
             before += cost

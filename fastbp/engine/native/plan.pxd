@@ -30,7 +30,7 @@ cdef struct Layer:
     double scale                 # of the units kept
 
 
-cdef struct Unit:                # a tile of a layer's weights, and the biases of its outputs where
+cdef struct Unit:                # a piece of a layer's weights, and the biases of its outputs where
     int layer                    # it is the first of them; places are elements of the packed vector
     int64_t k0, n_k, p0, n_panels
     int64_t at, n, stride        # its weights: `count` runs of n, stride apart

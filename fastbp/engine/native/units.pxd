@@ -1,4 +1,4 @@
-# The second phase of a step: a thread owns some units, fixed tiles of the layers' weights, and
+# The second phase of a step: a thread owns some units, fixed pieces of the layers' weights, and
 # takes each from its gradient to its update. A unit's gradient is one sum over all rows (or one for
 # each of two chunks), whoever owns it.
 from libc.stdint cimport int64_t
