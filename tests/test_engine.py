@@ -1413,6 +1413,7 @@ def test_verbs_refuse_what_they_would_misread(engine):
         dict(coefs=[]), dict(coefs=[coefs[0], coefs[1].T]), dict(coefs=[coefs[0].T, coefs[1]]),
         dict(coefs=[coefs[0], coefs[1].astype(np.float64)]), dict(coefs=[coefs[0], [[1.0, 2.0]]]),
         dict(coefs=[coefs[0], np.asfortranarray(coefs[1])]), dict(activations=[]),
+        dict(coefs=[coefs[0], np.ones((2, 2), dtype)]),
         dict(coefs=[W.astype(np.int32) for W in coefs]), dict(intercepts=[intercepts[0], None]),
         dict(coefs=[coefs[0], coefs[1][:, :0]], intercepts=[intercepts[0], intercepts[1][:0]]),
         dict(activations=3 * tanh), dict(X=X[:, :3]), dict(X=X[:-1]), dict(X=X.astype(np.float64)),
