@@ -10,7 +10,7 @@ FASTBP_DEBUG=1
 FASTBP_SANITIZE=address,undefined
     Compile and link with these sanitizers.
 FASTBP_COVERAGE=1
-    Count which lines run (gcov), those of the .pyx and .pxi files too; `.ci/coverage` reports.
+    Count which lines run (gcov), those of the Cython files too; `.ci/coverage` reports.
 """
 
 import os

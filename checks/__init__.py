@@ -15,7 +15,8 @@ TESTS = ROOT / "tests"
 ENGINE_TESTS = tuple(
     f"tests/test_engine_{subject}.py"
     for subject in (
-        "training", "gradient", "ends", "threads", "prediction", "accuracy", "sessions"
+        "training", "gradient", "ends", "threads", "prediction", "accuracy", "sessions",
+        "contract",
     )
 )  # fmt: skip
 if str(TESTS) not in sys.path:

@@ -311,3 +311,17 @@ def test_time_limit_ends_after_a_whole_step(engine, batch_size, threads):
         few = 4 * batch_size
         train(session, order[:few], n_epochs=2, time_limit=1e6)
         assert (session.epochs_done, session.out_of_time, session.n_seen) == (2, False, few)
+
+
+# --- dropout --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu", "gelu"])
+def test_a_rate_below_any_draw_leaves_nothing_out(engine, activation):
+    """32 bits are drawn for a unit; with tanh the next layer once read a copy nobody wrote."""
+    problem, found = draw_problem((5, 7, 3), activation=activation), []
+    for rate in (0.0, 1e-12):
+        with closing(open_session(engine, problem)) as session:
+            session.set_dropout([rate], 0)
+            found.append(run_epochs(session, problem, n_epochs=3))
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-9)

@@ -1,8 +1,6 @@
-"""The door between the Python rooms and the engines.
+"""The interface between the Python modules and the engines.
 
-Every engine is a module that offers the same verbs: `Session` (set_optimizer, set_dropout, train,
-predict_into, mean_loss, loss_and_gradient, params_into, average_into, slots_into, close),
-`are_layers`, `predict_into`, `transform_into`, `all_finite`, `fingerprint`, `instruction_set`.
+Every engine is a module that offers the same verbs: `contract` says which, and what they refuse.
 This file only chooses the module, and finds the compiler of formulas that have no C loop (users'
 own); it computes nothing, and imports Numba when somebody asks for it.
 """
@@ -30,7 +28,7 @@ def get_engine(name="auto"):
 
     Returns
     -------
-    module
+    fastbp.engine.contract.Engine
 
     Raises
     ------
@@ -95,7 +93,7 @@ def watch_formulas(activations, loss, targets, dtype):
     ImportError
         When Numba cannot be imported.
     """
-    if all(row.kernel is not None for row in (*activations, loss)):
+    if all(entry.kernel is not None for entry in (*activations, loss)):
         return None
     find_kernels()
     return import_module("fastbp.engine.numba.checks").Watch(activations, loss, targets, dtype)
@@ -106,7 +104,7 @@ def let_activations_raise(engine, coefs, intercepts, activations, X, scores):
 
     Compiled code cannot: it fills a block of rows with NaN.  They are computed again.
     """
-    if all(row.kernel is not None for row in activations) or engine.all_finite(scores):
+    if all(entry.kernel is not None for entry in activations) or engine.all_finite(scores):
         return
     rows = np.flatnonzero(~np.isfinite(scores).all(axis=1))
     checks = import_module("fastbp.engine.numba.checks")

@@ -1,4 +1,4 @@
-/* The fast loops of the built-in activations: accelerators of the rows in fastbp/activations.py,
+/* The fast loops of the built-in activations: accelerators of the entries in fastbp/activations.py,
  * which hold the formulas and name the loop. A row is one entry of the table at the end.
  *
  * Part of the template (see template.h). n is a multiple of P. */
@@ -109,16 +109,16 @@ FORWARD_WITH_SLOPE(softplus, softplus_parts)
 
 #define ACTIVATION(name, fused) {#name, NAME(name##_forward), NAME(name##_slope), fused}
 static const fb_activation NAME(activations)[] = {
-    ACTIVATION(identity, 1),
-    ACTIVATION(relu, 2),
-    ACTIVATION(logistic, 0),
-    ACTIVATION(tanh, 0),
-    ACTIVATION(leaky_relu, 0),
-    ACTIVATION(elu, 0),
-    ACTIVATION(selu, 0),
-    ACTIVATION(gelu, 0),
-    ACTIVATION(silu, 0),
-    ACTIVATION(mish, 0),
-    ACTIVATION(softplus, 0),
+    ACTIVATION(identity, FB_NO_LOOP),
+    ACTIVATION(relu, FB_IN_PRODUCT),
+    ACTIVATION(logistic, FB_OWN_LOOP),
+    ACTIVATION(tanh, FB_OWN_LOOP),
+    ACTIVATION(leaky_relu, FB_OWN_LOOP),
+    ACTIVATION(elu, FB_OWN_LOOP),
+    ACTIVATION(selu, FB_OWN_LOOP),
+    ACTIVATION(gelu, FB_OWN_LOOP),
+    ACTIVATION(silu, FB_OWN_LOOP),
+    ACTIVATION(mish, FB_OWN_LOOP),
+    ACTIVATION(softplus, FB_OWN_LOOP),
     {NULL, NULL, NULL, 0},
 };

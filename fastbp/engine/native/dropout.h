@@ -1,10 +1,11 @@
 /* Dropout: which units are left out, from a counter instead of a stream, so that a mask depends on
  * neither threads nor blocks, and is made again in the backward pass instead of being kept.
  *
- * Part of the template (see template.h). A draw is a hash of where it is used: `key` stands for seed,
- * epoch and layer (`dropout_key` in minibatch.pxi), from it and the row come two words (SplitMix64; Steele, Lea
- * and Flood, OOPSLA 2014), from these and the column 32 bits, by the rounds of a 32-bit mixer found
- * by C. Wellons (lowbias32 of hash-prospector). Both engines and both dtypes draw the same. */
+ * Part of the template (see template.h). A draw is a hash of where it is used: `key` stands for
+ * seed, epoch and layer (the plan's `epoch_key`, mixed with the layer in `drop_units`), from it and
+ * the row come two words (SplitMix64; Steele, Lea and Flood, OOPSLA 2014), from these and the
+ * column 32 bits, by the rounds of a 32-bit mixer found by C. Wellons (lowbias32 of
+ * hash-prospector). Both engines and both dtypes draw the same. */
 
 typedef uint32_t NAME(draws) __attribute__((vector_size(4 * VBYTES / REAL_BYTES)));
 typedef int32_t NAME(flags) __attribute__((vector_size(4 * VBYTES / REAL_BYTES)));

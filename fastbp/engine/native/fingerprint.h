@@ -1,7 +1,7 @@
 /* One number for the bytes of an array, to tell whether two arrays are the same.
  *
- * Against accidents, not against somebody who looks for collisions. 19 bytes a nanosecond in the
- * cache on an Ice Lake Xeon; hashlib's sha1 has 1.7 there, its blake2b 0.8 (November 2026). */
+ * Against accidents, not against somebody who looks for collisions: ten times as fast as what
+ * hashlib has. */
 #ifndef FASTBP_FINGERPRINT_H
 #define FASTBP_FINGERPRINT_H
 

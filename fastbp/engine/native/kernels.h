@@ -1,4 +1,4 @@
-/* The narrow interface between the Cython loop (engine.pyx) and the C kernels.
+/* The narrow interface between the Cython modules and the C kernels.
  *
  * One `fb_kernels` table per instruction set and dtype; the loop asks `fb_find_kernels` for one and
  * from then on sees only this file. Every array of the training dtype is a `void *`, so the loop is
@@ -23,7 +23,15 @@
 #error "fastbp needs IEEE arithmetic: NaN tests and fixed summation orders break under -ffast-math"
 #endif
 
-enum { FB_MAX_HYPER = 8, FB_NARROW_MAX = 8 };
+/* As engine/contract.py has them; the constants of a step hold learning rate and t, too. */
+enum { FB_MAX_HYPER = 6, FB_MAX_SLOTS = 2, FB_MAX_CONSTANTS = FB_MAX_HYPER + 2 };
+
+/* Where an activation is computed: in its own loops, nowhere (identity), in the product (relu). */
+enum { FB_OWN_LOOP, FB_NO_LOOP, FB_IN_PRODUCT };
+
+/* What a product does to a sum before it stores it: nothing; relu; 0 where gate[i, :] == 0, which
+ * is relu's slope (gate laid out as the result). */
+enum { FB_AS_IT_IS, FB_RELU, FB_GATE };
 
 /* An elementwise activation over n contiguous elements (n a multiple of P). */
 typedef struct {
@@ -32,7 +40,7 @@ typedef struct {
     void (*forward)(void *a, void *slopes, int64_t n);
     /* delta INOUT *= f'(z); at IN f(z) or, where f' is a formula of z, the slopes kept by forward */
     void (*slope)(void *delta, const void *at, int64_t n);
-    int fused; /* 0 no; 1 identity; 2 relu: done in the product's epilogue */
+    int fused; /* FB_OWN_LOOP, ... */
 } fb_activation;
 
 /* One batch of rows: see losses.h for the argument list. */
@@ -63,8 +71,8 @@ typedef struct {
     int itemsize, lanes;
 
     /* C[i, :] = bias + sum_k A[i, k] W[k, :]; A panels IN, C panels OUT, W rows w_row apart and
-     * panels w_panel apart. epilogue 0: none; 2: relu; 3: zero where gate[i, :] == 0 (relu's slope;
-     * gate laid out as C). columns: A is in columns layout, a_panel is then its row capacity. */
+     * panels w_panel apart. epilogue: FB_AS_IT_IS, ... columns: A is in columns layout, a_panel is
+     * then its row capacity. */
     void (*product)(const void *a, int64_t a_panel, int columns, const void *w, int64_t w_row,
                     int64_t w_panel, const void *bias, void *c, int64_t c_panel, const void *gate,
                     int epilogue, int64_t rows, int64_t n_k, int64_t n_panels);
@@ -130,7 +138,7 @@ typedef struct {
     int (*all_finite)(const void *x, int64_t n);
     double (*peak)(int64_t n); /* n rounds of independent multiply-adds; returns flops done */
 
-    const fb_activation *activations; /* each ends with a row whose name is NULL */
+    const fb_activation *activations; /* each ends with an entry without a name */
     const fb_loss *losses;
     const fb_optimizer *optimizers;
 } fb_kernels;

@@ -18,6 +18,14 @@ cdef extern from "shuffle.h" nogil:
 
 cdef extern from "kernels.h" nogil:
     enum: FB_MAX_HYPER
+    enum: FB_MAX_SLOTS
+    enum: FB_MAX_CONSTANTS
+    enum: FB_OWN_LOOP
+    enum: FB_NO_LOOP
+    enum: FB_IN_PRODUCT
+    enum: FB_AS_IT_IS
+    enum: FB_RELU
+    enum: FB_GATE
     enum: FB_IDENTITY
     enum: FB_LOGISTIC
     enum: FB_SOFTMAX

@@ -1,4 +1,4 @@
-/* The fast loops of the built-in losses, accelerators of the rows in fastbp/losses, and the
+/* The fast loops of the built-in losses, accelerators of the entries in fastbp/losses, and the
  * output transforms of a prediction.
  *
  * Part of the template (see template.h). Vectors run over rows, so softmax costs no reduction
@@ -8,7 +8,7 @@
  *   weights   (capacity,)                          IN   sample weights of the minibatch
  *   scale     1 / sum of weights: delta = scale * weight * gradient
  *   row_loss  (capacity,) double                   OUT  unweighted loss of each row
- *   hyper     the row's numbers (delta of huber, ...)  IN   at least one, 0 where there is none
+ *   hyper     the entry's numbers (delta of huber, ...)  IN   at least one, 0 where there is none
  * Loss and gradient come from the raw score, never from a probability, so saturated outputs keep
  * their digits (clipped_* report scikit-learn's loss, which does not). Deltas of rows beyond the last are 0 up to a multiple of P. */
 
@@ -33,7 +33,8 @@ INLINE ivec NAME(valid_rows)(int64_t valid)
 }
 
 /* A loss that is a sum over outputs of l(y, s): value and gradient in terms of y, s and the first
- * number h of the row. prepare may define what both need. The mean over outputs of the squared error is taken by the caller. */
+ * number h of the entry. prepare may define what both need. The mean over outputs of the squared
+ * error is taken by the caller. */
 #define ELEMENTWISE_LOSS(name, prepare, value, gradient)                                           \
     static void NAME(name##_loss)(LOSS_ARGUMENTS)                                                  \
     {                                                                                              \

@@ -1,10 +1,10 @@
-/* The fast loops of the built-in optimisers, accelerators of the rows in fastbp/optimizers.py.
+/* The fast loops of the built-in optimisers, accelerators of the entries in fastbp/optimizers.py.
  *
  * Part of the template (see template.h). One pass over w, g and the slots of n parameters (a
  * multiple of P):
  *   w  INOUT parameters;  g  IN gradient of the data term;  s0, s1  INOUT optimiser slots
  *   l2 the penalty's slope: the gradient stepped along is g + l2 w (0 for biases)
- *   h  step constants, computed once a step by `prepare` from the row's hyper-parameters
+ *   h  step constants, computed once a step by `prepare` from the entry's hyper-parameters
  * Returns the sum of the squares of the old w, from which the loss takes its penalty: the weights
  * are here anyway. It is summed lane by lane in the dtype and then in double. Without a penalty
  * nobody reads it, and it may be anything finite. */

@@ -1,34 +1,7 @@
-/* Matrix products: forward, input gradient, weight gradient, and their narrow twins.
+/* Matrix products with weights: forward, the delta of the layer below, and their narrow twins.
  *
- * Part of the template (see template.h). A tile keeps MR rows x NP panels of the result in
- * registers; each step over k reads NP panel rows of W and broadcasts MR elements of A. MR and NP
- * are compile-time constants in every instance (the switch in `*_rows`), so gcc and clang keep all
- * accumulators in registers. Rows are split into tiles of nearly equal height: a last tile of one
- * row would run at a fraction of the speed. Tile sizes were chosen by measurement (AVX-512: 14 x 2
- * forward, 8 x 3 weight gradient; AVX2: 6 x 1; the 128-bit sets: ROWS_128 x 1). */
-
-#if VBYTES == 64
-#define MR 14
-#define NP_ROW 4
-#define NP_MAX 2
-#define GRAD_MR 8
-#define GRAD_NP 3
-#define GRAD_MR_ALONE 16 /* of a single panel: 8 accumulators would wait for each other */
-#elif VBYTES == 32
-#define MR 6
-#define NP_ROW 4
-#define NP_MAX 1
-#define GRAD_MR 6
-#define GRAD_NP 1
-#define GRAD_MR_ALONE GRAD_MR
-#else
-#define MR ROWS_128
-#define NP_ROW 1
-#define NP_MAX 1
-#define GRAD_MR ROWS_128
-#define GRAD_NP 1
-#define GRAD_MR_ALONE GRAD_MR
-#endif
+ * Part of the template (see template.h). Each step over k reads NP panel rows of W and broadcasts
+ * MR elements of A into a tile (see tiles.h). */
 
 /* Above this many k the product runs in blocks of k, so that a pair of panels of W stays in L1;
  * and rows in blocks whose part of A stays in L2 while all of W passes. */
@@ -37,29 +10,13 @@
 /* Where all of W stays in L1 (leaving room for the rows that pass), the tiles of one group of rows
  * come together: A is then read once and C written once. Elsewhere the panels of W come first. */
 #define W_IN_L1 (32 * 1024)
-/* Rows of a minibatch that a weight-gradient tile takes at a time: 3 panels of D stay in L1. */
-#define ROW_BLOCK 128
-
-/* Rows in tiles of at most `most`: `low` tiles of `height`, then tiles one row higher. One division
- * for all of them, and none for a single tile. */
-typedef struct {
-    int64_t n, height, low;
-} NAME(tiles);
-
-INLINE NAME(tiles) NAME(split)(int64_t rows, int64_t most)
-{
-    if (rows <= most)
-        return (NAME(tiles)){rows > 0, rows, 1};
-    int64_t n = (rows + most - 1) / most, height = rows / n;
-    return (NAME(tiles)){n, height, n - (rows - height * n)};
-}
 
 /* What becomes of a sum: nothing, relu, or zero where the gate is 0. */
 INLINE vec NAME(finish)(vec y, int epilogue, const REAL *gate, int64_t at)
 {
-    if (epilogue == 2)
+    if (epilogue == FB_RELU)
         return NAME(relu)(y);
-    if (epilogue == 3)
+    if (epilogue == FB_GATE)
         return (vec)((ivec)y & ~(ivec)(load(gate + at) == (REAL)0));
     return y;
 }
@@ -91,7 +48,7 @@ INLINE void NAME(product_tile)(const int mr, const int np, const REAL *a, const 
         }
         a += a_panel;
     }
-    UNROLL for (int j = 0; j < np; j++, c += c_panel, gate += epilogue == 3 ? c_panel : 0)
+    UNROLL for (int j = 0; j < np; j++, c += c_panel, gate += epilogue == FB_GATE ? c_panel : 0)
         UNROLL for (int i = 0; i < mr; i++) UNROLL for (int v = 0; v < NVP; v++)
             store(c + i * P + v * VL,
                   NAME(finish)(sum[i][j * NVP + v], epilogue, gate, i * P + v * VL));
@@ -163,7 +120,7 @@ INLINE void NAME(product_block)(const REAL *a, int64_t a_panel, const int64_t a_
                 NAME(product_pair)((int)(tiles.height + (t >= tiles.low)), p,
                                    t * tiles.height + higher, a + k0 / P * a_panel, a_panel, a_row,
                                    a_column, w + k0 * w_row, w_row, w_panel, bias, c, c_panel, gate,
-                                   k0 + n < n_k ? 0 : epilogue, k0 == 0, n, n_panels);
+                                   k0 + n < n_k ? FB_AS_IT_IS : epilogue, k0 == 0, n, n_panels);
             }
     }
 }
@@ -207,8 +164,7 @@ INLINE void NAME(row_tile)(const int np, const REAL *a, int64_t a_column, int64_
 }
 
 /* One row: the same sums, with more panels at a time, or each addition would wait for the one
- * before; and without the preparations for tiles, 280 instructions a call where 20 k take 140
- * (AVX2; counted by callgrind, November 2026). */
+ * before; and without the preparations for tiles, which would take longer than 20 k do. */
 static void NAME(product_row)(const REAL *a, int64_t a_column, int64_t a_panel, const REAL *w,
                               int64_t w_row, int64_t w_panel, const REAL *bias, REAL *c,
                               int64_t c_panel, const REAL *gate, int epilogue, int64_t n_k,
@@ -285,178 +241,4 @@ static void NAME(narrow_product)(const void *a_, int64_t a_panel, const void *wt
                             : NAME(dot_rows)(VL, ai, a_panel, w, n_out * P, n_panels);
             store(s + n * capacity + i, score + bias[n]);
         }
-}
-
-/* One tile of G (+)= sum_i scalars(i, 0..mr) x vectors(i, np panels). */
-INLINE void NAME(gradient_tile)(const int mr, const int np, const REAL *scalar,
-                                const int64_t scalar_row, const int64_t scalar_k,
-                                const REAL *vector, int64_t vector_panel, REAL *g,
-                                int64_t g_panel, int64_t rows, int accumulate)
-{
-    vec sum[16][GRAD_NP * NVP];
-    UNROLL for (int k = 0; k < mr; k++) UNROLL for (int j = 0; j < np; j++)
-        UNROLL for (int v = 0; v < NVP; v++) sum[k][j * NVP + v] =
-            accumulate ? load(g + j * g_panel + k * P + v * VL) : (vec){0};
-    for (int64_t i = 0; i < rows; i++) {
-        vec row[GRAD_NP * NVP];
-        UNROLL for (int j = 0; j < np; j++) UNROLL for (int v = 0; v < NVP; v++)
-            row[j * NVP + v] = load(vector + j * vector_panel + v * VL);
-        UNROLL for (int k = 0; k < mr; k++) {
-            REAL s = scalar[k * scalar_k];
-            UNROLL for (int v = 0; v < np * NVP; v++) sum[k][v] += s * row[v];
-        }
-        scalar += scalar_row;
-        vector += P;
-    }
-    UNROLL for (int k = 0; k < mr; k++) UNROLL for (int j = 0; j < np; j++)
-        UNROLL for (int v = 0; v < NVP; v++)
-            store(g + j * g_panel + k * P + v * VL, sum[k][j * NVP + v]);
-}
-
-#define GRADIENT_CASE(m)                                                                           \
-    case m:                                                                                        \
-        NAME(gradient_tile)(m, np, scalar, scalar_row, scalar_k, vector, vector_panel, g, g_panel, \
-                            rows, accumulate);                                                     \
-        break;
-
-INLINE void NAME(gradient_rows)(int mr, const int np, const REAL *scalar, const int64_t scalar_row,
-                                const int64_t scalar_k, const REAL *vector, int64_t vector_panel,
-                                REAL *g, int64_t g_panel, int64_t rows, int accumulate)
-{
-    switch (mr) {
-        GRADIENT_CASE(1) GRADIENT_CASE(2) GRADIENT_CASE(3)
-#if GRAD_MR >= 6
-        GRADIENT_CASE(4) GRADIENT_CASE(5) GRADIENT_CASE(6)
-#endif
-#if GRAD_MR >= 8
-        GRADIENT_CASE(7) GRADIENT_CASE(8)
-#endif
-    }
-#if GRAD_MR_ALONE > GRAD_MR
-    if (np == 1)
-        switch (mr) {
-            GRADIENT_CASE(9) GRADIENT_CASE(10) GRADIENT_CASE(11) GRADIENT_CASE(12)
-            GRADIENT_CASE(13) GRADIENT_CASE(14) GRADIENT_CASE(15) GRADIENT_CASE(16)
-        }
-#endif
-}
-
-/* All tiles of mr_total rows of G over n_panels panels, for one block of rows of the minibatch. */
-INLINE void NAME(gradient_block)(int64_t mr_total, const REAL *scalar, const int64_t scalar_row,
-                                 const int64_t scalar_k, const REAL *vector, int64_t vector_panel,
-                                 REAL *g, int64_t g_panel, int64_t rows, int64_t n_panels,
-                                 int accumulate)
-{
-    for (int64_t p = 0; p < n_panels; p += GRAD_NP) {
-        int64_t np = n_panels - p < GRAD_NP ? n_panels - p : GRAD_NP;
-        NAME(tiles) tiles = NAME(split)(mr_total, np == 1 ? GRAD_MR_ALONE : GRAD_MR);
-        for (int64_t t = 0, k = 0, mr; t < tiles.n; t++, k += mr) {
-            mr = tiles.height + (t >= tiles.low);
-            const REAL *s = scalar + k * scalar_k, *x = vector + p * vector_panel;
-            REAL *gp = g + p * g_panel + k * P;
-            switch (np) {
-#if GRAD_NP > 1
-            case 3:
-                NAME(gradient_rows)((int)mr, 3, s, scalar_row, scalar_k, x, vector_panel, gp,
-                                    g_panel, rows, accumulate);
-                break;
-            case 2:
-                NAME(gradient_rows)((int)mr, 2, s, scalar_row, scalar_k, x, vector_panel, gp,
-                                    g_panel, rows, accumulate);
-                break;
-#endif
-            default:
-                NAME(gradient_rows)((int)mr, 1, s, scalar_row, scalar_k, x, vector_panel, gp,
-                                    g_panel, rows, accumulate);
-            }
-        }
-    }
-}
-
-/* g[:] (+)= sum_i D[i, :]. Four partial sums in a fixed pattern: one would wait for the latency of
- * every addition. */
-INLINE void NAME(panel_sums)(const REAL *d, int64_t d_panel, REAL *g, int64_t rows,
-                             int64_t n_panels, int accumulate)
-{
-    for (int64_t p = 0; p < n_panels; p++, d += d_panel, g += P)
-        for (int v = 0; v < NVP; v++) {
-            vec sum[4] = {{0}, {0}, {0}, {0}};
-            int64_t i = 0;
-            for (; i + 4 <= rows; i += 4)
-                UNROLL for (int u = 0; u < 4; u++) sum[u] += load(d + (i + u) * P + v * VL);
-            for (; i < rows; i++)
-                sum[0] += load(d + i * P + v * VL);
-            vec total = (sum[0] + sum[1]) + (sum[2] + sum[3]);
-            store(g + v * VL, accumulate ? load(g + v * VL) + total : total);
-        }
-}
-
-/* g[n] (+)= sum_i D[n, i]. Rows beyond the last are zero up to a multiple of P (the loss kernels
- * see to it). */
-INLINE void NAME(column_sums)(const REAL *d, int64_t capacity, REAL *g, int64_t rows, int64_t n_out,
-                              int accumulate)
-{
-    for (int64_t n = 0; n < n_out; n++, d += capacity) {
-        vec sum = {0};
-        for (int64_t i = 0; i < rows; i += VL)
-            sum += load(d + i);
-        REAL total = NAME(sum)(sum);
-        g[n] = accumulate ? g[n] + total : total;
-    }
-}
-
-/* One row, one panel of vectors: the same sums of a single term. */
-INLINE void NAME(gradient_of_row)(const REAL *scalar, const int64_t scalar_k, int64_t scalar_panel,
-                                  const REAL *vector, REAL *g, int64_t n_k, int accumulate)
-{
-    vec row[NVP];
-    UNROLL for (int v = 0; v < NVP; v++) row[v] = load(vector + v * VL);
-    for (int64_t k0 = 0; k0 < n_k; k0 += P, scalar += scalar_panel) {
-        int64_t n = n_k - k0 < P ? n_k - k0 : P;
-        for (int64_t k = 0; k < n; k++, g += P)
-            UNROLL for (int v = 0; v < NVP; v++) store(
-                g + v * VL,
-                (accumulate ? load(g + v * VL) : (vec){0}) + scalar[k * scalar_k] * row[v]);
-    }
-}
-
-static void NAME(weight_gradient)(const void *a_, int64_t a_panel, const void *d_, int64_t d_panel,
-                                  void *g_, int64_t g_panel, void *g_bias, int64_t rows,
-                                  int64_t n_k, int64_t n_panels, int accumulate)
-{
-    const REAL *a = a_, *d = d_;
-    REAL *g = g_;
-    if (g_bias)
-        NAME(panel_sums)(d, d_panel, g_bias, rows, n_panels, accumulate);
-    if (rows == 1) {
-        for (int64_t p = 0; p < n_panels; p++, d += d_panel, g += g_panel)
-            NAME(gradient_of_row)(a, 1, a_panel, d, g, n_k, accumulate);
-        return;
-    }
-    for (int64_t i = 0; i < rows; i += ROW_BLOCK) {
-        int64_t n = rows - i < ROW_BLOCK ? rows - i : ROW_BLOCK;
-        for (int64_t k = 0; k < n_k; k += P)
-            NAME(gradient_block)(n_k - k < P ? n_k - k : P, a + k / P * a_panel + i * P, P, 1,
-                                 d + i * P, d_panel, g + k * P, g_panel, n, n_panels,
-                                 accumulate || i > 0);
-    }
-}
-
-static void NAME(narrow_gradient)(const void *d_, int64_t capacity, const void *a_,
-                                  int64_t a_panel, void *g_, void *g_bias, int64_t rows,
-                                  int64_t n_out, int64_t n_panels, int accumulate)
-{
-    const REAL *d = d_, *a = a_;
-    REAL *g = g_;
-    if (g_bias)
-        NAME(column_sums)(d, capacity, g_bias, rows, n_out, accumulate);
-    if (rows == 1) {
-        for (int64_t p = 0; p < n_panels; p++, a += a_panel, g += n_out * P)
-            NAME(gradient_of_row)(d, capacity, P * capacity, a, g, n_out, accumulate);
-        return;
-    }
-    for (int64_t i = 0; i < rows; i += ROW_BLOCK)
-        NAME(gradient_block)(n_out, d + i, 1, capacity, a + i * P, a_panel, g, n_out * P,
-                             rows - i < ROW_BLOCK ? rows - i : ROW_BLOCK, n_panels,
-                             accumulate || i > 0);
 }

@@ -47,8 +47,8 @@ typedef pthread_cond_t signal_t;
 #define add(p, v) __atomic_add_fetch(p, v, __ATOMIC_SEQ_CST)
 
 /* Long enough that members of one step meet without a system call, short enough that two fits on
- * the same cores do not burn each other's time (measured November 2026: pure spinning made two
- * fits 4 to 7 times slower, spinning 30 us cost 3 %). */
+ * the same cores do not burn each other's time: pure spinning would make them several times slower.
+ * */
 #define SPIN_NS 30000
 
 /* Where those sleep that wait for a number to change. */
@@ -61,8 +61,7 @@ typedef struct {
 /* One member's side of the barrier, a cache line that only it writes (two, because some processors
  * have lines of 128 bytes or fetch them in pairs): the barriers it has come to, and what member 0
  * said at the last two and where it was. So a barrier is one exchange of lines, not a chain of them
- * by way of a counter, a flag and a signal: an exchange takes 40 ns or, for seconds to minutes at a
- * time in a virtual machine, 165 (AMD EPYC, November 2026). */
+ * by way of a counter, a flag and a signal: each costs a message between cores. */
 typedef struct {
     unsigned barriers;
     int flags[2];
@@ -99,9 +98,8 @@ static inline void rest(void)
 
 /* The scheduler may wake a worker on the core of the member that woke it. There the two take turns
  * at running and sleeping for good, because a core on which only one runs at a time looks well
- * balanced: default fits on digits took 105 to 114 ms before, 91 to 99 after (November 2026, two runs
- * with an idle OpenBLAS thread still spinning; without it 71 to 80).
- * So a worker that finds itself on member 0's core moves to another, and is then as free as before. */
+ * balanced. So a worker that finds itself on member 0's core moves to another, and is then as free
+ * as before. */
 static int processor(void)
 {
 #ifdef __linux__
@@ -308,10 +306,9 @@ void fb_team_stop(fb_team *team)
 
 void fb_team_forget(fb_team *team) { free_team(team); }
 
-/* A thread of a search comes back with its next fit after some milliseconds of Python. A fit beside it
- * that took the core meanwhile would sit at its barriers as long as Python has the core of its worker:
- * a search of 36 fits on two threads took 1.4 times as long so as with neighbours counted for 20 ms more
- * (November 2026; median of 7 pairs of processes in turns). */
+/* A thread of a search comes back with its next fit after some milliseconds of Python. A fit beside
+ * it that took the core meanwhile would sit at its barriers as long as Python has the core of its
+ * worker. */
 #define LINGER_NS 20000000
 
 static int running_fits = 0, fits_at_once = 0;

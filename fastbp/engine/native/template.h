@@ -4,8 +4,10 @@
  * square root, SQRT_F32 / SQRT_F64. Everything is static except the table at the end. */
 
 #include "vector.h"
+#include "tiles.h"
 #include "product.h"
-#include "layout.h"
+#include "gradient.h"
+#include "rearrange.h"
 #include "sparse.h"
 #include "activations.h"
 #include "losses.h"

@@ -35,8 +35,7 @@ INLINE vec NAME(select)(ivec mask, vec yes, vec no)
 /* max that keeps NaN of either side: a NaN score must reach the loss */
 INLINE vec NAME(max)(vec a, vec b) { return select_((ivec)((a > b) | (a != a)), a, b); }
 
-/* max(0, x) that keeps NaN. The sets have an instruction for it, with which a product of 10 inputs
- * took 1.14 times as long (AVX-512, gcc 12, November 2026). */
+/* max(0, x) that keeps NaN. The sets have an instruction for it, which is slower here. */
 INLINE vec NAME(relu)(vec x) { return (vec)((ivec)x & ~(ivec)(x < (REAL)0)); }
 
 /* Lane index 0, 1, 2, ... */
@@ -337,9 +336,9 @@ INLINE vec NAME(sqrt)(vec v)
 #endif
 }
 
-/* m / (sqrt(v) + eps), v >= 0. Where the set has 14-bit estimates, an Adam step by
- * Newton's iteration on them is 1.2 times as fast as by the instructions for root and quotient in
- * float32 and 1.7 times in float64 (8192 parameters, November 2026, AVX-512); a last step on each residual leaves about one ulp. */
+/* m / (sqrt(v) + eps), v >= 0. Where the set has 14-bit estimates, Newton's iteration on them is
+ * faster than the instructions for root and quotient; a last step on each residual leaves about one
+ * ulp. */
 INLINE vec NAME(over_root)(vec m, vec v, REAL eps)
 {
 #if (defined(RSQRT_F32) && REAL_BYTES == 4) || (defined(RSQRT_F64) && REAL_BYTES == 8)

@@ -1,9 +1,10 @@
 """The Numba engine: the same verbs as the compiled engine, for installs without a C compiler.
 
-`session` holds the verbs, `minibatch` the jitted loop over a network, `kernels` the loops around
-the formulas of the tables, `duals` their derivatives; formulas that users write come in through
-`formulas` and `checks`, and the compiled engine calls their kernels, too.  Numba is imported here
-and nowhere above.
+`session` and `prediction` hold the verbs, `data` what they tell the jitted code: `minibatch` with
+its steps, `blocks` with what happens between two of them.  `kernels` compiles `loops` around the
+formulas of the tables, `derivatives` differentiates these on `duals`; formulas that users write
+come in through `formulas` and `checks`, and the compiled engine calls their kernels, too.  Numba is
+imported here and nowhere above.
 """
 
 import hashlib
@@ -11,8 +12,10 @@ import hashlib
 import numpy as np
 import scipy.special
 
+from fastbp.engine import contract
 from fastbp.engine.numba.checks import evaluate_activation
-from fastbp.engine.numba.session import Session, are_layers, predict_into
+from fastbp.engine.numba.prediction import are_layers, predict_into
+from fastbp.engine.numba.session import Session
 
 NAME = "numba"
 
@@ -62,36 +65,28 @@ TRANSFORMS = {
 
 
 def transform_into(name, scores):
-    """Apply an output transform to raw scores (n_samples, n_outputs) in place."""
+    """Apply an output transform to raw scores in place."""
+    contract.check_scores(scores)
     with np.errstate(all="ignore"):
         scores[:] = TRANSFORMS[name](scores)
 
 
 def activate_into(activation, values, slopes):
-    """Run the loops behind an activation's row, for tests: values z -> f(z), slopes OUT f'(z)."""
+    """Run the loops behind an activation's entry, for tests: value and slope of each element."""
+    contract.check_floats(values)
     values[:], slopes[:] = evaluate_activation(activation, values)
 
 
 def all_finite(X):
     """Whether a C-contiguous float32 or float64 array has neither NaN nor infinity."""
-    if X.dtype not in (np.float32, np.float64) or not X.flags.c_contiguous:
-        raise ValueError("expected a C-contiguous float32 or float64 array")
+    contract.check_floats(X)
     with np.errstate(all="ignore"):
         return bool(np.isfinite(X.sum(dtype=np.float64)) or np.isfinite(X).all())
 
 
 def fingerprint(array, every=1):
-    """Return a number of 64 bits that two C-contiguous arrays share if they hold the same bytes.
-
-    With `every`, if each `every`-th piece of 4096 bytes is the same.
-
-    Another number than the compiled engine's: what one engine has begun, the other does not repeat
-    bit for bit.
-    """
-    if not array.flags.c_contiguous:
-        raise ValueError("expected a C-contiguous array")
-    if every < 1:
-        raise ValueError("expected every >= 1")
+    """Return a number of 64 bits that stands for the bytes of an array."""
+    contract.check_pieces(array, every)
     found, flat = hashlib.blake2b(digest_size=8), array.reshape(-1).view(np.uint8)
     for start in range(0, flat.size, every * 4096):
         found.update(flat[start : start + 4096])

@@ -1,7 +1,8 @@
 """Compiled functions on disk: which may be cached, and when a cached one is too old.
 
 Numba's cache notices a change of the file that holds a function, not of what the function calls
-(helpers and table rows in other files): a digest of all these files is part of the cached name.
+(helpers, limits, entries of tables in other files): a digest of all these is part of the cached
+name.
 A function that closes over another is never found again (numba issue 6264): formulas are put into
 a kernel's loop as its global names, by `copy_with`.  Where no cache folder can be written functions
 are compiled in every process.
@@ -22,7 +23,7 @@ def _digest_sources():
     tables = [here.parent.parent / name for name in names]
     digest = hashlib.sha256()
     try:
-        for path in [*sorted(here.glob("*.py")), *tables]:
+        for path in [*sorted(here.glob("*.py")), here.parent / "contract.py", *tables]:
             digest.update(path.read_bytes())
     except OSError:  # not in plain files
         return None

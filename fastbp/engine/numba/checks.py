@@ -11,7 +11,7 @@ from numbers import Real
 
 import numpy as np
 
-from fastbp.engine.numba import kernels
+from fastbp.engine.numba import kernels, loops
 from fastbp.engine.numba.formulas import describe, is_ours, plain_function
 
 GRID = np.concatenate([np.linspace(-7.9, 8.1, 33), [0.0]])
@@ -28,57 +28,57 @@ _LOSS_FUNCTION = ctypes.CFUNCTYPE(
 _checked = set()  # addresses of activation kernels that passed
 
 
-def activate(row, z):
+def activate(entry, z):
     """Put f(z) in place of z as predictions compute it."""
-    loops = kernels.activation_kernel(row, z.dtype).addresses
-    _BLOCK_FUNCTION(loops["forward"])(z.ctypes.data, None, z.size)
+    addresses = kernels.activation_kernel(entry, z.dtype).addresses
+    _BLOCK_FUNCTION(addresses["forward"])(z.ctypes.data, None, z.size)
 
 
-def evaluate_activation(row, z):
+def evaluate_activation(entry, z):
     """Return f(z) and f'(z) as training computes them."""
-    loops = kernels.activation_kernel(row, z.dtype).addresses
+    addresses = kernels.activation_kernel(entry, z.dtype).addresses
     a, kept, slopes = z.copy(), np.zeros_like(z), np.ones_like(z)
-    _BLOCK_FUNCTION(loops["forward"])(a.ctypes.data, kept.ctypes.data, z.size)
-    at = a if row.slope_of == "activation" else kept
-    _BLOCK_FUNCTION(loops["slope"])(slopes.ctypes.data, at.ctypes.data, z.size)
+    _BLOCK_FUNCTION(addresses["forward"])(a.ctypes.data, kept.ctypes.data, z.size)
+    at = a if entry.slope_of == "activation" else kept
+    _BLOCK_FUNCTION(addresses["slope"])(slopes.ctypes.data, at.ctypes.data, z.size)
     return a, slopes
 
 
-def evaluate_loss(row, y, raw):
+def evaluate_loss(entry, y, raw):
     """Return loss(y, raw) and its gradient as the compiled loop computes them."""
-    loop = _LOSS_FUNCTION(kernels.loss_kernel(row, raw.dtype).addresses["loss"])
+    loop = _LOSS_FUNCTION(kernels.loss_kernel(entry, raw.dtype).addresses["loss"])
     gradient, weights, losses = raw.copy(), np.ones_like(raw), np.empty(raw.size)
-    arrays, hyper = (array.ctypes.data for array in (y, gradient, weights)), kernels.hyper_of(row)
+    arrays, hyper = (array.ctypes.data for array in (y, gradient, weights)), kernels.hyper_of(entry)
     loop(*arrays, 1.0, losses.ctypes.data, raw.size, raw.size, 1, hyper.ctypes.data)
     return losses, gradient
 
 
-def check_activation(row, dtype):
+def check_activation(entry, dtype):
     """Raise ValueError if a user's activation cannot be trained with."""
-    address = kernels.activation_kernel(row, dtype).addresses["forward"]
+    address = kernels.activation_kernel(entry, dtype).addresses["forward"]
     if address in _checked:
         return
     z = GRID.astype(dtype)
-    what = f"activation {describe(row.value)}"
-    values, slopes = evaluate_activation(row, z)
-    raise_again(what, row, kernels.activation_kernel(row, dtype))
-    _check_on_grid(what, row.value, row.slope, [(at,) for at in z], values, slopes)
+    what = f"activation {describe(entry.value)}"
+    values, slopes = evaluate_activation(entry, z)
+    raise_again(what, entry, kernels.activation_kernel(entry, dtype))
+    _check_on_grid(what, entry.value, entry.slope, [(at,) for at in z], values, slopes)
     _checked.add(address)
 
 
-def check_loss(row, targets, dtype):
+def check_loss(entry, targets, dtype):
     """Raise ValueError if a user's loss cannot be trained with on such targets."""
     y = np.unique(np.quantile(targets, np.linspace(0, 1, 9), method="nearest")).astype(dtype)
     y, raw = (grid.ravel().astype(dtype) for grid in np.meshgrid(y, GRID, indexing="ij"))
-    if row.link == "identity":
+    if entry.link == "identity":
         near = np.add.outer(np.unique(y), NEAR_Y).astype(dtype)
         y = np.concatenate([y, np.repeat(np.unique(y), len(NEAR_Y))])
         raw = np.concatenate([raw, near.ravel()])
-    what, points = f"loss {describe(row.value)}", list(zip(y, raw, strict=True))
-    given = (row.hyper,) if row.hyper else ()
-    losses, gradients = evaluate_loss(row, y, raw)
-    raise_again(what, row, kernels.loss_kernel(row, dtype))
-    _check_on_grid(what, row.value, row.gradient, points, losses, gradients, given)
+    what, points = f"loss {describe(entry.value)}", list(zip(y, raw, strict=True))
+    given = (entry.hyper,) if entry.hyper else ()
+    losses, gradients = evaluate_loss(entry, y, raw)
+    raise_again(what, entry, kernels.loss_kernel(entry, dtype))
+    _check_on_grid(what, entry.value, entry.gradient, points, losses, gradients, given)
 
 
 def _check_on_grid(what, function, derivative, points, values, slopes, given=()):
@@ -126,22 +126,22 @@ def let_raise(what, function, arguments, when=""):
         raise
 
 
-def raise_again(what, row, kernel, when=""):
-    """Let a row's functions raise what its kernel reports that they raised."""
-    if kernel.report[0] != kernels.RAISED:
+def raise_again(what, entry, kernel, when=""):
+    """Let an entry's functions raise what its kernel reports that they raised."""
+    if kernel.report[0] != loops.RAISED:
         return
-    given, n = (row.hyper,) if getattr(row, "hyper", ()) else (), int(kernel.report[1])
-    last, targets = kernel.at[:n], kernel.at[kernels.N_NOTED :][:n]
-    is_activation = hasattr(row, "slope_of")
-    functions = row.value, row.slope if is_activation else row.gradient
+    given, n = (entry.hyper,) if getattr(entry, "hyper", ()) else (), int(kernel.report[1])
+    last, targets = kernel.at[:n], kernel.at[loops.N_NOTED :][:n]
+    is_activation = hasattr(entry, "slope_of")
+    functions = entry.value, entry.slope if is_activation else entry.gradient
     functions = [plain_function(function) for function in functions if function is not None]
     if is_activation:
         calls = ((function, (z,)) for z in last.tolist() for function in functions)
-    elif row.target == "real":
+    elif entry.target == "real":
         pairs = zip(targets.tolist(), last.tolist(), strict=True)
         calls = ((function, (*pair, *given)) for pair in pairs for function in functions)
     else:
-        target = int(targets[0]) if row.target == "class" else float(targets[0])
+        target = int(targets[0]) if entry.target == "class" else float(targets[0])
         arguments = target, last[::-1].copy(), *given
         calls = zip(functions, (arguments, (*arguments, np.empty(n))), strict=True)
     for function, arguments in calls:
@@ -150,13 +150,13 @@ def raise_again(what, row, kernel, when=""):
 
 def let_activations_raise(engine, coefs, intercepts, activations, X):
     """Call users' activations on what the prediction of these rows gave them, one by one."""
-    for layer, row in enumerate(activations):
-        if is_ours(row.value):
+    for layer, entry in enumerate(activations):
+        if is_ours(entry.value):
             continue
         z = np.empty((X.shape[0], len(intercepts[layer])), coefs[0].dtype)
         below = coefs[: layer + 1], intercepts[: layer + 1], activations[:layer]
         engine.predict_into(*below, X, z, 1)
-        what, function = f"activation {describe(row.value)}", plain_function(row.value)
+        what, function = f"activation {describe(entry.value)}", plain_function(entry.value)
         for number in z[np.isfinite(z)][:MOST_CALLS].tolist():
             let_raise(what, function, (number,))
 
@@ -185,19 +185,19 @@ class Watch:
     """
 
     def __init__(self, activations, loss, targets, dtype):
-        self.kernels = []  # name, kernel and row of each function
-        for row in dict.fromkeys(activations):
-            if not is_ours(row.value) or not is_ours(row.slope):
-                self._add("activation", row, kernels.activation_kernel(row, dtype))
-                check_activation(row, dtype)
+        self.kernels = []  # name, kernel and entry of each function
+        for entry in dict.fromkeys(activations):
+            if not is_ours(entry.value) or not is_ours(entry.slope):
+                self._add("activation", entry, kernels.activation_kernel(entry, dtype))
+                check_activation(entry, dtype)
         if not is_ours(loss.value) or not is_ours(loss.gradient):
             self._add("loss", loss, kernels.loss_kernel(loss, dtype))
             if loss.target == "real":
                 check_loss(loss, targets, dtype)
         self.forget()
 
-    def _add(self, kind, row, kernel):
-        self.kernels.append((f"{kind} {describe(row.value)}", kernel, row))
+    def _add(self, kind, entry, kernel):
+        self.kernels.append((f"{kind} {describe(entry.value)}", kernel, entry))
 
     def forget(self):
         """Clear the reports."""
@@ -207,9 +207,9 @@ class Watch:
     def failure(self):
         """Sentence about the first function that failed since `forget`, or None."""
         for name, kernel, _ in self.kernels:
-            if kernel.report[0] == kernels.RAISED:
+            if kernel.report[0] == loops.RAISED:
                 return f"{name} raised an exception"
-            if kernel.report[0] == kernels.NOT_FINITE:
+            if kernel.report[0] == loops.NOT_FINITE:
                 return f"{name}, or its derivative, is NaN or infinite for a finite argument"
         return None
 
@@ -218,5 +218,5 @@ class Watch:
 
         Returns if they do not: compiled code raised where Python computes on.
         """
-        for name, kernel, row in self.kernels:
-            raise_again(name, row, kernel, f" in {when}")
+        for name, kernel, entry in self.kernels:
+            raise_again(name, entry, kernel, f" in {when}")

@@ -91,11 +91,7 @@ def add_freely(typing_context, total, x):
 
 @intrinsic
 def prefer_whole_vectors(typing_context):
-    """Let the loops of the calling function use 512 bits, where LLVM prefers 256 (on Intel's).
-
-    Code for Ice Lake took 1.5 to 2.4 times as long as the C loops so, now 1.2 to 1.75 times (relu,
-    tanh, logistic, silu, softplus; run on an EPYC, November 2026).
-    """
+    """Let the loops of the calling function use 512 bits, where LLVM prefers 256 (on Intel's)."""
 
     def generate(context, builder, signature, arguments):
         # llvmlite's own `add` takes only attributes that it has heard of.

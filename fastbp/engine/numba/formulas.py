@@ -14,6 +14,7 @@ import numpy as np
 from numba import njit, types
 from numba.core.dispatcher import Dispatcher
 
+from fastbp.engine.numba import derivatives  # noqa: F401  (registers the rules)
 from fastbp.engine.numba.caching import OPTIONS, copy_with
 from fastbp.engine.numba.duals import PLAIN, Dual
 

@@ -1,9 +1,8 @@
-"""Formulas to kernels: a row's scalar functions become loops over a block, called by address.
+"""Formulas to kernels: an entry's scalar functions become loops over a block, called by address.
 
-Here live the loops of an activation, a loss and an optimiser's step, with the signatures of
-`engine/native/kernels.h`, and what puts a row's formulas into them and compiles each once per
-process.  The compiled engine calls them for rows without a C loop, the Numba engine for every row.
-How a formula is compiled is `formulas`' business, whether it is a good one `checks`'.
+Here is what puts the formulas of a table's entry into the loops of `loops` and compiles each once
+per process.  The compiled engine calls them for entries without a C loop, the Numba engine for
+every entry.  How a formula is compiled is `formulas`' business, whether it is a good one `checks`'.
 """
 
 import threading
@@ -13,10 +12,9 @@ from functools import partial
 import numpy as np
 from numba import cfunc, njit, types
 
-from fastbp.engine.numba.addresses import is_null, store_int, store_real
+from fastbp.engine.numba import loops
 from fastbp.engine.numba.caching import OPTIONS, cached, copy_with
-from fastbp.engine.numba.duals import Dual, dual, slope_as, value_as
-from fastbp.engine.numba.elementary import add_freely, prefer_whole_vectors, spoilt
+from fastbp.engine.numba.duals import Dual
 from fastbp.engine.numba.formulas import (
     compile_formula,
     identity_of,
@@ -25,270 +23,20 @@ from fastbp.engine.numba.formulas import (
     plain_function,
 )
 
-# What a kernel of a user's formula writes into its `report`: an exception cannot leave C code.
-# After RAISED numbers with one among them for which the formula raised stand in `at`, and how many
-# in `report`, so that Python can call it again.
-RAISED, NOT_FINITE = 1, 2
-N_NOTED = 2**15  # most numbers noted: raw scores or arguments, and as many targets behind them
-N_HYPER = 6  # most hyper-parameters of an optimiser; learning rate and t follow them
-
-# Names that `copy_with` binds: the formulas, the dtype, and where to report and to note arguments
-# (0: nowhere).
-VALUE = DERIVATIVE = PAIR = UPDATE = LOOP = LOOP_WITH_SLOPES = FORMULA = AS_TARGET = NOTE = None
-REAL, LANES, REPORT, AT, N_SLOTS, N_GIVEN = np.float64, 8, 0, 0, 1, 0
-
-
-# --- the loops -----------------------------------------------------------------------------------
-
-
-def with_derived_slope(z):
-    """f(z) and f'(z), which is carried along with it."""
-    return VALUE(dual(z, value_as(1, z)))
-
-
-def with_given_slope(z):
-    """f(z) and f'(z) by the row's own formula of z."""
-    return dual(value_as(VALUE(dual(z, z)), z), value_as(DERIVATIVE(dual(z, z)), z))
-
-
-def slope_at_activation(a):
-    """f'(z) by the row's own formula of a = f(z)."""
-    return value_as(DERIVATIVE(dual(a, a)), a)
-
-
-def kept_slope(slope):
-    """f'(z) as `values_and_slopes_of` left it."""
-    return slope
-
-
-def without_hyper(y, s, hyper):
-    """Give a formula of a loss only what it takes."""
-    return FORMULA(y, s)
-
-
-def derived_gradient(y, s, hyper):
-    """Differentiate loss(y, s) by s, carried along with the loss."""
-    return slope_as(VALUE(dual(y, value_as(0, s)), dual(s, value_as(1, s)), hyper), s)
-
-
-def given_gradient(y, s, hyper):
-    """Take the row's own formula."""
-    return value_as(DERIVATIVE(dual(y, y), dual(s, s), hyper), s)
-
-
-def values_of(a, n):
-    """Compute a <- f(a); return whether a finite element became one that is not."""
-    prefer_whole_vectors()
-    n_spoilt = REAL(0)
-    for i in range(n):
-        z = a[i]
-        y = value_as(VALUE(dual(z, z)), z)
-        a[i] = y
-        if REPORT:
-            n_spoilt = add_freely(n_spoilt, spoilt(y, z))
-    return n_spoilt > 0
-
-
-def values_and_slopes_of(a, slopes, n):
-    """Compute slopes <- f'(a), then a <- f(a).  Return as `values_of`."""
-    prefer_whole_vectors()
-    n_spoilt = REAL(0)
-    for i in range(n):
-        z = a[i]
-        pair = PAIR(z)
-        y = value_as(pair, z)
-        slope = slope_as(pair, z)
-        a[i] = y
-        slopes[i] = slope
-        if REPORT:
-            n_spoilt = add_freely(n_spoilt, spoilt(y, z) + spoilt(slope, z))
-    return n_spoilt > 0
-
-
-def values_without_slopes(a, slopes, n):
-    """Compute a <- f(a) where f' is a formula of f(z)."""
-    return LOOP(a, n)
-
-
-def times_slopes(delta, at, n):
-    """Compute delta <- delta * f'; `at` is f(z) or the slopes kept.  Return as `values_of`."""
-    prefer_whole_vectors()
-    n_spoilt = REAL(0)
-    for i in range(n):
-        slope = DERIVATIVE(at[i])
-        delta[i] *= slope
-        if REPORT:
-            n_spoilt = add_freely(n_spoilt, spoilt(slope, at[i]))
-    return n_spoilt > 0
-
-
-def loss_column(y, s, at, weights, scale, row_loss, n, hyper):
-    """Add loss(y, s) to row_loss; s <- weights * scale * gradient.  Return as `values_of`."""
-    prefer_whole_vectors()
-    n_spoilt = REAL(0)
-    for i in range(n):
-        target, raw = y[at + i], s[at + i]
-        loss = value_as(VALUE(dual(target, target), dual(raw, raw), hyper), raw)
-        gradient = DERIVATIVE(target, raw, hyper)
-        s[at + i] = gradient * (weights[i] * scale)
-        row_loss[i] += loss
-        if REPORT:
-            n_spoilt = add_freely(n_spoilt, spoilt(loss, raw) + spoilt(gradient, raw))
-    return n_spoilt > 0
-
-
-def note(block, first, n, behind):
-    """Copy a block backwards: loops go upwards, so what they had not reached is unchanged."""
-    n_noted = min(n, N_NOTED)
-    for i in range(n_noted):
-        store_real(AT + 8 * (behind + i), block[first + n - 1 - i])
-    store_int(REPORT + 8, n_noted)
-
-
-def forward(a, slopes, n):
-    """fb_activation.forward: slopes <- f'(a) unless it is NULL, a <- f(a)."""
-    failure = 0
-    try:
-        if LOOP(a, n) if is_null(slopes) else LOOP_WITH_SLOPES(a, slopes, n):
-            failure = NOT_FINITE
-    except Exception:
-        failure = RAISED
-        if REPORT:
-            NOTE(a, 0, n, 0)
-        for i in range(n):
-            a[i] = np.nan
-    if REPORT and failure:
-        store_int(REPORT, failure)
-
-
-def slope(delta, at, n):
-    """fb_activation.slope: delta <- delta * f'."""
-    failure = 0
-    try:
-        if LOOP(delta, at, n):
-            failure = NOT_FINITE
-    except Exception:
-        failure = RAISED
-        if REPORT:
-            NOTE(at, 0, n, 0)
-        for i in range(n):
-            delta[i] = np.nan
-    if REPORT and failure:
-        store_int(REPORT, failure)
-
-
-def loss(targets, scores, weights, scale, row_loss, capacity, rows, n_outputs, hyper):
-    """fb_loss.loss, elementwise: see native/losses.h; deltas beyond the last row become 0."""
-    for i in range(rows):
-        row_loss[i] = 0.0
-    failure = 0
-    for n in range(n_outputs):
-        try:
-            if LOOP(targets, scores, n * capacity, weights, REAL(scale), row_loss, rows, hyper):
-                failure = NOT_FINITE
-        except Exception:
-            failure = RAISED
-            if REPORT:
-                NOTE(scores, n * capacity, rows, 0)
-                NOTE(targets, n * capacity, rows, N_NOTED)
-            for i in range(rows):
-                scores[n * capacity + i] = row_loss[i] = np.nan
-        for i in range(rows, min(capacity, (rows + LANES - 1) // LANES * LANES)):
-            scores[n * capacity + i] = 0.0
-    if REPORT and failure:
-        store_int(REPORT, failure)
-
-
-def row_value_without_hyper(y, raw, hyper):
-    """Give a formula of rows only what it takes."""
-    return FORMULA(y, raw)
-
-
-def row_gradient_without_hyper(y, raw, hyper, out):
-    """Give a formula of rows only what it takes."""
-    FORMULA(y, raw, out)
-
-
-def class_code(target):
-    """Return a target as a whole number."""
-    return np.int64(target)
-
-
-def number(target):
-    """Return a target as it is."""
-    return target
-
-
-def loss_of_rows(targets, scores, weights, scale, row_loss, capacity, rows, n_outputs, hyper):
-    """fb_loss.loss of a loss that sees one target and all raw scores of a row."""
-    raw, gradient = np.empty(n_outputs, REAL), np.empty(n_outputs, REAL)
-    failure = 0
-    for i in range(rows):
-        for n in range(n_outputs):
-            raw[n] = scores[n * capacity + i]
-        target, factor = AS_TARGET(targets[i]), weights[i] * REAL(scale)
-        try:
-            row_loss[i] = VALUE(target, raw, hyper)
-            DERIVATIVE(target, raw, hyper, gradient)
-        except Exception:
-            failure = RAISED
-            row_loss[i] = gradient[:] = np.nan
-            if REPORT:
-                NOTE(raw, 0, n_outputs, 0)
-                NOTE(targets, i, 1, N_NOTED)
-                store_int(REPORT + 8, n_outputs)
-        for n in range(n_outputs):
-            scores[n * capacity + i] = gradient[n] * factor
-    for n in range(n_outputs):
-        for i in range(rows, min(capacity, (rows + LANES - 1) // LANES * LANES)):
-            scores[n * capacity + i] = 0.0
-    if REPORT and failure:
-        store_int(REPORT, failure)
-
-
-def prepare(hyper, learning_rate, t, h):
-    """fb_optimizer.prepare: h = hyper-parameters, learning rate, t."""
-    for i in range(N_HYPER):
-        h[i] = hyper[i]
-    h[N_HYPER], h[N_HYPER + 1] = learning_rate, t
-
-
-def update(w, g, s0, s1, n, l2, h):
-    """fb_optimizer.update: one step along g + l2 w; returns the sum of the old w^2."""
-    prefer_whole_vectors()
-    hyper = (h[0], h[1], h[2], h[3], h[4], h[5])[:N_GIVEN]
-    learning_rate, t, penalty = h[N_HYPER], h[N_HYPER + 1], REAL(l2)
-    squares = REAL(0)
-    for i in range(n):
-        old = w[i]
-        gradient = g[i] + penalty * old
-        slots = (dual(s0[i], old), dual(s1[i] if N_SLOTS > 1 else old, old))[:N_SLOTS]
-        new, slots = UPDATE(dual(old, old), dual(gradient, old), slots, learning_rate, t, hyper)
-        if N_SLOTS > 0:
-            s0[i] = value_as(slots[0], old)
-        if N_SLOTS > 1:
-            s1[i] = value_as(slots[1], old)
-        w[i] = value_as(new, old)
-        squares = add_freely(squares, old * old)
-    return np.float64(squares)
-
-
-# --- compilation ---------------------------------------------------------------------------------
-
 _lock = threading.RLock()
 _kernels = {}
 
 
 @dataclass
 class Kernel:
-    """Compiled loops of one row and dtype: their addresses, and what keeps them in memory."""
+    """Compiled loops of one entry and dtype: their addresses, and what keeps them in memory."""
 
     label: str
     real: types.Float
     is_ours: bool
     addresses: dict = field(default_factory=dict)
     report: np.ndarray = field(default_factory=lambda: np.zeros(2, np.int64))
-    at: np.ndarray = field(default_factory=lambda: np.empty(2 * N_NOTED))
+    at: np.ndarray = field(default_factory=lambda: np.empty(2 * loops.N_NOTED))
     owners: list = field(default_factory=list)
 
     def formula(self, function, n_duals, *further, returns=True):
@@ -322,9 +70,9 @@ class Kernel:
         self.addresses[loop.__name__] = compiled.address
 
 
-def _find(compile_row, row, dtype, *functions):
-    """Compile a row once per process and dtype, whatever copies of it come by."""
-    key = (compile_row, np.dtype(dtype), *map(identity_of, functions), *_settings_of(row))
+def _find(compile_entry, entry, dtype, *functions):
+    """Compile an entry once per process and dtype, whatever copies of it come by."""
+    key = (compile_entry, np.dtype(dtype), *map(identity_of, functions), *_settings_of(entry))
     with _lock:
         if key not in _kernels:
             real = types.float32 if np.dtype(dtype) == np.float32 else types.float64
@@ -332,103 +80,106 @@ def _find(compile_row, row, dtype, *functions):
                 "derived" if f is None else plain_function(f).__name__ for f in functions
             )
             kernel = Kernel(label, real, all(map(is_ours, functions)))
-            compile_row(kernel, row)
+            compile_entry(kernel, entry)
             _kernels[key] = kernel
         return _kernels[key]
 
 
-def _settings_of(row):
-    """Return what besides its formulas shapes a row's loops."""
+def _settings_of(entry):
+    """Return what besides its formulas shapes an entry's loops."""
     names = ("slope_of", "target", "n_slots", "hyperparameters")
-    return *(getattr(row, name, None) for name in names), bool(getattr(row, "hyper", ()))
+    return *(getattr(entry, name, None) for name in names), bool(getattr(entry, "hyper", ()))
 
 
-def activation_kernel(row, dtype):
-    """Loops `forward` and `slope` of a row of activations."""
-    return _find(_compile_activation, row, dtype, row.value, row.slope)
+def activation_kernel(entry, dtype):
+    """Loops `forward` and `slope` of an entry of activations."""
+    return _find(_compile_activation, entry, dtype, entry.value, entry.slope)
 
 
-def _compile_activation(kernel, row):
-    value = kernel.formula(row.value, 1)
-    given = None if row.slope is None else kernel.formula(row.slope, 1)
-    values = kernel.loop(values_of, VALUE=value)
-    if row.slope_of == "activation":
-        both = kernel.loop(values_without_slopes, LOOP=values)
-        slope_at = kernel.loop(slope_at_activation, DERIVATIVE=given)
+def _compile_activation(kernel, entry):
+    value = kernel.formula(entry.value, 1)
+    given = None if entry.slope is None else kernel.formula(entry.slope, 1)
+    values = kernel.loop(loops.values_of, VALUE=value)
+    if entry.slope_of == "activation":
+        both = kernel.loop(loops.values_without_slopes, LOOP=values)
+        slope_at = kernel.loop(loops.slope_at_activation, DERIVATIVE=given)
     else:
         pair = kernel.loop(
-            with_derived_slope if given is None else with_given_slope, VALUE=value, DERIVATIVE=given
+            loops.with_derived_slope if given is None else loops.with_given_slope,
+            VALUE=value,
+            DERIVATIVE=given,
         )
-        both = kernel.loop(values_and_slopes_of, PAIR=pair)
-        slope_at = kernel.loop(kept_slope)
+        both = kernel.loop(loops.values_and_slopes_of, PAIR=pair)
+        slope_at = kernel.loop(loops.kept_slope)
     block = types.CPointer(kernel.real)
     signature = types.void, block, block, types.int64
-    note_block = kernel.loop(note)
-    kernel.add(forward, *signature, LOOP=values, LOOP_WITH_SLOPES=both, NOTE=note_block)
-    times = kernel.loop(times_slopes, DERIVATIVE=slope_at)
-    kernel.add(slope, *signature, LOOP=times, NOTE=note_block)
+    note_block = kernel.loop(loops.note)
+    kernel.add(loops.forward, *signature, LOOP=values, LOOP_WITH_SLOPES=both, NOTE=note_block)
+    times = kernel.loop(loops.times_slopes, DERIVATIVE=slope_at)
+    kernel.add(loops.slope, *signature, LOOP=times, NOTE=note_block)
 
 
-def hyper_of(row):
-    """Return the numbers of a row of losses as an array; one 0 where there are none."""
-    return np.array(row.hyper or (0.0,), np.float64)
+def hyper_of(entry):
+    """Return the numbers of an entry of losses as an array; one 0 where there are none."""
+    return np.array(entry.hyper or (0.0,), np.float64)
 
 
-def loss_kernel(row, dtype):
-    """Loop `loss` of a row of losses."""
-    return _find(_compile_loss, row, dtype, row.value, row.gradient)
+def loss_kernel(entry, dtype):
+    """Loop `loss` of an entry of losses."""
+    return _find(_compile_loss, entry, dtype, entry.value, entry.gradient)
 
 
-def _compile_loss(kernel, row):
+def _compile_loss(kernel, entry):
     block, doubles, size = types.CPointer(kernel.real), types.CPointer(types.float64), types.int64
     signature = (
         *(types.void, block, block, block, types.float64, doubles),
         *(size, size, size, doubles),
     )
-    if row.target != "real":
-        row_kind, given = types.Array(kernel.real, 1, "C"), (doubles,) if row.hyper else ()
-        given = (size if row.target == "class" else kernel.real, row_kind, *given)
-        value = kernel.formula(row.value, 0, *given)
-        gradient = kernel.formula(row.gradient, 0, *given, row_kind, returns=False)
-        if not row.hyper:
-            value = kernel.loop(row_value_without_hyper, FORMULA=value)
-            gradient = kernel.loop(row_gradient_without_hyper, FORMULA=gradient)
-        as_target = njit(class_code if row.target == "class" else number)
+    if entry.target != "real":
+        row_kind, given = types.Array(kernel.real, 1, "C"), (doubles,) if entry.hyper else ()
+        given = (size if entry.target == "class" else kernel.real, row_kind, *given)
+        value = kernel.formula(entry.value, 0, *given)
+        gradient = kernel.formula(entry.gradient, 0, *given, row_kind, returns=False)
+        if not entry.hyper:
+            value = kernel.loop(loops.row_value_without_hyper, FORMULA=value)
+            gradient = kernel.loop(loops.row_gradient_without_hyper, FORMULA=gradient)
+        as_target = njit(loops.class_code if entry.target == "class" else loops.number)
         kernel.add(
-            loss_of_rows,
+            loops.loss_of_rows,
             *signature,
             VALUE=value,
             DERIVATIVE=gradient,
             AS_TARGET=as_target,
-            NOTE=kernel.loop(note),
+            NOTE=kernel.loop(loops.note),
         )
         kernel.addresses["loss"] = kernel.addresses["loss_of_rows"]
         return
 
     def formula(function):
-        if row.hyper:
+        if entry.hyper:
             return kernel.formula(function, 2, doubles)
-        return kernel.loop(without_hyper, FORMULA=kernel.formula(function, 2))
+        return kernel.loop(loops.without_hyper, FORMULA=kernel.formula(function, 2))
 
-    value = formula(row.value)
-    if row.gradient is None:
-        gradient = kernel.loop(derived_gradient, VALUE=value)
+    value = formula(entry.value)
+    if entry.gradient is None:
+        gradient = kernel.loop(loops.derived_gradient, VALUE=value)
     else:
-        gradient = kernel.loop(given_gradient, DERIVATIVE=formula(row.gradient))
-    column = kernel.loop(loss_column, VALUE=value, DERIVATIVE=gradient)
-    kernel.add(loss, *signature, LOOP=column, NOTE=kernel.loop(note))
+        gradient = kernel.loop(loops.given_gradient, DERIVATIVE=formula(entry.gradient))
+    column = kernel.loop(loops.loss_column, VALUE=value, DERIVATIVE=gradient)
+    kernel.add(loops.loss, *signature, LOOP=column, NOTE=kernel.loop(loops.note))
 
 
-def optimizer_kernel(row, dtype):
-    """Loops `prepare` and `update` of a row of optimisers."""
-    return _find(_compile_optimizer, row, dtype, row.update)
+def optimizer_kernel(entry, dtype):
+    """Loops `prepare` and `update` of an entry of optimisers."""
+    return _find(_compile_optimizer, entry, dtype, entry.update)
 
 
-def _compile_optimizer(kernel, row):
+def _compile_optimizer(kernel, entry):
     block, double = types.CPointer(kernel.real), types.CPointer(types.float64)
-    kernel.add(prepare, types.void, double, types.float64, types.float64, double)
+    kernel.add(loops.prepare, types.void, double, types.float64, types.float64, double)
     kernel.add(
-        update,
+        loops.update,
         types.float64, *[block] * 4, types.int64, types.float64, double,
-        UPDATE=njit(**OPTIONS)(row.update), N_SLOTS=row.n_slots, N_GIVEN=len(row.hyperparameters),
+        UPDATE=njit(**OPTIONS)(entry.update), N_SLOTS=entry.n_slots,
+        N_GIVEN=len(entry.hyperparameters),
     )  # fmt: skip

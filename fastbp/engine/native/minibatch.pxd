@@ -1,0 +1,128 @@
+# One minibatch on every thread: two phases with a barrier after each. In the first every thread
+# takes a share of the rows, in the second some units. What every step of a small network passes is
+# inline, and what only some networks need stands apart from it.
+from libc.stdint cimport int64_t, uint64_t
+
+from fastbp.engine.native.division cimport Share, chunk_of, gap_before, part_of
+from fastbp.engine.native.kernels cimport (fb_clock_ns, fb_flush_subnormals, fb_restore_float_state,
+                                           fb_team_barrier)
+from fastbp.engine.native.plan cimport DOUBLES_PER_LINE, Plan
+from fastbp.engine.native.rows cimport forward_own_columns, gather_rows, pass_over_rows
+from fastbp.engine.native.sums cimport sum_of_weights, weighted_row_losses
+from fastbp.engine.native.units cimport (clear_sparse_gradient, join_chunks, pass_over_chunk,
+                                         pass_over_units, update_within_norm)
+
+
+cdef enum:
+    LOOK_NS = 20_000_000         # between two looks for a signal; other threads run anyway
+
+
+cdef inline bint must_stop(Plan *f, uint64_t float_state) noexcept nogil:
+    """Member 0 only: whether a signal handler raised, or time is up (not before the first step of a
+    call). Looks by the clock, reads the clock rarely. The caller's float state is in force while
+    Python code may run."""
+    f.now.steps_since_look += 1
+    if ((not f.call.watch_signals and f.call.deadline_ns == 0)
+            or f.now.steps_since_look < f.call.steps_between_looks):
+        return False
+    f.now.steps_since_look = 0
+    cdef int64_t now = fb_clock_ns()
+    f.now.out_of_time = f.call.deadline_ns != 0 and now >= f.call.deadline_ns and f.now.step > 0
+    if f.now.out_of_time:
+        return True
+    if not f.call.watch_signals or now - f.now.last_look_ns < LOOK_NS:
+        return False
+    f.now.last_look_ns = now
+    fb_restore_float_state(float_state)
+    f.now.interrupted = f.call.look(f.call.session)
+    fb_flush_subnormals()
+    return f.now.interrupted
+
+
+cdef inline bint meet(Plan *f, int member, int n_members, bint stop) noexcept nogil:
+    if n_members == 1:
+        return stop
+    return fb_team_barrier(f.team, member, stop)
+
+
+cdef inline void begin_step(Plan *f) noexcept nogil:
+    """Member 0 only: count the step and compute its constants; the others read them behind the next
+    barrier."""
+    cdef double rate = f.call.rates[f.now.step if f.call.n_rates > 1 else 0], decay
+    f.now.t += 1
+    f.opt.loops.prepare(f.opt.hyper, rate, <double>f.now.t, f.now.h)
+    if f.opt.decay >= 0:
+        decay = f.opt.hyper[f.opt.decay]
+        f.opt.hyper[f.opt.decay] = 0
+        f.opt.loops.prepare(f.opt.hyper, rate, <double>f.now.t, f.now.bias_h)
+        f.opt.hyper[f.opt.decay] = decay
+    if f.buf.average != NULL:    # forgets the start: the mean is over about t / 9 steps
+        f.now.average_share = 1 - min(f.opt.ema_decay, (1.0 + f.now.t) / (10.0 + f.now.t))
+
+
+cdef inline void first_layer_by_columns(Plan *f, int member, int n_members, int64_t start,
+                                        int64_t n) noexcept nogil:
+    """Gather this member's rows of a block, then multiply all rows by its columns."""
+    cdef Share share = part_of(f, chunk_of(f, 0, n), member, n_members)
+    if share.rows > 0:
+        gather_rows(f, start, share.r0, share.rows)
+    meet(f, member, n_members, False)
+    forward_own_columns(f, member, n_members, start, n)
+    meet(f, member, n_members, False)
+
+
+cdef inline bint minibatch(Plan *f, int member, int n_members, int64_t first, int64_t rows,
+                           uint64_t float_state) noexcept nogil:
+    """One step on one thread. Returns whether to stop; then the step was not finished."""
+    cdef double total = sum_of_weights(f, first, rows), scale, data_loss = 0, penalty = 0, mean
+    cdef int64_t start = first, n
+    cdef bint stop = False, last_block, halves = f.net.by_chunks and n_members == 2
+    cdef Share share
+    cdef int u, chunk, from_layer
+    if not total > 0:
+        return False          # nothing to learn from; NaN weights are refused before
+    scale = 1 / total
+    if member == 0 and f.call.update:
+        begin_step(f)
+    while start < first + rows:
+        n = min(f.net.block_rows, first + rows - start)
+        last_block = start + n == first + rows
+        from_layer = f.net.by_columns and n_members > 1
+        if from_layer == 1:
+            first_layer_by_columns(f, member, n_members, start, n)
+        for chunk in range(1 + f.net.by_chunks):
+            if halves and chunk != member:
+                continue
+            share = chunk_of(f, chunk, n)
+            if not halves:
+                share = part_of(f, share, member, n_members)
+            pass_over_rows(f, share, start - gap_before(f, chunk, n), scale, from_layer)
+        if halves:
+            pass_over_chunk(f, member, n, start > first)
+        stop = meet(f, member, n_members, member == 0 and must_stop(f, float_state))
+        if stop:
+            if member == 0 and f.call.update:
+                f.now.t -= 1
+            return True
+        if not halves:
+            pass_over_units(f, member, n_members, start, n, first, last_block, f.call.alpha * scale)
+        elif last_block:
+            join_chunks(f, member, n, start > first, f.call.alpha * scale)
+        if last_block and f.call.update:
+            if f.opt.max_norm > 0:
+                meet(f, member, n_members, False)
+                update_within_norm(f, member, n_members, f.call.alpha * scale)
+            if f.net.layers[0].sparse:
+                clear_sparse_gradient(f, member, n_members, first, rows)
+        if member == 0:
+            for chunk in range(1 + f.net.by_chunks):
+                data_loss += weighted_row_losses(f, chunk_of(f, chunk, n))
+        meet(f, member, n_members, False)
+        start += n
+    if member == 0:
+        if f.call.update:
+            for u in range(f.net.n_units):
+                penalty += f.buf.squares[u * DOUBLES_PER_LINE]
+        mean = (data_loss * f.net.loss_factor + 0.5 * f.call.alpha * penalty) * scale
+        f.now.epoch_loss += mean * <double>rows
+    return False

@@ -1,0 +1,232 @@
+# The second phase of a step: a thread owns some units, fixed pieces of the layers' weights, and
+# takes each from its gradient to its update. A unit's gradient is one sum over all rows (or one for
+# each of two chunks), whoever owns it.
+from libc.stdint cimport int64_t
+from libc.math cimport sqrt
+
+from fastbp.engine.native.division cimport Share, chunk_of, owner
+from fastbp.engine.native.plan cimport (DOUBLES_PER_LINE, Layer, Plan, Unit, element, input_of,
+                                        panel_row)
+
+
+cdef struct Runs:
+    char *at
+    int64_t stride               # in elements
+
+
+cdef inline Runs runs_of(Plan *f, Unit *u, char *g, char *scratch) noexcept nogil:
+    """Where the unit's weight gradient goes: scratch that stays in the first-level cache when its
+    update follows at once, else its place in the whole gradient g (a sparse layer's always)."""
+    if scratch == NULL or f.net.layers[u.layer].sparse:
+        return Runs(element(f, g, u.at), u.stride)
+    return Runs(scratch, u.n)
+
+
+cdef inline char *second_half(Plan *f, char *scratch) noexcept nogil:
+    """Where the second chunk's gradient goes in a member's scratch, if that is used."""
+    return NULL if scratch == NULL else scratch + f.buf.scratch_size // 2
+
+
+cdef inline void unit_gradient(Plan *f, Unit *u, Share share, bint accumulate, char *whole,
+                               char *scratch) noexcept nogil:
+    """grad_W = A^T delta and grad_b = sum of delta over some rows, for one unit."""
+    cdef Layer *layer = &f.net.layers[u.layer]
+    cdef const char *a = panel_row(f, input_of(f, u.layer), 0, share.r0)
+    cdef Runs g = runs_of(f, u, whole, scratch)
+    cdef char *g_bias = element(f, whole, u.bias_at) if u.n_biases > 0 else NULL
+    if layer.narrow:
+        f.net.kernels.narrow_gradient(element(f, f.buf.delta_out, share.r0), f.net.capacity,
+                                      panel_row(f, a, u.p0, 0), f.net.panel, g.at, g_bias,
+                                      share.rows, layer.n_out, u.n_panels, accumulate)
+    else:                        # k0 is a multiple of P: k0 / P panels of capacity * P elements
+        f.net.kernels.weight_gradient(element(f, a, u.k0 * f.net.capacity), f.net.panel,
+                                      panel_row(f, layer.delta, u.p0, share.r0), f.net.panel, g.at,
+                                      g.stride, g_bias, share.rows,
+                                      0 if layer.sparse else u.n_k, u.n_panels, accumulate)
+
+
+cdef inline void add_second_chunk(Plan *f, Unit *u, char *scratch) noexcept nogil:
+    """g += g1 for one unit."""
+    cdef int64_t i
+    cdef Runs g = runs_of(f, u, f.buf.g, scratch)
+    cdef Runs g1 = runs_of(f, u, f.buf.g1, second_half(f, scratch))
+    for i in range(u.count):
+        f.net.kernels.add(element(f, g.at, i * g.stride), element(f, g1.at, i * g1.stride), u.n)
+    if u.n_biases > 0:
+        f.net.kernels.add(element(f, f.buf.g, u.bias_at), element(f, f.buf.g1, u.bias_at),
+                          u.n_biases)
+
+
+cdef inline void unit_gradients(Plan *f, Unit *u, int64_t rows, bint accumulate, bint last_block,
+                                char *scratch) noexcept nogil:
+    """The unit's gradient of a block, chunk by chunk where there are chunks."""
+    cdef Share second
+    unit_gradient(f, u, chunk_of(f, 0, rows), accumulate, f.buf.g, scratch)
+    if not f.net.by_chunks:
+        return
+    second = chunk_of(f, 1, rows)
+    if second.rows > 0:
+        unit_gradient(f, u, second, accumulate, f.buf.g1, second_half(f, scratch))
+    if last_block and (second.rows > 0 or accumulate):
+        add_second_chunk(f, u, scratch)
+
+
+cdef inline double update_range(Plan *f, int64_t i, const char *g, int64_t n, double l2,
+                                const double *h) noexcept nogil:
+    """Step n parameters from element i of the packed vector along g."""
+    cdef char *second = NULL if f.buf.slots[1] == NULL else element(f, f.buf.slots[1], i)
+    cdef double squares = f.opt.loops.update(element(f, f.buf.w, i), g,
+                                             element(f, f.buf.slots[0], i), second, n, l2, h)
+    if f.buf.average != NULL:
+        f.net.kernels.average(element(f, f.buf.average, i), element(f, f.buf.w, i), n,
+                              f.now.average_share)
+    return squares
+
+
+cdef inline void transpose_panel(Plan *f, Layer *layer, int64_t p, int64_t k0,
+                                 int64_t n_k) noexcept nogil:
+    """W^T of rows k0.. of panel p of W; k0 is a multiple of P."""
+    cdef int64_t k = k0, P = f.net.lanes
+    while k < k0 + n_k:
+        f.net.kernels.transpose_block(element(f, layer.w, p * layer.w_panel + k * P),
+                                      min(P, layer.n_in - k),
+                                      element(f, layer.wt, (k * layer.out_panels + p * P) * P))
+        k += P
+
+
+cdef inline void unit_update(Plan *f, int index, double l2, char *scratch) noexcept nogil:
+    """One optimiser step for the unit's weights and biases; refreshes its part of W^T. Neither
+    penalty nor weight decay acts on biases."""
+    cdef Unit *u = &f.net.units[index]
+    cdef Layer *layer = &f.net.layers[u.layer]
+    cdef int64_t i
+    cdef Runs g = runs_of(f, u, f.buf.g, scratch)
+    cdef double squares = 0
+    for i in range(u.count):
+        squares += update_range(f, u.at + i * u.stride, element(f, g.at, i * g.stride), u.n, l2,
+                                f.now.h)
+        if layer.wt != NULL:
+            transpose_panel(f, layer, u.p0 + i, u.k0, u.n_k)
+    if u.n_biases > 0:
+        update_range(f, u.bias_at, element(f, f.buf.g, u.bias_at), u.n_biases, 0,
+                     &f.now.h[0] if f.opt.decay < 0 else &f.now.bias_h[0])
+    f.buf.squares[index * DOUBLES_PER_LINE] = squares
+
+
+cdef inline double squares_at(Plan *f, int64_t i, int64_t n, double l2) noexcept nogil:
+    """Sum of the squares of n elements of the gradient, penalty included."""
+    return f.net.kernels.gradient_squares(element(f, f.buf.w, i), element(f, f.buf.g, i), n, l2)
+
+
+cdef inline double squares_of_gradient(Plan *f, Unit *u, double l2) noexcept nogil:
+    """Sum of the squares of a unit's whole gradient, penalty included."""
+    cdef int64_t i
+    cdef double total = 0
+    for i in range(u.count):
+        total += squares_at(f, u.at + i * u.stride, u.n, l2)
+    return total + squares_at(f, u.bias_at, u.n_biases, 0)
+
+
+cdef inline void shrink_gradient(Plan *f, Unit *u, double factor) noexcept nogil:
+    """Multiply a unit's whole gradient, without the penalty, by a factor."""
+    cdef int64_t i
+    for i in range(u.count):
+        f.net.kernels.shrink(element(f, f.buf.g, u.at + i * u.stride), u.n, factor)
+    f.net.kernels.shrink(element(f, f.buf.g, u.bias_at), u.n_biases, factor)
+
+
+cdef inline void finish_unit(Plan *f, int index, double l2, char *scratch) noexcept nogil:
+    """The unit's gradient is complete: step along it, or measure it where it may be too long."""
+    if f.opt.max_norm > 0:
+        f.buf.gradient_squares[index * DOUBLES_PER_LINE] = squares_of_gradient(
+            f, &f.net.units[index], l2)
+    else:
+        unit_update(f, index, l2, scratch)
+
+
+cdef inline void update_within_norm(Plan *f, int member, int n_members, double l2) noexcept nogil:
+    """Step this member's units along a gradient no longer than max_norm. Every member adds the
+    same squares in the same order."""
+    cdef double total = 0, factor = 1
+    cdef int i
+    for i in range(f.net.n_units):
+        total += f.buf.gradient_squares[i * DOUBLES_PER_LINE]
+    if total > f.opt.max_norm * f.opt.max_norm:
+        factor = f.opt.max_norm / sqrt(total)
+    for i in range(f.net.n_units):
+        if owner(&f.net.units[i], n_members) == member:
+            if factor < 1:
+                shrink_gradient(f, &f.net.units[i], factor)
+            unit_update(f, i, l2 * factor, NULL)
+
+
+cdef inline bint own_rows(Plan *f, int member, int n_members, int64_t *k0,
+                          int64_t *k1) noexcept nogil:
+    """Rows k0 to k1 of a sparse first layer's weights that this member updates; whether any."""
+    cdef int i
+    cdef Unit *u
+    k0[0] = k1[0] = -1
+    for i in range(f.net.n_units):
+        u = &f.net.units[i]
+        if u.layer == 0 and owner(u, n_members) == member:
+            k0[0] = u.k0 if k0[0] < 0 else k0[0]
+            k1[0] = u.k0 + u.n_k
+    return k1[0] > 0
+
+
+cdef inline void clear_sparse_gradient(Plan *f, int member, int n_members, int64_t batch_first,
+                                       int64_t rows) noexcept nogil:
+    """Zero again what a minibatch wrote into the first layer's gradient."""
+    cdef int64_t k0, k1
+    cdef Layer *layer = &f.net.layers[0]
+    if own_rows(f, member, n_members, &k0, &k1):
+        f.net.kernels.sparse_clear(&f.call.csr, f.call.order, batch_first, rows,
+                                   element(f, f.buf.g, layer.weight_at), layer.w_row,
+                                   layer.out_panels, k0, k1)
+
+
+cdef inline void pass_over_units(Plan *f, int member, int n_members, int64_t first, int64_t rows,
+                                 int64_t batch_first, bint last_block, double l2) noexcept nogil:
+    """Second phase: this member's weight gradients and, after the last block, their updates (under
+    a limit of the norm, what is needed for them)."""
+    cdef int i
+    cdef Unit *u
+    cdef int64_t k0, k1
+    cdef bint accumulate = first > batch_first
+    cdef char *scratch = NULL
+    cdef Layer *layer = &f.net.layers[0]
+    if layer.sparse and own_rows(f, member, n_members, &k0, &k1):
+        f.net.kernels.sparse_gradient(&f.call.csr, f.call.order, first, rows, layer.delta,
+                                      f.net.panel, element(f, f.buf.g, layer.weight_at),
+                                      layer.w_row, layer.out_panels, k0, k1)
+    if f.call.update and last_block and not accumulate and not f.opt.max_norm > 0:
+        scratch = f.buf.scratch + member * f.buf.scratch_size
+    for i in range(f.net.n_units):
+        u = &f.net.units[i]
+        if owner(u, n_members) == member:
+            unit_gradients(f, u, rows, accumulate, last_block, scratch)
+            if last_block and f.call.update:
+                finish_unit(f, i, l2, scratch)
+
+
+cdef inline void pass_over_chunk(Plan *f, int member, int64_t rows, bint accumulate) noexcept nogil:
+    """Gradients of one of two members' own rows, for all units."""
+    cdef Share share = chunk_of(f, member, rows)
+    cdef int i
+    if share.rows > 0:
+        for i in range(f.net.n_units):
+            unit_gradient(f, &f.net.units[i], share, accumulate,
+                          f.buf.g if member == 0 else f.buf.g1, NULL)
+
+
+cdef inline void join_chunks(Plan *f, int member, int64_t rows, bint accumulate,
+                             double l2) noexcept nogil:
+    """Add the two members' gradients of this member's units, and update these."""
+    cdef bint two = accumulate or chunk_of(f, 1, rows).rows > 0
+    cdef int i
+    for i in range(f.net.n_units):
+        if owner(&f.net.units[i], 2) == member:
+            if two:
+                add_second_chunk(f, &f.net.units[i], NULL)
+            if f.call.update:
+                finish_unit(f, i, l2, NULL)
