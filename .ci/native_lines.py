@@ -34,7 +34,7 @@ def count_lines(build):
 
 
 def is_code(text):
-    """Whether a line of a .pyx or .pxi file is more than what Cython numbers on the way."""
+    """Whether a line of a .pyx, .pxd or .pxi file is more than what Cython numbers on the way."""
     return bool(text) and not text.startswith(("#", "cimport ", "from ", "include ", '"""'))
 
 

@@ -1,8 +1,8 @@
 """Activation functions of the hidden layers: what each one is, as plain scalar Python.
 
-Here lives one row per activation and the table `ACTIVATIONS`, the one place where they are
-listed.  No arrays, no loops over layers, no engine: the engines read these rows, the tests check
-the fast C loops against them, and parameter validation takes the names from the table.  A row is
+Here lives one entry per activation and the table `ACTIVATIONS`, the one place where they are
+listed.  No arrays, no loops over layers, no engine: the engines read these entries, the tests check
+the fast C loops against them, and parameter validation takes the names from the table.  An entry is
 the same kind of object that a user makes of a function of his own.
 """
 
@@ -217,8 +217,8 @@ def softplus_slope(z):
 
 
 ACTIVATIONS = {
-    row.name: row
-    for row in (
+    entry.name: entry
+    for entry in (
         Activation(identity, identity_slope, "activation", kernel="identity"),
         Activation(logistic, logistic_slope, "activation", factor=2.0, kernel="logistic"),
         Activation(tanh, tanh_slope, "activation", kernel="tanh"),

@@ -225,7 +225,7 @@ class Description(BaseEstimator):
 
     @property
     def name(self) -> str:
-        """Name of the formula, as users write it for the rows of the tables."""
+        """Name of the formula, as users write it for the entries of the tables."""
         return name_of(self.value)
 
     def check(self, parameter: str) -> None:

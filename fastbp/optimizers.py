@@ -42,7 +42,7 @@ class Optimizer(Description):
         the constructor.
     update : callable or None
         ``update(w, g, slots, learning_rate, t, hyper) -> (w, slots)``: new weight and new state of
-        one weight `w` with gradient `g`; `slots` and `hyper` are tuples in the order of the row,
+        one weight `w` with gradient `g`; `slots` and `hyper` are tuples in the order of the entry,
         `t` counts steps from 1.  None for a solver that works on the full batch.
     n_slots : int
         Numbers of state kept per weight, all starting at 0.
@@ -341,7 +341,7 @@ class LBFGS(Optimizer):
     stochastic = False
 
 
-OPTIMIZERS = {row.name: row for row in (LBFGS(), SGD(), Adam(), AdamW(), RMSprop(), Lion())}
+OPTIMIZERS = {entry.name: entry for entry in (LBFGS(), SGD(), Adam(), AdamW(), RMSprop(), Lion())}
 
 
 def is_solver(value):
@@ -372,7 +372,7 @@ def optimizer_for(solver, settings=None):
     """
     if not isinstance(solver, str):
         return solver
-    row = OPTIMIZERS[solver]
+    entry = OPTIMIZERS[solver]
     if settings is None:
-        return row
-    return type(row)(**{name: getattr(settings, name) for name in row.shared})
+        return entry
+    return type(entry)(**{name: getattr(settings, name) for name in entry.shared})

@@ -327,8 +327,8 @@ class Function(Schedule):
 
 
 SCHEDULES = {
-    row.name: row
-    for row in (Constant(), InvScaling(), Adaptive(), Cosine(), OneCycle(), Linear(), Plateau())
+    entry.name: entry
+    for entry in (Constant(), InvScaling(), Adaptive(), Cosine(), OneCycle(), Linear(), Plateau())
 }
 
 
@@ -357,14 +357,14 @@ def schedule_for(wanted, optimizer, settings=None):
         As in scikit-learn, "invscaling" and "adaptive" act with "sgd" only: with other solvers the
         rate is constant.
     """
-    row = wanted
+    entry = wanted
     if isinstance(wanted, str):
-        row = SCHEDULES[wanted]
-        if row.shared and settings is not None:
-            row = type(row)(**{name: getattr(settings, name) for name in row.shared})
+        entry = SCHEDULES[wanted]
+        if entry.shared and settings is not None:
+            entry = type(entry)(**{name: getattr(settings, name) for name in entry.shared})
     elif not isinstance(wanted, Schedule):
-        row = Function(wanted)
-    return row if row.every_solver or optimizer.name == "sgd" else SCHEDULES["constant"]
+        entry = Function(wanted)
+    return entry if entry.every_solver or optimizer.name == "sgd" else SCHEDULES["constant"]
 
 
 def recreate(name, parameters):

@@ -243,7 +243,7 @@ def test_deviance_is_scikit_learns(power):
     """Half of it, 0 at a perfect fit; also near the ends of the range of powers."""
     rng = np.random.default_rng(0)
     y, raw = rng.gamma(2.0, 1.0, 50) + 0.01, rng.standard_normal(50)
-    row = Tweedie(power).row("real")
+    row = Tweedie(power).entry("real")
     given = (row.hyper,) if row.hyper else ()
     values = [row.value(float(a), float(b), *given) for a, b in zip(y, raw, strict=True)]
     expected = mean_tweedie_deviance(y, np.exp(raw), power=power) / 2

@@ -111,7 +111,7 @@ def added(monkeypatch):
     row = Activation(squareplus, squareplus_slope, "activation", 6 / 1.6)
     monkeypatch.setitem(ACTIVATIONS, "squareplus", row)
     monkeypatch.setitem(NAMED_LOSSES, "log_cosh", LogCosh())
-    monkeypatch.setitem(LOSSES, "log_cosh", LogCosh().row("real"))
+    monkeypatch.setitem(LOSSES, "log_cosh", LogCosh().entry("real"))
     monkeypatch.setitem(OPTIMIZERS, "adagrad", AdaGrad())
     for parameter, name in (
         ("activation", "squareplus"), ("loss", "log_cosh"), ("solver", "adagrad")

@@ -136,9 +136,9 @@ _SHARED_PARAMETERS = {
     "max_time": (_number(Real, "(", 0.0, _INF, ")"), _NONE),
     # what solvers and schedules take from the estimator when they are given by name
     **{
-        name: row._rules[name]
-        for row in (*OPTIMIZERS.values(), *SCHEDULES.values())
-        for name in row.shared
+        name: entry._rules[name]
+        for entry in (*OPTIMIZERS.values(), *SCHEDULES.values())
+        for name in entry.shared
     },
 }
 CLASSIFIER_PARAMETERS = {
@@ -171,9 +171,9 @@ def _has_dropout(dropout):
 
 
 def _has_link(loss):
-    row = NAMED_LOSSES.get(loss) if isinstance(loss, str) else loss
-    row = row.row("real") if isinstance(row, RegressionLoss) else row
-    return getattr(row, "link", None) not in (None, "identity", "increments")
+    entry = NAMED_LOSSES.get(loss) if isinstance(loss, str) else loss
+    entry = entry.entry("real") if isinstance(entry, RegressionLoss) else entry
+    return getattr(entry, "link", None) not in (None, "identity", "increments")
 
 
 def _is_resume(warm_start):

@@ -2,10 +2,10 @@
 
 Here live the losses that a user names or makes with settings of his own (`Huber(delta=2.0)`), their
 formulas, and the one table in which they are listed: formulas first, then the losses, each with
-what its rows say and what its settings may be.  No arrays of samples, no averaging, no engine: the
-engines read the rows (`Loss`), sum them in double precision and weight them; the tests check the
-fast C loops against them.  A row is the same kind of object that a user makes of a function of his
-own.
+what its entries say and what its settings may be.  No arrays of samples, no averaging, no engine:
+the engines read the entries (`Loss`), sum them in double precision and weight them; the tests check
+the fast C loops against them.  An entry is the same kind of object that a user makes of a function
+of his own.
 
 All losses are summed over the outputs, and the solvers follow the gradient of that sum; only the
 squared error is reported as a mean over the outputs, and the loss of a list of quantiles is one.
@@ -17,14 +17,14 @@ from numbers import Real
 
 from fastbp.activations import logistic, softplus
 from fastbp.descriptions import number_rule, plain
-from fastbp.losses.rows import (
+from fastbp.losses.entries import (
     STATISTICS,
     ClassificationLoss,
     Loss,
     NamedLoss,
     RegressionLoss,
 )
-from fastbp.losses.rows import TRANSFORMS as TRANSFORMS
+from fastbp.losses.entries import TRANSFORMS as TRANSFORMS
 
 # What else they are called.
 OTHER_WORDS = {
@@ -411,12 +411,12 @@ class Quantile(RegressionLoss):
     def __init__(self, quantile=0.5):
         self.quantile = quantile
 
-    def row(self, target_kind, **instead):
+    def entry(self, target_kind, **instead):
         """As of every loss; a list has formulas of its own."""
         if not isinstance(self.quantile, Real):
             of_lists = {"real": (quantiles, quantiles_gradient)}
             instead |= {"formulas": of_lists, "link": "increments", "target": "shared"}
-        return super().row(target_kind, **instead)
+        return super().entry(target_kind, **instead)
 
 
 class Poisson(RegressionLoss):
@@ -495,13 +495,13 @@ class Tweedie(RegressionLoss):
     def __init__(self, power=1.5):
         self.power = power
 
-    def row(self, target_kind, **instead):
+    def entry(self, target_kind, **instead):
         """As of every loss; at the ends of the range that of Poisson or gamma."""
         ends = {1.0: Poisson, 2.0: Gamma}
         if self.power in ends:
             instead = {"metric": ("d2_tweedie", float(self.power))} | instead
-            return ends[self.power]().row(target_kind, **instead)
-        return super().row(target_kind, **instead)
+            return ends[self.power]().entry(target_kind, **instead)
+        return super().entry(target_kind, **instead)
 
 
 class LogLoss(ClassificationLoss):
@@ -536,7 +536,7 @@ class LogLoss(ClassificationLoss):
     def __init__(self, label_smoothing=0.0):
         self.label_smoothing = label_smoothing
 
-    def row(self, target_kind, **instead):
+    def entry(self, target_kind, **instead):
         """As of every loss; without smoothing there are simpler formulas."""
         if self.label_smoothing == 0:
             plain_formulas = {
@@ -544,7 +544,7 @@ class LogLoss(ClassificationLoss):
                 "binary": (binary_log_loss, binary_log_loss_gradient),
             }
             instead |= {"formulas": plain_formulas, "hyper": (), "constant": ("mean",)}
-        return super().row(target_kind, **instead)
+        return super().entry(target_kind, **instead)
 
 
 class Focal(ClassificationLoss):
@@ -580,11 +580,11 @@ class Focal(ClassificationLoss):
     def __init__(self, gamma=2.0):
         self.gamma = gamma
 
-    def row(self, target_kind, **instead):
+    def entry(self, target_kind, **instead):
         """As of every loss; with gamma = 0 that of the log loss."""
         if self.gamma == 0:
-            return LogLoss().row(target_kind, **instead)
-        return super().row(target_kind, **instead)
+            return LogLoss().entry(target_kind, **instead)
+        return super().entry(target_kind, **instead)
 
 
 # Formulas of scikit-learn's reported loss, by the kernel of the loss itself.
@@ -608,21 +608,23 @@ NAMED_LOSSES = {loss.name: loss for loss in TABLE if loss == type(loss)()}
 REGRESSION_LOSSES = tuple(n for n, loss in NAMED_LOSSES.items() if isinstance(loss, RegressionLoss))
 CLASSIFICATION_LOSSES = tuple(name for name in NAMED_LOSSES if name not in REGRESSION_LOSSES)
 
-# Every row of formulas, by its own name.
-LOSSES = {row.name: row for loss in TABLE for kind in loss.formulas for row in [loss.row(kind)]}
+# Every entry of formulas, by its own name.
+LOSSES = {
+    entry.name: entry for loss in TABLE for kind in loss.formulas for entry in [loss.entry(kind)]
+}
 
 
-def clipped(row, smallest):
+def clipped(entry, smallest):
     """Row that reports the log loss of probabilities in ``[smallest, 1 - smallest]``.
 
     As scikit-learn's MLPClassifier does with eps of the dtype; the steps are those of the log loss.
     Other losses stay as they are.
     """
-    if row.kernel not in CLIPPED:
-        return row
-    value, gradient = CLIPPED[row.kernel]
+    if entry.kernel not in CLIPPED:
+        return entry
+    value, gradient = CLIPPED[entry.kernel]
     changed = {"value": value, "gradient": gradient, "kernel": value.__name__}
-    return Loss(**(row.get_params(deep=False) | changed | {"hyper": (float(smallest),)}))
+    return Loss(**(entry.get_params(deep=False) | changed | {"hyper": (float(smallest),)}))
 
 
 def loss_for(wanted, target_kind):
@@ -647,14 +649,14 @@ def loss_for(wanted, target_kind):
     """
     wanted = NAMED_LOSSES[wanted] if isinstance(wanted, str) else wanted
     if isinstance(wanted, NamedLoss):
-        return wanted.row(target_kind)
-    row = plain(wanted) if isinstance(wanted, Loss) else Loss(wanted)
-    if row.target != "real" and row.gradient is None:
+        return wanted.entry(target_kind)
+    entry = plain(wanted) if isinstance(wanted, Loss) else Loss(wanted)
+    if entry.target != "real" and entry.gradient is None:
         raise ValueError(
-            f"loss={wanted!r} takes a row of raw scores (target={row.target!r}), whose derivatives "
-            "are not derived: give it a gradient(y_true, raw, out)."
+            f"loss={wanted!r} takes a row of raw scores (target={entry.target!r}), whose "
+            "derivatives are not derived: give it a gradient(y_true, raw, out)."
         )
-    if target_kind == "multiclass" and row.target != "class":
+    if target_kind == "multiclass" and entry.target != "class":
         raise ValueError(
             f"loss={wanted!r} is elementwise: it can train regression, binary and multilabel "
             "targets, but y has more than two classes. Use loss='log_loss', or binary targets, for "
@@ -662,20 +664,20 @@ def loss_for(wanted, target_kind):
         )
     task = "regression" if target_kind == "real" else "binary"
     task = "multiclass" if target_kind == "multiclass" else task
-    link = row.link or {"regression": "identity", "binary": "logit"}.get(task, "multinomial")
+    link = entry.link or {"regression": "identity", "binary": "logit"}.get(task, "multinomial")
     links = {"regression": ("identity", "log", "logit"), "binary": ("logit",)}
-    if row.target == "shared":
+    if entry.target == "shared":
         links["regression"] += ("increments",)
-    if link not in links.get(task, ("multinomial",)) or row.task not in (None, task):
+    if link not in links.get(task, ("multinomial",)) or entry.task not in (None, task):
         raise ValueError(
-            f"loss={wanted!r} with link {row.link!r} and task {row.task!r} cannot serve "
+            f"loss={wanted!r} with link {entry.link!r} and task {entry.task!r} cannot serve "
             f"{target_kind} y: expected link {links.get(task)} or None."
         )
-    if row.constant is not None and link not in STATISTICS[row.constant[0]][1]:
+    if entry.constant is not None and link not in STATISTICS[entry.constant[0]][1]:
         raise ValueError(
-            f"loss={wanted!r} cannot have constant={row.constant!r} with link {link!r}: expected "
-            f"one of the links {STATISTICS[row.constant[0]][1]}."
+            f"loss={wanted!r} cannot have constant={entry.constant!r} with link {link!r}: expected "
+            f"one of the links {STATISTICS[entry.constant[0]][1]}."
         )
-    if row.task and row.link:
-        return row
-    return Loss(**{**row.get_params(deep=False), "task": task, "link": link})
+    if entry.task and entry.link:
+        return entry
+    return Loss(**{**entry.get_params(deep=False), "task": task, "link": link})

@@ -1,6 +1,6 @@
-"""What a loss is to the engines, a row (`Loss`), and how fastbp's own losses make theirs.
+"""What a loss is to the engines, an entry (`Loss`), and how fastbp's own losses make theirs.
 
-Here is the form of the rows and of the classes that declare them, with the links and statistics
+Here is the form of the entries and of the classes that declare them, with the links and statistics
 that they may name.  No loss stands here: formulas, losses and their table are in `fastbp.losses`,
 under whose name users find these classes, too, and pickles and sealed files name them.
 """
@@ -24,7 +24,7 @@ def _is_tuple_of_numbers(value):
     return isinstance(value, tuple) and all(isinstance(number, Real) for number in value)
 
 
-# Statistics that a row's `constant` names: how many numbers follow the name, and with which links.
+# Statistics that an entry's `constant` names: how many numbers follow, and with which links.
 _CLASS_LINKS = ("logit", "multinomial")
 STATISTICS = {
     "mean": (0, tuple(TRANSFORMS)[:-1]),
@@ -36,7 +36,7 @@ STATISTICS = {
 
 
 def _is_statistic(value):
-    """Whether a value can be the `constant` of a row: a name and its numbers."""
+    """Whether a value can be the `constant` of an entry: a name and its numbers."""
     if not (isinstance(value, tuple) and value and value[0] in STATISTICS):
         return value is None
     name, *numbers = value
@@ -61,7 +61,7 @@ class Loss(Description):
         Function of the prediction that the raw score is: a regressor with "log" predicts exp(raw).
         None: "identity" for regression, "logit" for classification.
     task : {"regression", "multiclass", "binary"} or None, default=None
-        The kind of target the row serves; None serves regression, binary and multilabel targets.
+        The kind of target the entry serves; None serves regression, binary and multilabel targets.
     target : {"real", "class", "shared"}, default="real"
         "real": targets (n_samples, n_outputs); "class": targets (n_samples, 1) hold the class code
         0 .. n_classes - 1; "shared": targets (n_samples, 1), one number for all outputs, of which
@@ -84,7 +84,7 @@ class Loss(Description):
     constant : tuple or None, default=None
         Which prediction is best if all samples get the same one, for the bias of a fresh network's
         output to start there: ``("mean",)`` or, of regression losses, ``("quantile", level)``
-        (rows of fastbp's own name others). None: nobody knows, and the bias starts at 0.
+        (entries of fastbp's own name others). None: nobody knows, and the bias starts at 0.
 
     Examples
     --------
@@ -147,7 +147,7 @@ class Loss(Description):
         return TRANSFORMS[self.link]
 
 
-# What a row says of each kind of target.
+# What an entry says of each kind of target.
 KINDS = {
     "real": {"task": "regression"},
     "multiclass": {"task": "multiclass", "target": "class", "link": "multinomial"},
@@ -156,7 +156,7 @@ KINDS = {
 
 
 class NamedLoss(Description):
-    """Base of fastbp's own losses: what one declares, as attributes of its class, and its rows.
+    """Base of fastbp's own losses: what one declares, as attributes of its class, and its entries.
 
     Attributes
     ----------
@@ -186,7 +186,7 @@ class NamedLoss(Description):
     metric: tuple[Any, ...] = ("r2",)
     constant: tuple[Any, ...] | None = None
 
-    def row(self, target_kind, **instead):
+    def entry(self, target_kind, **instead):
         """Formulas for a kind of target, as the engines read them; `instead` of what is declared.
 
         Parameters
