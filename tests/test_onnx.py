@@ -10,7 +10,17 @@ from sklearn.compose import make_column_transformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import StandardScaler
-from test_export import CASES, CLASSIFICATION, DTYPES, LABELS, UNHELD, fit, values_of
+from test_export import (
+    CASES,
+    CLASSIFICATION,
+    DTYPES,
+    LABELS,
+    UNHELD,
+    UNITS,
+    fit,
+    fit_scaled,
+    values_of,
+)
 
 import fastbp.onnx
 from fastbp import BackpropClassifier, BackpropRegressor
@@ -73,6 +83,21 @@ def test_every_activation(name):
                 skl2onnx.to_onnx(model, X[:1].astype(dtype))
             continue
         check(model, 3 * X.astype(dtype), TOLERANCE["float32" if name == "gelu" else dtype])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("mean", "scale"), [*UNITS, (0.0, 1e303), (0.0, 1e-320)])
+def test_scaled_targets_come_back_in_float64(mean, scale, dtype):
+    model, X = fit_scaled(mean, scale, dtype=dtype)
+    for given in DTYPES:
+        wanted = model.predict(X.astype(given))
+        got = run(model, X.astype(given))["variable"][:, 0]
+        assert got.dtype == wanted.dtype
+        within = 1e-12 if (given, dtype) == ("float64", "float64") else 2e-6
+        spacing = np.spacing(wanted.dtype.type(abs(mean) + scale))
+        np.testing.assert_allclose(
+            got.astype(float), wanted.astype(float), rtol=0, atol=within * scale + 4.0 * spacing
+        )
 
 
 @pytest.mark.parametrize("sizes", [(), (4, 3, 2)])
