@@ -136,7 +136,8 @@ def describe_fitted(
     state = vars(estimator)
     units = None
     if "target_scale_" in state and output == "identity":
-        units = TargetUnits(*(np.float64(state[f"target_{what}_"]) for what in ("mean", "scale")))
+        mean, scale = state["target_mean_"], state["target_scale_"]
+        units = TargetUnits(mean.astype(np.float64), scale.astype(np.float64))
     kind, classes = state.get("_target_kind", "regression"), state.get("classes_")
     if estimator._has_one_class:  # probability 1 whatever the score, as of a softmax of one
         kind, output = "multiclass", "softmax"

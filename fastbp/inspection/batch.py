@@ -180,9 +180,12 @@ def _count_steps(estimator, n_samples):
 
 
 def evaluate_activation(row, z):
-    """Return a = f(z) and the slopes da/dz, both of the shape of z."""
+    """Return a = f(z) and the slopes da/dz, both of the shape of z.
+
+    What a function of the user's raises reaches the caller, here and in `evaluate_loss`.
+    """
     if not (is_own(row.value) and is_own(row.slope)):
-        return _checks().evaluate_activation(row, np.ascontiguousarray(z))
+        return _checks().evaluate_or_raise("activation", row, np.ascontiguousarray(z))
     a = _elementwise(row.value, z)
     return a, _elementwise(row.slope, a if row.slope_of == "activation" else z)
 
@@ -206,7 +209,8 @@ def evaluate_loss(row, targets, raw):
         gradient = _elementwise(lambda y, s: row.gradient(y, s, *hyper), targets, raw)
     else:
         flat = (np.ascontiguousarray(array).ravel() for array in (targets, raw))
-        values, gradient = (a.reshape(raw.shape) for a in _checks().evaluate_loss(row, *flat))
+        found = _checks().evaluate_or_raise("loss", row, *flat)
+        values, gradient = (array.reshape(raw.shape) for array in found)
     divisor = raw.shape[1] if row.output_mean else 1
     return values.sum(axis=1) / divisor, gradient / divisor
 
