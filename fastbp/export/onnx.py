@@ -17,7 +17,7 @@ from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from fastbp.estimators import BackpropClassifier, BackpropRegressor
-from fastbp.export.fitted import FittedNetwork, describe_fitted, plain_labels
+from fastbp.export.fitted import FittedNetwork, TargetUnits, describe_fitted, plain_labels
 
 RECEIVER = "ONNX"
 OUTPUTS = ("exp", "identity", "logistic", "softmax")
@@ -162,7 +162,9 @@ def set_output_types(operator: Any) -> None:
     Real = DoubleTensorType if is_double else FloatTensorType
     if isinstance(estimator, BackpropRegressor):
         units = describe_fitted(estimator, RECEIVER, ACTIVATIONS, OUTPUTS).target_units
-        Real = DoubleTensorType if units is not None and units.need_double else Real
+        if units is not None and units.need_double and not is_double:
+            _refuse_within(operator, units)
+            Real = DoubleTensorType
         operator.outputs[0].type = Real([n_samples, estimator.n_outputs_])
         return
     classes = _labels_of(operator.scope_inst, operator.raw_operator)
@@ -170,6 +172,17 @@ def set_output_types(operator: Any) -> None:
     multilabel = estimator._target_kind == "multilabel"
     operator.outputs[0].type = Label([n_samples, len(classes)] if multilabel else [n_samples])
     operator.outputs[1].type = Real([n_samples, len(classes)])
+
+
+def _refuse_within(operator: Any, units: TargetUnits) -> None:
+    """Raise if results in float64 go to another model, which takes those of its float32 input."""
+    if not operator.outputs[0].is_leaf:
+        raise ValueError(
+            f"{RECEIVER} cannot hold this {type(operator.raw_operator).__name__} within another "
+            "model in float32, which is too coarse or too narrow for a y of mean "
+            f"{units.mean} and standard deviation {units.scale}. Convert with X of float64, such "
+            "as to_onnx(model, X[:1].astype('float64'))."
+        )
 
 
 def parse(scope: Any, model: Any, inputs: Any, custom_parsers: Any = None) -> Any:
