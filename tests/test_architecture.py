@@ -10,9 +10,9 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from fastbp import BackpropClassifier, BackpropRegressor
+from fastbp import BackpropClassifier, BackpropRegressor, Loss
 from fastbp.inspection.architecture import draw_network, layers_of
-from fastbp.losses import Gamma
+from fastbp.losses import Gamma, Quantile
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +47,11 @@ def test_summary_before_fit_says_what_is_known():
     assert re.search(r"hidden 2 +4  relu +\(8, 4\) +\(4,\) +36", summary)
     assert re.search(r"output +\?  exp", BackpropRegressor("poisson").summary())
     assert re.search(r"output +\?  exp", BackpropRegressor(Gamma()).summary())
+    several = BackpropRegressor(Quantile([0.1, 0.9])).summary()
+    assert re.search(r"output +\?  cumulative_softplus", several)
+    assert re.search(r"output +\?  identity", BackpropRegressor(Quantile(0.9)).summary())
+    assert re.search(r"output +\?  identity", BackpropRegressor("unknown").summary())
+    assert re.search(r"output +\?  logistic", BackpropRegressor(Loss(abs, link="logit")).summary())
     with pytest.raises(ValueError, match="hidden_layer_sizes must be > 0"):
         BackpropClassifier((0,)).summary()
 

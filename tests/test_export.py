@@ -163,11 +163,45 @@ def test_feature_names_go_both_ways():
     assert list(BackpropClassifier.from_sklearn(mlp).feature_names_in_) == list("abc")
 
 
-def test_targets_that_were_scaled():
+def fit_scaled(mean, scale, **params):
+    """Return a network of a y with this mean and spread, and X."""
     X, y = draw_regression(80, 6)
-    model = BackpropRegressor(**SETTINGS, dtype="float64", scale_targets=True).fit(X, 50 + 9 * y)
+    params = {**SETTINGS, "max_iter": 60, "learning_rate_init": 0.01, **params}
+    y = (y - y.mean()) / y.std()
+    return BackpropRegressor(scale_targets=True, **params).fit(X, mean + scale * y), X
+
+
+# Mean and spread of a y: float32 is too coarse, or too narrow, for the predictions.
+UNITS = [(50.0, 9.0), (1000000.03, 0.01), (1e6, 1e-8), (0.0, 1e-60), (0.0, 1e39), (1e200, 1e198)]
+
+
+@pytest.mark.parametrize("dtype", [*DTYPES, None])
+@pytest.mark.parametrize(("mean", "scale"), UNITS)
+def test_targets_that_were_scaled(mean, scale, dtype):
+    model, X = fit_scaled(mean, scale, dtype=dtype)
     mlp = model.to_sklearn()
-    np.testing.assert_allclose(mlp.predict(X), model.predict(X), rtol=1e-12)
+    within = 1e-6 if dtype == "float32" else 1e-12
+    within = within * scale + 4 * np.spacing(abs(mean))
+    np.testing.assert_allclose(mlp.predict(X), model.predict(X), rtol=0, atol=within)
+    other = BackpropRegressor.from_sklearn(mlp)
+    np.testing.assert_allclose(other.predict(X), model.predict(X), rtol=0, atol=within)
+    if scale < 1e100:  # whose square float64 holds
+        mlp.partial_fit(X, mlp.predict(X))
+
+
+@pytest.mark.parametrize("scale", [1e303, 1e-320])
+def test_units_that_weights_cannot_hold_are_refused(scale):
+    model, _ = fit_scaled(0.0, scale)
+    with pytest.raises(ValueError, match=r"has no scale_targets, .*Divide y by a"):
+        model.to_sklearn()
+
+
+def test_several_scaled_targets():
+    X, Y = draw_regression(80, 6, 2)
+    Y = Y / Y.std(axis=0) * [1e-3, 2.0] + [1e5, -3.0]
+    model = BackpropRegressor(scale_targets=True, **SETTINGS).fit(X, Y)
+    error = np.abs(model.to_sklearn().predict(X) - model.predict(X)).max(axis=0)
+    assert (error < [1e-9, 2e-6]).all()
 
 
 def test_settings_of_training_alone_are_left_out():
@@ -300,6 +334,35 @@ def check_c(model, X, path):
 def test_c_predicts_the_same(case, dtype, tmp_path):
     model, X = fit(case, dtype=dtype)
     check_c(model, X, tmp_path / "model.c")
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("mean", "scale"), [*UNITS, (0.0, 1e303), (0.0, 1e-320)])
+def test_c_has_the_units_of_scaled_targets_in_double(mean, scale, dtype, tmp_path):
+    model, X = fit_scaled(mean, scale, dtype=dtype)
+    path = tmp_path / "model.c"
+    model.to_c(path)
+    predict = ctypes.CDLL(str(compile_c(path, "-shared", "-fPIC")))["fastbp_predict"]
+    inputs, values = np.ascontiguousarray(X, dtype), np.full(len(X), np.nan)
+    for x, out in zip(inputs, values.reshape(-1, 1), strict=True):
+        predict(ctypes.c_void_p(x.ctypes.data), ctypes.c_void_p(out.ctypes.data))
+    wanted = model.predict(inputs.astype(np.float64))
+    within = (1e-5 if dtype == "float32" else 1e-12) * scale + 4 * np.spacing(abs(mean) + scale)
+    np.testing.assert_allclose(values, wanted, rtol=0, atol=within)
+    text = path.read_text()
+    assert run_self_test(path) == (0, True)
+    b3 = text.index("b3[] = {") + 8
+    path.write_text(text[:b3] + " 0.1 + " + text[b3:])  # a tenth of the spread is noticed
+    assert run_self_test(path) == (1, False)
+
+
+def run_self_test(path):
+    """Return the exit code of the file's own test, and whether it says that nothing failed."""
+    done = subprocess.run(
+        [compile_c(path, "-DFASTBP_SELF_TEST")], capture_output=True, text=True, check=False
+    )
+    return done.returncode, " 0 failures" in done.stdout
 
 
 @needs_compiler

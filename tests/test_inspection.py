@@ -387,7 +387,7 @@ def test_learning_rate_is_read_off_the_curve(classes, curve, says):
 def test_learning_rates_that_really_do_not_fit(classes):
     slow = BackpropClassifier((16,), learning_rate_init=1e-6, max_iter=30, random_state=0)
     low = diagnose(slow.fit(*classes), *classes)
-    assert "looks too low" in str(low).replace("\n  ", " ")
+    assert "learning_rate_init=1e-06 is too low" in str(low).replace("\n  ", " ")
     fast = BackpropClassifier(
         (16,),
         "tanh",
@@ -607,3 +607,73 @@ def test_nothing_is_advised_that_is_set():
     found = diagnose(deep, X, y)
     assert "vanishing gradients" in found.topics
     assert "tanh" not in advice(found)
+
+
+# --- the same advice as the warnings of fit -------------------------------------------------------
+
+PLANE = np.random.RandomState(0).randn(300, 2)
+IGNORE_ENDS = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+
+@IGNORE_ENDS
+def test_a_rate_that_moves_nothing_is_said_to_be_too_low():
+    y = PLANE[:, 0] > 0
+    clf = BackpropClassifier((64,), learning_rate_init=1e-9, random_state=0).fit(PLANE, y)
+    found = diagnose(clf, PLANE, y)
+    (rate,) = [finding for finding in found.findings if finding.topic == "learning rate"]
+    assert "learning_rate_init=1e-09 is too low" in rate.seen
+    assert "find_learning_rate" in rate.mend
+    assert {"dead units", "under-fitting"} <= found.topics
+    for wrong in ("lower learning_rate_init", "more epochs", "1e-08"):
+        assert wrong not in advice(found)
+    dead = next(finding for finding in found.findings if finding.topic == "dead units")
+    assert "They began there" in dead.seen
+
+
+@IGNORE_ENDS
+def test_dead_units_do_not_ask_for_a_lower_rate_where_a_higher_one_is_advised(classes):
+    clf = with_curve(classes, np.geomspace(1.0, 0.6, 40))
+    clf.intercepts_[0][:4] = -100.0
+    found = diagnose(clf, *classes)
+    assert {"dead units", "more epochs"} <= found.topics
+    assert "higher learning_rate_init" in advice(found)
+    assert "lower learning_rate_init" not in advice(found)
+
+
+@IGNORE_ENDS
+def test_targets_of_small_spread_are_named_as_fit_names_them():
+    y = 1e-3 * PLANE[:, 0]
+    reg = BackpropRegressor(hidden_layer_sizes=(8,), random_state=0)
+    with pytest.warns(ConvergenceWarning, match=r"standard deviation 0\.00101 .*scale_targets"):
+        reg.fit(PLANE, y)
+    (finding,) = [f for f in diagnose(reg, PLANE, y).findings if f.topic == "unscaled targets"]
+    assert "standard deviation 0.00101" in finding.seen
+    assert finding.mend == "set scale_targets=True."
+    reg = BackpropRegressor(hidden_layer_sizes=(), solver="lbfgs", tol=1e-12).fit(PLANE, y)
+    assert "unscaled targets" not in diagnose(reg, PLANE, y).topics
+
+
+@IGNORE_ENDS
+@pytest.mark.parametrize("loss", ["poisson", "gamma", "tweedie"])
+def test_losses_with_a_link_are_not_told_to_scale_targets(loss):
+    y = np.exp(PLANE[:, 0])
+    reg = BackpropRegressor(loss, (8,), max_iter=5, dtype="float64", random_state=0).fit(PLANE, y)
+    found = diagnose(reg, 1e4 * PLANE, y)
+    assert "not finite" in found.topics
+    assert "scale_targets" not in advice(found)
+    found = diagnose(reg, 1e4 * PLANE, 1e3 * y)
+    assert "divide y by its mean" in advice(found)
+    pipe = make_pipeline(StandardScaler(), reg).fit(PLANE, y)
+    assert "StandardScaler" not in advice(diagnose(pipe, 1e5 * PLANE, y))
+
+
+@pytest.mark.filterwarnings("ignore:y has only one class")
+@IGNORE_ENDS
+def test_a_y_without_variety_is_all_there_is_to_say():
+    clf = BackpropClassifier((8,), max_iter=6, random_state=0).fit(PLANE, ["a"] * 300)
+    (finding,) = diagnose(clf, PLANE, ["a"] * 300).findings
+    assert (finding.topic, finding.severity) == ("constant y", "problem")
+    assert "only one class, 'a'" in finding.seen
+    reg = BackpropRegressor(hidden_layer_sizes=(8,), max_iter=6, random_state=0)
+    (finding,) = diagnose(reg.fit(PLANE, np.full(300, 7.0)), PLANE, np.full(300, 7.0)).findings
+    assert "the same for every sample" in finding.seen

@@ -147,6 +147,19 @@ def test_nothing_to_learn_warns():
         find_learning_rate(model, X, y, lowest=3.0, highest=100.0)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_data_on_which_no_loss_is_finite_are_an_error(dtype):
+    X, y = draw(BackpropRegressor)
+    large = 1e30 if dtype == "float32" else 1e200
+    model = BackpropRegressor(**SETTINGS, dtype=dtype)
+    with pytest.raises(ValueError, match=r"first step on.* X has values up to .*e\+.*scale it"):
+        find_learning_rate(model, X * large, y)
+    with pytest.raises(ValueError, match=r"first step on.* y is unscaled.*scale_targets"):
+        find_learning_rate(model, X, y * large)
+    with pytest.raises(ValueError, match=r"first step on.* X has values"):
+        find_learning_rate(model, sparse.csr_array(X * large), y)
+
+
 def test_what_it_refuses():
     X, y = draw(BackpropRegressor)
     model = BackpropRegressor(**SETTINGS)

@@ -5,12 +5,23 @@ import sys
 import numpy as np
 import pytest
 import userland
-from problems import draw_classes
+from problems import draw_classes, draw_regression
 from sklearn.compose import make_column_transformer
+from sklearn.ensemble import StackingRegressor, VotingRegressor
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import StandardScaler
-from test_export import CASES, CLASSIFICATION, DTYPES, LABELS, UNHELD, fit, values_of
+from test_export import (
+    CASES,
+    CLASSIFICATION,
+    DTYPES,
+    LABELS,
+    UNHELD,
+    UNITS,
+    fit,
+    fit_scaled,
+    values_of,
+)
 
 import fastbp.onnx
 from fastbp import BackpropClassifier, BackpropRegressor
@@ -73,6 +84,37 @@ def test_every_activation(name):
                 skl2onnx.to_onnx(model, X[:1].astype(dtype))
             continue
         check(model, 3 * X.astype(dtype), TOLERANCE["float32" if name == "gelu" else dtype])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("mean", "scale"), [*UNITS, (0.0, 1e303), (0.0, 1e-320)])
+def test_scaled_targets_come_back_in_float64(mean, scale, dtype):
+    model, X = fit_scaled(mean, scale, dtype=dtype)
+    for given in DTYPES:
+        wanted = model.predict(X.astype(given))
+        got = run(model, X.astype(given))["variable"][:, 0]
+        assert got.dtype == wanted.dtype
+        within = 1e-12 if (given, dtype) == ("float64", "float64") else 2e-6
+        spacing = np.spacing(wanted.dtype.type(abs(mean) + scale))
+        np.testing.assert_allclose(
+            got.astype(float), wanted.astype(float), rtol=0, atol=within * scale + 4.0 * spacing
+        )
+
+
+def test_scaled_targets_within_another_model():
+    """It takes results of the dtype of X, so that a coarse one would spoil them unseen."""
+    X, y = fit_scaled(0.0, 1.0)[1], draw_regression(80, 6)[1]
+    settings = dict(scale_targets=True, tol=10.0, max_iter=30, random_state=0)
+    network = BackpropRegressor("squared_error", (4,), **settings)
+    for kind in (StackingRegressor, VotingRegressor):
+        model = kind([("net", network)]).fit(X, y)
+        got = run(model, X.astype(np.float32))["variable"]
+        np.testing.assert_allclose(got[:, 0], model.predict(X), rtol=1e-5, atol=1e-5)
+        model.fit(X, 1e6 + 0.01 * y)
+        with pytest.raises(ValueError, match=r"within another model in float32.*astype\('float64'"):
+            run(model, X.astype(np.float32))
+        got = run(model, X)["variable"]
+        np.testing.assert_allclose(got[:, 0], model.predict(X), rtol=0, atol=1e-7)
 
 
 @pytest.mark.parametrize("sizes", [(), (4, 3, 2)])

@@ -29,13 +29,15 @@ from sklearn.decomposition import PCA
 from sklearn.feature_selection import SelectKBest, f_classif
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline, make_pipeline, make_union
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 import fastbp
 from fastbp import Activation, BackpropClassifier, BackpropRegressor, Loss, safetensors
 from fastbp.activations import ACTIVATIONS
 from fastbp.losses import LOSSES
+from fastbp.optimizers import AdamW
 
 SMALL = dict(hidden_layer_sizes=(6, 3), max_iter=4, random_state=0)
 
@@ -232,6 +234,31 @@ def test_parameters_of_every_kind(tmp_path):
     )  # fmt: skip
     model = BackpropClassifier(**parameters)
     assert_same_model(model, through_file(model, tmp_path))
+
+
+def test_a_parameter_of_extended_precision_is_the_float_that_it_means(tmp_path):
+    tenth = np.longdouble("0.1")
+    model = BackpropClassifier(alpha=tenth, dropout=[tenth], solver=AdamW(weight_decay=tenth))
+    other = through_file(model.set_params(class_weight={0: tenth, 1: 1}), tmp_path)
+    assert (other.alpha, other.dropout, other.class_weight) == (0.1, [0.1], {0: 0.1, 1: 1})
+    assert other.solver.weight_decay == 0.1
+    assert type(other.alpha) is float
+    model.note = tenth  # what that means only the user knows
+    with pytest.raises(ValueError, match=r"^note is dtype"):
+        fastbp.save(model, tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [np.ma.array([1, 2], mask=[0, 1]), [np.ma.masked], np.array([[1, 2]]).view(np.matrix)],
+    ids=["masked array", "masked", "matrix"],
+)
+def test_arrays_that_are_more_than_their_numbers_are_refused(value, tmp_path):
+    model = BackpropClassifier()
+    model.note = value
+    with pytest.raises(ValueError, match=r"^note(\[0\])? is an array of the class "):
+        fastbp.save(model, tmp_path / "model")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_memory_mapped_model_is_saved_as_any_other(tmp_path):
@@ -750,6 +777,11 @@ STEPS = {
     "as a transformer": lambda: [StandardScaler(), network(), LogisticRegression()],
     "two": lambda: [network(), network(dtype="float64")],
     "nothing around": lambda: [network()],
+    "a pipeline within": lambda: [StandardScaler(), make_pipeline(PCA(3), network())],
+    "pipelines within": lambda: [
+        make_pipeline(network(), make_pipeline("passthrough", network(dtype="float64"))),
+        make_pipeline(StandardScaler(), network()),
+    ],
     "with a ufunc": lambda: [FunctionTransformer(np.tanh), "passthrough", network()],
 }  # fmt: skip
 
@@ -767,11 +799,17 @@ def test_pipelines_come_back(name, fitted, skops_io, tmp_path):
     assert model.steps == steps
     assert type(other) is type(model)
     assert (other.note, repr(other)) == (model.note, repr(model))
-    for (_, ours), (_, theirs) in zip(other.steps, model.steps, strict=True):
-        if isinstance(ours, BackpropClassifier):
-            assert_same_model(ours, theirs)
+    for ours, theirs in zip(networks_of(other), networks_of(model), strict=True):
+        assert_same_model(ours, theirs)
     one, two = (each if fitted else fit(each, X, y) for each in (other, model))
     assert_same(one.predict_proba(X), two.predict_proba(X))
+
+
+def networks_of(model):
+    """All networks in a pipeline, in pipelines within it too."""
+    if isinstance(model, Pipeline):
+        return [found for _, step in model.steps for found in networks_of(step)]
+    return [model] if isinstance(model, BackpropClassifier) else []
 
 
 def own_function(X):
@@ -782,7 +820,7 @@ UNSAVED_STEPS = {
     "a function": (FunctionTransformer(own_function), "own_function"),
     "a lambda": (FunctionTransformer(lambda X: X), "lambda"),
     "a class of the user's": (Mine(), "Mine"),
-    "a network within": (make_pipeline(StandardScaler(), network()), "BackpropClassifier"),
+    "a network within": (make_union(StandardScaler(), network()), "BackpropClassifier"),
 }
 
 
@@ -797,10 +835,19 @@ def test_steps_that_are_not_scikit_learns(name, skops_io, tmp_path):
 
 def test_pipelines_that_are_refused(skops_io, tmp_path):
     path = tmp_path / "model"
-    with pytest.raises(TypeError, match=r"skops\.io\.dump"):
-        fastbp.save(make_pipeline(StandardScaler()), path)
+    searched = GridSearchCV(network(), {})
+    for steps in ([StandardScaler()], [StandardScaler(), searched], [make_union(network()), PCA()]):
+        named = ", ".join(type(step).__name__ for step in steps)
+        words = rf"got Pipeline of {named}\. .*network itself.* without a network .*skops\.io\.dump"
+        with pytest.raises(TypeError, match=words):
+            fastbp.save(make_pipeline(*steps), path)
     with pytest.raises(ValueError, match=r"set_params\(memory=None\)"):
         fastbp.save(make_pipeline(network(), memory=str(tmp_path)), path)
+    within = make_pipeline(PCA(), make_pipeline(network(), memory=str(tmp_path)))
+    with pytest.raises(ValueError, match=r"memory=.* of the pipeline 'pipeline' is a place"):
+        fastbp.save(within, path)
+    with pytest.raises(ValueError, match="two steps of the name 'net'"):
+        fastbp.save(Pipeline([("net", network()), ("net", network())]), path)
     with pytest.raises(ValueError, match="loss is <function"):
         fastbp.save(make_pipeline(StandardScaler(), network(loss=userland.own_log_loss)), path)
 

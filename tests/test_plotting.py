@@ -219,6 +219,14 @@ def test_names_of_features_are_on_the_map(plt, data):
     assert labels == list("abcdef")
 
 
+@pytest.mark.parametrize("names", [5, "abcdef", list("abc"), np.zeros((6, 2))], ids=str)
+def test_edited_names_of_features_that_are_none(plt, data, names):
+    clf = BackpropClassifier((8,), **SETTINGS).fit(*data)
+    clf.feature_names_in_ = names
+    with pytest.raises(ValueError, match=r"feature_names_in_ must be an array of 6 names"):
+        WeightsDisplay.from_estimator(clf)
+
+
 def test_bad_requests(plt, classifier):
     with pytest.raises(ValueError, match="layer must be from 0 to 2"):
         WeightsDisplay.from_estimator(classifier, layer=3)

@@ -28,7 +28,15 @@ from problems import draw_classes, draw_counts, draw_labels, draw_regression
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
-from fastbp import Activation, BackpropClassifier, BackpropRegressor, Loss
+from fastbp import (
+    Activation,
+    BackpropClassifier,
+    BackpropRegressor,
+    GradientFlowDisplay,
+    Loss,
+    find_learning_rate,
+    inspection,
+)
 from fastbp.activations import ACTIVATIONS
 from fastbp.engine import find_kernels, get_engine
 from fastbp.losses import LOSSES
@@ -515,6 +523,61 @@ def test_what_an_activation_raises_in_predictions_arrives_as_it_is(engine_name, 
     with pytest.raises(RefusalError) as caught:
         model.fit(X, y, X_val=far, y_val=np.append(y, y))
     assert "the validation data after epoch 1" in caught.value.__notes__[0]
+
+
+def refuses_far_scores(y_true, raw):
+    if raw > 50:
+        raise RefusalError("too far")
+    return 0.5 * (y_true - raw) ** 2
+
+
+LOOKS = {
+    "loss_and_gradients": inspection.loss_and_gradients,
+    "check_gradients": inspection.check_gradients,
+    "diagnose": inspection.diagnose,
+    "input_gradients": lambda model, X, y: inspection.input_gradients(model, X),
+    "find_learning_rate": find_learning_rate,
+}
+
+
+@pytest.mark.parametrize("name", LOOKS)
+def test_what_functions_raise_when_looked_at_arrives_as_it_is(engine_name, regression, name):
+    X, y = regression
+    models = [
+        BackpropRegressor("squared_error", (8,), [refuses_far_out]),
+        BackpropRegressor("squared_error", (8, 8), [refuses_far_out, userland.hides_nan]),
+    ]
+    if name != "input_gradients":  # which asks for no loss
+        models.append(BackpropRegressor(refuses_far_scores, (8,), "identity"))
+    for model in models:
+        model.set_params(engine=engine_name, max_iter=3, random_state=0).fit(X, y)
+        with pytest.raises(RefusalError, match="too far") as caught:
+            LOOKS[name](model, 1000 * X, y)
+        assert "raised this at (" in caught.value.__notes__[0]
+        LOOKS[name](model, X, y)  # what it raised before is forgotten
+        model.fit(X, y)
+
+
+def test_a_flow_of_gradients_that_raises_is_not_drawn(regression):
+    pytest.importorskip("matplotlib")
+    X, y = regression
+    model = BackpropRegressor(activation=refuses_far_out, max_iter=1).fit(X, y)
+    with pytest.raises(RefusalError, match="too far"):
+        GradientFlowDisplay.from_estimator(model, 1000 * X, y)
+
+
+def test_the_best_constant_is_sought_where_a_loss_is_defined(regression):
+    """What it refuses there is no score of the network's."""
+
+    def refuses_beyond(y_true, raw):
+        if raw > 8.2:
+            raise RefusalError("too far")
+        return 0.5 * (y_true - raw) ** 2
+
+    X, y = regression
+    model = BackpropRegressor(refuses_beyond, (), max_iter=1).fit(X / 100, y)
+    skill = inspection.diagnose(model, X / 100, 9.5 + y / 100).numbers["skill"]
+    assert skill is None or skill < 0.1
 
 
 @pytest.mark.parametrize(

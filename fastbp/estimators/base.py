@@ -486,12 +486,14 @@ class BaseBackprop(
         Returns
         -------
         mlp : MLPClassifier or MLPRegressor
-            Fitted, with a copy of the weights; its predictions are the same up to rounding.
+            Fitted, with a copy of the weights; its predictions are the same up to rounding.  Those
+            of the output are float64 with `scale_targets`, for they are in units of y.
 
         Raises
         ------
         ValueError
-            For activations or losses that scikit-learn lacks; names them.
+            For activations or losses that scikit-learn lacks; names them.  For a y that was scaled
+            and is larger than about 1e300, or as small as 1e-300.
 
         Examples
         --------
@@ -550,8 +552,9 @@ class BaseBackprop(
         """Write the fitted network as one C99 file that needs nothing but ``math.h``.
 
         It defines ``NAME_predict(const T *x, T *out)`` for one sample, with T as the dtype of the
-        weights (float or double): regression values, or the probabilities of all classes, of which
-        it returns the index of the predicted one.  Nothing is allocated.  Compiled with
+        weights (float or double): regression values (with `scale_targets` always double, for float
+        is too coarse for a y with a large mean), or the probabilities of all classes, of which it
+        returns the index of the predicted one.  Nothing is allocated.  Compiled with
         ``-DFASTBP_SELF_TEST`` it has a ``main`` that compares with stored predictions.
 
         Parameters

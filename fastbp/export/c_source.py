@@ -12,7 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastbp.export.fitted import FittedNetwork, describe_fitted, plain_labels, predictions
+from fastbp.export.fitted import (
+    FittedNetwork,
+    TargetUnits,
+    describe_fitted,
+    plain_labels,
+    predictions,
+)
 from fastbp.versions import __version__
 
 RECEIVER = "C source"
@@ -36,6 +42,10 @@ ACTIVATIONS = {
 # What becomes of the raw scores in `out`, for each output transform and kind of target.
 ENDINGS = {
     ("identity", "regression"): "",
+    ("scaled", "regression"): """\
+    for (int j = 0; j < {n_outputs}; j++) /* in double: float loses the digits of a large mean */
+        out[j] = (score[j] * y_factor[j] + y_shift[j]) * y_unit[j];
+""",
     ("exp", "regression"): """\
     for (int j = 0; j < {n_outputs}; j++)
         out[j] = exp(out[j]);
@@ -107,20 +117,20 @@ SELF_TEST = """\
 static const {T} test_x[] = {{
 {test_x}
 }};
-static const {T} test_out[] = {{
+static const {R} test_out[] = {{
 {test_out}
 }};
-
+{test_units}
 int main(void)
 {{
-    {T} out[{n_columns}];
+    {R} out[{n_columns}];
     double largest = 0;
     int failures = 0;
     for (int i = 0; i < N_SAMPLES; i++) {{
-        const {T} *want = test_out + i * {n_columns};
+        const {R} *want = test_out + i * {n_columns};
         {call}{prefix}_predict(test_x + i * {n_features}, out);
         for (int j = 0; j < {n_columns}; j++) {{
-            const double error = fabs((double)out[j] - want[j]) / (1 + fabs((double)want[j]));
+            const double error = fabs((double)out[j] - want[j]) / ({size});
             largest = fmax(largest, error);
             failures += !(error <= {tolerance:.0e}); /* also where it is not a number */
         }}
@@ -130,6 +140,32 @@ int main(void)
     return failures != 0;
 }}
 #endif
+"""
+
+# What errors are divided by, and for a y that was scaled the numbers in it: its own units.
+SIZE, SIZE_IN_UNITS = "1 + fabs((double)want[j])", "test_scale[j] + fabs(want[j] - test_mean[j])"
+TEST_UNITS = """\
+/* mean of y, and its standard deviation (or what an error of the last digit is divided by) */
+static const double test_mean[] = {{
+{mean}
+}};
+static const double test_scale[] = {{
+{scale}
+}};
+"""
+
+UNITS = """\
+/* what turns scores into units of y: (score * y_factor + y_shift) * y_unit */
+static const double y_factor[] = {{
+{factor}
+}};
+static const double y_shift[] = {{
+{shift}
+}};
+static const double y_unit[] = {{
+{unit}
+}};
+
 """
 
 CHECK_LABEL = """\
@@ -142,7 +178,7 @@ def write_c(estimator: Any, path: str | os.PathLike, *, name: str, X: ArrayLike 
     """Write a fitted estimator as C source; see its method `to_c`."""
     if not (isinstance(name, str) and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name)):
         raise ValueError(f"name must be a C identifier, such as 'fastbp'. Got {name!r} instead.")
-    outputs = {output for output, _ in ENDINGS}
+    outputs = {output for output, _ in ENDINGS if output != "scaled"}
     fitted = describe_fitted(estimator, RECEIVER, ACTIVATIONS, outputs)
     n_features = fitted.layer_sizes[0]
     if X is None:
@@ -152,7 +188,11 @@ def write_c(estimator: Any, path: str | os.PathLike, *, name: str, X: ArrayLike 
         raise ValueError(
             f"X must be dense with shape (n_samples, {n_features}). Got shape {samples.shape}."
         )
-    text = compose(fitted, type(estimator).__name__, name, samples, predictions(estimator, samples))
+    if fitted.target_units is not None:  # X decides on the dtype of predictions
+        wanted = predictions(estimator, samples.astype(np.float64)).astype(np.float64)
+    else:
+        wanted = predictions(estimator, samples).astype(fitted.dtype)
+    text = compose(fitted, type(estimator).__name__, name, samples, wanted)
     Path(path).write_text(text, encoding="ascii")
 
 
@@ -174,12 +214,13 @@ def compose(
         Prefix of what the file defines.
     samples : ndarray of shape (n_samples, n_features)
     wanted : ndarray of shape (n_samples, n_columns)
-        Predictions for `samples`: values or probabilities.
+        Predictions for `samples`: values or probabilities, in the dtype of the results.
     """
-    sizes, kind = fitted.layer_sizes, fitted.kind
+    sizes, kind, units = fitted.layer_sizes, fitted.kind, fitted.target_units
     has_label = kind in ("binary", "multiclass")
     facts = {
         "T": "float" if fitted.dtype == np.float32 else "double",
+        "R": "float" if wanted.dtype == np.float32 else "double",
         "name": name,
         "prefix": name,
         "n_features": sizes[0],
@@ -197,18 +238,33 @@ def compose(
         "#include <math.h>\n\n",
         _classes(fitted, name),
         *(_weights(fitted, layer, facts["T"]) for layer in range(len(sizes) - 1)),
+        "" if units is None else _units(units),
         *(_function(used, facts) for used in called if used != "identity"),
         LAYER.format(**facts),
         _predict(fitted, facts),
         SELF_TEST.format(
             **facts,
             test_x=_numbers(samples),
-            test_out=_numbers(wanted.astype(fitted.dtype)),
+            test_out=_numbers(wanted),
+            size=SIZE if units is None else SIZE_IN_UNITS,
+            test_units="" if units is None else _test_units(units, facts["tolerance"]),
             call="const int label = " if has_label else "",
             check=CHECK_LABEL.format(**facts) if has_label else "",
         ),
     ]
     return "".join(parts)
+
+
+def _units(units: TargetUnits) -> str:
+    names = ("factor", "shift", "unit")
+    return UNITS.format(**dict(zip(names, map(_numbers, units.factors), strict=True)))
+
+
+def _test_units(units: TargetUnits, tolerance: float) -> str:
+    """Units in which the self-test measures: an error of a result's last two bits is none."""
+    last_digits = 4 * np.spacing(np.abs(units.mean) + units.scale) / tolerance
+    scale = np.maximum(units.scale, last_digits)
+    return TEST_UNITS.format(mean=_numbers(units.mean), scale=_numbers(scale))
 
 
 def _tolerance(fitted: FittedNetwork) -> float:
@@ -227,7 +283,7 @@ def _comment(fitted: FittedNetwork, title: str, facts: dict[str, Any]) -> str:
         "regression": "predicted values",
         "multilabel": f"probabilities of the labels; a label is predicted above 0.5 ({classes})",
     }.get(fitted.kind, f"probabilities of the classes, in the order of {classes}")
-    stack = sum(_buffer_sizes(sizes))
+    stack = sum(_buffer_sizes(sizes)) + (0 if fitted.target_units is None else sizes[-1])
     lines = [
         f"A {title} as plain C, written by fastbp {__version__}.",
         "",
@@ -253,7 +309,7 @@ def _comment(fitted: FittedNetwork, title: str, facts: dict[str, Any]) -> str:
 
 
 def _prototype(facts: dict[str, Any]) -> str:
-    return "{result} {prefix}_predict(const {T} *x, {T} *out)".format(**facts)
+    return "{result} {prefix}_predict(const {T} *x, {R} *out)".format(**facts)
 
 
 def _classes(fitted: FittedNetwork, name: str) -> str:
@@ -326,16 +382,20 @@ def _predict(fitted: FittedNetwork, facts: dict[str, Any]) -> str:
     binary = fitted.kind == "binary"
     if binary:
         lines.append(f"    {T} score;\n")
+    scaled = fitted.target_units is not None
+    if scaled:
+        lines.append(f"    {T} score[{sizes[-1]}];\n")
+    last = "&score" if binary else "score" if scaled else "out"
     source = "x"
     for layer, n_out in enumerate(sizes[1:], start=1):
-        target = buffers[(layer - 1) % 2] if layer < n_layers else "&score" if binary else "out"
+        target = buffers[(layer - 1) % 2] if layer < n_layers else last
         arguments = f"W{layer}, b{layer}, {sizes[layer - 1]}, {n_out}, {source}, {target}"
         lines.append(f"    layer({arguments});\n")
         if layer < n_layers and fitted.activations[layer - 1] != "identity":
             name = fitted.activations[layer - 1]
             lines.append(ACTIVATE.format(n_out=n_out, out=target, activation=name))
         source = target
-    ending = ENDINGS[fitted.output, fitted.kind].format(**facts)
+    ending = ENDINGS["scaled" if scaled else fitted.output, fitted.kind].format(**facts)
     return "".join([*lines, _with_suffixes(ending, facts), "}\n"])
 
 

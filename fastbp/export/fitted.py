@@ -4,6 +4,9 @@ An export says which activations and output transforms it can write down; whatev
 lists is an error that names it.  The description is then evaluated and compared with the
 estimator's own predictions, so that a setting which nobody thought of here cannot make an export
 silently wrong.
+
+What `scale_targets` took out of y is no part of the weights: in float32 a mean of a million would
+swallow a spread of hundredths.  An export takes it back in float64, after the last layer.
 """
 
 from collections.abc import Collection
@@ -16,9 +19,39 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from fastbp.activations import ACTIVATIONS, activations_for
+from fastbp.data.scaling import is_coarse, restore, unit_of
 from fastbp.estimators.attributes import check_attributes
 
 TOLERANCE = {"float32": 1e-4, "float64": 1e-9}  # of raw scores, relative to 1 + their size
+
+
+@dataclass(frozen=True)
+class TargetUnits:
+    """What `scale_targets` took out of y, per output: predictions are ``score * scale + mean``.
+
+    Parameters
+    ----------
+    mean, scale : float64 ndarray of shape (n_outputs,)
+    """
+
+    mean: NDArray[np.float64]
+    scale: NDArray[np.float64]
+
+    @property
+    def factors(self) -> tuple[NDArray[np.float64], ...]:
+        """Three arrays with ``(score * factor + shift) * unit`` as in `predict`.
+
+        Only where the prediction itself leaves float64 something on the way to it does.
+        """
+        unit = unit_of(np.maximum(np.abs(self.mean), self.scale))
+        return self.scale / unit, self.mean / unit, unit
+
+    @property
+    def need_double(self) -> bool:
+        """Whether float32 is too coarse or too narrow for predictions."""
+        is_wide = np.maximum(np.abs(self.mean), self.scale) > 1e35  # float32 ends at 3.4e38
+        is_small = self.scale < 1e-30  # whose last digits float32 lacks
+        return bool((is_coarse(self.mean, self.scale) | is_wide | is_small).any())
 
 
 @dataclass(frozen=True)
@@ -36,6 +69,8 @@ class FittedNetwork:
         Transform from raw scores to predictions.
     classes : ndarray of shape (n_classes,) or None
         Labels of a classifier.
+    target_units : TargetUnits or None
+        What turns the raw scores into units of y, where they are scaled.
     """
 
     kind: str
@@ -44,6 +79,7 @@ class FittedNetwork:
     activations: list[str]
     output: str
     classes: NDArray[Any] | None
+    target_units: TargetUnits | None = None
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -98,12 +134,14 @@ def describe_fitted(
             f"one of {sorted(outputs)}."
         )
     state = vars(estimator)
+    units = None
     if "target_scale_" in state and output == "identity":
-        coefs[-1], intercepts[-1] = _in_units_of_y(coefs[-1], intercepts[-1], state)
+        mean, scale = state["target_mean_"], state["target_scale_"]
+        units = TargetUnits(mean.astype(np.float64), scale.astype(np.float64))
     kind, classes = state.get("_target_kind", "regression"), state.get("classes_")
     if estimator._has_one_class:  # probability 1 whatever the score, as of a softmax of one
         kind, output = "multiclass", "softmax"
-    network = FittedNetwork(kind, coefs, intercepts, names, output, classes)
+    network = FittedNetwork(kind, coefs, intercepts, names, output, classes, units)
     _compare(network, estimator, receiver)
     return network
 
@@ -154,12 +192,6 @@ def plain_labels(classes: NDArray[Any], receiver: str) -> NDArray[Any]:
     )
 
 
-def _in_units_of_y(W: Any, b: Any, state: dict[str, Any]) -> tuple[Any, Any]:
-    """Weights and biases of a linear output that takes `scale_targets` back itself."""
-    mean, scale = state["target_mean_"], state["target_scale_"]
-    return (W * scale).astype(W.dtype), (b * scale + mean).astype(b.dtype)
-
-
 def _name_of(row: Any, receiver: str, activations: Collection[str]) -> str:
     """Return a row's name if it is built in and on the receiver's list."""
     known = sorted(set(activations) & set(ACTIVATIONS))
@@ -187,8 +219,9 @@ def _compare(network: FittedNetwork, estimator: Any, receiver: str) -> None:
             wanted /= wanted.sum(axis=1, keepdims=True)
             low, high = wanted - 2 * slack, wanted + 2 * slack
         else:  # these transforms are increasing, so that a band of scores is one of predictions
-            low, high = (_transform(network.output, raw + side) for side in (-slack, slack))
-            low, high = low - slack, high + slack
+            low, high = (_transform(network, raw + side) for side in (-slack, slack))
+            if network.target_units is None:  # else these would be units of y
+                low, high = low - slack, high + slack
             low, high = low.astype(found.dtype), high.astype(found.dtype)  # inf where it is inf
             found = found[:, 1:] if network.kind == "binary" else found
         same = found.shape == low.shape and ((low <= found) & (found <= high)).all()
@@ -200,7 +233,9 @@ def _compare(network: FittedNetwork, estimator: Any, receiver: str) -> None:
         )
 
 
-def _transform(output: str, scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    if output == "exp":
+def _transform(network: FittedNetwork, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    if network.target_units is not None:
+        return restore(scores, network.target_units.mean, network.target_units.scale)
+    if network.output == "exp":
         return np.exp(scores)
-    return 1 / (1 + np.exp(-scores)) if output == "logistic" else scores
+    return 1 / (1 + np.exp(-scores)) if network.output == "logistic" else scores

@@ -4,6 +4,7 @@ Parameters and fitted attributes have the same names and meaning on both sides, 
 copies what both have; every tool made for scikit-learn's MLP then works.
 """
 
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -51,6 +52,7 @@ def to_sklearn(estimator: Any) -> Any:
         raise ValueError(
             f"{RECEIVER} has one activation for all hidden layers, not {fitted.activations}."
         )
+    fitted = _in_units_of_y(fitted)
     mlp = MLPClassifier() if is_classifier(estimator) else MLPRegressor()
     ours = estimator.get_params(deep=False)
     common = {name: ours[name] for name in mlp.get_params(deep=False) if name in ours}
@@ -94,6 +96,28 @@ def from_sklearn(kind: type[Estimator], mlp: Any) -> Estimator:
     estimator.coefs_, estimator.intercepts_ = network.views(params, sizes)
     estimator.n_layers_ = len(sizes)
     return estimator
+
+
+def _in_units_of_y(fitted: FittedNetwork) -> FittedNetwork:
+    """Return the network with weights of the output, in float64, that give the units of y."""
+    units = fitted.target_units
+    if units is None:
+        return fitted
+    with np.errstate(over="ignore"):
+        W = fitted.coefs[-1].astype(np.float64) * units.scale
+        b = fitted.intercepts[-1].astype(np.float64) * units.scale + units.mean
+    # Sums as long as a layer is wide need room above; below, small weights their digits.
+    largest = max(float(np.abs(array).max()) for array in (W, b, units.scale))
+    if not (units.scale.min() > 1e-300 and largest < 1e300):
+        raise ValueError(
+            f"{RECEIVER} has no scale_targets, and weights with the units of this y (mean "
+            f"{units.mean}, standard deviation {units.scale}) would leave the range of float64. "
+            "Divide y by a constant of its size before fitting."
+        )
+    return replace(
+        fitted, coefs=[*fitted.coefs[:-1], W], intercepts=[*fitted.intercepts[:-1], b],
+        target_units=None,
+    )  # fmt: skip
 
 
 def _one_activation(fitted: FittedNetwork, wanted: Any) -> str:

@@ -17,7 +17,7 @@ from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from fastbp.estimators import BackpropClassifier, BackpropRegressor
-from fastbp.export.fitted import FittedNetwork, describe_fitted, plain_labels
+from fastbp.export.fitted import FittedNetwork, TargetUnits, describe_fitted, plain_labels
 
 RECEIVER = "ONNX"
 OUTPUTS = ("exp", "identity", "logistic", "softmax")
@@ -60,7 +60,9 @@ def register() -> None:
     another step get those of its `transform`.  It may be called again.  A conversion raises
     ValueError for activations that are functions of yours, and for class labels other than integers
     of int64 and text (``nocl`` predicts their indices instead).  Graphs compute in float32 for
-    float32 input and in float64 for float64 (the error function of gelu always in float32).
+    float32 input and in float64 for float64 (the error function of gelu always in float32).  What
+    `scale_targets` took out of y comes back in float64; predictions stay float64 where float32 is
+    too coarse or too narrow for such a y, as those of `predict`.
 
     Raises
     ------
@@ -159,6 +161,10 @@ def set_output_types(operator: Any) -> None:
     is_double = isinstance(operator.inputs[0].type, DoubleTensorType)
     Real = DoubleTensorType if is_double else FloatTensorType
     if isinstance(estimator, BackpropRegressor):
+        units = describe_fitted(estimator, RECEIVER, ACTIVATIONS, OUTPUTS).target_units
+        if units is not None and units.need_double and not is_double:
+            _refuse_within(operator, units)
+            Real = DoubleTensorType
         operator.outputs[0].type = Real([n_samples, estimator.n_outputs_])
         return
     classes = _labels_of(operator.scope_inst, operator.raw_operator)
@@ -166,6 +172,17 @@ def set_output_types(operator: Any) -> None:
     multilabel = estimator._target_kind == "multilabel"
     operator.outputs[0].type = Label([n_samples, len(classes)] if multilabel else [n_samples])
     operator.outputs[1].type = Real([n_samples, len(classes)])
+
+
+def _refuse_within(operator: Any, units: TargetUnits) -> None:
+    """Raise if results in float64 go to another model, which takes those of its float32 input."""
+    if not operator.outputs[0].is_leaf:
+        raise ValueError(
+            f"{RECEIVER} cannot hold this {type(operator.raw_operator).__name__} within another "
+            "model in float32, which is too coarse or too narrow for a y of mean "
+            f"{units.mean} and standard deviation {units.scale}. Convert with X of float64, such "
+            "as to_onnx(model, X[:1].astype('float64'))."
+        )
 
 
 def parse(scope: Any, model: Any, inputs: Any, custom_parsers: Any = None) -> Any:
@@ -206,7 +223,7 @@ def convert(scope: Any, operator: Any, container: Any) -> None:
     g, a = _last_hidden(fitted, operator, container)
     a = g.Gemm(a, fitted.coefs[-1].astype(g.dtype), fitted.intercepts[-1].astype(g.dtype))
     values = {
-        "identity": lambda: [a],
+        "identity": lambda: [_in_units_of_y(g, a, fitted)],
         "exp": lambda: [g.Exp(a)],
         "softmax": lambda: [g.Softmax(a, axis=1)],
         "logistic": lambda: [g.Sigmoid(a)],
@@ -229,6 +246,20 @@ def convert(scope: Any, operator: Any, container: Any) -> None:
         index = g.ArgMax(a, axis=1, keepdims=0)
     classes = _labels_of(operator.scope_inst, operator.raw_operator)
     g.Gather(classes, index, output_names=labels).add_to(scope, container)
+
+
+def _in_units_of_y(g: Operators, a: Any, fitted: FittedNetwork) -> Any:
+    """Take `scale_targets` back, in float64."""
+    from skl2onnx.proto import TensorProto
+
+    units = fitted.target_units
+    if units is None:
+        return a
+    factor, shift, unit = units.factors
+    a = a if g.dtype is np.float64 else g.Cast(a, to=TensorProto.DOUBLE)
+    a = g.Mul(g.Add(g.Mul(a, factor), shift), unit)
+    narrow = g.dtype is np.float32 and not units.need_double
+    return g.Cast(a, to=TensorProto.FLOAT) if narrow else a
 
 
 def _last_hidden(fitted: FittedNetwork, operator: Any, container: Any) -> tuple[Operators, Any]:

@@ -14,7 +14,7 @@ from fastbp.descriptions import name_of
 from fastbp.engine import network
 from fastbp.estimators.attributes import check_attributes, network_of
 from fastbp.estimators.parameters import hidden_sizes
-from fastbp.losses import LOSSES, TRANSFORMS
+from fastbp.losses import TRANSFORMS, loss_for
 from fastbp.tables import Text, format_table
 
 
@@ -90,8 +90,10 @@ def _output_of(estimator):
         return fitted
     if is_classifier(estimator):
         return "softmax or logistic"
-    row = LOSSES.get(estimator.loss) if isinstance(estimator.loss, str) else estimator.loss
-    return TRANSFORMS.get(getattr(row, "link", None), "identity")
+    try:
+        return loss_for(estimator.loss, "real").output
+    except Exception:  # whatever a loss that `fit` would refuse makes Python raise
+        return TRANSFORMS["identity"]
 
 
 def _count(number):

@@ -5,6 +5,7 @@ minimised, and the scalar formulas are applied to arrays.  No chain rule: that i
 `backpropagation`.
 """
 
+import reprlib
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -19,7 +20,7 @@ from fastbp.data.problem import Problem, look_at
 from fastbp.descriptions import is_own
 from fastbp.engine import find_kernels, get_engine
 from fastbp.estimators import BackpropClassifier, BackpropRegressor
-from fastbp.estimators.attributes import check_attributes
+from fastbp.estimators.attributes import check_attributes, network_of
 from fastbp.optimizers import is_full_batch
 
 OURS = (BackpropClassifier, BackpropRegressor)
@@ -93,6 +94,27 @@ def is_scaled(estimator):
     return bool(names & SCALERS)
 
 
+def feature_names(estimator):
+    """Return the names of a fitted estimator's features, or None.
+
+    Raises
+    ------
+    ValueError
+        If an edited `feature_names_in_` is no list of them.
+    """
+    names = vars(estimator).get("feature_names_in_")
+    if names is None:
+        return None
+    n_features = network_of(vars(estimator))[0][0].shape[0]
+    is_list = isinstance(names, np.ndarray | list | tuple) and len(np.shape(names)) == 1
+    if not (is_list and len(names) == n_features):
+        raise ValueError(
+            f"The fitted attribute feature_names_in_ must be an array of {n_features} names, one "
+            f"for each feature, but it is {reprlib.repr(names)}. Set it back, or fit again."
+        )
+    return list(map(str, names))
+
+
 @dataclass
 class Network:
     """A fitted network in float64, and the rows that say what its formulas are."""
@@ -131,10 +153,13 @@ class Batch:
         Factor of ``|W|^2 / 2`` in the loss.  Each minibatch adds ``alpha / sum(its weights)`` of
         it, so that an epoch over the samples reports their number of minibatches times
         ``alpha / sum(weights)``.
+    n_samples : int
+        How many there were before some were taken.
     """
 
     problem: Problem
     penalty: float
+    n_samples: int
 
     @classmethod
     def of(cls, network, X, y, sample_weight, max_samples=None):
@@ -152,7 +177,7 @@ class Batch:
         penalty = float(estimator.alpha) * _count_steps(estimator, n_samples) / total
         if max_samples is not None and n_samples > max_samples:
             problem = problem.of_rows(np.linspace(0, n_samples - 1, max_samples).astype(int))
-        return cls(problem, penalty)
+        return cls(problem, penalty, n_samples)
 
     X = property(lambda self: self.problem.X, doc="Features, dense or CSR.")
     targets = property(lambda self: self.problem.targets, doc="Targets in the units of the loss.")
@@ -180,9 +205,12 @@ def _count_steps(estimator, n_samples):
 
 
 def evaluate_activation(row, z):
-    """Return a = f(z) and the slopes da/dz, both of the shape of z."""
+    """Return a = f(z) and the slopes da/dz, both of the shape of z.
+
+    What a function of the user's raises reaches the caller, here and in `evaluate_loss`.
+    """
     if not (is_own(row.value) and is_own(row.slope)):
-        return _checks().evaluate_activation(row, np.ascontiguousarray(z))
+        return _checks().evaluate_or_raise("activation", row, np.ascontiguousarray(z))
     a = _elementwise(row.value, z)
     return a, _elementwise(row.slope, a if row.slope_of == "activation" else z)
 
@@ -206,7 +234,8 @@ def evaluate_loss(row, targets, raw):
         gradient = _elementwise(lambda y, s: row.gradient(y, s, *hyper), targets, raw)
     else:
         flat = (np.ascontiguousarray(array).ravel() for array in (targets, raw))
-        values, gradient = (a.reshape(raw.shape) for a in _checks().evaluate_loss(row, *flat))
+        found = _checks().evaluate_or_raise("loss", row, *flat)
+        values, gradient = (array.reshape(raw.shape) for array in found)
     divisor = raw.shape[1] if row.output_mean else 1
     return values.sum(axis=1) / divisor, gradient / divisor
 

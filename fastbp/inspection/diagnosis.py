@@ -119,9 +119,9 @@ def _written(value):
 def diagnose(estimator, X, y, sample_weight=None, *, X_val=None, y_val=None, max_samples=2000):
     """Look for what keeps a network from learning well, and say what mends it.
 
-    Looks for unscaled inputs and targets, dead and saturated units, vanishing and exploding
-    gradients, a learning rate that is too high or too low, too few epochs, over-fitting and
-    under-fitting.
+    Looks for unscaled inputs and targets, a y without variety, dead and saturated units, vanishing
+    and exploding gradients, a learning rate that is too high or too low, too few epochs,
+    over-fitting and under-fitting.
 
     Parameters
     ----------
@@ -182,26 +182,42 @@ def diagnose(estimator, X, y, sample_weight=None, *, X_val=None, y_val=None, max
     numbers = {"samples": len(batch.targets), "loss": result.loss, "penalty": result.penalty}
     if vars(final).get("loss_") is not None:
         numbers["loss of the last epoch"] = final.loss_
-    findings = [
-        *symptoms.check_inputs(batch, final, scaled=is_scaled(estimator)),
-        *symptoms.check_targets(batch, final),
-    ]
-    if not np.isfinite(result.loss):
-        findings.append(symptoms.not_finite(final))
-    else:
+    scaled = is_scaled(estimator)
+    findings = list(symptoms.check_variety(batch, final))
+    if not findings:
+        findings += symptoms.check_inputs(batch, final, scaled=scaled)
+        findings += symptoms.check_targets(batch, final)
+        if not np.isfinite(result.loss):
+            findings.append(symptoms.not_finite(batch, final, scaled=scaled))
+    if np.isfinite(result.loss):
         numbers["loss of a constant"] = symptoms.best_constant_loss(batch)
         numbers["skill"] = symptoms.skill_of(batch, result)
         if X_val is not None:
             _, X_val, y_val = open_wrappers(estimator, X_val, y_val)
             unseen = Batch.of(network, X_val, y_val, None, max_samples)
             numbers["validation skill"] = symptoms.skill_of(unseen, backpropagate(network, unseen))
-        unscaled = bool(findings)
-        findings += symptoms.check_curve(final, numbers["skill"], unscaled)
-        findings += [
-            *symptoms.check_units(network, layers, unscaled),
-            *symptoms.check_flow(layers, final),
-            *symptoms.check_validation_curve(final),
-            *symptoms.check_fit(final, numbers, len(batch.targets)),
-        ]
+        if "constant y" not in {finding.topic for finding in findings}:
+            findings += _judge(network, batch, layers, numbers, unscaled=bool(findings))
     findings.sort(key=lambda finding: finding.severity != "problem")
     return Diagnosis(findings, layers, numbers, headline(final))
+
+
+def _judge(network, batch, layers, numbers, *, unscaled):
+    """Yield findings about training; of data that are `unscaled` few are about the rate."""
+    estimator, skill = network.estimator, numbers["skill"]
+    if not unscaled:
+        yield from (small := list(symptoms.check_small_targets(batch, numbers)))
+        unscaled = bool(small)
+    low = [] if unscaled else symptoms.name_low_rate(batch, estimator, skill)
+    of_rate = [
+        *symptoms.check_low_rate(low),
+        *([] if low else symptoms.check_curve(estimator, skill, unscaled)),
+    ]
+    yield from of_rate
+    raises_rate = any(finding._raises_rate for finding in of_rate)
+    yield from symptoms.check_units(
+        network, layers, unscaled=unscaled, raises_rate=raises_rate, moved=not low
+    )
+    yield from symptoms.check_flow(layers, estimator)
+    yield from symptoms.check_validation_curve(estimator)
+    yield from symptoms.check_fit(estimator, numbers, len(batch.targets), moved=not low)

@@ -15,6 +15,7 @@ from fastbp.estimators import BackpropClassifier, BackpropRegressor
 from fastbp.estimators.annotations import Features, Targets, Weights
 from fastbp.messages import warn_user
 from fastbp.optimizers import is_full_batch
+from fastbp.training.causes import LARGE, describe_large_target
 from fastbp.training.randomness import draw_seed, own_stream
 from fastbp.training.steps import choose_batch_size, new_optimizer, open_session
 
@@ -129,7 +130,9 @@ def find_learning_rate(
     TypeError
         If `estimator` is not one of fastbp's.
     ValueError
-        If the solver has no learning rate, or for bad arguments, parameters or data.
+        If the solver has no learning rate, for bad arguments, parameters or data, or if no step had
+        a finite loss.  What a function of yours raises before any rate has lowered the loss arrives
+        as it is.
 
     References
     ----------
@@ -172,7 +175,12 @@ def find_learning_rate(
         progress = model._first_progress(problem, random_state)
         sweep(problem, progress, random_state, rates, losses)
     smoothed = smooth(losses)
-    at = int(np.nanargmin(smoothed))
+    known = np.isfinite(smoothed)
+    at = int(np.nanargmin(smoothed)) if known.any() else 0
+    if at == 0 and problem.watch:  # else long steps led where the user's function refuses
+        problem.watch.let_raise(f"step {known.sum() + 1} of find_learning_rate")
+    if not known.any():
+        raise ValueError(explain_no_loss(problem, rates[0]))
     if at == 0:
         warn_user(
             f"The loss fell at no learning rate from {lowest:g} to {highest:g}: the suggestion "
@@ -184,7 +192,7 @@ def find_learning_rate(
 def sweep(problem, progress, random_state, rates, losses):
     """Take one step with each rate, and write the loss of its minibatch into `losses`.
 
-    Ends when something is no longer finite.
+    Ends when something is no longer finite, or a function of the user's failed.
     """
     settings, n_samples, loss = problem.settings, problem.X.shape[0], np.empty(1)
     batch_size = choose_batch_size(settings.batch_size, n_samples)
@@ -192,6 +200,8 @@ def sweep(problem, progress, random_state, rates, losses):
     if any(problem.dropout):
         optimizer["dropout_seed"] = draw_seed(random_state)
     session = open_session(problem, progress, optimizer, batch_size)
+    if problem.watch:
+        problem.watch.forget()
     try:
         batches = draw_minibatches(n_samples, batch_size, random_state)
         for step, (rate, rows) in enumerate(zip(rates, batches, strict=False)):
@@ -207,12 +217,31 @@ def sweep(problem, progress, random_state, rates, losses):
                 n_epochs=1,
                 losses=loss,
             )
+            if problem.watch and problem.watch.failure():
+                break
             if np.isfinite(loss[0]):
                 losses[step] = loss[0]
             if not session.finite:
                 break
     finally:
         session.close()
+
+
+def explain_no_loss(problem, rate):
+    """Say that no step had a finite loss, and the likely cause."""
+    failure = problem.watch.failure() if problem.watch else None
+    causes = [failure] if failure else []
+    size = float(abs(problem.X).max())
+    if size > LARGE:
+        causes.append(f"X has values up to {size:.3g} in size (scale it)")
+    target = np.abs(problem.targets).max() if problem.loss.task == "regression" else 0.0
+    if target > LARGE:
+        causes.append(describe_large_target(problem, target))
+    return (
+        "The loss was not finite from the first step on, that of the initial weights (learning "
+        f"rate {rate:g}): no rate can be suggested. Likely cause: "
+        f"{'; or '.join(causes) or 'the loss is not bounded on these data'}."
+    )
 
 
 def draw_minibatches(n_samples, batch_size, random_state):
@@ -230,6 +259,8 @@ def smooth(losses):
     """
     known = np.isfinite(losses)
     values = losses[known]
+    if not len(values):
+        return losses
     first = np.median(values[: max(len(losses) // 20, 1)])
     values = np.minimum(values, first + max(first - values.min(), 0.0))
     at = np.arange(len(losses))[known]

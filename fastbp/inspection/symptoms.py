@@ -4,7 +4,7 @@ Each check yields findings: what was seen, with numbers, and what to change, wit
 The thresholds stand together at the top.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import scipy.optimize
@@ -12,7 +12,9 @@ import scipy.sparse
 
 from fastbp.activations import ACTIVATIONS
 from fastbp.inspection.architecture import layers_of, total_params
-from fastbp.inspection.batch import evaluate_activation, evaluate_loss
+from fastbp.inspection.batch import evaluate_activation, evaluate_loss, feature_names
+from fastbp.tables import as_written
+from fastbp.training import causes
 from fastbp.training.causes import LARGE
 
 UNEVEN = 100.0  # a column whose largest value is so many times below the median one is unscaled
@@ -29,6 +31,7 @@ HARDLY_FELL = 0.7  # loss of the last epoch relative to the first
 STEADY = 0.9  # share of the later epochs in which a slow loss falls
 ENOUGH_SKILL, GOOD_SKILL = 0.5, 0.95  # beyond which a slow, or a falling, loss is no finding
 WORSE = 0.05  # rise of the validation loss after its best epoch
+NEAR = np.linspace(-7.9, 8.1, 33)  # where `fit` has found users' activations to be defined, too
 NAMED = 3  # columns that a finding names
 
 
@@ -41,7 +44,7 @@ class Finding:
     topic : str
         One of "unscaled inputs", "unscaled targets", "dead units", "saturated units", "vanishing
         gradients", "exploding gradients", "learning rate", "more epochs", "over-fitting",
-        "under-fitting", "not finite".
+        "under-fitting", "not finite", "constant y".
     severity : {"problem", "hint"}
     seen : str
         What was measured, and what it means.
@@ -55,6 +58,7 @@ class Finding:
     severity: str
     seen: str
     mend: str
+    _raises_rate: bool = field(default=False, repr=False)  # whether the mend may do so
 
 
 # -------------------------------------------------------------------------------- measures
@@ -104,7 +108,7 @@ def dead_and_saturated(row, slopes):
     dead, saturated : bool ndarray of shape (n_units,)
     """
     dead = (slopes == 0).all(axis=0)
-    steepest = np.abs(evaluate_activation(row, np.linspace(-8.0, 8.0, 65))[1])
+    steepest = np.abs(evaluate_activation(row, NEAR)[1])
     if (steepest == 0).any():  # off for most samples is how relu works, off for all is not
         return dead, np.zeros_like(dead)
     flat = np.abs(slopes) < SATURATED_SLOPE * steepest.max()
@@ -118,7 +122,11 @@ def best_constant_loss(batch):
     n_outputs = batch.problem.layer_sizes[-1]
 
     def loss_and_gradient(scores):
-        losses, gradient = evaluate_loss(batch.loss, targets, np.tile(scores, (len(targets), 1)))
+        raw = np.tile(scores, (len(targets), 1))
+        try:
+            losses, gradient = evaluate_loss(batch.loss, targets, raw)
+        except Exception:  # a function of the user's refuses scores that are none of the network's
+            return np.inf, np.zeros(n_outputs)
         return float(weights @ losses), weights @ gradient
 
     start = np.zeros(n_outputs)
@@ -130,7 +138,7 @@ def best_constant_loss(batch):
 def skill_of(batch, result):
     """Share of a constant's loss that the network removes; None where that is not a question."""
     constant = best_constant_loss(batch)
-    if constant <= 0 or not np.ptp(batch.targets):
+    if not 0 < constant < np.inf or not np.ptp(batch.targets):
         return None
     return 1 - float(batch.weights @ result.sample_losses / batch.weights.sum()) / constant
 
@@ -147,15 +155,22 @@ def _is_scheduled(estimator):
     return estimator.learning_rate != "constant"
 
 
-def not_finite(estimator):
-    """Return the finding about a loss that is not a finite number."""
+def not_finite(batch, estimator, *, scaled):
+    """Return the finding about a loss that is not a finite number; X may be `scaled` already."""
+    is_linear = batch.loss.link in ("identity", "increments")
+    size = float(np.abs(batch.targets).max()) if batch.loss.task == "regression" else 0.0
     return Finding(
         "not finite",
         "problem",
         "The loss on these data is not finite: weights or inputs are far too large.",
         advise(
-            ("scale X (StandardScaler)", False),
-            ("scale y (scale_targets=True)", getattr(estimator, "scale_targets", True)),
+            ("cut off the outliers of X", not scaled),
+            ("scale X (StandardScaler)", scaled),
+            (
+                "scale y (scale_targets=True)",
+                getattr(estimator, "scale_targets", True) or not is_linear,
+            ),
+            ("divide y by its mean", is_linear or size <= LARGE),
             ("lower learning_rate_init", not _is_stochastic(estimator)),
             (f"bound the steps with {_bound_of(estimator)}", not _is_stochastic(estimator)),
         )
@@ -198,7 +213,7 @@ def check_inputs(batch, estimator, *, scaled):
 
 
 def _list_columns(columns, sizes, estimator):
-    names = vars(estimator).get("feature_names_in_")
+    names = feature_names(estimator)
     listed = [
         f"{column}{'' if names is None else f' ({names[column]!r})'} (up to {sizes[column]:.3g})"
         for column in columns[:NAMED]
@@ -212,6 +227,54 @@ def _columns(n):
 
 def _have(n):
     return "has" if n == 1 else "have"
+
+
+def check_variety(batch, estimator):
+    """Say if y is the same for every sample, so that there is nothing to learn."""
+    if estimator._has_one_class:
+        label = as_written(estimator.classes_)[0]
+        seen = f"y had only one class, {label!r}: it is predicted for every sample, whatever X is."
+    elif (batch.targets == batch.targets[0]).all():
+        seen = "y is the same for every sample: a constant predicts it, whatever X is."
+    else:
+        return
+    yield Finding("constant y", "problem", seen, "look at how y was split or made.")
+
+
+def check_small_targets(batch, numbers):
+    """Say if training that came to nothing had targets of too small a spread, as `fit` says."""
+    if numbers["skill"] is None or numbers["skill"] > 1 - causes.POOR:
+        return
+    for sentence in causes.name_unscaled_target(batch.problem):
+        seen, _, mend = sentence.removesuffix(")").partition(" (")
+        yield Finding(
+            "unscaled targets",
+            "problem",
+            f"{seen}: the loss is not of a size for which learning rate and tol are meant.",
+            f"{mend}.",
+        )
+
+
+def name_low_rate(batch, estimator, skill):
+    """Say, as `fit` does, that training hardly moved a weight; a list of at most one sentence."""
+    curve = np.asarray(vars(estimator).get("loss_curve_") or (), float)
+    well = skill is not None and skill >= ENOUGH_SKILL
+    if len(curve) < 5 or not np.isfinite(curve).all() or well:
+        return []
+    return causes.name_low_rate(batch.problem, np.arange(batch.n_samples), curve)
+
+
+def check_low_rate(sentences):
+    """Say that the steps were far too short."""
+    for sentence in sentences:
+        yield Finding(
+            "learning rate",
+            "problem",
+            f"{sentence}.",
+            "a learning_rate_init that is larger by orders of magnitude: the default is 0.001, and "
+            "fastbp.find_learning_rate suggests one.",
+            True,
+        )
 
 
 def check_targets(batch, estimator):
@@ -230,10 +293,18 @@ def check_targets(batch, estimator):
         )
 
 
-def check_units(network, layers, unscaled):
-    """Count dead and saturated units; `unscaled` data are the first suspect."""
+def check_units(network, layers, *, unscaled, raises_rate, moved):
+    """Count dead and saturated units.
+
+    The first suspect are `unscaled` data.  The learning rate is none where another finding
+    `raises_rate`; nor are steps where they hardly `moved` a weight.
+    """
     estimator = network.estimator
-    mends = "scale the data first (see above)" if unscaled else _lower_rate(estimator)
+    redraw = "draw other initial weights (random_state)"
+    mends = redraw if raises_rate or not _is_stochastic(estimator) else _lower_rate(estimator)
+    mends = "scale the data first (see above)" if unscaled else mends
+    origin = "Steps that are too long, or unscaled data, drive units there."
+    origin = origin if moved else "They began there, for training hardly moved a weight."
     for row, layer in zip(network.activations, layers[:-1], strict=True):
         n_units, name = layer["n_units"], layer["layer"]
         share = layer["dead"] / n_units
@@ -245,7 +316,7 @@ def check_units(network, layers, unscaled):
                 "problem" if share >= MANY_UNITS else "hint",
                 f"{layer['dead']} of {n_units} units ({share:.0%}) of {name} are dead: the slope "
                 f"of {row.name} is 0 for every sample, so that no gradient reaches their weights. "
-                "Steps that are too long, or unscaled data, drive units there.",
+                f"{origin}",
                 f"{mends}, or take activation={other!r}.",
             )
         share = layer["saturated"] / n_units
@@ -265,8 +336,6 @@ def _is_stochastic(estimator):
 
 
 def _lower_rate(estimator):
-    if not _is_stochastic(estimator):
-        return "draw other initial weights (random_state)"
     return f"lower learning_rate_init (now {estimator.learning_rate_init:g})"
 
 
@@ -366,6 +435,7 @@ def check_curve(estimator, skill, unscaled):
             f"The training loss falls steadily but slowly: from {first:.3g} to {last:.3g} in "
             f"{len(curve)} epochs. learning_rate_init={rate:g} looks too low.",
             f"learning_rate_init={10 * rate:g}.",
+            True,
         )
     elif fall > STILL_FALLING and estimator.n_iter_ >= estimator.max_iter and skill < GOOD_SKILL:
         yield Finding(
@@ -374,6 +444,7 @@ def check_curve(estimator, skill, unscaled):
             f"The loss was still falling when training ended at max_iter={estimator.max_iter}: by "
             f"{fall:.1%} over the last {tenth} epoch{'s' * (tenth > 1)}, to {last:.3g}.",
             f"max_iter={2 * estimator.max_iter}, or a higher learning_rate_init (now {rate:g}).",
+            True,
         )
 
 
@@ -393,8 +464,8 @@ def check_validation_curve(estimator):
         )
 
 
-def check_fit(estimator, numbers, n_samples):
-    """Compare skills on training and validation data."""
+def check_fit(estimator, numbers, n_samples, *, moved):
+    """Compare skills on training and validation data; epochs count if steps `moved` the weights."""
     skill, unseen = numbers["skill"], numbers.get("validation skill")
     if skill is None:
         return
@@ -404,8 +475,13 @@ def check_fit(estimator, numbers, n_samples):
             "problem",
             f"The network is hardly better than a constant prediction: the skill is {skill:.2f} "
             "(1 is perfect, 0 a constant).",
-            "see the other findings first; then more epochs, more units or layers, a smaller alpha "
-            f"(now {estimator.alpha:g}), better features.",
+            "see the other findings first; then "
+            + advise(
+                ("more epochs", not moved),
+                ("more units or layers", False),
+                (f"a smaller alpha (now {estimator.alpha:g})", not estimator.alpha),
+                ("better features.", False),
+            ),
         )
     elif unseen is not None and skill - unseen > GAP:
         n_params = total_params(layers_of(estimator))

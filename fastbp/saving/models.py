@@ -52,8 +52,9 @@ def save(estimator: Any, path: str | PathLike[str]) -> None:
     ----------
     estimator : BackpropClassifier, BackpropRegressor or Pipeline
         Fitted or not.  Callbacks are left out.  A :class:`~sklearn.pipeline.Pipeline` with one of
-        them as a step needs skops (``pip install 'fastbp[skops]'``); its other steps are
-        scikit-learn's own transformers.
+        them as a step, its own or of a pipeline within, needs skops (``pip install
+        'fastbp[skops]'``); its other steps are scikit-learn's own transformers.  Arrays of another
+        byte order come back in that of the machine, with the same values.
     path : str or path-like
         File to write, by custom with the suffix ``.safetensors``.  An existing file is replaced
         when the new one is complete.
@@ -64,7 +65,8 @@ def save(estimator: Any, path: str | PathLike[str]) -> None:
         If the estimator is of another class.
     ValueError
         If a parameter, an attribute or a step is something that a file without code cannot hold,
-        such as a function of your own: the message names it.  Nothing is written then.
+        such as a function of your own or a masked array: the message names it.  Nothing is written
+        then.
     ImportError
         If a pipeline is to be saved and skops is not installed.
 
@@ -132,16 +134,27 @@ def _describe_pipeline(pipeline, writer):
     """Turn a pipeline into JSON: its networks as ever, and what is around them as bytes."""
     from fastbp.saving.pipelines import take_apart  # on demand: it imports much of scikit-learn
 
-    if not any(type(step) in ESTIMATORS.values() for _, step in pipeline.steps):
+    if not _has_network(pipeline):
+        kinds = ", ".join(type(step).__name__ for _, step in pipeline.steps)
         raise TypeError(
             f"fastbp.save expects a {' or a '.join(ESTIMATORS)}, or a Pipeline with one among its "
-            "steps, got Pipeline without one, which skops.io.dump saves."
+            f"steps (or those of a Pipeline in it), got Pipeline of {kinds}. If there is a network "
+            "within such a step, save the fitted network itself, or use joblib.dump for the whole; "
+            "a pipeline without a network is what skops.io.dump saves."
         )
     skeleton, networks = take_apart(pipeline, ESTIMATORS.values(), NOT_OF_THE_MODEL)
     return {
         "networks": {name: _describe(network, writer) for name, network in networks.items()},
         "skops": writer.encode(np.frombuffer(skeleton, np.uint8), "skops"),
     }
+
+
+def _has_network(pipeline):
+    """Whether a network is among the steps of a pipeline, or of one within."""
+    return any(
+        _has_network(step) if type(step) is type(pipeline) else type(step) in ESTIMATORS.values()
+        for _, step in pipeline.steps
+    )
 
 
 def _may_be_attribute(name, kind):

@@ -16,6 +16,8 @@ from sklearn.pipeline import Pipeline
 from fastbp.safetensors import require
 
 PLACE = "passthrough"  # stands where a network was
+BETWEEN = "__"  # names of a pipeline and of a step of it, as in set_params
+NO_PLACE = "its pipeline has no place for its networks"
 SCORES = ("chi2", "f_classif", "f_oneway", "f_regression", "r_regression")
 TRUSTED = [
     "numpy.dtype",
@@ -41,7 +43,7 @@ def take_apart(pipeline, kinds, left_out):
     skeleton : bytes
         The pipeline without them, as `put_together` takes it.
     networks : dict of str to estimator
-        Those that are steps of it, by the name of the step.
+        Those that are steps of it, by the name of the step; of a pipeline within by both names.
 
     Raises
     ------
@@ -51,20 +53,35 @@ def take_apart(pipeline, kinds, left_out):
         Names a step that is more than code of scikit-learn's and numbers.
     """
     skops = _import_skops("save a pipeline")
-    networks = {name: step for name, step in pipeline.steps if type(step) in kinds}
+    networks = {}
+    skeleton = _without_networks(skops, pipeline, kinds, left_out, networks, "")
+    return _dump(skops, skeleton, "The pipeline"), networks
+
+
+def _without_networks(skops, pipeline, kinds, left_out, networks, above):
+    """Return a copy of a pipeline without its networks, which go into `networks`."""
     if pipeline.memory is not None:
+        where = f"pipeline {above.removesuffix(BETWEEN)!r}" if above else "pipeline"
         raise ValueError(
-            f"memory={pipeline.memory!r} of the pipeline is a place on this machine, which is not "
+            f"memory={pipeline.memory!r} of the {where} is a place on this machine, which is not "
             "saved. Set it to None: pipeline.set_params(memory=None)."
         )
+    skeleton, steps = copy(pipeline), []
     for name, step in pipeline.steps:
-        if name not in networks:
-            _dump(skops, step, f"The step {name!r}, a {type(step).__name__},")
-    skeleton = copy(pipeline)
+        path = f"{above}{name}"
+        if type(step) in kinds:
+            if path in networks:
+                raise ValueError(f"The pipeline has two steps of the name {path!r}.")
+            networks[path], step = step, PLACE
+        elif type(step) is Pipeline:
+            step = _without_networks(skops, step, kinds, left_out, networks, path + BETWEEN)
+        else:
+            _dump(skops, step, f"The step {path!r}, a {type(step).__name__},")
+        steps.append((name, step))
     for name in left_out:
         vars(skeleton).pop(name, None)
-    skeleton.steps = [(name, PLACE if name in networks else step) for name, step in pipeline.steps]
-    return _dump(skops, skeleton, "The pipeline"), networks
+    skeleton.steps = steps
+    return skeleton
 
 
 def _dump(skops, thing, title):
@@ -97,14 +114,24 @@ def put_together(skeleton, networks):
         pipeline = _build(skops, skeleton)
     except Exception as error:  # whatever nonsense in it makes zipfile and skops raise
         raise ValueError(f"its pipeline cannot be built: {error}") from error
-    require(
-        type(pipeline) is Pipeline
-        and pipeline.memory is None
-        and {name for name, step in pipeline.steps if step == PLACE} >= set(networks),
-        "its pipeline has no place for its networks",
-    )
-    pipeline.steps = [(name, networks.get(name, step)) for name, step in pipeline.steps]
+    waiting = dict(networks)
+    _put_into(pipeline, waiting, "")
+    require(not waiting, NO_PLACE)
     return pipeline
+
+
+def _put_into(pipeline, waiting, above):
+    """Put networks back where their places are; what finds its place is `waiting` no longer."""
+    require(type(pipeline) is Pipeline and pipeline.memory is None, NO_PLACE)
+    steps = []
+    for name, step in pipeline.steps:
+        path = f"{above}{name}"
+        if type(step) is Pipeline:
+            _put_into(step, waiting, path + BETWEEN)
+        elif isinstance(step, str) and step == PLACE:
+            step = waiting.pop(path, step)
+        steps.append((name, step))
+    pipeline.steps = steps
 
 
 def _build(skops, skeleton):

@@ -47,8 +47,10 @@ class Writer:
             return {"bytes": value.hex()}
         if type(value) is float:
             return value if math.isfinite(value) else {"float": repr(value)}
-        if isinstance(value, np.ndarray):
+        if type(value) in (np.ndarray, np.memmap):  # others mean more than their numbers: a mask
             return self.encode_array(np.asarray(value), where, depth)
+        if isinstance(value, np.longdouble) and _root_of(where) in self.parameters:
+            return self.encode(float(value), where, depth)  # which is how `fit` takes it
         if isinstance(value, np.generic):
             return {"scalar": self.encode_array(np.asarray(value), where, depth)}
         if type(value) in (list, tuple):
@@ -98,8 +100,13 @@ class Writer:
     def refuse(self, value, where):
         """Say which part of the model cannot be saved, and what to do."""
         advice = "Use plain values or arrays, or joblib.dump if a pickle will do."
+        if isinstance(value, np.ndarray):
+            value = f"an array of the class {type(value).__name__}"
+            raise ValueError(
+                f"{where} is {value}, of which only the numbers can be saved. {advice}"
+            )
         if callable(value):
-            name = re.split(r"[.[]", where)[0]
+            name = _root_of(where)
             advice = (
                 "A function of your own is code, which this file never holds. Keep it in a module "
                 "and use joblib.dump (or cloudpickle), or save a model without it"
@@ -110,6 +117,11 @@ class Writer:
             else:
                 advice += "." if name.startswith("_") else f": del model.{name}."
         raise ValueError(f"{where} is {value!r}, which cannot be saved without code. {advice}")
+
+
+def _root_of(where):
+    """Name of the parameter or attribute that a value belongs to."""
+    return re.split(r"[.[]", where)[0]
 
 
 def _name_of(thing):

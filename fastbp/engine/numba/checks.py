@@ -53,6 +53,21 @@ def evaluate_loss(entry, y, raw):
     return losses, gradient
 
 
+def evaluate_or_raise(kind, entry, *arrays):
+    """Evaluate an activation at z, or a loss at targets and raw scores, of any numbers.
+
+    As `evaluate_activation` and `evaluate_loss`; but what a function raises in Python, it raises.
+    Reports of earlier fits are forgotten.
+    """
+    is_activation = kind == "activation"
+    find_kernel = kernels.activation_kernel if is_activation else kernels.loss_kernel
+    kernel = find_kernel(entry, arrays[-1].dtype)
+    kernel.report[0] = 0
+    results = (evaluate_activation if is_activation else evaluate_loss)(entry, *arrays)
+    raise_again(f"{kind} {describe(entry.value)}", entry, kernel)
+    return results
+
+
 def check_activation(entry, dtype):
     """Raise ValueError if a user's activation cannot be trained with."""
     address = kernels.activation_kernel(entry, dtype).addresses["forward"]
@@ -60,8 +75,7 @@ def check_activation(entry, dtype):
         return
     z = GRID.astype(dtype)
     what = f"activation {describe(entry.value)}"
-    values, slopes = evaluate_activation(entry, z)
-    raise_again(what, entry, kernels.activation_kernel(entry, dtype))
+    values, slopes = evaluate_or_raise("activation", entry, z)
     _check_on_grid(what, entry.value, entry.slope, [(at,) for at in z], values, slopes)
     _checked.add(address)
 
@@ -76,8 +90,7 @@ def check_loss(entry, targets, dtype):
         raw = np.concatenate([raw, near.ravel()])
     what, points = f"loss {describe(entry.value)}", list(zip(y, raw, strict=True))
     given = (entry.hyper,) if entry.hyper else ()
-    losses, gradients = evaluate_loss(entry, y, raw)
-    raise_again(what, entry, kernels.loss_kernel(entry, dtype))
+    losses, gradients = evaluate_or_raise("loss", entry, y, raw)
     _check_on_grid(what, entry.value, entry.gradient, points, losses, gradients, given)
 
 

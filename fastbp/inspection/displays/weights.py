@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from fastbp.estimators.attributes import network_of
 from fastbp.inspection.architecture import layers_of
-from fastbp.inspection.batch import open_wrappers
+from fastbp.inspection.batch import feature_names, open_wrappers
 from fastbp.inspection.displays.axes import (
     BLUE,
     GREY,
@@ -137,7 +137,7 @@ class WeightsDisplay:
         display = cls(
             [coefs[l] for l in chosen],
             layer_names=[f"{layers[l].name} {coefs[l].shape}" for l in chosen],
-            feature_names=vars(estimator).get("feature_names_in_") if chosen[0] == 0 else None,
+            feature_names=feature_names(estimator) if chosen[0] == 0 else None,
             image_shape=image_shape,
             estimator_name=type(estimator).__name__,
         )
