@@ -45,7 +45,7 @@ from fastbp.training.minibatches import train_stochastic
 from fastbp.training.progress import HISTORY, Progress
 from fastbp.training.randomness import own_stream
 from fastbp.training.resuming import recall
-from fastbp.training.sameness import identify, identify_weights
+from fastbp.training.sameness import identify, identify_weights, update_goal
 from fastbp.training.scoring import Scorer, Validation, find_scorer
 from fastbp.training.stopping import find_deadline
 from fastbp.versions import __version__, refuse_newer
@@ -235,6 +235,7 @@ class BaseBackprop(
                     validation=watched, scorer=scorer,
                 )  # fmt: skip
         vars(self).update(self._fitted_attributes(problem, progress))
+        update_goal(seen, problem)
         if "problem" in seen or progress.holds_raw_weights:
             seen["weights"] = identify_weights(problem.engine, self.coefs_, self.intercepts_)
         self._keep("_seen", seen or None)

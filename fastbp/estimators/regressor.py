@@ -344,7 +344,8 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
         (of this size), then keeps its last rate. A function as `learning_rate` is no part of it:
         each call asks the present parameter, whatever it is by then. `max_time` is not looked at.
         The curves of validation data go on as long as these, the objective and `scoring` stay the
-        same.
+        same; `best_loss_` as long as the objective is that of the last call of `partial_fit` (or of
+        a `fit` with `warm_start`), whatever the parts of the data.
 
         Parameters
         ----------
