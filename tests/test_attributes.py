@@ -10,6 +10,7 @@ import pytest
 from covering import naming
 from problems import draw_classes, draw_labels, draw_regression
 from scipy import sparse
+from sklearn.exceptions import NotFittedError
 
 import fastbp
 from fastbp import BackpropClassifier, BackpropRegressor
@@ -242,6 +243,85 @@ def test_a_scale_that_is_zero_trains_nothing():
     model.target_scale_ = np.array([1.0, 0.0])
     with pytest.raises(ValueError, match="fitted attribute target_scale_ must be positive"):
         model.partial_fit(X, y)
+
+
+NUMBERS = ["coefs_[1]", "intercepts_[0]", "target_mean_", "target_scale_"]
+TRAINED = {name: CALLS[name] for name in ("partial_fit", "warm start", "resume")}
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 0.0, -1.0])
+@pytest.mark.parametrize("name", NUMBERS)
+def test_numbers_that_make_no_predictions(name, value):
+    """Named, instead of a word on X, y or the learning rate that are not to blame."""
+    if np.isfinite(value) and name != "target_scale_":
+        return
+    settings = dict(scale_targets=True, activation="identity", warm_start="resume")
+    original, X, y = fit("real", **settings)
+    original.partial_fit(X, y)
+    for call in (ASKED["predict"], ASKED["one row"], *TRAINED.values()):
+        model = copy.deepcopy(original)
+        attribute, _, index = name.rstrip("]").partition("[")
+        array = vars(model)[attribute]
+        array = array[int(index)] if index else array
+        array.flat[-1] = value
+        place = f" at .*{array.shape[-1] - 1}"
+        with pytest.raises(ValueError, match=f"attribute {re.escape(name)} must .*{value}{place}"):
+            call(model, X, y)
+
+
+def test_a_scale_of_zero_without_a_mean():
+    model, X, _ = fit("real", scale_targets=True)
+    model.target_mean_, model.target_scale_ = np.zeros(2), np.zeros(2)
+    with pytest.raises(ValueError, match="attribute target_scale_ must be positive and finite"):
+        model.predict(X)
+
+
+@pytest.mark.parametrize("case", ["binary", "multiclass", "multilabel"])
+def test_nan_among_the_weights_of_a_classifier(case):
+    original, X, y = fit(case, activation="tanh")
+    for call in (*map(ASKED.get, ("predict", "one row", "transform", "probabilities")),
+                 *TRAINED.values()):  # fmt: skip
+        model = copy.deepcopy(original)
+        model.coefs_[0][1, 2] = np.nan
+        with pytest.raises(ValueError, match=r"attribute coefs_\[0\] must .* nan at 1, 2"):
+            call(model, X, y)
+
+
+def test_names_of_features_of_no_network():
+    """It is not called unfitted."""
+    for name, edit in [*WRONG, *WRONG_OF_CLASSIFIERS]:
+        model, _, _ = fit("multiclass")
+        edit(vars(model))
+        with pytest.raises(ValueError, match=f"fitted attribute {re.escape(name)}") as caught:
+            model.get_feature_names_out()
+        assert not isinstance(caught.value, NotFittedError)
+    with pytest.raises(NotFittedError):
+        BackpropClassifier().get_feature_names_out()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [[1], [], [np.ones(2)], [np.ones(3), np.ones(3)], [[1.0, 1.0, 1.0]], [-np.ones(3)],
+     [np.full(3, np.nan)], [np.array(["a"] * 3)], [None], 5, None],
+    ids=str,
+)  # fmt: skip
+def test_weights_of_classes(value):
+    original, X, y = fit("multiclass", class_weight="balanced")
+    for call in (ASKED["inspection"], ASKED["diagnose"], ASKED["save"], CALLS["warm start"]):
+        model = copy.deepcopy(original)
+        model._class_weights = value
+        with pytest.raises(ValueError, match="fitted attribute _class_weights must be"):
+            call(model, X, y)
+
+
+def test_right_weights_of_classes():
+    for case, weights in (("binary", {0: 1, 1: 2}), ("multilabel", [{0: 1, 1: 2}] * 3)):
+        model, X, y = fit(case, class_weight=weights, tol=10.0)
+        assert fastbp.inspection.loss_and_gradients(model, X, y)
+    model, X, y = fit("real")
+    model._class_weights = [np.ones(2)]
+    with pytest.raises(ValueError, match="fitted attribute _class_weights must be absent"):
+        fastbp.inspection.loss_and_gradients(model, X, y)
 
 
 STATE_OF_TRAINING = {

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401 (makes the import possible)
+from sklearn.metrics import log_loss, make_scorer
 from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, HalvingRandomSearchCV, KFold
 from sklearn.multioutput import ClassifierChain, MultiOutputClassifier
 from sklearn.neural_network import MLPClassifier
@@ -90,7 +91,7 @@ def test_one_warning_whatever_the_settings(settings):
     model = fit_warned(make(**settings), X, ONE)
     assert_predicts_one(model, 1)
     assert np.isfinite(model.loss_)
-    if model.early_stopping and model.scoring != "loss":
+    if model.early_stopping and model.scoring is None:
         assert set(model.validation_scores_) == {1.0}
         assert model.best_iter_ == 1
 
@@ -99,10 +100,61 @@ def test_data_of_other_forms():
     assert_predicts_one(fit_warned(make(), X[:1], ONE[:1]), 1)
     assert_predicts_one(fit_warned(make(), X * 1e3, ONE), 1)
     assert_predicts_one(fit_warned(make(), sparse.csr_array(X), ONE), 1, sparse.csr_array(X))
-    model = fit_warned(make(scoring="neg_log_loss"), X, ONE, X_val=X[:3], y_val=ONE[:3])
+    model = fit_warned(make(scoring="f1"), X, ONE, X_val=X[:3], y_val=ONE[:3])
     assert set(model.validation_scores_) == {1.0}
     weight = np.arange(30) % 2
     assert fit_warned(make(), X, ONE, sample_weight=weight).score(X, ONE, weight) == 1.0
+
+
+METRICS = {
+    "neg_log_loss": np.nan,  # it asks for two classes
+    "roc_auc": np.nan,  # it warns
+    "f1": np.nan,  # it knows no class 1
+    make_scorer(log_loss, response_method="predict_proba"): np.nan,
+    "accuracy": 1.0,
+    "f1_macro": 1.0,
+    "neg_mean_squared_error": 0.0,
+}
+
+
+@pytest.mark.parametrize("scoring", METRICS, ids=str)
+def test_a_metric_says_what_it_says_of_one_class(scoring):
+    """Where scikit-learn does not define it, that is NaN: no error, and no best epoch."""
+    for more in ({}, {"X_val": X[:5], "y_val": ONE[:5] * 0}):
+        model = make(early_stopping=not more, scoring=scoring, max_iter=3)
+        fit_warned(model, X, ONE * 0, **more)
+        np.testing.assert_array_equal(model.validation_scores_, [METRICS[scoring]] * 3)
+        known = METRICS[scoring] == METRICS[scoring]
+        assert model.best_validation_score_ == (METRICS[scoring] if known else None)
+        assert model.best_iter_ == (1 if known else None)
+        assert_predicts_one(model, 0)
+
+
+def test_without_a_best_epoch_early_stopping_ends_all_the_same():
+    model = fit_warned(make(early_stopping=True, scoring="roc_auc", n_iter_no_change=4), X, ONE)
+    assert model.n_iter_ == 5
+    assert pickle.loads(pickle.dumps(model)).best_validation_score_ is None
+
+
+def test_a_scorer_of_the_users_is_asked():
+    """It may record, end training or fail."""
+    scores = iter([1.0, 3.0, 2.0])
+    model = make(early_stopping=True, scoring=lambda model, X, y: next(scores), max_iter=3)
+    fit_warned(model, X, ONE)
+    assert model.validation_scores_ == [1.0, 3.0, 2.0]
+    assert (model.best_validation_score_, model.best_iter_) == (3.0, 2)
+
+    def prune(model, X, y):
+        raise TimeoutError("pruned")
+
+    def metric(a, b):
+        raise TimeoutError("pruned")
+
+    for scoring in (prune, make_scorer(metric)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            with pytest.raises(TimeoutError, match="pruned"):
+                make(early_stopping=True, scoring=scoring).fit(X, ONE)
 
 
 def test_training_is_that_of_scikit_learn():

@@ -253,6 +253,15 @@ def test_what_is_refused():
         skl2onnx.to_onnx(model, X[:1])
 
 
+def test_edited_labels_are_named():
+    X, y = draw_classes(40, 4, 3)
+    model = BackpropClassifier((3,), tol=10.0, random_state=0).fit(X, y)
+    model.classes_ = model.classes_.tolist()
+    for network in (model, make_pipeline(StandardScaler().fit(X), model)):
+        with pytest.raises(ValueError, match="fitted attribute classes_ must be an array of 3"):
+            skl2onnx.to_onnx(network, X[:1])
+
+
 def test_an_activation_without_a_line_is_refused(monkeypatch):
     monkeypatch.delitem(onnx.ACTIVATIONS, "tanh")
     model, X = fit("binary")

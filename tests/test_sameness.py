@@ -14,7 +14,7 @@ import fastbp
 from fastbp import BackpropClassifier, BackpropRegressor
 from fastbp.engine import get_engine
 from fastbp.losses import Focal, LogLoss
-from fastbp.training.sameness import describe
+from fastbp.training.meaning import describe
 
 rng = np.random.RandomState(0)
 X = rng.randn(300, 2)
@@ -93,11 +93,13 @@ SETTINGS_THAT_MATTER = {
     "scoring": {"scoring": "loss"},
     "a scorer": {"scoring": lambda model, X, y: model.score(X, y)},
     "activation": {"activation": "tanh"},
+    "rows of a step, which share the penalty": {"batch_size": 50},
+    "all rows in a step": {"solver": "lbfgs"},
 }
 OTHERS = {
     "solver": {"solver": "sgd"},
     "rate": {"learning_rate_init": 0.02},
-    "batch_size": {"batch_size": 50},
+    "batch_size beyond the data": {"batch_size": 10**6},
     "max_iter": {"max_iter": 9},
     "n_threads": {"n_threads": 1},
 }
@@ -121,19 +123,46 @@ def test_other_data_begin_anew(change, way):
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("change", SETTINGS_THAT_MATTER)
 def test_another_objective_or_scoring_begins_anew(change, way):
+    settings = SETTINGS_THAT_MATTER[change]
+    if way == "early_stopping" and settings.get("solver") == "lbfgs":
+        way = "X_val"
     model, more = begin(way)
     fit(model, X, y, **more)
-    fit(model.set_params(**SETTINGS_THAT_MATTER[change]), X, y, **more)
-    assert n_epochs(model) == model.n_iter_
+    fit(model.set_params(**settings), X, y, **more)
+    if "solver" not in settings:
+        assert n_epochs(model) == model.n_iter_
+    elif way == "X_val":
+        assert len(model.validation_scores_) == model.n_iter_
 
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("change", OTHERS)
 def test_what_does_not_touch_the_objective_goes_on(change, way):
-    model, more = begin(way)
-    fit(model, X, y, **more)
-    fit(model.set_params(**OTHERS[change]), X, y, **more)
+    model, more = begin(way, batch_size=300)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Got `batch_size`", UserWarning)
+        fit(model, X, y, **more)
+        fit(model.set_params(**OTHERS[change]), X, y, **more)
     assert n_epochs(model) == 8 + model.n_iter_
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_without_a_penalty_the_rows_of_a_step_do_not_matter(way):
+    model, more = begin(way, alpha=0.0)
+    fit(model, X, y, **more)
+    fit(model.set_params(batch_size=50), X, y, **more)
+    assert n_epochs(model) == 16
+
+
+def test_a_penalty_for_fewer_rows_is_another_loss():
+    """The issue's example: the best loss of the large steps would end the fit after 5 epochs."""
+    model = BackpropClassifier(
+        (8,), alpha=20.0, batch_size=300, warm_start=True, learning_rate_init=0.01, max_iter=100,
+        random_state=0,
+    )  # fmt: skip
+    fit(fit(model, X, y).set_params(batch_size=10), X, y)
+    assert model.best_loss_ == min(model.loss_curve_)
+    assert len(model.loss_curve_) == model.n_iter_ > 5
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -265,6 +294,54 @@ def test_partial_fit_with_another_objective(change):
     model.partial_fit(**data).partial_fit(**data)
     model.set_params(**change).partial_fit(**data)
     assert len(model.validation_scores_) == 1
+
+
+def test_partial_fit_goes_on_with_the_best_loss_while_the_objective_is_the_same():
+    """Whatever the parts, as in scikit-learn's."""
+    model = BackpropRegressor(hidden_layer_sizes=(8,), random_state=0)
+    for part in (slice(0, 100), slice(100, 200), slice(200, 300)):
+        model.partial_fit(X[part] * 1e-3, 0 * X[part, 0])
+    lowest = model.best_loss_
+    assert lowest == min(model.loss_curve_)
+    model.partial_fit(X, 100 * X[:, 0])
+    assert model.best_loss_ == lowest
+    assert model._no_improvement_count > 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"loss": "absolute_error"}, {"alpha": 1.0}, {"batch_size": 10}, {"dropout": 0.1}],
+    ids=str,
+)
+def test_partial_fit_with_another_objective_has_a_new_best_loss(change):
+    model = BackpropRegressor("huber", (8,), random_state=0)
+    model.partial_fit(X, X[:, 0]).partial_fit(X, X[:, 0])
+    model.set_params(**change).partial_fit(X, 100 * X[:, 0])
+    assert model.best_loss_ == model.loss_ == model.loss_curve_[-1]
+    assert model._no_improvement_count == 0
+    assert len(model.loss_curve_) == 3  # the curve goes on
+
+
+def test_partial_fit_with_other_class_weights_has_a_new_best_loss():
+    model = BackpropClassifier((8,), random_state=0, class_weight={False: 1e-3, True: 1e-3})
+    model.partial_fit(X, y, classes=[False, True])
+    model.set_params(class_weight={False: 1, True: 100}).partial_fit(X, y)
+    assert model.best_loss_ == model.loss_
+
+
+def test_partial_fit_after_a_plain_fit_has_a_new_best_loss():
+    """The issue's example, and one where nothing but y has changed."""
+    for change in ({"loss": "absolute_error"}, {}):
+        model = fit(BackpropRegressor("huber", (8,), max_iter=100, random_state=0), X, X[:, 0])
+        model.set_params(**change).partial_fit(X, 100 * X[:, 0])
+        assert model.best_loss_ == model.loss_
+
+
+def test_partial_fit_goes_on_after_a_copy(tmp_path):
+    model = BackpropRegressor(hidden_layer_sizes=(8,), random_state=0).partial_fit(X, 0 * X[:, 0])
+    fastbp.save(model, tmp_path / "model")
+    for copy in (pickle.loads(pickle.dumps(model)), fastbp.load(tmp_path / "model")):
+        assert copy.partial_fit(X, 100 * X[:, 0]).best_loss_ == model.best_loss_
 
 
 # --- fingerprints ---------------------------------------------------------------------------------

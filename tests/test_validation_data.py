@@ -18,6 +18,7 @@ from sklearn.preprocessing import StandardScaler
 
 from fastbp import BackpropClassifier, BackpropRegressor
 from fastbp.schedules import Plateau
+from fastbp.training import lbfgs, watching
 
 KINDS = [BackpropClassifier, BackpropRegressor]
 SETTINGS = dict(
@@ -228,6 +229,49 @@ def test_a_user_function_that_fails_late_leaves_the_best_epoch():
     assert np.isfinite(model.predict(X_val)).all()
 
 
+@pytest.mark.parametrize("way", ["early_stopping", "X_val"])
+def test_a_best_epoch_that_predicts_nothing_is_an_error_alone(way):
+    """The issue's example: it gave a warning of what is kept, and then an error."""
+    X = np.random.RandomState(0).randn(300, 2)
+    y = X[:, 0] * 100
+    model = BackpropRegressor(
+        hidden_layer_sizes=(8, 8), early_stopping=way == "early_stopping", solver="sgd",
+        learning_rate_init=3.0, max_iter=30, scoring="neg_mean_squared_error", random_state=0,
+    )  # fmt: skip
+    more = {"X_val": X[:9] * 30, "y_val": y[:9]} if way == "X_val" else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ValueError, match="non-finite"):
+            model.fit(X * 30, y, **more)
+    assert not hasattr(model, "coefs_")
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_lbfgs_says_once_that_it_diverged(kept, monkeypatch):
+    """Of the best iteration that it keeps, or as an error."""
+    X, y, X_val, y_val = draw(BackpropRegressor)
+    model = make(BackpropRegressor, loss=undefined_far_out, solver="lbfgs")
+
+    def look(self, x):
+        original(self, x)
+        if self.n_iter == 3:
+            raise watching.DivergenceError("it left the numbers.")
+
+    original = lbfgs.Descent.look
+    monkeypatch.setattr(lbfgs.Descent, "look", look)
+    monkeypatch.setattr(watching, "predicts_finite_scores", lambda problem, params: kept)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        if kept:
+            model.fit(X, y, X_val=X_val, y_val=y_val)
+        else:
+            with pytest.raises(ValueError, match="left the numbers"):
+                model.fit(X, y, X_val=X_val, y_val=y_val)
+    assert [f"the weights of epoch {model.best_iter_}" in str(w.message) for w in caught] == (
+        [True] if kept else []
+    )
+
+
 def test_scikit_learns_own_tests_of_divergence_and_names(monkeypatch):
     from sklearn.neural_network.tests import test_mlp
 
@@ -294,6 +338,24 @@ def test_validation_data_of_other_forms():
         y_val=y_val, sample_weight_val=np.array([weights[c] for c in y_val]),
     )  # fmt: skip
     assert_same(by_class, by_sample)
+
+
+@pytest.mark.parametrize("warm_start", [False, True])
+def test_without_an_iteration_there_is_no_best_score(warm_start):
+    """A gradient that is small enough from the beginning; the best of before stays."""
+    X, y, X_val, y_val = draw(BackpropClassifier)
+    val = {"X_val": X_val, "y_val": y_val}
+    model = make(BackpropClassifier, solver="lbfgs", tol=10.0, warm_start=warm_start)
+    for _ in range(2):
+        model.fit(X, y, **val)
+        for found in (model, pickle.loads(pickle.dumps(model))):
+            assert found.n_iter_ == len(found.validation_scores_) == 0
+            assert found.best_validation_score_ is found.best_iter_ is None
+    fit(model.set_params(tol=1e-4, max_iter=3), X, y, **val)
+    assert model.best_validation_score_ == max(model.validation_scores_)
+    best = model.best_validation_score_
+    fit(model.set_params(tol=100.0, warm_start=True), X, y, **val)
+    assert model.best_validation_score_ == (best if warm_start else None)
 
 
 # ------------------------------------------------------------------------------- max_time

@@ -105,7 +105,7 @@ def prepare(
     old = None
     if not fresh:
         goes_on = incremental or settings.warm_start == "resume"
-        old = estimator._settle_weights(goes_on=goes_on)
+        old = estimator._settle_weights(goes_on=goes_on, trains=True)
     choose_dtype = partial(estimator._training_dtype, weights=old)
     full_batch = is_full_batch(settings.solver)
     problem = _check(

@@ -88,7 +88,7 @@ def restore(scaled, mean, scale):
 
 def is_coarse(mean, scale):
     """Say of each output whether float32 is coarse for such targets: a hundredth of the scale."""
-    return np.finfo(np.float32).eps * np.abs(mean) > scale / 100
+    return np.finfo(np.float32).eps * np.abs(mean) >= scale / 100
 
 
 def narrow(values, dtype):

@@ -165,6 +165,41 @@ def _check_scale(state):
             raise _refusal(name, f"an array of real numbers of shape {wanted}", value)
 
 
+def check_numbers(state, coefs=(), intercepts=()):
+    """Refuse a scale of targets, weights and biases that make no finite predictions.
+
+    Parameters
+    ----------
+    state : dict
+        An estimator's attributes.
+    coefs, intercepts : as `network_of` returns them, default=()
+
+    Raises
+    ------
+    ValueError
+        Names the attribute.
+    """
+    for name, arrays in (("coefs_", coefs), ("intercepts_", intercepts)):
+        for layer, array in enumerate(arrays):
+            finite = np.isfinite(array)
+            if not finite.all():
+                raise _refuse_number(f"{name}[{layer}]", "finite", array, finite)
+    if "target_scale_" in state:
+        mean, scale = state["target_mean_"], state["target_scale_"]
+        finite, usable = np.isfinite(mean), np.isfinite(scale) & (scale > 0)
+        if not finite.all():
+            raise _refuse_number("target_mean_", "finite", mean, finite)
+        if not usable.all():
+            raise _refuse_number("target_scale_", "positive and finite", scale, usable)
+
+
+def _refuse_number(name, wanted, array, good):
+    """Make the error about a number of an attribute that is not as it must be."""
+    place = np.unravel_index(np.argmin(good), array.shape)
+    found = f"{array[place]} at {', '.join(map(str, place))}"
+    return _refusal(name, wanted, found=found)
+
+
 def _refusal(name, wanted, value=None, *, found=None):
     """Make the error about an attribute that is not as it must be."""
     return ValueError(
@@ -205,7 +240,7 @@ _RULES = {
     "_optimizer": (_STATE, _NONE),
     "_place": (_PLACE, _NONE),
     "_seen": (_STATE,),
-    "_class_weights": (_LIST,),
+    "_class_weights": (_LIST,),  # and see `_check_class_weights`
 }
 # Of the optimizer's state, and of the place where training left off.
 _OPTIMIZER_RULES = {
@@ -240,17 +275,41 @@ def check_attributes(state, *, goes_on=True):
         Names what is wrong, what was expected and what it is.
     """
     coefs, intercepts = network_of(state)
-    scale = state.get("target_scale_")
-    if scale is not None and not ((scale > 0) & np.isfinite(scale)).all():
-        raise _refusal("target_scale_", "positive", found=f"{scale}")
+    check_numbers(state)
     for name, rules in _RULES.items():
         if name in state and not is_allowed(state[name], rules):
             raise _refusal(name, " or ".join(text for _, text in rules), state[name])
+    if "_class_weights" in state:
+        _check_class_weights(state)
     if goes_on:
         n_params = sum(array.size for array in (*coefs, *intercepts))
         _check_inner(state.get("_optimizer"), n_params, _check_optimizer, "optimizer's state")
         _check_inner(state.get("_place"), n_params, _check_place, "place where training left off")
     return coefs, intercepts
+
+
+def _check_class_weights(state):
+    """Refuse weights of classes that are not those of this network's classes."""
+    kind, weights = state.get(KIND), state["_class_weights"]
+    if kind is None:
+        raise _refusal("_class_weights", "absent: these targets have no classes", weights)
+    n_classes = len(state["classes_"])
+    sizes = [2] * n_classes if kind == "multilabel" else [n_classes]
+    fits = len(weights) == len(sizes) and all(
+        isinstance(table, np.ndarray)
+        and table.shape == (size,)
+        and table.dtype.kind == "f"
+        and ((table >= 0) & np.isfinite(table)).all()
+        for table, size in zip(weights, sizes, strict=True)
+    )
+    if not fits:
+        one = (
+            "an array of the weights of its two values"
+            if kind == "multilabel"
+            else (f"an array of {n_classes} weights")
+        )
+        wanted = f"a list of {len(sizes)}, for each column of targets {one}"
+        raise _refusal("_class_weights", wanted, weights)
 
 
 def _check_inner(inner, n_params, check, title):

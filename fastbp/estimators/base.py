@@ -34,7 +34,12 @@ from fastbp.estimators.annotations import (
     Targets,
     Weights,
 )
-from fastbp.estimators.attributes import check_attributes, network_of, unchanged_on_error
+from fastbp.estimators.attributes import (
+    check_attributes,
+    check_numbers,
+    network_of,
+    unchanged_on_error,
+)
 from fastbp.estimators.parameters import check_parameters, say_object
 from fastbp.messages import explains_its_arguments, find_parameter
 from fastbp.optimizers import is_full_batch
@@ -45,7 +50,7 @@ from fastbp.training.minibatches import train_stochastic
 from fastbp.training.progress import HISTORY, Progress
 from fastbp.training.randomness import own_stream
 from fastbp.training.resuming import recall
-from fastbp.training.sameness import identify, identify_weights
+from fastbp.training.sameness import identify, identify_weights, update_goal
 from fastbp.training.scoring import Scorer, Validation, find_scorer
 from fastbp.training.stopping import find_deadline
 from fastbp.versions import __version__, refuse_newer
@@ -235,6 +240,7 @@ class BaseBackprop(
                     validation=watched, scorer=scorer,
                 )  # fmt: skip
         vars(self).update(self._fitted_attributes(problem, progress))
+        update_goal(seen, problem)
         if "problem" in seen or progress.holds_raw_weights:
             seen["weights"] = identify_weights(problem.engine, self.coefs_, self.intercepts_)
         self._keep("_seen", seen or None)
@@ -246,9 +252,14 @@ class BaseBackprop(
         """Check all parameters; return them by name."""
         return check_parameters(self, self._parameter_rules)
 
-    def _settle_weights(self, *, goes_on):
-        """Check the fitted attributes, also those to train on from; return the dtype of weights."""
+    def _settle_weights(self, *, goes_on, trains=False):
+        """Check the fitted attributes, also those to train on from; return the dtype of weights.
+
+        Inspection may look at weights that are not finite, which cannot be trained.
+        """
         self.coefs_, self.intercepts_ = check_attributes(vars(self), goes_on=goes_on)
+        if trains:
+            check_numbers(vars(self), self.coefs_, self.intercepts_)
         return self.coefs_[0].dtype
 
     def _keep(self, name, value):
@@ -265,8 +276,6 @@ class BaseBackprop(
         held_out, scoring = problem.held_out, problem.settings.scoring
         splits = held_out is None and problem.settings.early_stopping
         function, scorer = find_scorer(scoring), None
-        if problem.one_class:
-            function = None  # no score tells epochs apart
         if function is not None and (splits or held_out is not None):
             answers = self._answers(y, problem.targets) if splits else held_out.answers
             given = problem.given if splits else held_out.problem.given
@@ -372,10 +381,9 @@ class BaseBackprop(
     @property
     def _n_features_out(self):
         """Number of columns of `transform`, for `get_feature_names_out`."""
-        try:
-            return len(network_of(vars(self))[0][-1])
-        except ValueError as error:  # of a property only AttributeError means that there is none
-            raise AttributeError(str(error)) from error
+        if not self.__sklearn_is_fitted__():  # what check_is_fitted asks a property for
+            raise AttributeError(f"This {type(self).__name__} is not fitted yet.")
+        return len(network_of(vars(self))[0][-1])
 
     def _raw_scores(self, X, *, hidden=False):
         """Scores before the output transform, their engine, and the dtype of the output.
@@ -421,7 +429,11 @@ class BaseBackprop(
         return scores, engine, dtype
 
     def _refuse(self, predictions):
-        """Raise because not all predictions (n_samples, n_outputs) are finite in float64."""
+        """Raise because not all predictions (n_samples, n_outputs) are finite in float64.
+
+        Only now it is worth to look whether somebody edited a NaN into the weights.
+        """
+        check_numbers(vars(self), *network_of(vars(self)))
         row = int(np.flatnonzero(~np.isfinite(predictions).all(axis=1))[0])
         raise ValueError(
             f"{type(self).__name__} predicts values beyond the range of float64 (+-1.8e+308) for "

@@ -204,7 +204,8 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
     validation_loss_curve_ : list of float or None
         Loss on the validation data after each epoch, without the L2 penalty; None without such.
     best_validation_score_ : float or None
-        Best of `validation_scores_`: that of the weights that `fit` kept.
+        Best of `validation_scores_`: that of the weights that `fit` kept. None where there are
+        none, or only NaN.
     best_iter_ : int or None
         Its epoch, counted from 1 along `validation_scores_`.
     t_ : int
@@ -239,17 +240,19 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
     `fitted_estimator` is a copy, made only for a callback that asks for it. If one asks to stop,
     training ends after the epoch, as on its own. `partial_fit` calls none.
 
-    A fit warns once at its end (:class:`~sklearn.exceptions.ConvergenceWarning`): of limits that
-    it reached before it converged, and if its loss is no better than that of a constant prediction
-    and the cause can be named: a column of X with a root mean square above 30, an `alpha` or a
-    weight decay that shrank the weights; or with stochastic solvers a learning rate at which the
-    loss went up or nothing moved, a `dropout` that leaves hardly a unit, or a layer of rectified
-    units of which nine tenths are 0 for every sample.
+    The end of a fit gives at most one warning (:class:`~sklearn.exceptions.ConvergenceWarning`; of
+    the data others may have come before): of limits that it reached before it converged, and if its
+    loss is no better than that of a constant prediction and the cause can be named: a column of X
+    with a root mean square above 30, an `alpha` or a weight decay that shrank the weights; or with
+    stochastic solvers a learning rate at which the loss went up or nothing moved, a `dropout` that
+    leaves hardly a unit, or a layer of rectified units of which nine tenths are 0 for every sample.
 
     If y has one class only, as in a fold that lacks the others, `fit` warns (RuntimeWarning) and
     that class is predicted, with a probability of 1 in the one column of `predict_proba`. The
-    network is that of two classes; no score can tell its epochs apart, so `scoring` is not asked
-    ('loss' is) and `validation_scores_` are 1.
+    network is that of two classes, but no score tells its epochs apart: accuracy is 1, and what
+    scikit-learn's metrics do not define for one class (such as 'roc_auc' and 'neg_log_loss') is
+    NaN, without an error or a further warning; then there is no best epoch, and the last weights
+    are kept. A scorer of yours is asked as ever.
 
     References
     ----------
@@ -350,7 +353,8 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
         (of this size), then keeps its last rate. A function as `learning_rate` is no part of it:
         each call asks the present parameter, whatever it is by then. `max_time` is not looked at.
         The curves of validation data go on as long as these, the objective and `scoring` stay the
-        same.
+        same; `best_loss_` as long as the objective is that of the last call of `partial_fit` (or of
+        a `fit` with `warm_start`), whatever the parts of the data.
 
         Parameters
         ----------

@@ -27,7 +27,7 @@ from fastbp.estimators.annotations import (
     Targets,
     Weights,
 )
-from fastbp.estimators.attributes import unchanged_on_error
+from fastbp.estimators.attributes import check_numbers, unchanged_on_error
 from fastbp.estimators.base import BaseBackprop, partial_fit_exists
 from fastbp.estimators.parameters import (
     REGRESSOR_PARAMETERS,
@@ -201,7 +201,8 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
     validation_loss_curve_ : list of float or None
         Loss on the validation data after each epoch, without the L2 penalty; None without such.
     best_validation_score_ : float or None
-        Best of `validation_scores_`: that of the weights that `fit` kept.
+        Best of `validation_scores_`: that of the weights that `fit` kept. None where there are
+        none, or only NaN.
     best_iter_ : int or None
         Its epoch, counted from 1 along `validation_scores_`.
     t_ : int
@@ -240,13 +241,14 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
     `fitted_estimator` is a copy, made only for a callback that asks for it. If one asks to stop,
     training ends after the epoch, as on its own. `partial_fit` calls none.
 
-    A fit warns once at its end (:class:`~sklearn.exceptions.ConvergenceWarning`): of limits that
-    it reached before it converged, and if its loss is no better than that of a constant prediction
-    and the cause can be named: a column of X with a root mean square above 30, a y with a standard
-    deviation outside of 0.1 to 10 (or a large mean, where the output does not start there), an
-    `alpha` or a weight decay that shrank the weights; or with stochastic solvers a learning rate at
-    which the loss went up or nothing moved, a `dropout` that leaves hardly a unit, or a layer of
-    rectified units of which nine tenths are 0 for every sample.
+    The end of a fit gives at most one warning (:class:`~sklearn.exceptions.ConvergenceWarning`; of
+    the data others may have come before): of limits that it reached before it converged, and if its
+    loss is no better than that of a constant prediction and the cause can be named: a column of X
+    with a root mean square above 30, a y with a standard deviation outside of 0.1 to 10 (or a large
+    mean, where the output does not start there), an `alpha` or a weight decay that shrank the
+    weights; or with stochastic solvers a learning rate at which the loss went up or nothing moved,
+    a `dropout` that leaves hardly a unit, or a layer of rectified units of which nine tenths are 0
+    for every sample.
 
     References
     ----------
@@ -344,7 +346,8 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
         (of this size), then keeps its last rate. A function as `learning_rate` is no part of it:
         each call asks the present parameter, whatever it is by then. `max_time` is not looked at.
         The curves of validation data go on as long as these, the objective and `scoring` stay the
-        same.
+        same; `best_loss_` as long as the objective is that of the last call of `partial_fit` (or of
+        a `fit` with `warm_start`), whatever the parts of the data.
 
         Parameters
         ----------
@@ -427,7 +430,9 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
             if "target_scale_" in state:
                 mean, scale = self.target_mean_, self.target_scale_
                 predictions = restore(predictions, mean, scale)
-                dtype = np.float64 if is_coarse(mean, scale).any() else dtype
+                if is_coarse(mean, scale).any():  # as a scale is that is not positive, too
+                    check_numbers(state)
+                    dtype = np.float64
             if not engine.all_finite(predictions):
                 self._refuse(predictions)
         predictions = narrow(predictions, dtype)

@@ -17,6 +17,7 @@ from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from fastbp.estimators import BackpropClassifier, BackpropRegressor
+from fastbp.estimators.attributes import check_attributes
 from fastbp.export.fitted import FittedNetwork, TargetUnits, describe_fitted, plain_labels
 
 RECEIVER = "ONNX"
@@ -190,6 +191,7 @@ def parse(scope: Any, model: Any, inputs: Any, custom_parsers: Any = None) -> An
     from skl2onnx._parse import _parse_sklearn_classifier  # what it takes by itself, too
 
     check_is_fitted(model)
+    check_attributes(vars(model), goes_on=False)
     _labels_of(scope, model)
     return _parse_sklearn_classifier(scope, model, inputs, custom_parsers=custom_parsers)
 

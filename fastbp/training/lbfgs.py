@@ -13,7 +13,6 @@ from fastbp.training.causes import explain_divergence, warn_of_end
 from fastbp.training.watching import (
     DivergenceError,
     Watcher,
-    has_best,
     open_selection,
     return_to_best,
 )
@@ -53,30 +52,29 @@ def train_lbfgs(problem, progress, *, tasks=None, validation=None):
     watcher = Watcher(
         problem, progress, session, selection, tasks, "iteration", settings.max_iter
     )  # fmt: skip
-    descent, unfinished = Descent(problem, session, progress, selection, watcher), None
+    descent = Descent(problem, session, progress, selection, watcher)
+    unfinished = divergence = None
     try:
         with one_blas_thread():
             unfinished = descent.minimize()
     except KeyboardInterrupt:
         warn_user("Training interrupted by user.")
     except DivergenceError as error:
-        if not has_best(progress, selection):
-            raise
-        return_to_best(str(error), progress)
+        divergence = error
     finally:
         watcher.close()
         session.close()
     progress.n_iter = descent.n_iter
     if descent.loss is not None:
         progress.loss = float(descent.loss)
-        if not (np.isfinite(progress.loss) and np.isfinite(descent.x).all()):
-            divergence = explain_divergence(problem, f"iteration {progress.n_iter}")
-            if not has_best(progress, selection):
-                raise DivergenceError(divergence)
-            return_to_best(divergence, progress)
-            unfinished = None
+        finite = np.isfinite(progress.loss) and np.isfinite(descent.x).all()
+        if not (divergence or finite):
+            when = f"iteration {progress.n_iter}"
+            divergence = DivergenceError(explain_divergence(problem, when))
+    if divergence:
+        return_to_best(divergence, problem, progress, selection)
     progress.end(descent.x, selection)
-    if unfinished is not None and not problem.one_class:
+    if not (unfinished is None or divergence or problem.one_class):
         message = _not_converged(unfinished, progress.n_iter, settings.max_iter)
         if descent.out_of_time:
             warn_user(message, ConvergenceWarning)

@@ -30,7 +30,6 @@ from fastbp.training.watching import (
     DivergenceError,
     Selection,
     Watcher,
-    has_best,
     open_selection,
     predicts_finite_scores,
     return_to_best,
@@ -149,9 +148,7 @@ def train_until_the_end(run, max_iter):
     except KeyboardInterrupt:
         warn_user("Training interrupted by user.")
     except DivergenceError as error:
-        if not has_best(run.progress, run.selection):
-            raise
-        return_to_best(str(error), run.progress)
+        return_to_best(error, run.problem, run.progress, run.selection)
         return DIVERGED
     finally:
         run.watcher.close()

@@ -80,6 +80,8 @@ class Progress:
         for curve in (self.validation_scores, self.validation_loss_curve):
             if curve is not None:  # an interrupt may come between the two
                 del curve[min(len(self.validation_scores), len(self.validation_loss_curve)) :]
+        if self.best_iter is None:  # nothing was scored, or by no number that is above -inf
+            self.best_validation_score = None
         self.holds_best = selection is not None and self.best_params is not None
         self.params = self.best_params if self.holds_best else last_params
         return last_params if self.holds_best else None

@@ -55,8 +55,8 @@ def recall(past, seen, engine, *, resumes, incremental):
     resumes : bool
         Whether everything is to go on where it was left (``warm_start="resume"``).
     incremental : bool
-        Whether this is a `partial_fit`: one training over parts of data, whose loss and count go
-        on.
+        Whether this is a `partial_fit`: one training over parts of data, whose curve of the loss
+        goes on; best loss and count do while the objective is the same, whatever the parts.
 
     Returns
     -------
@@ -64,16 +64,17 @@ def recall(past, seen, engine, *, resumes, incremental):
     """
     before = past.get("_seen") or {}
 
-    def is_same(name):
-        return name in seen and before.get(name) == seen[name]
+    def are_same(*names):
+        return all(name in seen and before.get(name) == seen[name] for name in names)
 
     weights = "weights" in before and before["weights"] == identify_weights(
         engine, past["coefs_"], past["intercepts_"]
     )
     if incremental:
-        validation = is_same("validation")
-        return Memory(weights, True, True, validation, validation)
-    problem = weights and is_same("problem")
+        goal = are_same("goal", "steps")
+        validation = goal and are_same("validation")
+        return Memory(weights, goal, True, validation, validation)
+    problem = weights and are_same("goal", "problem")
     return Memory(weights, problem, resumes or problem, problem, resumes or problem)
 
 

@@ -6,24 +6,24 @@ one that goes on (`warm_start`, `partial_fit` with validation data) therefore le
 as plain bytes; whatever was fitted without them counts as different.  What follows from a
 difference is decided in `resuming`.
 
-Against accidents, not against somebody who looks for collisions.  Arrays are read by the engine at
-the speed of the memory; where that would be much of an epoch only evenly spaced parts of a large
-array are read, so that a change of a few values may go unseen there: the scores are then those of
-nearly the same data.  All of it took 0.7 % of an epoch of 50 ms and 1.2 % of one of 22 ms; of
-shorter ones more, for about 0.13 ms of it is Python: 4 % of 4 ms, a third of the 0.4 ms of digits
-(November 2026, an EPYC with AVX-512).
-"""
+What the functions and objects of a user's mean is told in `meaning`.  Where the two kinds of error
+are open, they count as different: to begin anew is no wrong answer, to believe old scores is one.
 
-import functools
-import hashlib
-import inspect
-from types import CodeType, FunctionType, MethodType
+Against accidents, not against somebody who looks for collisions.  Arrays are read by the engine at
+the speed of the memory; where that would be much of an epoch only evenly spaced pieces of 4 KiB of
+a large array are read, the fewer the smaller the network.  Changes that lie between them go unseen:
+of 60000 rows they may be 80 consecutive ones with 80000 weights, and some thousand with a few
+hundred weights.  Changes spread over the data are seen.  All of it took 0.7 % of an epoch of 50 ms
+and 1.2 % of one of 22 ms; of shorter ones more, for about 0.15 ms of it is Python: 5 % of 4 ms, a
+third of the 0.4 ms of digits (November 2026, an EPYC with AVX-512).
+"""
 
 import numpy as np
 import scipy.sparse
 
-from fastbp.descriptions import Description
 from fastbp.engine import network
+from fastbp.training.causes import rows_per_step
+from fastbp.training.meaning import describe, digest
 
 ALWAYS_READ = 2**16  # bytes of an array, 3 us
 # Of larger ones: bytes for each parameter and sample. An epoch takes 6 operations for each, at
@@ -44,37 +44,59 @@ def identify(problem, *, incremental):
     Returns
     -------
     dict of str to bytes
-        "validation" for the user's validation data, "problem" for all of the data of a fit; both
-        with the objective and the scoring.
+        "goal" for the objective and the scoring (`identify_goal`); "steps" for the rows for which
+        together the penalty counts once, as far as the parameters say; "validation" for the user's
+        validation data; "problem" for all of the data of a fit, and the rows of its steps.
     """
     settings, held_out = problem.settings, problem.held_out
-    if not (settings.warm_start if not incremental else held_out is not None):
+    if not (settings.warm_start or incremental):
         return {}
-    goal = _goal_of(problem)
-    found = {}
+    found = {"goal": identify_goal(problem), "steps": digest(_rows_of_penalty(settings, np.inf))}
     if held_out is not None:
-        found["validation"] = _digest(goal, *_arrays_of(held_out.problem))
+        found["validation"] = digest(*_arrays_of(held_out.problem))
     if not incremental:
-        splits = settings.validation_fraction if settings.early_stopping else None
+        n_rows, splits = problem.X.shape[0], None
+        if held_out is None and settings.early_stopping:
+            splits = settings.validation_fraction
+            n_rows -= int(np.ceil(splits * n_rows))
+        rows = _rows_of_penalty(settings, n_rows)
         aside = found.get("validation", splits)
-        found["problem"] = _digest(goal, aside, *_arrays_of(problem))
+        found["problem"] = digest(rows, aside, *_arrays_of(problem))
     return found
+
+
+def identify_goal(problem):
+    """Fingerprint of what is minimised and measured, but for the data, in bytes."""
+    settings = problem.settings
+    units = [array.tobytes() for array in problem.target_units]
+    weights = [table.tobytes() for table in problem.class_weights or ()]
+    objective = [
+        problem.loss, problem.activations, settings.alpha, problem.dropout, units, weights
+    ]  # fmt: skip
+    return digest(describe(objective), describe(settings.scoring))
+
+
+def update_goal(seen, problem):
+    """Take the goal's fingerprint again, at the end of a call, to be kept.
+
+    What a scorer or a loss of the user's changes in itself while it is asked (a list to which it
+    appends) is then no change between calls, and what the user changes there is one.
+    """
+    if seen and (problem.watch or callable(problem.settings.scoring)):
+        seen["goal"] = identify_goal(problem)
+
+
+def _rows_of_penalty(settings, n_rows):
+    """Return by how many rows the penalty is divided, which without one does not matter."""
+    return rows_per_step(settings, n_rows) if settings.alpha else None
 
 
 def identify_weights(engine, coefs, intercepts):
     """Fingerprint of the weights of a fitted network, in bytes."""
     layers = [*coefs, *intercepts]
-    return _digest(
+    return digest(
         coefs[0].dtype.str, [engine.fingerprint(np.ascontiguousarray(part)) for part in layers]
     )
-
-
-def _goal_of(problem):
-    """Return what is minimised and measured, but for the data."""
-    units = [array.tobytes() for array in problem.target_units]
-    settings = problem.settings
-    objective = (problem.loss, problem.activations, settings.alpha, problem.dropout, units)
-    return _digest(*map(describe, (objective, settings.scoring)))
 
 
 def _arrays_of(problem):
@@ -89,76 +111,3 @@ def _arrays_of(problem):
             budget = max(int(READ_PER_WORK * work), ALWAYS_READ)
             every = -(-array.nbytes // budget) or 1
             yield array.shape, array.dtype.str, problem.engine.fingerprint(array, every)
-
-
-def _digest(*parts):
-    """Return 16 bytes for plain values."""
-    return hashlib.blake2b(repr(parts).encode(), digest_size=16).digest()
-
-
-PLAIN = bool | int | float | complex | str | bytes | None
-KEPT = PLAIN | dict | np.ndarray | np.generic | FunctionType | functools.partial | type
-DEEPEST = 10  # settings within settings
-
-
-def describe(value, depth=0):
-    """Return a setting as plain values: equal ones where two settings mean the same.
-
-    A function of fastbp's is its name, another one its code, with the plain values, arrays and
-    functions that it closes over; an object of the user's is its class and what it holds of these.
-    """
-    if isinstance(value, PLAIN):
-        return value
-    if depth > DEEPEST:  # a function that closes over itself, a list that holds itself
-        return type(value).__name__
-    inside = functools.partial(describe, depth=depth + 1)
-    value = getattr(value, "py_func", value)  # of a function that Numba has compiled
-    if isinstance(value, np.generic):
-        return inside(value.item())
-    if isinstance(value, np.ndarray) and value.dtype.kind != "O":
-        content = hashlib.blake2b(np.ascontiguousarray(value).view(np.uint8)).digest()
-        return value.shape, value.dtype.str, content
-    if isinstance(value, list | tuple):
-        return list(map(inside, value))
-    if isinstance(value, set | frozenset):
-        return sorted(map(repr, map(inside, value)))
-    if isinstance(value, dict):
-        return [(inside(key), inside(item)) for key, item in value.items()]
-    if isinstance(value, FunctionType):
-        return _describe_function(value, inside)
-    if isinstance(value, functools.partial):
-        return inside([value.func, value.args, value.keywords])
-    if isinstance(value, MethodType):
-        return inside([value.__func__, value.__self__])
-    if isinstance(value, Description):
-        return _name_of(type(value)), inside(vars(value))  # its settings, and nothing else
-    if callable(value) and hasattr(value, "__name__"):  # a class, a ufunc, a built-in function
-        return _name_of(value)
-    return _name_of(type(value)), inside(_plain_parts(getattr(value, "__dict__", {})))
-
-
-def _name_of(thing):
-    return getattr(thing, "__module__", None), getattr(thing, "__qualname__", thing.__name__)
-
-
-def _plain_parts(named):
-    """Keep what describes a function or an object; lists and the like may be what it collects."""
-    return {name: value for name, value in named.items() if isinstance(value, KEPT)}
-
-
-def _describe_function(function, inside):
-    """Return a function's code and what it brings with it; ours by name, for they do not change."""
-    if str(function.__module__).startswith("fastbp."):
-        return _name_of(function)
-    closure = _plain_parts(inspect.getclosurevars(function).nonlocals)
-    brings = [function.__defaults__, function.__kwdefaults__, closure]
-    return _describe_code(function.__code__, inside), inside(brings)
-
-
-def _describe_code(code, inside):
-    """Return what code does, without the place where it was written."""
-    constants = [
-        _describe_code(item, inside) if isinstance(item, CodeType) else inside(item)
-        for item in code.co_consts
-    ]
-    return code.co_code, code.co_names, code.co_varnames[: code.co_argcount], constants

@@ -6,9 +6,12 @@ losses go through scikit-learn.
 """
 
 import inspect
+import warnings
 from collections.abc import Callable
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
+from numbers import Real
 
 import numpy as np
 from sklearn.metrics import d2_pinball_score, d2_tweedie_score, get_scorer, get_scorer_names
@@ -164,7 +167,8 @@ class Validation:
         loss : float
             Mean loss, weighted, without penalty; NaN where the network's output is.
         score : float
-            Larger is better; NaN where R2 meets predictions that are not finite.
+            Larger is better; NaN where R2 meets predictions that are not finite, and where a metric
+            is not defined for y with one class.
         """
         problem, scores = self.problem, self.scores
         session.predict_into(problem.X, scores)
@@ -178,18 +182,36 @@ class Validation:
     def _ask_scorer(self, params):
         scorer, weights = self.scorer, self.problem.sample_weight
         keywords = {} if weights is None else {"sample_weight": weights}
+        estimator, one_class = scorer.make_estimator(params), self.problem.one_class
+        lenient = one_class and _is_of_scikit_learn(scorer.function)
         try:
-            score = scorer.function(scorer.make_estimator(params), self.X, scorer.y, **keywords)
+            with _no_warnings() if lenient else nullcontext():
+                score = scorer.function(estimator, self.X, scorer.y, **keywords)
         except Exception as error:
+            if lenient:  # it asks for two classes, as log_loss does
+                return float("nan")
             error.add_note(f"fastbp: scoring={self.scoring!r} raised this on the validation data.")
             raise
         number = number_of(score)
-        if np.isnan(number):
+        if np.isnan(number) and not (one_class and isinstance(score, Real)):
             raise ValueError(
                 f"scoring={self.scoring!r} must return a number. Got {score!r} for the validation "
                 "data."
             )
         return number
+
+
+def _is_of_scikit_learn(scorer):
+    """Whether a scorer measures by a metric of scikit-learn's."""
+    metric = getattr(scorer, "_score_func", None)
+    return str(getattr(metric, "__module__", None)).startswith("sklearn.")
+
+
+@contextmanager
+def _no_warnings():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def is_scorer(value):
