@@ -288,8 +288,8 @@ MEMORY = [
            "progress.params, progress.holds_best, progress.optimizer = progress.best_params, True, None",
            "progress.optimizer = None", "test_validation_data.py"),
     python("outliers of X_val are taken for another scale", "data/held_out.py",
-           "differs = _lie_apart(ours, theirs, far * spread, np.median) | (",
-           "differs |= (", "test_diagnosis.py"),
+           "(n_out >= share * n_these) & (log_chance < np.log(CHANCE))", "n_out > 0",
+           "test_diagnosis.py"),
 ]  # fmt: skip
 
 SECOND_ENGINE = [

@@ -5,6 +5,7 @@ it clones, pickles and has parameters which a search can vary.  What it describe
 business; what its settings may be stands in the subclass's `_rules` and is checked before training.
 """
 
+import inspect
 import sys
 from functools import partial
 from numbers import Integral, Real
@@ -69,7 +70,7 @@ def number_rule(kind, left, low, high, right):
     """Rule (test, text): a number of `kind` from `low` to `high`; "[" and "]" include the end."""
 
     def accepts(value):
-        if not isinstance(value, kind) or isinstance(value, bool):
+        if not isinstance(value, kind) or isinstance(value, bool | np.timedelta64):
             return False
         value = plain(value)  # float16 does not know LARGEST
         return (
@@ -123,8 +124,15 @@ NONE = same_rule(None)
 
 
 def is_function(value):
-    """Whether a value is called like a function and is not a class."""
-    return callable(value) and not isinstance(value, type)
+    """Whether a value is called like a function, and is neither a class nor a coroutine."""
+    return callable(value) and not isinstance(value, type) and not is_coroutine(value)
+
+
+def is_coroutine(value):
+    """Whether a value gives, when it is called, something to await or to iterate over."""
+    asks = (inspect.iscoroutinefunction, inspect.isasyncgenfunction)
+    called = getattr(value, "__call__", None)  # noqa: B004 - of an object
+    return any(ask(value) or ask(called) for ask in asks)
 
 
 def is_formula(value):
@@ -138,7 +146,7 @@ def is_formula(value):
     value = getattr(value, "py_func", value)
     if isinstance(value, BuiltinFunctionType):
         return value.__module__ in ("math", "builtins")
-    return isinstance(value, FunctionType | np.ufunc)
+    return isinstance(value, FunctionType | np.ufunc) and not is_coroutine(value)
 
 
 def formula_rule(text):
@@ -205,6 +213,8 @@ def _suggest(value, rules):
         return next(filter(None, (_suggest(entry, rules) for entry in wrong)), "")
     if isinstance(value, type) and issubclass(value, Description):
         return f"Did you mean an object of that class, {value.__name__}()?"
+    if is_coroutine(value):
+        return "An async function only gives something to await: write it with a plain def."
     for test, _ in rules:
         meaning = test.find(value) if isinstance(test, NameTest) else None
         if meaning is not None:

@@ -60,8 +60,10 @@ PARAMETERS = {
 FIT_ARGUMENTS = {
     "X_val=, y_val=": "eval_set evaluation_set eval_data validation_data validation_set val_data "
     "val_set valid_data valid_sets test_set val validation",
-    "X_val=": "x_valid x_validation x_eval x_test",
-    "y_val=": "y_valid y_validation y_eval y_test",
+    "X_val=": "x_valid x_validation x_eval x_test valid_x validation_x eval_x test_x val_x "
+    "val_features val_inputs",
+    "y_val=": "y_valid y_validation y_eval y_test valid_y validation_y eval_y test_y val_y "
+    "val_labels val_targets",
     "sample_weight=": "weights weight sample_weights w",
     "sample_weight_val=": "eval_sample_weight sample_weight_eval_set sample_weights_val "
     "val_sample_weight weights_val",

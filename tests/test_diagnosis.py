@@ -461,3 +461,119 @@ def test_divergence_recommends_scaled_targets():
     model = BackpropRegressor(**SETTINGS, solver="sgd", learning_rate_init=0.1)
     with pytest.raises(ValueError, match=r"y is unscaled.*scale_targets=True"):
         model.fit(X, 1e8 * y)
+
+
+def test_a_raw_part_is_noticed_where_only_spreads_differ():
+    rng = np.random.RandomState(0)
+    for factor in (30.0, 1e-3):
+        X = StandardScaler().fit_transform(rng.randn(200, 3))
+        with pytest.warns(UserWarning, match="X_val has another scale"):
+            warn_of_other_scale(X, rng.randn(100, 3) * factor)
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_a_drifting_column_is_not_taken_for_another_scale(scaled):
+    """A trend, growth, steps and a jump, alone and beside columns of noise; warnings are errors."""
+    rng, t = np.random.RandomState(0), np.arange(1000.0)
+    drifts = [
+        t, np.exp(t / 100), np.exp(t / 20), np.cumsum(rng.randn(1000)),
+        t // 200 * 10 + rng.rand(1000),
+        np.where(t < 990, 0, 100) + rng.randn(1000), np.sin(t / 100), -t,
+    ]  # fmt: skip
+    for drift in drifts:
+        for columns in ([drift], [drift, rng.randn(1000)], [drift, *rng.randn(3, 1000)]):
+            Z = np.transpose(columns)
+            for n_val in (10, 200):
+                scaler = StandardScaler(with_mean=scaled, with_std=scaled).fit(Z[:-n_val])
+                warn_of_other_scale(*map(scaler.transform, (Z[:-n_val], Z[-n_val:])))
+
+
+def test_random_splits_of_one_heavy_tail_are_not_taken_for_another_scale():
+    for seed in range(400):
+        Z = np.exp(4 * np.random.RandomState(seed).randn(21, 1)) / 1e3
+        scaler = StandardScaler().fit(Z[:10])
+        warn_of_other_scale(Z[:10], Z[10:])
+        warn_of_other_scale(scaler.transform(Z[:10]), scaler.transform(Z[10:]))
+
+
+# --- which cause comes first ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("X_factor", "y_factor"), [(100, 1), (1, 50), (100, 50), (1, 1e-3)])
+@pytest.mark.parametrize("kind", [BackpropClassifier, BackpropRegressor])
+def test_a_crushing_penalty_comes_before_scales(kind, X_factor, y_factor):
+    X, y = draw_regression(300, 2)
+    y = y > 0 if kind is BackpropClassifier else y * y_factor
+    model = kind(alpha=1e6, learning_rate_init=0.01, random_state=0)
+    (message,) = fit(model, X * X_factor, y)
+    assert "Likely cause: alpha=1e+06 is too strong" in message
+    assert "scale" not in message
+
+
+def test_a_crushing_weight_decay_comes_before_scales():
+    X, y = draw_regression(300, 2)
+    solver = AdamW(weight_decay=300.0)
+    model = BackpropRegressor(solver=solver, learning_rate_init=0.003, random_state=0)
+    (message,) = fit(model, X * 100, y)
+    assert "Likely cause: weight_decay=300 is too strong" in message
+
+
+def test_the_default_penalty_is_not_blamed_for_small_targets():
+    X, y = draw_regression(300, 2)
+    (message,) = fit(BackpropRegressor(random_state=0), X, y * 1e-3)
+    assert "scale_targets" in message
+    assert "alpha" not in message
+
+
+@pytest.mark.parametrize("kind", [BackpropClassifier, BackpropRegressor])
+def test_lbfgs_that_converged_at_a_constant(kind):
+    X, y = draw_regression(300, 2)
+    y = y > 0 if kind is BackpropClassifier else y
+    (message,) = fit(kind(solver="lbfgs", alpha=1e4, random_state=0), X, y)
+    assert "alpha=10000 is too strong" in message
+    assert not catch(kind(solver="lbfgs", alpha=1e-2, max_iter=2000, random_state=0), X, y)
+
+
+def test_lbfgs_that_converged_where_nothing_can_be_learned():
+    """The linear model has the least loss there is, whatever the units."""
+    rng = np.random.RandomState(0)
+    X, y = rng.randn(300, 2), rng.randn(300)
+    model = BackpropRegressor(hidden_layer_sizes=(), solver="lbfgs", random_state=0)
+    for x_unit, y_unit in ((1, 1), (50, 1), (1, 50)):
+        assert not catch(model, X * x_unit, y * y_unit)
+    assert not catch(model, X, np.full(300, 3.0))
+
+
+# --- rates ----------------------------------------------------------------------------------------
+
+
+def test_a_function_that_makes_the_rate_too_high_is_named():
+    X, y = draw_regression(300, 2)
+    settings = dict(hidden_layer_sizes=(8,), learning_rate=lambda step, n_steps: 1e9)
+    words = "what the function learning_rate returns, is too high"
+    with pytest.raises(ValueError, match=words):
+        BackpropRegressor(**settings, solver="sgd", random_state=0).fit(X, y)
+    settings["learning_rate"] = lambda step, n_steps: 1e5
+    (message,) = fit(BackpropRegressor(**settings, random_state=0), X, y)
+    assert words in message
+
+
+@pytest.mark.parametrize("solver", ["sgd", AdamW()], ids=str)
+def test_a_huge_rate_is_not_blamed_on_the_penalty(solver):
+    X, y = draw_regression(300, 2)
+    model = BackpropRegressor((8,), solver=solver, learning_rate_init=1e8, random_state=0)
+    model.set_params(loss="squared_error", hidden_layer_sizes=(8,))
+    with pytest.raises(ValueError, match=r"likely cause: learning_rate_init=1e\+08 is too high"):
+        model.fit(X, y)
+
+
+# --- the first part of y --------------------------------------------------------------------------
+
+
+def test_only_rows_with_weight_count_for_the_scale_that_is_kept():
+    X, y = draw_regression(60, 2)
+    model = BackpropRegressor(scale_targets=True, random_state=0)
+    with pytest.warns(UserWarning, match="1 sample of weight > 0 with one value of y"):
+        model.partial_fit(X, y, sample_weight=np.r_[1.0, np.zeros(59)])
+    model = BackpropRegressor(scale_targets=True, random_state=0)
+    model.partial_fit(X, y, sample_weight=np.r_[1.0, 1.0, np.zeros(58)])  # no warning

@@ -92,7 +92,8 @@ def test_gaps_in_y_are_called_what_they_are(kind):
 @pytest.mark.parametrize("kind", GAPS)
 def test_gaps_in_y_val_are_called_what_they_are(kind):
     y, what = GAPS[kind]
-    message = message_of(lambda: BackpropRegressor().fit(X, NUMBERS, X_val=X, y_val=y))
+    whole = np.transpose([NUMBERS, NUMBERS]) if kind == "two columns" else NUMBERS
+    message = message_of(lambda: BackpropRegressor().fit(X, whole, X_val=X, y_val=y))
     assert message.startswith(f"y_val cannot be used: Input y contains {what}")
 
 
@@ -411,3 +412,107 @@ def test_an_object_and_its_setting_at_once():
 def test_a_base_class_is_not_a_loss():
     with pytest.raises(ValueError, match="'loss' parameter"):
         BackpropRegressor(loss=losses.RegressionLoss()).fit([[0.0], [1.0]], [0.0, 1.0])
+
+
+DATES = np.array(["2020-01-01", "NaT"] * 20, "M8[D]")
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        DATES, np.array([1, "NaT"] * 20, "m8[D]"), np.full(40, np.datetime64("NaT", "D")),
+        DATES.astype(object), list(DATES), list(np.array([1, "NaT"] * 20, "m8[D]")),
+    ],
+    ids=["dates", "durations", "nothing else", "objects", "list", "list of durations"],
+)  # fmt: skip
+def test_labels_that_are_no_date_are_gaps(labels):
+    """NaT is unequal to itself, and so would be in no list of classes."""
+    X, days = np.random.RandomState(0).randn(40, 2), np.array(["2020-01-01", "2020-01-02"], "M8[D]")
+    model = BackpropClassifier((4,), max_iter=2)
+    with pytest.raises(ValueError, match=r"y contains (NaT|None) in row [01]"):
+        model.fit(X, labels)
+    with pytest.raises(ValueError, match=r"y contains (NaT|None) in row [01]"):
+        model.partial_fit(X, labels, classes=days)
+    with pytest.raises(ValueError, match=r"y_val.* contains (NaT|None) in row [01]"):
+        model.fit(X, days[X[:, 0].argsort() % 2], X_val=X, y_val=labels)
+    assert not hasattr(model, "classes_")
+
+
+@pytest.mark.parametrize(
+    ("classes", "what"), [(DATES[:2], "NaT"), ([0, np.nan], "NaN"), ([0, None], "None")]
+)
+def test_gaps_in_classes_are_called_what_they_are(classes, what):
+    with pytest.raises(ValueError, match=f"classes contains {what}"):
+        BackpropClassifier().partial_fit([[0.0], [1.0]], [0, 0], classes=classes)
+
+
+def test_pandas_labels_that_are_no_date_are_gaps():
+    pd = pytest.importorskip("pandas")
+    X = np.random.RandomState(0).randn(40, 2)
+    for labels in (pd.Series(DATES), pd.Series(DATES).dt.tz_localize("UTC")):
+        with pytest.raises(ValueError, match="y contains NaT in row 1"):
+            BackpropClassifier().fit(X, labels)
+
+
+@pytest.mark.skipif(
+    np.finfo(np.longdouble).max <= np.finfo(np.float64).max, reason="longdouble is float64"
+)
+@pytest.mark.parametrize("dtype", ["float32", "float64", None])
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_what_is_beyond_float64_is_not_said_to_be_beyond_float32(solver, dtype):
+    X = np.random.RandomState(0).randn(20, 2)
+    huge = X.astype(np.longdouble) * np.longdouble("1e400")
+    model = BackpropRegressor(solver=solver, dtype=dtype)
+    for data in ((huge, X[:, 0]), (X, huge[:, 0]), (X, X[:, 0], np.abs(huge[:, 0]))):
+        with pytest.raises(ValueError, match="float64"):
+            model.fit(*data)
+    mixed = np.c_[X[:, 0] * 1e300, huge[:, 0]]  # the first is beyond float32 only
+    with pytest.raises(ValueError, match=r"Column 1 of X .*range of float64"):
+        model.fit(mixed, X[:, 0])
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, float("inf")])
+def test_infinity_among_labels_that_are_objects(value):
+    labels = np.array([0.0, 1, value, 1] * 5, object)
+    with pytest.raises(ValueError, match="y contains infinity in row 2"):
+        BackpropClassifier().fit(np.zeros((20, 1)), labels)
+
+
+@pytest.mark.parametrize(
+    ("weights", "words"),
+    [
+        ([10**400] + [1] * 19, "beyond the range of float64"),
+        (10**400, "beyond the range of float64"),
+        (["x"] * 20, "must be numbers. Got 'x' in row 0"),
+        (np.array([1.0] * 19 + ["x"], object), "must be numbers. Got 'x' in row 19"),
+        ("x", "must be numbers. Got 'x'"),
+        ([None] * 20, "contains None in row 0"),
+        (np.full(20, np.timedelta64(1, "D")), "must be numbers. Got dates or durations"),
+    ],
+)
+@pytest.mark.parametrize("kind", [BackpropClassifier, BackpropRegressor])
+def test_weights_that_are_no_numbers_name_their_argument(kind, weights, words):
+    X, y = np.random.RandomState(0).randn(20, 2), np.arange(20) % 2
+    model = kind((4,) if kind is BackpropClassifier else "squared_error", tol=1.0, random_state=0)
+    for method in (model.fit, model.fit(X, y).score):
+        with pytest.raises(ValueError, match=f"sample_weight.*{words}"):
+            method(X, y, sample_weight=weights)
+
+
+def test_weights_in_text_count_as_their_numbers():
+    X, y = np.random.RandomState(0).randn(20, 2), np.arange(20) % 2
+    model = BackpropClassifier((4,), tol=1.0, random_state=0).fit(X, y)
+    assert model.score(X, y, ["2"] * 20) == model.score(X, y)
+
+
+@pytest.mark.parametrize(
+    "weight", [np.timedelta64(1, "D"), np.timedelta64("NaT"), 10**400, np.longdouble("inf"), True]
+)
+def test_class_weights_that_are_no_finite_number_are_refused(weight):
+    with pytest.raises(ValueError, match="class_weight of 0 must be a finite number"):
+        BackpropClassifier(class_weight={0: weight, 1: 1}).fit([[0.0], [1.0]], [0, 1])
+
+
+def test_a_duration_is_no_number():
+    with pytest.raises(ValueError, match="'alpha' parameter"):
+        BackpropRegressor(alpha=np.timedelta64(1, "D")).fit([[0.0], [1.0]], [0.0, 1.0])

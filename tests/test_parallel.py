@@ -14,8 +14,8 @@ import pytest
 from problems import draw_classes, draw_counts, draw_labels, draw_regression
 from sklearn.exceptions import ConvergenceWarning
 
-from fastbp import BackpropClassifier, BackpropRegressor, parallel
-from fastbp.engine import get_engine
+from fastbp import BackpropClassifier, BackpropRegressor
+from fastbp.engine import get_engine, parallel
 from fastbp.engine.parallel import available_threads, thread_ceiling
 
 THREADS = [1, 2, 3, 7]

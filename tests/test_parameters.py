@@ -472,3 +472,54 @@ def test_a_loss_of_numbers_by_a_user_takes_numbers_of_numpy():
         dict(loss=Loss(loss, hyper=(np.float32(0.3),), target_min=np.float16(-100))),
         dict(loss=Loss(loss, hyper=(float(np.float32(0.3)),), target_min=-100.0)),
     )
+
+
+@pytest.mark.parametrize(
+    ("settings", "meant"),
+    [
+        ({"early_stopping": 10}, "early_stopping=True, n_iter_no_change=10"),
+        ({"early_stopping": 0.2}, "early_stopping=True, validation_fraction=0.2"),
+        ({"early_stopping": 1}, "True"), ({"early_stopping": "no"}, "False"),
+        ({"warm_start": "true"}, "True"), ({"warm_start": "False"}, "False"),
+        ({"shuffle": 0}, "False"), ({"verbose": "yes"}, "True"), ({"n_threads": "none"}, "None"),
+    ],
+)  # fmt: skip
+def test_a_constant_in_other_words_is_understood(settings, meant):
+    model = BackpropClassifier(**settings)
+    with pytest.raises(ValueError, match=re.escape(f"Did you mean {meant}?")):
+        model.fit([[0.0], [1.0]], [0, 1])
+
+
+def test_arrays_as_switches_are_refused():
+    with pytest.raises(ValueError, match="'early_stopping' parameter"):
+        BackpropClassifier(early_stopping=np.array([1, 2])).fit([[0.0], [1.0]], [0, 1])
+
+
+@pytest.mark.parametrize(
+    ("word", "right"),
+    [("val_X", "X_val"), ("val_y", "y_val"), ("test_x", "X_val"), ("val_labels", "y_val")],
+)
+def test_turned_names_of_validation_data(word, right):
+    with pytest.raises(TypeError, match=f"Did you mean {right}="):
+        BackpropClassifier().fit([[0.0], [1.0]], [0, 1], **{word: [0]})
+
+
+async def give_later(*args):
+    return 1.0
+
+
+async def give_some(*args):
+    yield 1.0
+
+
+class Later:
+    async def __call__(self, estimator, X, y):
+        return 1.0
+
+
+@pytest.mark.parametrize("name", ["activation", "loss", "scoring", "learning_rate"])
+@pytest.mark.parametrize("value", [give_later, give_some, Later(), partial(give_later)])
+def test_functions_to_await_are_refused(name, value):
+    """Warnings are errors: none was called, and never awaited."""
+    with pytest.raises(ValueError, match=f"'{name}' parameter .*write it with a plain def"):
+        BackpropClassifier(**{name: value}).fit([[0.0], [1.0]], [0, 1])

@@ -311,13 +311,15 @@ def test_unknown_label_in_validation_data():
 def test_labels_of_another_form_are_called_what_they_are():
     """Indicators where labels are wanted, and the reverse: nothing of warm starts."""
     X, y, X_val, y_val = draw(BackpropClassifier)
-    with pytest.raises(ValueError, match=r"y_val.* label indicators .*shape \(50, 3\)") as caught:
+    with pytest.raises(
+        ValueError, match=r"y_val has shape \(50, 3\), but y has one label"
+    ) as caught:
         make(BackpropClassifier).fit(X, y, X_val=X_val, y_val=np.eye(3, dtype=int)[y_val])
-    assert "multiclass" in str(caught.value)
-    with pytest.raises(ValueError, match=r"y_val.* labels of shape \(n_samples,\).*multilabel"):
+    assert "warm_start" not in str(caught.value)
+    with pytest.raises(ValueError, match=r"y_val has shape \(50,\), but y has 3 labels per"):
         make(BackpropClassifier).fit(X, np.eye(3, dtype=int)[y], X_val=X_val, y_val=y_val)
     X, y, X_val, y_val = draw(BackpropRegressor)
-    with pytest.raises(ValueError, match=r"y_val.* 2 outputs, but y has 1"):
+    with pytest.raises(ValueError, match=r"y_val has shape \(50, 2\), but y has one output"):
         make(BackpropRegressor).fit(X, y, X_val=X_val, y_val=np.transpose([y_val, y_val]))
 
 
@@ -424,3 +426,19 @@ def test_resume_and_a_fresh_optimizer_differ():
     np.testing.assert_array_equal(resumed.coefs_[0], fresh.coefs_[0])
     assert not np.array_equal(fit(resumed, X, y).coefs_[0], fit(fresh, X, y).coefs_[0])
     assert not hasattr(clone(resumed), "coefs_")
+
+
+@pytest.mark.parametrize(("n_columns", "n_val"), [(1, 2), (2, 1), (2, 3)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_y_val_with_another_number_of_columns(kind, n_columns, n_val):
+    """No warm start, and no `classes`: neither was given."""
+    X = np.random.RandomState(0).randn(60, 3)
+    y = (X > 0).astype(int)
+    columns = {1: y[:, 0], 2: y[:, :2], 3: y}
+    count = {1: "one (label|output)", 2: "2 (labels|outputs)"}[n_columns]
+    for y_val in (columns[n_val], columns[n_val].tolist()):
+        words = rf"^y_val has shape .*, but y has {count} per sample"
+        with pytest.raises(ValueError, match=words) as caught:
+            make(kind).fit(X, columns[n_columns], X_val=X, y_val=y_val)
+        assert "warm_start" not in str(caught.value)
+        assert "classes" not in str(caught.value)

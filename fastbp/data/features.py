@@ -115,13 +115,17 @@ def assert_finite(X, name, estimator=None):
 
 
 def _raise_beyond_range(estimator, X, values):
-    first = np.flatnonzero(~np.isfinite(values))[0]
+    given = X.data if scipy.sparse.issparse(X) else X
+    beyond_all = ~np.isfinite(as_dtype(given, np.float64))  # what longdouble can hold
+    is_beyond = beyond_all if beyond_all.any() else ~np.isfinite(values)
+    dtype = np.dtype(np.float64) if beyond_all.any() else values.dtype
+    first = np.flatnonzero(is_beyond)[0]
     column = int(X.indices[first] if scipy.sparse.issparse(X) else first % X.shape[1])
     label = label_of(column, vars(estimator).get("feature_names_in_"))
     raise ValueError(
-        f"Column {label} of X has values beyond the range of {values.dtype} "
-        f"(+-{np.finfo(values.dtype).max:.1e}), in which {type(estimator).__name__} computes. "
-        f"Scale the column{or_float64(values.dtype, X.data if scipy.sparse.issparse(X) else X)}."
+        f"Column {label} of X has values beyond the range of {dtype} "
+        f"(+-{np.finfo(dtype).max:.1e}), in which {type(estimator).__name__} computes. "
+        f"Scale the column{or_float64(dtype, given)}."
     )
 
 
@@ -207,7 +211,7 @@ def check_finite_array(values, name, estimator, **settings):
         if found := find_missing(values, name):
             raise ValueError(found) from error
         raise
-    if found := find_missing(checked, name) if checked.dtype.kind == "O" else None:
+    if found := find_missing(checked, name) if checked.dtype.kind in "OmM" else None:
         raise ValueError(found)
     return checked
 

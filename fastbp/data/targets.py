@@ -14,7 +14,12 @@ from fastbp.data.features import (
     or_float64,
 )
 from fastbp.data.scaling import measure
-from fastbp.data.unusable import describe_dates, first_that_is_no_number
+from fastbp.data.unusable import (
+    describe_dates,
+    find_infinite,
+    find_missing,
+    first_that_is_no_number,
+)
 from fastbp.engine import FLOATS
 from fastbp.messages import warn_user
 from fastbp.tables import write_labels
@@ -39,6 +44,8 @@ def check_labels(estimator, y, n_samples):
         is_sparse = scipy.sparse.issparse(y)
         return (y.toarray() if is_sparse else y), True, is_sparse
     if target not in ("binary", "multiclass"):
+        if not scipy.sparse.issparse(y) and (found := find_infinite(y, "y")):
+            raise ValueError(found)
         kinds = set(map(type, y.flat)) if y.dtype.kind == "O" else ()
         mixed = ", ".join(sorted(kind.__name__ for kind in kinds)) if len(kinds) > 1 else ""
         raise ValueError(
@@ -49,9 +56,13 @@ def check_labels(estimator, y, n_samples):
     return y, False, False
 
 
-def find_classes(labels):
+def find_classes(labels, name="y"):
     """Return the sorted classes of validated labels, or of partial_fit's `classes`."""
     numbers = labels if type(labels) is np.ndarray else np.asarray(labels)
+    if found := find_missing(numbers, name) if numbers.dtype.kind in "OmM" else None:
+        raise ValueError(found)
+    if numbers.dtype.kind == "f":
+        assert_finite(numbers, name)
     if numbers.ndim == 1 and numbers.dtype.kind in "iub" and len(numbers):
         return _sorted_values(numbers)
     return unique_labels(labels)
@@ -78,7 +89,8 @@ def encode_indicators(y, classes, dtype):
     """Turn label indicators into targets 0 and 1 of `dtype`."""
     if y.shape[1] != len(classes):
         raise ValueError(
-            f"y has {y.shape[1]} labels, but `classes` has {len(classes)}: {write_labels(classes)}."
+            f"y has {y.shape[1]} labels per sample, but {len(classes)} are known: "
+            f"{write_labels(classes)}."
         )
     return np.ascontiguousarray(y != 0, dtype)
 
@@ -192,8 +204,9 @@ def _numbers_of(y):
 def _raise_beyond(y, dtype):
     assert_finite(y, "y")
     words = or_float64(dtype, y)
-    advice = f"Scale y{words}." if words else "Divide y by a constant."
-    raise ValueError(_beyond(dtype, advice))
+    if not words:  # not even float64 holds them
+        raise ValueError(_beyond(np.float64, "Divide y by a constant."))
+    raise ValueError(_beyond(dtype, f"Scale y{words}."))
 
 
 def _beyond(dtype, advice):

@@ -132,7 +132,7 @@ def _is_missing(value):
 
 
 def find_missing(y, name):
-    """Say which row of an array of objects has None, NaN, NA or NaT; None if there is none.
+    """Say which row of objects or dates has None, NaN, NA or NaT; None if there is none.
 
     NaN in arrays of floats is scikit-learn's to tell.
     """
@@ -140,12 +140,23 @@ def find_missing(y, name):
         values = np.asarray(y)
     except Exception:
         return None
-    if values.dtype.kind != "O" or values.ndim == 0:
+    if values.dtype.kind not in "OmM" or values.ndim == 0:
+        return None
+    if values.dtype.kind != "O" and not np.isnat(values).any():
         return None
     for index, value in np.ndenumerate(values):
         if _is_missing(value):
             what = "NaN" if isinstance(value, Real) else repr(value)
+            what = "NaT" if isinstance(value, np.datetime64 | np.timedelta64) else what
             return f"Input {name} contains {what} in row {index[0]}. Leave such samples out."
+    return None
+
+
+def find_infinite(y, name):
+    """Say which row of an array of objects has an infinite number; None if there is none."""
+    for index, value in np.ndenumerate(y) if y.dtype.kind == "O" else ():
+        if isinstance(value, Real) and value in (np.inf, -np.inf):
+            return f"Input {name} contains infinity in row {index[0]}. Leave such samples out."
     return None
 
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from fastbp.data.features import as_dtype, check_finite_array, or_float64
 from fastbp.data.targets import refuse_dates
-from fastbp.descriptions import plain
+from fastbp.data.unusable import find_missing, first_that_is_no_number
+from fastbp.descriptions import number_of, plain
 from fastbp.engine import FLOATS
 from fastbp.tables import as_written
 
@@ -33,10 +34,13 @@ def check_sample_weight(estimator, sample_weight, n_samples, dtype):
     """
     if sample_weight is None:
         return None
-    refuse_dates(sample_weight, "sample_weight")
+    sample_weight = as_numbers(sample_weight)
     if isinstance(sample_weight, Real):
-        sample_weight = np.full(n_samples, sample_weight, np.float64)
-    weights = check_finite_array(sample_weight, "sample_weight", estimator, dtype=FLOATS, order="C")
+        sample_weight = np.full(n_samples, number_of(sample_weight), np.float64)
+    with np.errstate(over="ignore"):  # of longdouble: what is beyond is told as infinity
+        weights = check_finite_array(
+            sample_weight, "sample_weight", estimator, dtype=FLOATS, order="C"
+        )
     if weights.ndim != 1:
         raise ValueError(
             f"Sample weights must be 1D array or scalar, got {weights.ndim}D array. Expected "
@@ -56,6 +60,32 @@ def check_sample_weight(estimator, sample_weight, n_samples, dtype):
             f"weights{or_float64(dtype, weights)}."
         )
     return converted
+
+
+def as_numbers(sample_weight):
+    """Sample weights as they are, or float64 of objects and text; raise for what is no number.
+
+    What is no array is left to the checks that follow.
+    """
+    refuse_dates(sample_weight, "sample_weight")
+    try:
+        values = np.asarray(sample_weight)
+    except (TypeError, ValueError):
+        return sample_weight
+    if values.dtype.kind not in "OSU":
+        return sample_weight
+    if found := find_missing(values, "sample_weight"):
+        raise ValueError(found)
+    try:
+        return values.astype(np.float64)
+    except OverflowError as error:
+        raise ValueError(
+            "sample_weight has values beyond the range of float64. Scale the weights."
+        ) from error
+    except (TypeError, ValueError) as error:
+        row, value = first_that_is_no_number(np.atleast_1d(values))
+        where = f" in row {row}" if values.ndim else ""
+        raise ValueError(f"sample_weight must be numbers. Got {value!r}{where}.") from error
 
 
 def find_class_weights(class_weight, classes, codes, *, multilabel, incremental):
@@ -114,11 +144,12 @@ def _read(given, classes):
         raise ValueError(f"Each entry of class_weight must be a dict. Got {given!r}.")
     weights, left_out, unknown = np.ones(len(classes)), as_written(classes), []
     for (name, weight), place in zip(given.items(), _places(given, classes), strict=True):
-        is_number = isinstance(weight, Real) and not isinstance(weight, bool)
-        if not (is_number and 0 <= weight < np.inf):
+        is_number = isinstance(weight, Real) and not isinstance(weight, bool | np.timedelta64)
+        if not (is_number and 0 <= number_of(weight) < np.inf):
+            shown = plain(weight) if is_number and abs(number_of(weight)) < np.inf else weight
             raise ValueError(
                 f"The class_weight of {as_written(np.array([name]))[0]!r} must be a finite number "
-                f">= 0. Got {plain(weight)!r}."
+                f">= 0. Got {shown!r}."
             )
         if place is None:
             unknown += as_written(np.array([name]))

@@ -20,7 +20,7 @@ from fastbp.data.targets import (
     find_classes,
     kind_of_target,
 )
-from fastbp.data.weights import find_class_weights
+from fastbp.data.weights import as_numbers, find_class_weights
 from fastbp.estimators.annotations import (
     Activations,
     ClassWeight,
@@ -389,7 +389,7 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
             if known is None and not self.__sklearn_is_fitted__():
                 raise ValueError("classes must be passed on the first call to partial_fit.")
             return
-        found = find_classes(classes)
+        found = find_classes(classes, "classes")
         if not len(found):
             raise ValueError(f"`classes` must name at least one class. Got {classes!r}.")
         if known is None:
@@ -521,6 +521,25 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
             scores = np.hstack([-scores, scores])
         engine.transform_into(f"log_{self.out_activation_}", scores)
         return narrow(scores, dtype)
+
+    def score(self, X: Features, y: Targets, sample_weight: Weights = None) -> float:
+        """Score the predictions: accuracy; that of whole rows for multilabel.
+
+        Parameters
+        ----------
+        X : array-like, data frame or sparse matrix of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,) or (n_samples, n_labels)
+            True labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each sample.
+
+        Returns
+        -------
+        float
+        """
+        if sample_weight is not None:
+            sample_weight = as_numbers(sample_weight)
+        return super().score(X, y, sample_weight)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

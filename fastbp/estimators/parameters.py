@@ -274,6 +274,9 @@ def _suggest(name, value, table, kind):
         hint = _SUGGESTIONS[name](value, table, kind)
         if hint:
             return hint
+    meant = [v for words, v in _CONSTANTS if _said(value, words) and is_allowed(v, table[name])]
+    if meant:
+        return f"Did you mean {meant[0]!r}?"
     if any(isinstance(test, NameTest) and test.find(value) for test, _ in table[name]):
         return None
     others = [
@@ -282,6 +285,28 @@ def _suggest(name, value, table, kind):
         if any(isinstance(test, NameTest) and test(value) for test, _ in rules)
     ]
     return f"Did you mean {others[0]}={value!r}?" if len(others) == 1 else None
+
+
+# What users write for a constant, as text or as a number.
+_CONSTANTS = (
+    (("true", "yes", "on", 1), True),
+    (("false", "no", "off", 0), False),
+    (("none", "null", ""), None),
+)
+
+
+def _said(value, words):
+    if isinstance(value, str):
+        return value.strip().lower() in words
+    return isinstance(value, Real) and not isinstance(value, np.timedelta64) and value in words
+
+
+def _suggest_stopping(value, table, kind):
+    """Say which parameter a number given as `early_stopping` is of."""
+    for name in ("n_iter_no_change", "validation_fraction"):
+        if is_allowed(value, table[name]) and value not in (0, 1):
+            return f"Did you mean early_stopping=True, {name}={value!r}?"
+    return None
 
 
 def _suggest_rate(value, table, kind):
@@ -317,6 +342,7 @@ def _suggest_dtype(value, table, kind):
 
 
 _SUGGESTIONS = {
+    "early_stopping": _suggest_stopping,
     "learning_rate": _suggest_rate,
     "loss": _suggest_loss,
     "dtype": _suggest_dtype,

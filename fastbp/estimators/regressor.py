@@ -13,7 +13,7 @@ from sklearn.utils.metaestimators import available_if
 
 from fastbp.data.scaling import is_coarse, measure, narrow, restore, standardize
 from fastbp.data.targets import check_targets, refuse_dates, targets_as_given
-from fastbp.data.weights import check_sample_weight
+from fastbp.data.weights import as_numbers, check_sample_weight
 from fastbp.estimators.annotations import (
     Activations,
     Features,
@@ -469,7 +469,8 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
         y_pred = self.predict(X)
         if loss.metric[0] == "r2":
             refuse_dates(y, "y")
-            refuse_dates(sample_weight, "sample_weight")
+            if sample_weight is not None:
+                sample_weight = as_numbers(sample_weight)
             y = targets_as_given(y)
             if y.shape == y_pred.shape:  # else r2_score says so
                 y, y_pred = in_units(y, y_pred)

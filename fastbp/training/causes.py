@@ -7,6 +7,7 @@ anything.
 """
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import scipy.sparse
@@ -19,6 +20,7 @@ from fastbp.engine import network
 from fastbp.losses import Loss
 from fastbp.messages import warn_user
 from fastbp.optimizers import AUTO_BATCH_SIZE, is_full_batch, optimizer_for
+from fastbp.schedules import Function
 from fastbp.tables import as_written
 from fastbp.training.scoring import score_of
 
@@ -30,6 +32,7 @@ DEAD = 0.9  # share of a layer's units
 ROSE = 3.0  # a loss above so many times the constant's has exploded on the way
 STANDARD = 2.0  # root mean square up to which a column was standardised
 HEAVY = 0.1  # share of a loss from which the penalty of the initial weights counts
+UNIT_LOSS = 0.5  # loss of a constant, about, for targets of unit scale or two classes
 SHRUNK = 0.5  # size of the weights relative to the initial ones
 MOVED = 0.01  # sum of all learning rates relative to the initial weights
 FLAT = 1e-3  # fall of a loss that stood still, relative to itself
@@ -65,12 +68,28 @@ def explain_divergence(problem, when):
         causes.append(describe_large_target(problem, target))
     if not is_full_batch(settings.solver):
         causes += name_overshooting_penalty(problem)
-        causes.append(f"learning_rate_init={settings.learning_rate_init:g} is too high (lower it)")
+        causes.append(describe_high_rate(settings))
     return (
         "Solver produced non-finite parameter weights. The input data may contain large values and "
         f"need to be preprocessed. Loss or weights stopped being finite in {when}; likely cause: "
         f"{'; or '.join(causes) or 'the loss is not bounded on these data'}."
     )
+
+
+def describe_high_rate(settings):
+    """Say that the learning rate is too high, by the parameters that make it."""
+    rate = f"learning_rate_init={settings.learning_rate_init:g}"
+    if not is_function_of_steps(settings.learning_rate):
+        return f"{rate} is too high (lower it)"
+    return (
+        f"the learning rate, {rate} times what the function learning_rate returns, is too high "
+        "(lower one of them)"
+    )
+
+
+def is_function_of_steps(learning_rate):
+    """Whether the learning rate is what a function of the user's makes of it."""
+    return isinstance(learning_rate, Function) or callable(learning_rate)
 
 
 def describe_large_target(problem, size):
@@ -133,10 +152,13 @@ def warn_of_one_class(classes):
 
 def warn_of_kept_scale(problem):
     """Warn if the first part of y, whose scale all later parts are given, has no spread."""
-    if (problem.targets == problem.targets[0]).all(axis=0).any():
+    targets, kind = problem.targets, ""
+    if problem.sample_weight is not None:
+        targets, kind = targets[problem.sample_weight > 0], " of weight > 0"
+    if (targets == targets[0]).all(axis=0).any():
         warn_user(
-            f"The first call of partial_fit got {len(problem.targets)} sample"
-            f"{'s' * (len(problem.targets) > 1)} with one value of y. With scale_targets=True its "
+            f"The first call of partial_fit got {len(targets)} sample"
+            f"{'s' * (len(targets) > 1)}{kind} with one value of y. With scale_targets=True its "
             "mean and spread (here taken as 1) are kept for all later calls: begin with some "
             "hundred samples, or scale y yourself."
         )
@@ -200,14 +222,15 @@ def warn_of_end(problem, params, rows, curve, *, stalled, unfinished=None):
         What there is to say of training that did not converge.
     """
     with np.errstate(over="ignore", invalid="ignore"):  # weights may be huge where it went wrong
-        poor = describe_poor(problem, params, rows, curve, stalled=stalled)
+        converged = is_full_batch(problem.settings.solver) and not unfinished
+        poor = describe_poor(problem, params, rows, curve, stalled=stalled, converged=converged)
     sentences = [sentence for sentence in (unfinished, poor) if sentence]
     if sentences:
         between = "\n" if unfinished and "\n" in unfinished else " "
         warn_user(between.join(sentences), ConvergenceWarning)
 
 
-def describe_poor(problem, params, rows, curve, *, stalled):
+def describe_poor(problem, params, rows, curve, *, stalled, converged=False):
     """Say how poor the end is and why; None if it is not, or has no cause that can be named."""
     settings = problem.settings
     penalty = penalty_at_start(problem, len(rows))
@@ -223,13 +246,18 @@ def describe_poor(problem, params, rows, curve, *, stalled):
     if loss < constant and is_more_accurate(sample, params):
         return None
     sizes = root_mean_square(sample.X)
-    causes = name_unscaled_column(sizes, "a root mean square of {:.3g}", problem)
-    causes += name_unscaled_target(problem)
+    # A penalty that is heavy for any data comes first: scaling would not help against it.
+    is_least = converged and not problem.activations  # a linear model has no other minimum
+    shrinkage = partial(name_shrinkage, problem, params, rows, curve)
+    causes = shrinkage(penalty > HEAVY * max(constant, UNIT_LOSS), crushes=True)
     if not causes:
-        causes = name_shrinkage(problem, params, rows, curve, penalty > HEAVY * constant)
+        if not is_least:
+            causes = name_unscaled_column(sizes, "a root mean square of {:.3g}", problem)
+        causes += name_unscaled_target(problem, only_small=is_least)
+    causes = causes or shrinkage(penalty > HEAVY * constant)
     causes = causes or name_dropout(problem)
     if not causes and is_clear and is_rate_too_high(curve, constant, stalled=stalled):
-        causes.append(f"learning_rate_init={settings.learning_rate_init:g} is too high (lower it)")
+        causes.append(describe_high_rate(settings))
     if not causes and stalled:
         causes = name_low_rate(problem, rows, curve)
     if not is_full_batch(settings.solver):
@@ -290,7 +318,7 @@ def is_more_accurate(problem, params):
     return 1 - accuracy < (1 - HEAVY) * (1 - score_of(problem, scores))
 
 
-def name_unscaled_target(problem):
+def name_unscaled_target(problem, *, only_small=False):
     """Say that a regressor's y is far from unit scale, in a list of at most one sentence.
 
     Where the output begins at the best constant, a large mean does no harm but to the digits.
@@ -305,6 +333,8 @@ def name_unscaled_target(problem):
         far |= np.abs(mean) > high
     elif problem.dtype == np.float32:
         far |= is_coarse(mean, spread)
+    if only_small:  # losses so small that they seem to have converged
+        far &= spread < low
     far &= np.ptp(problem.targets, axis=0) > 0
     if not far.any():
         return []
@@ -352,8 +382,12 @@ def weight_decay_of(settings):
     return float(getattr(row, row.decay)) if row.decay else 0.0
 
 
-def name_shrinkage(problem, params, rows, curve, is_heavy):
-    """Say what made the weights small, in a list of at most two parts; empty if they are not."""
+def name_shrinkage(problem, params, rows, curve, is_heavy, *, crushes=False):
+    """Say what made the weights small, in a list of at most two parts; empty if they are not.
+
+    With `crushes` a weight decay counts only where it takes more off the initial weights than the
+    step of an optimiser such as Adam, which is about the rate, can add.
+    """
     settings = problem.settings
     coefs, _ = network.views(params, problem.layer_sizes)
     squares = sum(float(np.square(weights, dtype=np.float64).sum()) for weights in coefs)
@@ -362,16 +396,21 @@ def name_shrinkage(problem, params, rows, curve, is_heavy):
         return []
     causes = [f"alpha={settings.alpha:g}"] if is_heavy else []
     decay = weight_decay_of(settings)
-    if decay * sum_of_rates(settings, rows, curve) > -np.log(SHRUNK):
+    initial = np.sqrt(_initial_squares(problem) / network.count_params(problem.layer_sizes))
+    strong = decay * initial > 1 or not crushes
+    if strong and decay * sum_of_rates(settings, rows, curve) > -np.log(SHRUNK):
         causes.append(f"weight_decay={decay:g}")
     shrank = f"is too strong: it shrank the weights to {size:.2g} of their initial size (lower it)"
     return [f"{cause} {shrank}" for cause in causes]
 
 
 def name_overshooting_penalty(problem):
-    """Say that a step takes more off the weights than there is, in a list of at most two parts."""
+    """Say that a step takes more off the weights than there is, in a list of at most two parts.
+
+    It is not to blame where only a rate above 1 makes it so.
+    """
     settings = problem.settings
-    rate, causes = settings.learning_rate_init, []
+    rate, causes = min(settings.learning_rate_init, 1.0), []
     weight = 1.0 if problem.sample_weight is None else float(problem.sample_weight.mean())
     share = rate * settings.alpha / (rows_per_step(settings, len(problem.targets)) * weight)
     if share > 1 and optimizer_for(settings.solver, settings).name == "sgd":

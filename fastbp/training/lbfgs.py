@@ -74,13 +74,14 @@ def train_lbfgs(problem, progress, *, tasks=None, validation=None):
     if divergence:
         return_to_best(divergence, problem, progress, selection)
     progress.end(descent.x, selection)
-    if not (unfinished is None or divergence or problem.one_class):
-        message = _not_converged(unfinished, progress.n_iter, settings.max_iter)
-        if descent.out_of_time:
-            warn_user(message, ConvergenceWarning)
-        else:
-            rows = np.arange(problem.X.shape[0])
-            warn_of_end(problem, progress.params, rows, [], stalled=False, unfinished=message)
+    if problem.one_class or divergence:
+        return
+    message = unfinished and _not_converged(unfinished, progress.n_iter, settings.max_iter)
+    if unfinished is not None and descent.out_of_time:
+        warn_user(message, ConvergenceWarning)
+    elif unfinished is not None or descent.converged:
+        rows = np.arange(problem.X.shape[0])  # stalled is about the epochs of a curve
+        warn_of_end(problem, progress.params, rows, [], stalled=False, unfinished=message)
 
 
 class Descent:
@@ -95,7 +96,7 @@ class Descent:
         self.gradient = np.empty_like(progress.params)
         self.x, self.loss, self.n_iter = progress.params, None, 0
         self.last_loss, self.n_evaluations = None, 0
-        self.chose_to_stop = self.out_of_time = False
+        self.chose_to_stop = self.out_of_time = self.converged = False
         self.error = None
 
     def minimize(self):
@@ -119,6 +120,7 @@ class Descent:
         self.n_iter = min(result.nit, settings.max_iter)
         if self.out_of_time:
             result.message = f"max_time={settings.max_time:g} seconds are over"
+        self.converged = result.status == 0
         return result if result.status != 0 and not self.chose_to_stop else None
 
     def loss_and_gradient(self, x):
