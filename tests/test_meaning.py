@@ -17,7 +17,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import accuracy_score, get_scorer, make_scorer
 
 from fastbp import BackpropClassifier, BackpropRegressor
-from fastbp.training.meaning import describe
+from fastbp.training.meaning import describe, is_library
 
 rng = np.random.RandomState(0)
 X = rng.randn(300, 2)
@@ -131,6 +131,16 @@ def test_libraries_count_by_their_names():
     assert describe(get_scorer("roc_auc")) == describe(get_scorer("roc_auc"))
     assert describe(get_scorer("roc_auc")) != describe(get_scorer("accuracy"))
     assert describe(np.log) != describe(np.exp)
+
+
+def test_a_program_is_no_library(monkeypatch):
+    """Though its module is called like one of Python's, or an installed program has started it."""
+    assert all(map(is_library, ["math", "sys", "logging", "numpy", "sklearn.metrics", "fastbp"]))
+    program = types.ModuleType("calendar")
+    program.__file__ = "/home/me/calendar.py"
+    monkeypatch.setitem(sys.modules, "calendar", program)
+    names = ["calendar", "__main__", "somebody", None, __name__]
+    assert not any(map(is_library, names))
 
 
 def test_what_cannot_be_read_counts_by_its_class():

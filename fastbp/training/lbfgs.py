@@ -13,6 +13,7 @@ from fastbp.training.causes import explain_divergence, warn_of_end
 from fastbp.training.watching import (
     DivergenceError,
     Watcher,
+    has_best,
     open_selection,
     return_to_best,
 )
@@ -60,7 +61,9 @@ def train_lbfgs(problem, progress, *, tasks=None, validation=None):
     except KeyboardInterrupt:
         warn_user("Training interrupted by user.")
     except DivergenceError as error:
-        divergence = error
+        if not has_best(problem, progress, selection):
+            raise
+        divergence = str(error)
     finally:
         watcher.close()
         session.close()
@@ -69,10 +72,11 @@ def train_lbfgs(problem, progress, *, tasks=None, validation=None):
         progress.loss = float(descent.loss)
         finite = np.isfinite(progress.loss) and np.isfinite(descent.x).all()
         if not (divergence or finite):
-            when = f"iteration {progress.n_iter}"
-            divergence = DivergenceError(explain_divergence(problem, when))
+            divergence = explain_divergence(problem, f"iteration {progress.n_iter}")
+            if not has_best(problem, progress, selection):
+                raise DivergenceError(divergence)
     if divergence:
-        return_to_best(divergence, problem, progress, selection)
+        return_to_best(divergence, progress)
     progress.end(descent.x, selection)
     if problem.one_class or divergence:
         return

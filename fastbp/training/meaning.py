@@ -33,7 +33,7 @@ from fastbp.descriptions import Description
 PLAIN = (bool, int, float, complex, str, bytes, type(None))
 DEEPEST = 60  # things within things; each takes some frames of Python's stack
 MOST = 20_000  # functions, objects and containers, 0.1 s
-LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib")})
+LIBRARIES = tuple({sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib")})
 PACKAGES = ("site-packages", "dist-packages")
 # Of a class: what says nothing of what it does.
 SKIPPED = {
@@ -227,12 +227,12 @@ def _names_in(code):
 def is_library(module):
     """Whether a module, by its name, is Python's, fastbp's or an installed one."""
     root = str(module).partition(".")[0]
-    if root == "fastbp" or root in sys.stdlib_module_names:
-        return True
+    if root in ("fastbp", "__main__"):
+        return root == "fastbp"
     file = getattr(sys.modules.get(module), "__file__", None)
-    return file is not None and (
-        any(part in file for part in PACKAGES) or file.startswith(LIBRARIES)
-    )
+    if file is None:  # built in; or of a notebook, or made by `exec`
+        return root in sys.stdlib_module_names
+    return file.startswith(LIBRARIES) or any(part in file for part in PACKAGES)
 
 
 def _is_of_library(function):

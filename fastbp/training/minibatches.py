@@ -30,6 +30,7 @@ from fastbp.training.watching import (
     DivergenceError,
     Selection,
     Watcher,
+    has_best,
     open_selection,
     predicts_finite_scores,
     return_to_best,
@@ -148,7 +149,9 @@ def train_until_the_end(run, max_iter):
     except KeyboardInterrupt:
         warn_user("Training interrupted by user.")
     except DivergenceError as error:
-        return_to_best(error, run.problem, run.progress, run.selection)
+        if not has_best(run.problem, run.progress, run.selection):
+            raise
+        return_to_best(str(error), run.progress)
         return DIVERGED
     finally:
         run.watcher.close()

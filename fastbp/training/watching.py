@@ -171,20 +171,20 @@ class DivergenceError(ValueError):
     """Training has left the finite numbers; the message names epoch and cause."""
 
 
-def return_to_best(divergence, problem, progress, selection):
+def has_best(problem, progress, selection):
+    """Whether there are best weights on validation data, and somebody wants them back.
+
+    None are where they score the validation samples, but not all of the training samples.
+    """
+    wanted = selection is not None and selection.restores and progress.best_params is not None
+    return wanted and predicts_finite_scores(problem, progress.best_params)
+
+
+def return_to_best(divergence, progress):
     """Go back to the best epoch on validation data, and warn with the text of a divergence.
 
     As scikit-learn's issue 29504 asks. The optimizer is forgotten, for its state is not finite.
-
-    Raises
-    ------
-    DivergenceError
-        If there is no such epoch, or nobody wants it back; or if its scores of the training
-        samples are not finite, though those of the validation samples were.
     """
-    wanted = selection is not None and selection.restores and progress.best_params is not None
-    if not (wanted and predicts_finite_scores(problem, progress.best_params)):
-        raise divergence
     progress.params, progress.holds_best, progress.optimizer = progress.best_params, True, None
     if progress.loss_curve is not None:
         progress.loss = next(filter(np.isfinite, reversed(progress.loss_curve)), None)
