@@ -235,7 +235,7 @@ ACTIVATIONS = {
 
 
 def activations_for(wanted, n_hidden):
-    """Rows of the hidden layers.
+    """Entries of the hidden layers.
 
     Parameters
     ----------
@@ -253,16 +253,16 @@ def activations_for(wanted, n_hidden):
         If a list is not as long as there are hidden layers, or an entry is no activation.
     """
     if not isinstance(wanted, list | tuple):
-        return [_row_of(wanted)] * n_hidden
+        return [_entry_of(wanted)] * n_hidden
     if len(wanted) != n_hidden:
         raise ValueError(
             f"activation has {len(wanted)} entries for {n_hidden} hidden layers. Give one for each "
             "layer of hidden_layer_sizes, or a single one for all."
         )
-    return [_row_of(entry) for entry in wanted]
+    return [_entry_of(entry) for entry in wanted]
 
 
-def _row_of(entry):
+def _entry_of(entry):
     if isinstance(entry, Activation):
         return entry
     if isinstance(entry, str) and entry in ACTIVATIONS:

@@ -11,6 +11,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from fastbp import BackpropClassifier, BackpropRegressor, losses
 from fastbp.inspection import diagnose, symptoms
+from fastbp.inspection.batch import Batch, Network
 from fastbp.losses import Gamma
 from fastbp.tables import write_labels
 
@@ -372,8 +373,10 @@ def test_the_diagnosis_gives_no_advice_that_is_in_force():
         assert ("early_stopping=True" in text) is early
         assert dropout in text
     assert "early_stopping=True" not in str(diagnose(model, X, y, X_val=seen, y_val=-y))
-    assert "a smaller max_grad_norm (now 1)" in symptoms.not_finite(model).mend
-    assert "max_grad_norm=1" in symptoms.not_finite(plain).mend
+    batch = Batch.of(Network.of(model), X, y, None)
+    found = [symptoms.not_finite(batch, one, scaled=True).mend for one in (model, plain)]
+    assert "a smaller max_grad_norm (now 1)" in found[0]
+    assert "max_grad_norm=1" in found[1]
     far = [{"layer": "hidden 1", "delta_rms": 1e-9}, {"layer": "output", "delta_rms": 1.0}]
     (finding,) = symptoms.check_flow(far, model)
     assert "init='he'" not in finding.mend

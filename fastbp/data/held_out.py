@@ -12,6 +12,7 @@ import scipy.sparse
 from scipy.special import gammaln
 
 from fastbp.data.features import check_features, match_format
+from fastbp.data.targets import refuse_dates
 from fastbp.data.weights import check_sample_weight, weigh_samples
 from fastbp.messages import warn_user
 
@@ -104,6 +105,8 @@ def refuse_other_form(y_val, like):
 
     What has no shape, or one of other dimensions, is left to the checks that follow.
     """
+    if like.loss.task == "regression":
+        refuse_dates(y_val, "y_val")
     try:
         shape = tuple(y_val.shape if hasattr(y_val, "shape") else np.shape(y_val))
     except (TypeError, ValueError):

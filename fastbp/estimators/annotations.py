@@ -1,6 +1,6 @@
 """Types in the public signatures, by the words of the documentation; nothing is computed here.
 
-What users may pass is checked at run time by `_validation` and `_parameters`, with better words
+What users may pass is checked at run time by `fastbp.data` and `parameters`, with better words
 than a type checker has; scikit-learn, scipy and data frame libraries ship no complete annotations.
 So frames and sparse matrices are Any, and a type says only what it can say truly.
 """

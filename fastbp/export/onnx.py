@@ -2,7 +2,7 @@
 
 After `register`, ``skl2onnx.to_onnx`` takes them like scikit-learn's own.  The graph holds one Gemm
 for each layer and elementary operators for its activation.  An activation is one line of a table;
-what has no line is refused.  Loaded on request (extra ``onnx``); nobody imports this file.
+what has no line is refused.  Loaded on request, by way of `fastbp.onnx` (extra ``onnx``).
 """
 
 from copy import copy

@@ -1,6 +1,6 @@
 """Training by minibatches: epochs, order, and when they end.
 
-Sentences made of verbs: what happens when, and when it ends.  The arithmetic is the engine's, data
+Here stands what happens when, and when it ends.  The arithmetic is the engine's, data
 arrive as a `Problem`, `watching` says what follows an epoch, and the estimators turn `Progress`
 into fitted attributes.  The messages are scikit-learn's.
 """

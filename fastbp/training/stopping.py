@@ -13,7 +13,8 @@ class Patience:
 
     A loss improves if it is at most ``best - tol``, a score if it is at least ``best + tol``; each
     other one is counted, and an improvement begins the count anew.  The engines ask `saw_loss`
-    after each epoch (the compiled one has the rule in C); `watching` shows it validation scores.
+    after each epoch (the compiled one has the rule in `engine/native/epochs.pxd`); `watching` shows
+    it validation scores.
 
     Parameters
     ----------

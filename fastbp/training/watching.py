@@ -1,7 +1,9 @@
 """What follows each epoch of minibatches and each iteration of L-BFGS-B, and divergence.
 
-Validation data are looked at, their best weights kept; then come the report, the callbacks and the
-clock.  How loss and score are measured is in `scoring`, the rule of stopping in `stopping`.
+Validation data are looked at, their best weights kept; then come the report and the callbacks, and
+who trains asks for the time.  Whoever is to be told of each epoch must be known to `must_look`:
+else the engine runs many epochs in one call.  How loss and score are measured is in `scoring`, the
+rule of stopping in `stopping`.
 """
 
 import time

@@ -2,7 +2,7 @@
  *
  * Part of the template (see template.h): REAL, BITS, UBITS, VBYTES are defined. Only code without a
  * loop over data lives here. Largest errors seen, in units of last place: exp 1.1 (float64 1.3),
- * tanh 2.5, logistic 2.3; tests/test_engine.py holds exp below 2 and the others below 3 (and the
+ * tanh 2.5, logistic 2.3; tests/test_engine_accuracy.py holds exp below 2 and the others below 3 (and the
  * activations made of them by bounds of their own). */
 
 typedef REAL NAME(vec) __attribute__((vector_size(VBYTES)));

@@ -3,7 +3,7 @@
 The C library's functions are called element by element (about 4 ns each); these are a few dozen
 multiplications and additions without a branch, so a loop over a block runs on whole vectors.
 Errors are a few units in the last place; results below the smallest normal number become 0.  Here
-live functions of plain floats only; their derivatives are in `duals`.
+live functions of plain floats only; their derivatives are in `derivatives`.
 """
 
 import math
