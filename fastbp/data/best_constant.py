@@ -1,7 +1,7 @@
 """The best prediction that is the same for every sample, as the raw scores of a network's output.
 
 There a fresh network's output begins, and with it a poor end of training is compared.  Which
-statistic of the targets it is, a loss's row says (`Loss.constant`); how it is computed, and how a
+statistic of the targets it is, a loss's entry says (`Loss.constant`); how it is computed, and how a
 link turns it into scores, is here and nowhere else.  Arrays in, arrays out; no engine.
 
 What y leaves open is filled in so that scores stay moderate: a class that does not occur counts as
@@ -38,7 +38,7 @@ def constant_scores(loss, targets, sample_weight, n_outputs):
     Returns
     -------
     ndarray of shape (n_outputs,), float64
-        Zeros for a loss whose row does not say what is best.
+        Zeros for a loss whose entry does not say what is best.
     """
     if loss.constant is None:
         return np.zeros(n_outputs)

@@ -2,8 +2,8 @@
 
 One way for `fit` and for all who look at a fitted estimator (`inspection`, the learning-rate
 finder): checked arrays of one dtype, targets in the units of the loss, class weights multiplied
-into the sample weights, the loss and the activations as rows of the tables.  Nothing here trains,
-and nothing but `prepare` and `look_at` puts these parts together.
+into the sample weights, the loss and the activations as entries of the tables.  Nothing here
+trains, and nothing but `prepare` and `look_at` puts these parts together.
 """
 
 from copy import copy
@@ -169,7 +169,7 @@ def _check(
     estimator, settings, X, y, sample_weight, choose_dtype, find_class_weights, *, fresh,
     incremental,
 ):  # fmt: skip
-    """Check X, y and weights, and put them together with the rows that belong to them."""
+    """Check X, y and weights, and put them together with the entries that belong to them."""
     engine = get_engine(settings.engine)
     X, given = check_features(estimator, X, choose_dtype, engine, reset=fresh)
     how = dict(fresh=fresh, incremental=incremental)

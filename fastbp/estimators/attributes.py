@@ -332,14 +332,14 @@ def _require(condition, what):
 
 
 def _check_optimizer(optimizer, n_params):
-    row = OPTIMIZERS[optimizer["solver"]]
-    type(row)(**optimizer["hyperparameters"]).check("solver")
+    entry = OPTIMIZERS[optimizer["solver"]]
+    type(entry)(**optimizer["hyperparameters"]).check("solver")
     if optimizer["schedule"] != Function.name:  # that is the estimator's parameter
         recreate(optimizer["schedule"], optimizer["schedule_parameters"]).check("learning_rate")
     for name, rules in _OPTIMIZER_RULES.items():
         if not is_allowed(optimizer[name], rules):
             raise refusal(f"{name} of it", optimizer[name], rules)
-    for name, shape in (("slots", (row.n_slots, n_params)), ("weights", (n_params,))):
+    for name, shape in (("slots", (entry.n_slots, n_params)), ("weights", (n_params,))):
         array = optimizer[name]
         _require(array is None or _is_real(array, shape), f"{name} must be of shape {shape}")
 

@@ -295,9 +295,9 @@ class BaseBackprop(
     def _first_progress(self, problem, random_state):
         """Start from drawn weights, and an output at the best constant."""
         layers, settings = problem.layer_sizes, problem.settings
-        rows = problem.activations or activations_for(settings.activation or "identity", 1)
+        entries = problem.activations or activations_for(settings.activation or "identity", 1)
         params = network.initial_params(
-            layers, rows, random_state, problem.weights_dtype, settings.init
+            layers, entries, random_state, problem.weights_dtype, settings.init
         )  # fmt: skip
         if not starts_as_drawn(problem.loss, settings.dtype):
             network.views(params, layers)[1][-1][:] = constant_scores(

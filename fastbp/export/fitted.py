@@ -124,8 +124,8 @@ def describe_fitted(
     check_is_fitted(estimator)
     coefs, intercepts = map(list, check_attributes(vars(estimator), goes_on=False))
     names = [
-        _name_of(row, receiver, activations)
-        for row in activations_for(estimator.activation, len(coefs) - 1)
+        _name_of(entry, receiver, activations)
+        for entry in activations_for(estimator.activation, len(coefs) - 1)
     ]
     output = estimator.out_activation_
     if output not in outputs:
@@ -192,19 +192,19 @@ def plain_labels(classes: NDArray[Any], receiver: str) -> NDArray[Any]:
     )
 
 
-def _name_of(row: Any, receiver: str, activations: Collection[str]) -> str:
-    """Return a row's name if it is built in and on the receiver's list."""
+def _name_of(entry: Any, receiver: str, activations: Collection[str]) -> str:
+    """Return an entry's name if it is built in and on the receiver's list."""
     known = sorted(set(activations) & set(ACTIVATIONS))
-    if ACTIVATIONS.get(row.name) != row:
+    if ACTIVATIONS.get(entry.name) != entry:
         raise ValueError(
-            f"{receiver} cannot hold the activation {row!r}, which is not one of fastbp's own "
+            f"{receiver} cannot hold the activation {entry!r}, which is not one of fastbp's own "
             f"by name: expected one of {known}."
         )
-    if row.name not in activations:
+    if entry.name not in activations:
         raise ValueError(
-            f"{receiver} cannot hold the activation {row.name!r}: expected one of {known}."
+            f"{receiver} cannot hold the activation {entry.name!r}: expected one of {known}."
         )
-    return row.name
+    return entry.name
 
 
 def _compare(network: FittedNetwork, estimator: Any, receiver: str) -> None:

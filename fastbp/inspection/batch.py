@@ -1,4 +1,4 @@
-"""From what a user passes to a network and a batch: arrays in float64, and the rows of the tables.
+"""From what a user passes to a network and a batch: float64 arrays, and the entries of the tables.
 
 Here pipelines, searches and target transformers are opened, X and y become the problem that `fit`
 minimised, and the scalar formulas are applied to arrays.  No chain rule: that is in
@@ -117,7 +117,7 @@ def feature_names(estimator):
 
 @dataclass
 class Network:
-    """A fitted network in float64, and the rows that say what its formulas are."""
+    """A fitted network in float64, and the entries that say what its formulas are."""
 
     estimator: BackpropClassifier | BackpropRegressor
     engine: ModuleType
@@ -132,8 +132,8 @@ class Network:
             [array.astype(np.float64) for array in arrays]
             for arrays in check_attributes(vars(estimator), goes_on=False)
         )
-        rows = activations_for(estimator.activation, len(coefs) - 1)
-        return cls(estimator, get_engine(estimator.engine), coefs, intercepts, rows)
+        entries = activations_for(estimator.activation, len(coefs) - 1)
+        return cls(estimator, get_engine(estimator.engine), coefs, intercepts, entries)
 
     def features(self, X):
         """Check X as `predict` does; float64, CSR where it is sparse."""
@@ -199,44 +199,44 @@ def _count_steps(estimator, n_samples):
 
 
 # ------------------------------------------------------------------------------ formulas
-# All that this package knows of the form of the rows in fastbp.activations and fastbp.losses is in
-# the two functions below: fastbp's own formulas run as plain Python, number by number; users' own
-# run compiled, which also differentiates those that come without a derivative.
+# All that this package knows of the form of the entries in fastbp.activations and fastbp.losses is
+# in the two functions below: fastbp's own formulas run as plain Python, number by number; users'
+# own run compiled, which also differentiates those that come without a derivative.
 
 
-def evaluate_activation(row, z):
+def evaluate_activation(entry, z):
     """Return a = f(z) and the slopes da/dz, both of the shape of z.
 
     What a function of the user's raises reaches the caller, here and in `evaluate_loss`.
     """
-    if not (is_own(row.value) and is_own(row.slope)):
-        return _checks().evaluate_or_raise("activation", row, np.ascontiguousarray(z))
-    a = _elementwise(row.value, z)
-    return a, _elementwise(row.slope, a if row.slope_of == "activation" else z)
+    if not (is_own(entry.value) and is_own(entry.slope)):
+        return _checks().evaluate_or_raise("activation", entry, np.ascontiguousarray(z))
+    a = _elementwise(entry.value, z)
+    return a, _elementwise(entry.slope, a if entry.slope_of == "activation" else z)
 
 
-def evaluate_loss(row, targets, raw):
+def evaluate_loss(entry, targets, raw):
     """Return the loss of each sample (n_samples,) and its gradient (n_samples, n_outputs).
 
-    Both belong to the value that `fit` reports: the mean over the outputs where the row says so,
+    Both belong to the value that `fit` reports: the mean over the outputs where the entry says so,
     else their sum.
     """
-    hyper = (row.hyper,) if row.hyper else ()
-    if row.target != "real":  # formulas of all scores of a sample
+    hyper = (entry.hyper,) if entry.hyper else ()
+    if entry.target != "real":  # formulas of all scores of a sample
         gradient = np.empty_like(raw)
-        column = (targets[:, 0].astype(int) if row.target == "class" else targets[:, 0]).tolist()
-        values = [row.value(y, scores, *hyper) for y, scores in zip(column, raw, strict=True)]
+        column = (targets[:, 0].astype(int) if entry.target == "class" else targets[:, 0]).tolist()
+        values = [entry.value(y, scores, *hyper) for y, scores in zip(column, raw, strict=True)]
         for y, scores, out in zip(column, raw, gradient, strict=True):
-            row.gradient(y, scores, *hyper, out)
+            entry.gradient(y, scores, *hyper, out)
         return np.array(values), gradient
-    if is_own(row.value) and is_own(row.gradient):
-        values = _elementwise(lambda y, s: row.value(y, s, *hyper), targets, raw)
-        gradient = _elementwise(lambda y, s: row.gradient(y, s, *hyper), targets, raw)
+    if is_own(entry.value) and is_own(entry.gradient):
+        values = _elementwise(lambda y, s: entry.value(y, s, *hyper), targets, raw)
+        gradient = _elementwise(lambda y, s: entry.gradient(y, s, *hyper), targets, raw)
     else:
         flat = (np.ascontiguousarray(array).ravel() for array in (targets, raw))
-        found = _checks().evaluate_or_raise("loss", row, *flat)
+        found = _checks().evaluate_or_raise("loss", entry, *flat)
         values, gradient = (array.reshape(raw.shape) for array in found)
-    divisor = raw.shape[1] if row.output_mean else 1
+    divisor = raw.shape[1] if entry.output_mean else 1
     return values.sum(axis=1) / divisor, gradient / divisor
 
 

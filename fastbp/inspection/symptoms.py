@@ -95,12 +95,12 @@ def measure_layers(network, result):
     return rows
 
 
-def dead_and_saturated(row, slopes):
+def dead_and_saturated(entry, slopes):
     """Say of each unit whether it is dead, and whether it is saturated.
 
     Parameters
     ----------
-    row : Activation
+    entry : Activation
     slopes : ndarray of shape (n_samples, n_units)
 
     Returns
@@ -108,7 +108,7 @@ def dead_and_saturated(row, slopes):
     dead, saturated : bool ndarray of shape (n_units,)
     """
     dead = (slopes == 0).all(axis=0)
-    steepest = np.abs(evaluate_activation(row, NEAR)[1])
+    steepest = np.abs(evaluate_activation(entry, NEAR)[1])
     if (steepest == 0).any():  # off for most samples is how relu works, off for all is not
         return dead, np.zeros_like(dead)
     flat = np.abs(slopes) < SATURATED_SLOPE * steepest.max()
@@ -305,18 +305,18 @@ def check_units(network, layers, *, unscaled, raises_rate, moved):
     mends = "scale the data first (see above)" if unscaled else mends
     origin = "Steps that are too long, or unscaled data, drive units there."
     origin = origin if moved else "They began there, for training hardly moved a weight."
-    for row, layer in zip(network.activations, layers[:-1], strict=True):
+    for entry, layer in zip(network.activations, layers[:-1], strict=True):
         n_units, name = layer["n_units"], layer["layer"]
         share = layer["dead"] / n_units
         if layer["dead"]:
             names = ("leaky_relu", "elu", "tanh")
-            other = next(name for name in names if name in ACTIVATIONS and name != row.name)
+            other = next(name for name in names if name in ACTIVATIONS and name != entry.name)
             yield Finding(
                 "dead units",
                 "problem" if share >= MANY_UNITS else "hint",
                 f"{layer['dead']} of {n_units} units ({share:.0%}) of {name} are dead: the slope "
-                f"of {row.name} is 0 for every sample, so that no gradient reaches their weights. "
-                f"{origin}",
+                f"of {entry.name} is 0 for every sample, so that no gradient reaches their "
+                f"weights. {origin}",
                 f"{mends}, or take activation={other!r}.",
             )
         share = layer["saturated"] / n_units
@@ -325,7 +325,7 @@ def check_units(network, layers, *, unscaled, raises_rate, moved):
                 "saturated units",
                 "problem",
                 f"{layer['saturated']} of {n_units} units ({share:.0%}) of {name} are saturated: "
-                f"{row.name} is flat where they work, and they hardly learn.",
+                f"{entry.name} is flat where they work, and they hardly learn.",
                 f"{mends}, raise alpha (now {estimator.alpha:g}), or take activation='relu'.",
             )
 

@@ -358,8 +358,8 @@ def penalty_at_start(problem, n_rows):
 
 
 def _initial_squares(problem):
-    rows = problem.activations or [ACTIVATIONS["identity"]]
-    return network.initial_squares(problem.layer_sizes, rows, problem.settings.init)
+    entries = problem.activations or [ACTIVATIONS["identity"]]
+    return network.initial_squares(problem.layer_sizes, entries, problem.settings.init)
 
 
 def rows_per_step(settings, n_rows):
@@ -378,8 +378,8 @@ def sum_of_rates(settings, rows, curve):
 
 def weight_decay_of(settings):
     """Weight decay of the solver, apart from the penalty; 0 for one without."""
-    row = optimizer_for(settings.solver, settings)
-    return float(getattr(row, row.decay)) if row.decay else 0.0
+    entry = optimizer_for(settings.solver, settings)
+    return float(getattr(entry, entry.decay)) if entry.decay else 0.0
 
 
 def name_shrinkage(problem, params, rows, curve, is_heavy, *, crushes=False):
@@ -460,12 +460,12 @@ def name_dead_units(problem, params):
     # cost the next fit's second thread 30 ms (November 2026).
     coefs, intercepts = network.views(params, problem.layer_sizes)
     a = problem.X
-    for layer, row in enumerate(problem.activations):
-        if row.kernel != "relu":
+    for layer, entry in enumerate(problem.activations):
+        if entry.kernel != "relu":
             break
         below, a = a, np.empty((a.shape[0], len(intercepts[layer])), problem.dtype)
         one = slice(layer, layer + 1)
-        problem.engine.predict_into(coefs[one], intercepts[one], [row], below, a, 1)
+        problem.engine.predict_into(coefs[one], intercepts[one], [entry], below, a, 1)
         n_dead = int((a.max(axis=0) == 0).sum())
         if n_dead >= DEAD * a.shape[1]:
             return [

@@ -34,12 +34,12 @@ def new_optimizer(settings):
     them; `step`, the place in the learning rate's schedule (minibatches without weight count);
     `weights`, those that steps change where predictions use an average of them; `dropout_seed`.
     """
-    row = optimizer_for(settings.solver, settings)
+    entry = optimizer_for(settings.solver, settings)
     rate = float(settings.learning_rate_init)
     return {  # vars: constructors store their arguments, and get_params reads the signature
-        "solver": row.name,
-        "hyperparameters": dict(vars(row)),
-        **describe_schedule(settings, row),
+        "solver": entry.name,
+        "hyperparameters": dict(vars(entry)),
+        **describe_schedule(settings, entry),
         "learning_rate_init": rate,
         "learning_rate": rate,
         "max_grad_norm": settings.max_grad_norm,
@@ -52,9 +52,9 @@ def new_optimizer(settings):
     }
 
 
-def describe_schedule(settings, row):
+def describe_schedule(settings, entry):
     """Describe the schedule of the parameters for a solver, in plain types that pickle."""
-    schedule = schedule_for(settings.learning_rate, row, settings)
+    schedule = schedule_for(settings.learning_rate, entry, settings)
     parameters = {} if isinstance(schedule, Function) else dict(vars(schedule))
     return {"schedule": schedule.name, "schedule_parameters": parameters}
 

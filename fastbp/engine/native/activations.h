@@ -1,5 +1,5 @@
 /* The fast loops of the built-in activations: accelerators of the entries in fastbp/activations.py,
- * which hold the formulas and name the loop. A row is one entry of the table at the end.
+ * which hold the formulas and name the loop. An entry stands in the table at the end.
  *
  * Part of the template (see template.h). n is a multiple of P. */
 
