@@ -1,9 +1,11 @@
 """The shape of the package: imports go downwards, nothing costly is imported, names are public."""
 
 import ast
+import io
 import re
 import subprocess
 import sys
+import tokenize
 from pathlib import Path
 
 import pytest
@@ -179,3 +181,32 @@ def test_imports_of_the_package_and_of_a_fit():
     assert not packages(imported) & COSTLY
     allowed = {"numba", "llvmlite"} if ENGINES == ["numba"] else set()
     assert not packages(fitted) & COSTLY - allowed
+
+
+def lines_of_code(path):
+    """Return the numbers of the lines that hold code: no docstrings, comments or blank lines."""
+    source = path.read_text(encoding="utf-8")
+    skipped = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT)
+    found = {
+        line
+        for token in tokenize.generate_tokens(io.StringIO(source).readline)
+        if token.type not in (*skipped, tokenize.ENDMARKER)
+        for line in range(token.start[0], token.end[0] + 1)
+    }
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(
+            node
+        ):
+            found -= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
+    return found, tree
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_files_and_functions_are_short(name):
+    code, tree = lines_of_code(MODULES[name])
+    assert len(code) <= 400
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            n_lines = len(code & set(range(node.lineno, node.end_lineno + 1)))
+            assert n_lines <= 60, f"{node.name} has {n_lines} lines"

@@ -1,6 +1,6 @@
-# Layout of a session: layers, units and buffers. Every size of a fit is decided here and its buffers
-# are taken, but for those of the optimiser and of dropout (`session.pxi`); what is decided depends on
-# shapes and the dtype, not on data.
+# Layout of a session: layers, units and buffers. Every size of a fit is decided here and its
+# buffers are taken, but for those of the optimiser and of dropout (`session.pxi`); what is decided
+# depends on shapes and the dtype, not on data.
 
 
 cdef int64_t round_up(int64_t n, int64_t multiple) noexcept nogil:
