@@ -1,5 +1,7 @@
 """Training that leaves the finite numbers says so, names epoch and cause, and changes nothing."""
 
+import re
+
 import numpy as np
 import pytest
 from problems import draw_counts
@@ -26,6 +28,15 @@ def test_divergence(state, dtype):
             model.predict(X)
     else:
         np.testing.assert_array_equal(model.predict(X), expected)
+
+
+def test_divergence_ends_training_in_its_epoch():
+    X, y = draw(BackpropRegressor)
+    settings = {**SETTINGS, "max_iter": 200, "n_iter_no_change": 200}
+    model = BackpropRegressor(**settings, solver="sgd", learning_rate_init=1e6, momentum=0.0)
+    with pytest.raises(ValueError, match="epoch") as caught:
+        model.fit(X, y)
+    assert int(re.search(r"epoch (\d+)", str(caught.value))[1]) < 200
 
 
 def test_divergence_in_partial_fit():

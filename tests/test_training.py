@@ -1,6 +1,7 @@
 """The training loop: where it ends, which weights it keeps, what an interrupt leaves."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -350,3 +351,14 @@ def test_a_default_fit_does_no_python_work_per_epoch(kind):
         model = kind(**SETTINGS, tol=1e6, n_iter_no_change=n_iter_no_change)
         counts.append(count_events(lambda: model.fit(X, y)))  # noqa: B023
     assert counts[2] - counts[1] < 140 / 2
+
+
+def test_iterations_of_lbfgs_are_counted_from_1(capsys):
+    X, y = draw_regression(50, 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = BackpropRegressor(solver="lbfgs", max_iter=4, verbose=True, random_state=0)
+        model.fit(X, y)
+    shown = [int(n) for n in re.findall(r"Iteration (\d+),", capsys.readouterr().out)]
+    assert shown[:2] == [1, 2]
+    assert shown[-1] == model.n_iter_ == 4
