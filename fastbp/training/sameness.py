@@ -13,9 +13,9 @@ Against accidents, not against somebody who looks for collisions.  Arrays are re
 the speed of the memory; where that would be much of an epoch only evenly spaced pieces of 4 KiB of
 a large array are read, the fewer the smaller the network.  Changes that lie between them go unseen:
 of 60000 rows they may be 80 consecutive ones with 80000 weights, and some thousand with a few
-hundred weights.  Changes spread over the data are seen.  All of it took 0.7 % of an epoch of 50 ms
-and 1.2 % of one of 22 ms; of shorter ones more, for about 0.15 ms of it is Python: 5 % of 4 ms, a
-third of the 0.4 ms of digits (November 2026, an EPYC with AVX-512).
+hundred weights.  Changes spread over the data are seen.  All of it took 0.8 % of an epoch of 49 ms
+and 1.4 % of one of 23 ms; of shorter ones more, for about 0.18 ms of it is Python: 6 % of 4 ms,
+nearly half of the 0.4 ms of digits (November 2026, an EPYC with AVX-512).
 """
 
 import numpy as np
