@@ -1,9 +1,10 @@
 """Sessions of an engine for tests: opened, trained, read, compared with the reference.
 
-And what the tests of the engine at its door, `test_engine_*.py`, share.
+And what else the tests of the engines, `test_engine_*.py`, share.
 """
 
 import functools
+import sys
 from contextlib import closing
 
 import numpy as np
@@ -154,3 +155,19 @@ def transform(engine, name, scores):
     out = np.ascontiguousarray(scores).copy()
     engine.transform_into(name, out)
     return out
+
+
+def count_events(function):
+    """Return how many Python-level calls a function makes."""
+    count = 0
+
+    def profile(frame, event, argument):
+        nonlocal count
+        count += 1
+
+    sys.setprofile(profile)
+    try:
+        function()
+    finally:
+        sys.setprofile(None)
+    return count

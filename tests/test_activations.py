@@ -1,4 +1,4 @@
-"""The rows of `ACTIVATIONS`: plain formulas held against central differences and the reference."""
+"""Entries of `ACTIVATIONS`: plain formulas held against central differences and the reference."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Manners of a session: workers, the GIL, memory, interrupts, instruction sets, misuse."""
+"""Manners of a session: workers, the GIL, memory, interrupts, instruction sets."""
 
 import functools
 import os
@@ -13,6 +13,7 @@ import pytest
 from engines import ENGINES
 from problems import draw_problem
 from sessions import (
+    count_events,
     draw_problem_once,
     open_session,
     read_params,
@@ -62,22 +63,6 @@ def test_the_gil_is_released(engine):
             sys.setswitchinterval(interval)
             thread.join()
     assert during > 2
-
-
-def count_events(function):
-    """Return how many Python-level calls a function makes."""
-    count = 0
-
-    def profile(frame, event, argument):
-        nonlocal count
-        count += 1
-
-    sys.setprofile(profile)
-    try:
-        function()
-    finally:
-        sys.setprofile(None)
-    return count
 
 
 @pytest.mark.parametrize("density", [None, 0.3], ids=["dense", "sparse"])

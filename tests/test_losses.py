@@ -1,4 +1,4 @@
-"""The rows of `LOSSES`: plain formulas held against central differences and the reference."""
+"""Entries of `LOSSES`: plain formulas held against central differences and the reference."""
 
 import itertools
 import math

@@ -1,4 +1,4 @@
-"""The rows of `OPTIMIZERS`: they go downhill, and step as the reference and the engines do."""
+"""Entries of `OPTIMIZERS`: they go downhill, and step as the reference and the engines do."""
 
 import inspect
 import pickle

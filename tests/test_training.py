@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 from problems import draw_classes, draw_regression
+from sessions import count_events
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.model_selection import train_test_split
@@ -312,22 +313,6 @@ print("usable", model.n_iter_ > 0)
 
 
 # --- work outside the engine ----------------------------------------------------------------------
-
-
-def count_events(function):
-    """Return how many Python-level calls a function makes."""
-    count = 0
-
-    def profile(frame, event, argument):
-        nonlocal count
-        count += 1
-
-    sys.setprofile(profile)
-    try:
-        function()
-    finally:
-        sys.setprofile(None)
-    return count
 
 
 @pytest.mark.parametrize("kind", ESTIMATORS)

@@ -6,10 +6,11 @@ users' data were validated above, so they refuse what would be misread, written 
 never end.  Nothing is computed here and no engine is imported.
 """
 
-from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
+
+from fastbp.engine.network import count_params
 
 MAX_HYPER = 6  # hyper-parameters of an optimiser: two more numbers go with them in its constants
 MAX_SLOTS = 2  # vectors of state of an optimiser
@@ -367,11 +368,6 @@ def check_scores(scores):
 
 
 # --- of a network --------------------------------------------------------------------------------
-
-
-def count_params(layer_sizes):
-    """Return how many weights and biases a network has."""
-    return sum((n_in + 1) * n_out for n_in, n_out in pairwise(layer_sizes))
 
 
 def count_targets(layer_sizes, loss):

@@ -12,7 +12,10 @@ import numpy as np
 
 def count_params(layer_sizes):
     """Length of the flat vector for sizes (n_features, *hidden, n_outputs)."""
-    return sum((n_in + 1) * n_out for n_in, n_out in pairwise(layer_sizes))
+    total = 0
+    for n_in, n_out in pairwise(layer_sizes):  # asked some ten times a fit: no generator
+        total += (n_in + 1) * n_out
+    return total
 
 
 def views(params, layer_sizes):

@@ -615,7 +615,7 @@ LOSSES = {
 
 
 def clipped(entry, smallest):
-    """Row that reports the log loss of probabilities in ``[smallest, 1 - smallest]``.
+    """Entry that reports the log loss of probabilities in ``[smallest, 1 - smallest]``.
 
     As scikit-learn's MLPClassifier does with eps of the dtype; the steps are those of the log loss.
     Other losses stay as they are.
@@ -627,8 +627,11 @@ def clipped(entry, smallest):
     return Loss(**(entry.get_params(deep=False) | changed | {"hyper": (float(smallest),)}))
 
 
+_NAMED_ENTRIES = {}  # made once: each fit asks
+
+
 def loss_for(wanted, target_kind):
-    """Row that serves a loss for a kind of target.
+    """Entry that serves a loss for a kind of target.
 
     Parameters
     ----------
@@ -647,7 +650,11 @@ def loss_for(wanted, target_kind):
     ValueError
         If a user's loss cannot serve that kind of target.
     """
-    wanted = NAMED_LOSSES[wanted] if isinstance(wanted, str) else wanted
+    if isinstance(wanted, str):
+        key = wanted, target_kind
+        if key not in _NAMED_ENTRIES:
+            _NAMED_ENTRIES[key] = NAMED_LOSSES[wanted].entry(target_kind)
+        return _NAMED_ENTRIES[key]
     if isinstance(wanted, NamedLoss):
         return wanted.entry(target_kind)
     entry = plain(wanted) if isinstance(wanted, Loss) else Loss(wanted)

@@ -70,10 +70,8 @@ def identify_goal(problem):
     settings = problem.settings
     units = [array.tobytes() for array in problem.target_units]
     weights = [table.tobytes() for table in problem.class_weights or ()]
-    objective = [
-        problem.loss, problem.activations, settings.alpha, problem.dropout, units, weights
-    ]  # fmt: skip
-    return digest(describe(objective), describe(settings.scoring))
+    entries = list(map(describe, (problem.loss, *problem.activations, settings.scoring)))
+    return digest(entries, settings.alpha, problem.dropout, units, weights)
 
 
 def update_goal(seen, problem):

@@ -1,8 +1,8 @@
-"""One row is enough: an activation, a loss or a solver that is added to its table works everywhere.
+"""One entry is enough: an activation, a loss or a solver that joins its table works everywhere.
 
-Rows of this file stand in the tables for the time of a test: without a C loop and without a line in
-any other file of fastbp.  And what people read names every row that there is, or a test says which
-is missing.
+Entries of this file stand in the tables for the time of a test: without a C loop and without a line
+in any other file of fastbp.  And what people read names every entry that there is, or a test says
+which is missing.
 """
 
 import hashlib
