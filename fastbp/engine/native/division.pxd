@@ -43,18 +43,18 @@ cdef inline Share chunk_of(Plan *f, int index, int64_t n_rows) noexcept nogil:
     return Share(middle + gap_before(f, 1, n_rows), n_rows - middle)
 
 
-cdef inline Share part_of(Plan *f, Share all, int member, int n_members) noexcept nogil:
-    """A member's rows of a chunk, whole vectors of them."""
-    if n_members == 1:
+cdef inline Share part_of(Plan *f, Share all, int worker, int n_workers) noexcept nogil:
+    """A worker's rows of a chunk, whole vectors of them."""
+    if n_workers == 1:
         return all
     cdef int64_t n_groups = (all.rows + f.net.lanes - 1) // f.net.lanes
-    cdef int64_t begin = n_groups * member // n_members * f.net.lanes
-    cdef int64_t end = min(n_groups * (member + 1) // n_members * f.net.lanes, all.rows)
+    cdef int64_t begin = n_groups * worker // n_workers * f.net.lanes
+    cdef int64_t end = min(n_groups * (worker + 1) // n_workers * f.net.lanes, all.rows)
     return Share(all.r0 + begin, end - begin)
 
 
-cdef inline int owner(Unit *u, int n_members) noexcept nogil:
-    return 0 if n_members == 1 else <int>(u.middle * n_members)
+cdef inline int owner(Unit *u, int n_workers) noexcept nogil:
+    return 0 if n_workers == 1 else <int>(u.middle * n_workers)
 
 
 cdef inline double step_us(Plan *f, int64_t rows) noexcept nogil:

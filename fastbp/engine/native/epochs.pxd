@@ -12,17 +12,17 @@ from fastbp.engine.native.minibatch cimport minibatch
 from fastbp.engine.native.plan cimport Plan
 
 
-cdef inline void one_epoch(void *argument, int member, int n_members) noexcept nogil:
+cdef inline void one_epoch(void *argument, int worker, int n_workers) noexcept nogil:
     """All minibatches of one epoch, on one thread of the team."""
     cdef Plan *f = <Plan *>argument
     cdef uint64_t float_state = fb_flush_subnormals()
     cdef int64_t first = 0, rows
     while first < f.call.n_samples:
         rows = min(f.call.batch_size, f.call.n_samples - first)
-        if minibatch(f, member, n_members, first, rows, float_state):
+        if minibatch(f, worker, n_workers, first, rows, float_state):
             break
         first += rows
-        if member == 0:
+        if worker == 0:
             f.now.step += 1
             f.now.n_seen = first
     fb_restore_float_state(float_state)
@@ -90,7 +90,7 @@ cdef inline int64_t run_epochs(Plan *f, Stream *stream, int64_t n_epochs, double
     last; its loss is the mean over the samples it saw). stopped: OUT, whether the rule or a loss or
     parameter that is not finite ended the run."""
     cdef int64_t epoch
-    cdef int n_members
+    cdef int n_workers
     f.now.last_look_ns = fb_clock_ns()
     for epoch in range(n_epochs):
         if stream.bits != NULL:
@@ -98,11 +98,11 @@ cdef inline int64_t run_epochs(Plan *f, Stream *stream, int64_t n_epochs, double
         f.now.epoch_loss = 0
         f.now.n_seen = 0
         f.now.epoch_key = fb_mix(fb_mix(f.opt.seed) + <uint64_t>f.now.t)
-        n_members = useful_threads(f, ceiling, forced)
-        if n_members > 1 and f.team == NULL:
+        n_workers = useful_threads(f, ceiling, forced)
+        if n_workers > 1 and f.team == NULL:
             f.team = fb_team_start(ceiling)
-        if n_members > 1 and f.team != NULL:
-            fb_team_run(f.team, one_epoch, f, min(n_members, fb_team_size(f.team)))
+        if n_workers > 1 and f.team != NULL:
+            fb_team_run(f.team, one_epoch, f, min(n_workers, fb_team_size(f.team)))
         else:
             one_epoch(f, 0, 1)
         if f.now.interrupted or (f.now.out_of_time and f.now.n_seen == 0):

@@ -15,10 +15,10 @@ def multiply_add_peak(dtype, seconds=0.02):
     return best
 
 
-cdef void meet_often(void *argument, int member, int n_members) noexcept nogil:
+cdef void meet_often(void *argument, int worker, int n_workers) noexcept nogil:
     cdef int64_t i
     for i in range(1000):
-        fb_team_barrier(<fb_team *>argument, member, 0)
+        fb_team_barrier(<fb_team *>argument, worker, 0)
 
 
 def barrier_ns(int n_threads, seconds=0.01):

@@ -39,10 +39,10 @@ cdef inline bint must_stop(Plan *f, uint64_t float_state) noexcept nogil:
     return f.now.interrupted
 
 
-cdef inline bint meet(Plan *f, int member, int n_members, bint stop) noexcept nogil:
-    if n_members == 1:
+cdef inline bint meet(Plan *f, int worker, int n_workers, bint stop) noexcept nogil:
+    if n_workers == 1:
         return stop
-    return fb_team_barrier(f.team, member, stop)
+    return fb_team_barrier(f.team, worker, stop)
 
 
 cdef inline void begin_step(Plan *f) noexcept nogil:
@@ -60,66 +60,66 @@ cdef inline void begin_step(Plan *f) noexcept nogil:
         f.now.average_share = 1 - min(f.opt.ema_decay, (1.0 + f.now.t) / (10.0 + f.now.t))
 
 
-cdef inline void first_layer_by_columns(Plan *f, int member, int n_members, int64_t start,
+cdef inline void first_layer_by_columns(Plan *f, int worker, int n_workers, int64_t start,
                                         int64_t n) noexcept nogil:
-    """Gather this member's rows of a block, then multiply all rows by its columns."""
-    cdef Share share = part_of(f, chunk_of(f, 0, n), member, n_members)
+    """Gather this worker's rows of a block, then multiply all rows by its columns."""
+    cdef Share share = part_of(f, chunk_of(f, 0, n), worker, n_workers)
     if share.rows > 0:
         gather_rows(f, start, share.r0, share.rows)
-    meet(f, member, n_members, False)
-    forward_own_columns(f, member, n_members, start, n)
-    meet(f, member, n_members, False)
+    meet(f, worker, n_workers, False)
+    forward_own_columns(f, worker, n_workers, start, n)
+    meet(f, worker, n_workers, False)
 
 
-cdef inline bint minibatch(Plan *f, int member, int n_members, int64_t first, int64_t rows,
+cdef inline bint minibatch(Plan *f, int worker, int n_workers, int64_t first, int64_t rows,
                            uint64_t float_state) noexcept nogil:
     """One step on one thread. Returns whether to stop; then the step was not finished."""
     cdef double total = sum_of_weights(f, first, rows), scale, data_loss = 0, penalty = 0, mean
     cdef int64_t start = first, n
-    cdef bint stop = False, last_block, halves = f.net.by_chunks and n_members == 2
+    cdef bint stop = False, last_block, halves = f.net.by_chunks and n_workers == 2
     cdef Share share
     cdef int u, chunk, from_layer
     if not total > 0:
         return False          # nothing to learn from; NaN weights are refused before
     scale = 1 / total
-    if member == 0 and f.call.update:
+    if worker == 0 and f.call.update:
         begin_step(f)
     while start < first + rows:
         n = min(f.net.block_rows, first + rows - start)
         last_block = start + n == first + rows
-        from_layer = f.net.by_columns and n_members > 1
+        from_layer = f.net.by_columns and n_workers > 1
         if from_layer == 1:
-            first_layer_by_columns(f, member, n_members, start, n)
+            first_layer_by_columns(f, worker, n_workers, start, n)
         for chunk in range(1 + f.net.by_chunks):
-            if halves and chunk != member:
+            if halves and chunk != worker:
                 continue
             share = chunk_of(f, chunk, n)
             if not halves:
-                share = part_of(f, share, member, n_members)
+                share = part_of(f, share, worker, n_workers)
             pass_over_rows(f, share, start - gap_before(f, chunk, n), scale, from_layer)
         if halves:
-            pass_over_chunk(f, member, n, start > first)
-        stop = meet(f, member, n_members, member == 0 and must_stop(f, float_state))
+            pass_over_chunk(f, worker, n, start > first)
+        stop = meet(f, worker, n_workers, worker == 0 and must_stop(f, float_state))
         if stop:
-            if member == 0 and f.call.update:
+            if worker == 0 and f.call.update:
                 f.now.t -= 1
             return True
         if not halves:
-            pass_over_units(f, member, n_members, start, n, first, last_block, f.call.alpha * scale)
+            pass_over_units(f, worker, n_workers, start, n, first, last_block, f.call.alpha * scale)
         elif last_block:
-            join_chunks(f, member, n, start > first, f.call.alpha * scale)
+            join_chunks(f, worker, n, start > first, f.call.alpha * scale)
         if last_block and f.call.update:
             if f.opt.max_norm > 0:
-                meet(f, member, n_members, False)
-                update_within_norm(f, member, n_members, f.call.alpha * scale)
+                meet(f, worker, n_workers, False)
+                update_within_norm(f, worker, n_workers, f.call.alpha * scale)
             if f.net.layers[0].sparse:
-                clear_sparse_gradient(f, member, n_members, first, rows)
-        if member == 0:
+                clear_sparse_gradient(f, worker, n_workers, first, rows)
+        if worker == 0:
             for chunk in range(1 + f.net.by_chunks):
                 data_loss += weighted_row_losses(f, chunk_of(f, chunk, n))
-        meet(f, member, n_members, False)
+        meet(f, worker, n_workers, False)
         start += n
-    if member == 0:
+    if worker == 0:
         if f.call.update:
             for u in range(f.net.n_units):
                 penalty += f.buf.squares[u * DOUBLES_PER_LINE]

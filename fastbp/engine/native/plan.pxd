@@ -61,7 +61,7 @@ cdef struct Buffers:
     char *g1                                # gradient of the second chunk, where there are chunks
     char *slots[FB_MAX_SLOTS]
     char *average                           # of w over the steps, or NULL
-    char *scratch                           # one unit's gradients (of two chunks) for each member
+    char *scratch                           # one unit's gradients (of two chunks) for each worker
     int64_t scratch_size
     char *a0                                # gathered X
     char *scores                            # of the output layer, in columns
@@ -103,7 +103,7 @@ cdef struct Call:                # what the caller lends and asks for, for this 
     int (*look)(void *) noexcept nogil      # asks Python for signals, for that session
 
 
-cdef struct Progress:            # what member 0 alone writes during an epoch
+cdef struct Progress:            # what worker 0 alone writes during an epoch
     int64_t t, step
     double h[FB_MAX_CONSTANTS]              # constants of the step in hand
     double bias_h[FB_MAX_CONSTANTS]         # those of biases, where they differ
@@ -122,7 +122,7 @@ cdef struct Plan:
     Steps opt
     Call call
     fb_team *team
-    char pad0[64]                           # a cache line away from what all members read
+    char pad0[64]                           # a cache line away from what all workers read
     Progress now
     char pad1[64]
 

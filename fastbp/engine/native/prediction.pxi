@@ -19,14 +19,14 @@ cdef void activate_scores(Plan *f, int64_t r0, int64_t rows) noexcept nogil:
         activation.forward(element(f, f.buf.scores, j * f.net.capacity + r0), NULL, n)
 
 
-cdef void predict_share(void *argument, int member, int n_members) noexcept nogil:
-    """This member's rows, block by block, in its own part of the buffers."""
+cdef void predict_share(void *argument, int worker, int n_workers) noexcept nogil:
+    """This worker's rows, block by block, in its own part of the buffers."""
     cdef Prediction *job = <Prediction *>argument
     cdef Plan *f = job.plan
     cdef int64_t P = f.net.lanes, n = f.net.n_outputs
-    cdef int64_t block = f.net.capacity // P // n_members * P, r0 = member * block
-    cdef int64_t first = job.n_rows * member // n_members
-    cdef int64_t end = job.n_rows * (member + 1) // n_members, rows
+    cdef int64_t block = f.net.capacity // P // n_workers * P, r0 = worker * block
+    cdef int64_t first = job.n_rows * worker // n_workers
+    cdef int64_t end = job.n_rows * (worker + 1) // n_workers, rows
     cdef uint64_t float_state = fb_flush_subnormals()
     while first < end:
         rows = min(block, end - first)

@@ -131,15 +131,15 @@ cdef inline void forward_rows(Plan *f, int from_layer, int64_t first, int64_t r0
             finish_layer(f, l, first, r0, rows, 0, f.net.layers[l].out_panels)
 
 
-cdef inline void forward_own_columns(Plan *f, int member, int n_members, int64_t first,
+cdef inline void forward_own_columns(Plan *f, int worker, int n_workers, int64_t first,
                                      int64_t n_rows) noexcept nogil:
-    """The first layer's panels whose weights this member updates, for all rows of the block."""
+    """The first layer's panels whose weights this worker updates, for all rows of the block."""
     cdef int64_t p0 = -1, p1 = 0
     cdef Unit *u
     cdef int i
     for i in range(f.net.n_units):
         u = &f.net.units[i]
-        if u.layer == 0 and u.k0 == 0 and owner(u, n_members) == member:
+        if u.layer == 0 and u.k0 == 0 and owner(u, n_workers) == worker:
             p0 = u.p0 if p0 < 0 else p0
             p1 = u.p0 + u.n_panels
     if p1 > 0:
@@ -172,7 +172,7 @@ cdef inline void backward_layer(Plan *f, int l, int64_t first, int64_t r0,
 
 cdef inline void pass_over_rows(Plan *f, Share share, int64_t first, double scale,
                                 int from_layer) noexcept nogil:
-    """First phase: one member's rows of a block, forward, loss and backward. from_layer 1: it was
+    """First phase: one worker's rows of a block, forward, loss and backward. from_layer 1: it was
     gathered and its first layer done before."""
     cdef int64_t r0 = share.r0, rows = share.rows
     cdef Layer *output = &f.net.layers[f.net.n_layers - 1]

@@ -46,7 +46,7 @@ typedef pthread_cond_t signal_t;
 #define put(p, v) __atomic_store_n(p, v, __ATOMIC_RELAXED) /* a later `set` makes it known */
 #define add(p, v) __atomic_add_fetch(p, v, __ATOMIC_SEQ_CST)
 
-/* Long enough that members of one step meet without a system call, short enough that two fits on
+/* Long enough that workers of one step meet without a system call, short enough that two fits on
  * the same cores do not burn each other's time: pure spinning would make them several times slower.
  * */
 #define SPIN_NS 30000
@@ -58,8 +58,8 @@ typedef struct {
     signal_t changed;
 } bell;
 
-/* One member's side of the barrier, a cache line that only it writes (two, because some processors
- * have lines of 128 bytes or fetch them in pairs): the barriers it has come to, and what member 0
+/* One worker's side of the barrier, a cache line that only it writes (two, because some processors
+ * have lines of 128 bytes or fetch them in pairs): the barriers it has come to, and what worker 0
  * said at the last two and where it was. So a barrier is one exchange of lines, not a chain of them
  * by way of a counter, a flag and a signal: each costs a message between cores. */
 typedef struct {
@@ -71,11 +71,11 @@ typedef struct {
 
 typedef struct {
     fb_team *team;
-    int member;
+    int worker;
 } seat;
 
 struct fb_team {
-    int size, n_members, leaving; /* set between two runs */
+    int size, n_workers, leaving; /* set between two runs */
     fb_task task;
     void *argument;
     post *posts;
@@ -96,9 +96,9 @@ static inline void rest(void)
 #endif
 }
 
-/* The scheduler may wake a worker on the core of the member that woke it. There the two take turns
+/* The scheduler may wake a worker on the core of the worker that woke it. There the two take turns
  * at running and sleeping for good, because a core on which only one runs at a time looks well
- * balanced. So a worker that finds itself on member 0's core moves to another, and is then as free
+ * balanced. So a worker that finds itself on worker 0's core moves to another, and is then as free
  * as before. */
 static int processor(void)
 {
@@ -167,30 +167,30 @@ static void turn(unsigned *number, unsigned value, bell *b)
     }
 }
 
-/* Every member waits for every other. One that has passed may already be at the next barrier, not
- * beyond it: hence two flags; and member 0 may begin the next run: hence the count is read first. A
- * member left out of that run may still read the flag of the last barrier, which nobody needs there. */
-int fb_team_barrier(fb_team *team, int member, int flag)
+/* Every worker waits for every other. One that has passed may already be at the next barrier, not
+ * beyond it: hence two flags; and worker 0 may begin the next run: hence the count is read first. A
+ * worker left out of that run may still read the flag of the last barrier, which nobody needs there. */
+int fb_team_barrier(fb_team *team, int worker, int flag)
 {
-    post *own = &team->posts[member];
+    post *own = &team->posts[worker];
     unsigned before = own->barriers;
-    int slept = 0, n_members = team->n_members;
-    if (member == 0) {
+    int slept = 0, n_workers = team->n_workers;
+    if (worker == 0) {
         put(&own->flags[before & 1], flag);
         set(&own->processor, processor());
     }
     turn(&own->barriers, before + 1, &team->at_barrier);
-    for (int other = 0; other < n_members; other++)
-        if (other != member)
+    for (int other = 0; other < n_workers; other++)
+        if (other != worker)
             wait_turn(&team->posts[other].barriers, before, &team->at_barrier, &slept);
-    if (slept && member > 0)
+    if (slept && worker > 0)
         keep_apart(team);
     return get(&team->posts[0].flags[before & 1]);
 }
 
-/* The value of `start` holds the run's number and its members, read in one piece: a worker that was
+/* The value of `start` holds the run's number and its workers, read in one piece: a worker that was
  * left out of a run may wake late, in the middle of the next. */
-#define MEMBERS(value) ((int)((value) & 255))
+#define WORKERS(value) ((int)((value) & 255))
 
 WORKER(work)
 {
@@ -201,24 +201,24 @@ WORKER(work)
         seen = wait_turn(&team->start, seen, &team->at_start, &slept);
         if (get(&team->leaving))
             return WORKER_DONE;
-        if (s->member < MEMBERS(seen)) {
+        if (s->worker < WORKERS(seen)) {
             keep_apart(team);
-            team->task(team->argument, s->member, MEMBERS(seen));
-            fb_team_barrier(team, s->member, 0);
+            team->task(team->argument, s->worker, WORKERS(seen));
+            fb_team_barrier(team, s->worker, 0);
         }
     }
 }
 
-void fb_team_run(fb_team *team, fb_task task, void *argument, int n_members)
+void fb_team_run(fb_team *team, fb_task task, void *argument, int n_workers)
 {
     team->task = task;
     team->argument = argument;
-    team->n_members = n_members;
-    for (int member = 1; member < n_members; member++) /* those left out of the last run lag behind */
-        set(&team->posts[member].barriers, team->posts[0].barriers);
+    team->n_workers = n_workers;
+    for (int worker = 1; worker < n_workers; worker++) /* those left out of the last run lag behind */
+        set(&team->posts[worker].barriers, team->posts[0].barriers);
     set(&team->posts[0].processor, processor());
-    turn(&team->start, ((team->start >> 8) + 1) << 8 | (unsigned)n_members, &team->at_start);
-    task(argument, 0, n_members);
+    turn(&team->start, ((team->start >> 8) + 1) << 8 | (unsigned)n_workers, &team->at_start);
+    task(argument, 0, n_workers);
     fb_team_barrier(team, 0, 0);
 }
 
@@ -268,13 +268,13 @@ fb_team *fb_team_start(int size)
         fb_team_stop(team);
         return NULL;
     }
-    for (int member = 1; member < size; member++) {
-        team->seats[member] = (seat){team, member};
-        if (!start_thread(&team->threads[member], &team->seats[member])) {
+    for (int worker = 1; worker < size; worker++) {
+        team->seats[worker] = (seat){team, worker};
+        if (!start_thread(&team->threads[worker], &team->seats[worker])) {
             fb_team_stop(team);
             return NULL;
         }
-        team->size = member + 1;
+        team->size = worker + 1;
     }
     return team;
 }
@@ -291,12 +291,12 @@ void fb_team_stop(fb_team *team)
 {
     set(&team->leaving, 1);
     turn(&team->start, ((team->start >> 8) + 1) << 8, &team->at_start);
-    for (int member = 1; member < team->size; member++) {
+    for (int worker = 1; worker < team->size; worker++) {
 #ifdef _WIN32
-        WaitForSingleObject(team->threads[member], INFINITE);
-        CloseHandle(team->threads[member]);
+        WaitForSingleObject(team->threads[worker], INFINITE);
+        CloseHandle(team->threads[worker]);
 #else
-        pthread_join(team->threads[member], NULL);
+        pthread_join(team->threads[worker], NULL);
 #endif
     }
     take_down(&team->at_start);

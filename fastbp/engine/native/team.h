@@ -9,16 +9,16 @@
 enum { FB_TEAM_MAX = 64 };
 
 typedef struct fb_team fb_team;
-typedef void (*fb_task)(void *argument, int member, int n_members);
+typedef void (*fb_task)(void *argument, int worker, int n_workers);
 
-fb_team *fb_team_start(int size); /* size - 1 workers; NULL when threads or memory are refused */
+fb_team *fb_team_start(int size); /* size - 1 threads beside the caller's; NULL: none to be had */
 int fb_team_size(const fb_team *team);
-/* Runs the task on n_members <= size threads, the caller being member 0; returns when all are done. */
-void fb_team_run(fb_team *team, fb_task task, void *argument, int n_members);
-/* Within a task: waits for all members of the run. Returns the value of `flag` that member 0 last
- * gave before the last member arrived: the same for all, so that all leave a loop together. */
-int fb_team_barrier(fb_team *team, int member, int flag);
-void fb_team_stop(fb_team *team); /* joins the workers, frees the team */
+/* Runs the task on n_workers <= size threads, the caller being worker 0; returns when all are done. */
+void fb_team_run(fb_team *team, fb_task task, void *argument, int n_workers);
+/* Within a task: waits for all workers of the run. Returns the value of `flag` that worker 0 last
+ * gave before the last worker arrived: the same for all, so that all leave a loop together. */
+int fb_team_barrier(fb_team *team, int worker, int flag);
+void fb_team_stop(fb_team *team); /* joins its threads, frees the team */
 void fb_team_forget(fb_team *team); /* in a forked child: the workers do not exist there */
 
 /* Fits running in this process, the caller's share of the cores. One that ended beside others counts

@@ -23,7 +23,7 @@ cdef inline Runs runs_of(Plan *f, Unit *u, char *g, char *scratch) noexcept nogi
 
 
 cdef inline char *second_half(Plan *f, char *scratch) noexcept nogil:
-    """Where the second chunk's gradient goes in a member's scratch, if that is used."""
+    """Where the second chunk's gradient goes in a worker's scratch, if that is used."""
     return NULL if scratch == NULL else scratch + f.buf.scratch_size // 2
 
 
@@ -144,8 +144,8 @@ cdef inline void finish_unit(Plan *f, int index, double l2, char *scratch) noexc
         unit_update(f, index, l2, scratch)
 
 
-cdef inline void update_within_norm(Plan *f, int member, int n_members, double l2) noexcept nogil:
-    """Step this member's units along a gradient no longer than max_norm. Every member adds the
+cdef inline void update_within_norm(Plan *f, int worker, int n_workers, double l2) noexcept nogil:
+    """Step this worker's units along a gradient no longer than max_norm. Every worker adds the
     same squares in the same order."""
     cdef double total = 0, factor = 1
     cdef int i
@@ -154,40 +154,40 @@ cdef inline void update_within_norm(Plan *f, int member, int n_members, double l
     if total > f.opt.max_norm * f.opt.max_norm:
         factor = f.opt.max_norm / sqrt(total)
     for i in range(f.net.n_units):
-        if owner(&f.net.units[i], n_members) == member:
+        if owner(&f.net.units[i], n_workers) == worker:
             if factor < 1:
                 shrink_gradient(f, &f.net.units[i], factor)
             unit_update(f, i, l2 * factor, NULL)
 
 
-cdef inline bint own_rows(Plan *f, int member, int n_members, int64_t *k0,
+cdef inline bint own_rows(Plan *f, int worker, int n_workers, int64_t *k0,
                           int64_t *k1) noexcept nogil:
-    """Rows k0 to k1 of a sparse first layer's weights that this member updates; whether any."""
+    """Rows k0 to k1 of a sparse first layer's weights that this worker updates; whether any."""
     cdef int i
     cdef Unit *u
     k0[0] = k1[0] = -1
     for i in range(f.net.n_units):
         u = &f.net.units[i]
-        if u.layer == 0 and owner(u, n_members) == member:
+        if u.layer == 0 and owner(u, n_workers) == worker:
             k0[0] = u.k0 if k0[0] < 0 else k0[0]
             k1[0] = u.k0 + u.n_k
     return k1[0] > 0
 
 
-cdef inline void clear_sparse_gradient(Plan *f, int member, int n_members, int64_t batch_first,
+cdef inline void clear_sparse_gradient(Plan *f, int worker, int n_workers, int64_t batch_first,
                                        int64_t rows) noexcept nogil:
     """Zero again what a minibatch wrote into the first layer's gradient."""
     cdef int64_t k0, k1
     cdef Layer *layer = &f.net.layers[0]
-    if own_rows(f, member, n_members, &k0, &k1):
+    if own_rows(f, worker, n_workers, &k0, &k1):
         f.net.kernels.sparse_clear(&f.call.csr, f.call.order, batch_first, rows,
                                    element(f, f.buf.g, layer.weight_at), layer.w_row,
                                    layer.out_panels, k0, k1)
 
 
-cdef inline void pass_over_units(Plan *f, int member, int n_members, int64_t first, int64_t rows,
+cdef inline void pass_over_units(Plan *f, int worker, int n_workers, int64_t first, int64_t rows,
                                  int64_t batch_first, bint last_block, double l2) noexcept nogil:
-    """Second phase: this member's weight gradients and, after the last block, their updates (under
+    """Second phase: this worker's weight gradients and, after the last block, their updates (under
     a limit of the norm, what is needed for them)."""
     cdef int i
     cdef Unit *u
@@ -195,37 +195,37 @@ cdef inline void pass_over_units(Plan *f, int member, int n_members, int64_t fir
     cdef bint accumulate = first > batch_first
     cdef char *scratch = NULL
     cdef Layer *layer = &f.net.layers[0]
-    if layer.sparse and own_rows(f, member, n_members, &k0, &k1):
+    if layer.sparse and own_rows(f, worker, n_workers, &k0, &k1):
         f.net.kernels.sparse_gradient(&f.call.csr, f.call.order, first, rows, layer.delta,
                                       f.net.panel, element(f, f.buf.g, layer.weight_at),
                                       layer.w_row, layer.out_panels, k0, k1)
     if f.call.update and last_block and not accumulate and not f.opt.max_norm > 0:
-        scratch = f.buf.scratch + member * f.buf.scratch_size
+        scratch = f.buf.scratch + worker * f.buf.scratch_size
     for i in range(f.net.n_units):
         u = &f.net.units[i]
-        if owner(u, n_members) == member:
+        if owner(u, n_workers) == worker:
             unit_gradients(f, u, rows, accumulate, last_block, scratch)
             if last_block and f.call.update:
                 finish_unit(f, i, l2, scratch)
 
 
-cdef inline void pass_over_chunk(Plan *f, int member, int64_t rows, bint accumulate) noexcept nogil:
-    """Gradients of one of two members' own rows, for all units."""
-    cdef Share share = chunk_of(f, member, rows)
+cdef inline void pass_over_chunk(Plan *f, int worker, int64_t rows, bint accumulate) noexcept nogil:
+    """Gradients of one of two workers' own rows, for all units."""
+    cdef Share share = chunk_of(f, worker, rows)
     cdef int i
     if share.rows > 0:
         for i in range(f.net.n_units):
             unit_gradient(f, &f.net.units[i], share, accumulate,
-                          f.buf.g if member == 0 else f.buf.g1, NULL)
+                          f.buf.g if worker == 0 else f.buf.g1, NULL)
 
 
-cdef inline void join_chunks(Plan *f, int member, int64_t rows, bint accumulate,
+cdef inline void join_chunks(Plan *f, int worker, int64_t rows, bint accumulate,
                              double l2) noexcept nogil:
-    """Add the two members' gradients of this member's units, and update these."""
+    """Add the two workers' gradients of this worker's units, and update these."""
     cdef bint two = accumulate or chunk_of(f, 1, rows).rows > 0
     cdef int i
     for i in range(f.net.n_units):
-        if owner(&f.net.units[i], 2) == member:
+        if owner(&f.net.units[i], 2) == worker:
             if two:
                 add_second_chunk(f, &f.net.units[i], NULL)
             if f.call.update:
