@@ -22,6 +22,7 @@ from fastbp.data.weights import check_sample_weight, weigh_samples
 from fastbp.engine import get_engine, network, watch_formulas
 from fastbp.engine.parallel import thread_ceiling
 from fastbp.losses import Loss, clipped
+from fastbp.losses.combining import combine
 from fastbp.optimizers import is_full_batch
 
 
@@ -50,6 +51,9 @@ class Problem:
     watch: Any = None  # over the user's functions, if there are any
     deadline: float | None = None  # of time.perf_counter, for training
     held_out: HeldOut | None = None  # the user's validation data
+    n_members: int | None = None  # of an ensemble in one network
+    parts: tuple | None = None  # rows to train on and rows to hold out, where these are not drawn
+    asked_to_stop: Any = None  # a threading.Event of others, or None
 
     def open_session(self, params, batch_size):
         """Make a working copy of `params` in the engine; the caller closes it."""
@@ -62,7 +66,22 @@ class Problem:
             batch_size=batch_size,
             n_threads=self.n_threads,
             sparse=scipy.sparse.issparse(self.X),
+            n_members=self.n_members,
         )
+
+    def scores(self, params):
+        """Compute raw scores of all samples under `params`; of members, those of their mean."""
+        n_samples, n_outputs = self.X.shape[0], self.layer_sizes[-1]
+        work = self.activations, self.X
+        if self.n_members is None:
+            scores = np.empty((n_samples, n_outputs), self.dtype)
+            layers = network.views(params, self.layer_sizes)
+            self.engine.predict_into(*layers, *work, scores, self.n_threads)
+            return scores
+        scores = np.empty((self.n_members, n_samples, n_outputs), self.dtype)
+        layers = network.member_views(params, self.layer_sizes, self.n_members)
+        self.engine.predict_members_into(*layers, *work, scores, self.n_threads)
+        return combine(scores, self.loss.output)
 
     def of_rows(self, rows):
         """Return the problem of some of the samples; weights that are all 0 there are left out."""
@@ -199,6 +218,9 @@ def _check(
         feature_names=state.get("feature_names_in_"),
         classes=state.get("classes_"),
         one_class=estimator._has_one_class,
+        n_members=estimator._n_members,
+        parts=estimator._parts,
+        asked_to_stop=estimator._asked_to_stop,
     )
 
 

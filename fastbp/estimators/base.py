@@ -85,6 +85,9 @@ class BaseBackprop(
     loss_: float
 
     _has_one_class = False
+    _n_members: int | None = None  # of an ensemble in one network: see `tabular.networks`
+    _parts = None  # rows to train on and rows to hold out, instead of a draw
+    _asked_to_stop = None  # an event that ends training after the epoch in hand
 
     # Where scikit-learn's notebook display links to: the page of each class in the API reference.
     _doc_link_module = "fastbp"
@@ -297,11 +300,13 @@ class BaseBackprop(
         layers, settings = problem.layer_sizes, problem.settings
         entries = problem.activations or activations_for(settings.activation or "identity", 1)
         params = network.initial_params(
-            layers, entries, random_state, problem.weights_dtype, settings.init
+            layers, entries, random_state, problem.weights_dtype, settings.init, problem.n_members
         )  # fmt: skip
         if not starts_as_drawn(problem.loss, settings.dtype):
-            network.views(params, layers)[1][-1][:] = constant_scores(
-                problem.loss, problem.targets, problem.sample_weight, layers[-1]
+            n_outputs = layers[-1]  # biases of the output come last, of one layer or of many
+            biases = params[-(problem.n_members or 1) * n_outputs :].reshape(-1, n_outputs)
+            biases[:] = constant_scores(
+                problem.loss, problem.targets, problem.sample_weight, n_outputs
             )
         return Progress(params)
 

@@ -458,7 +458,10 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
         y : ndarray of shape (n_samples,) or (n_samples, n_labels)
             Class labels; label indicators (sparse if they were in `fit`) for multilabel.
         """
-        scores, _, _ = self._raw_scores(X)
+        return self._labels_of(self._raw_scores(X)[0])
+
+    def _labels_of(self, scores):
+        """Class labels of raw scores."""
         if self._target_kind == "multiclass":
             return self.classes_[scores.argmax(axis=1)]
         if self._target_kind == "binary":  # clip: where there is one class, it is predicted
@@ -487,7 +490,10 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
         ValueError
             If the network's scores are beyond the range of float64.
         """
-        scores, engine, dtype = self._raw_scores(X)
+        return self._probabilities_of(*self._raw_scores(X))
+
+    def _probabilities_of(self, scores, engine, dtype):
+        """Probabilities of raw scores, (n_samples, n_classes)."""
         if self._has_one_class:
             return np.ones(scores.shape, dtype)
         scores = scores.astype(np.result_type(scores, dtype), copy=False)
@@ -513,7 +519,10 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
             In the order of `classes_`, with the dtype of `predict_proba`; float64 where float32
             cannot hold them.
         """
-        scores, engine, dtype = self._raw_scores(X)
+        return self._log_probabilities_of(*self._raw_scores(X))
+
+    def _log_probabilities_of(self, scores, engine, dtype):
+        """Logarithms of the probabilities of raw scores, (n_samples, n_classes)."""
         if self._has_one_class:
             return np.zeros(scores.shape, dtype)
         scores = scores.astype(np.result_type(scores, dtype), copy=False)

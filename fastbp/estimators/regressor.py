@@ -422,7 +422,10 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
         ValueError
             If float64 cannot hold them either.
         """
-        predictions, engine, dtype = self._raw_scores(X)
+        return self._values_of(*self._raw_scores(X))
+
+    def _values_of(self, predictions, engine, dtype):
+        """Values, in units of y, of raw scores."""
         link, state = self.out_activation_, vars(self)
         if link != "identity" or "target_scale_" in state:  # numbers leave the range of the scores
             predictions = predictions.astype(np.float64)

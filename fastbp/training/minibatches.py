@@ -89,7 +89,7 @@ def train_stochastic(
         run.session.close()
     if not predicts_finite_scores(problem, progress.params):
         raise ValueError(explain_divergence(problem, f"epoch {progress.n_iter}"))
-    if not (incremental or problem.one_class):  # nothing converges there
+    if not (incremental or problem.one_class or problem.n_members):  # nothing converges there
         warn_of_what_is_missing(run, end)
 
 
@@ -99,6 +99,8 @@ def choose_rows(problem, progress, random_state, *, splits, resumes):
     rows = find_rows(progress.place, n_samples, splits=splits) if resumes else None
     if rows is not None:
         return rows
+    if splits and problem.parts is not None:
+        return problem.parts
     if splits:
         return split_off_validation(problem, problem.settings.validation_fraction, random_state)
     return np.arange(n_samples), None
@@ -148,6 +150,8 @@ def train_until_the_end(run, max_iter):
             return run.train(max_iter)
     except KeyboardInterrupt:
         warn_user("Training interrupted by user.")
+        if run.problem.asked_to_stop is not None:
+            run.problem.asked_to_stop.set()
     except DivergenceError as error:
         if not has_best(run.problem, run.progress, run.selection):
             raise
@@ -291,10 +295,7 @@ class Run:
         if watch is None or watch.failure() is None:
             return False
         watch.forget()
-        scores = np.empty(
-            (self.problem.X.shape[0], self.problem.layer_sizes[-1]), self.problem.dtype
-        )
-        self.session.predict_into(self.problem.X, scores)
+        self.problem.scores(self.current_params())
         return watch.failure() is not None
 
     def stop_on_plateau(self):

@@ -19,6 +19,7 @@ from sklearn.model_selection import train_test_split
 
 from fastbp.data.scaling import unit_of
 from fastbp.descriptions import is_function, name_of, number_of
+from fastbp.losses.combining import combine
 from fastbp.tables import write_labels
 
 LOSS = "loss"  # the `scoring` that measures the loss itself
@@ -137,8 +138,10 @@ class Validation:
 
     def __init__(self, problem, scoring=None, scorer=None):
         self.problem, self.scoring, self.scorer = problem, scoring, scorer
-        n_samples = problem.X.shape[0]
-        self.scores = np.empty((n_samples, problem.layer_sizes[-1]), problem.dtype)
+        shape = (problem.X.shape[0], problem.layer_sizes[-1])
+        if problem.n_members is not None:
+            shape = (problem.n_members, *shape)
+        self.scores = np.empty(shape, problem.dtype)
         if scorer is not None:
             self.X = problem.X.astype(scorer.dtype, copy=False)
             if problem.sample_weight is not None:
@@ -172,6 +175,8 @@ class Validation:
         """
         problem, scores = self.problem, self.scores
         session.predict_into(problem.X, scores)
+        if problem.n_members is not None:
+            scores = combine(scores, problem.loss.output)
         loss = session.mean_loss(scores, problem.targets, problem.sample_weight)
         if np.isnan(loss):  # no score means anything then, and no scorer need be asked
             return loss, loss

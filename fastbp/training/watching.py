@@ -14,7 +14,6 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from fastbp.data.problem import Problem
-from fastbp.engine import network
 from fastbp.messages import warn_user
 from fastbp.training.callbacks import Tasks
 from fastbp.training.causes import explain_divergence, explain_validation
@@ -89,8 +88,10 @@ class Watcher:
         return bool(self.tasks and self.tasks.end_epoch(training.reached))
 
     def is_late(self):
-        """Whether `max_time` is over."""
-        deadline = self.problem.deadline
+        """Whether `max_time` is over, or somebody else asked to stop."""
+        deadline, event = self.problem.deadline, self.problem.asked_to_stop
+        if event is not None and event.is_set():
+            return True
         return deadline is not None and time.perf_counter() >= deadline
 
     def say(self, text):
@@ -208,11 +209,9 @@ def predicts_finite_scores(problem, params):
     growth = 1.0
     for n_in in layers[:-1]:
         growth *= (n_in + 1) * size
+    if problem.n_members is not None:  # and the multipliers of the features
+        growth *= max(size, 1.0)
     if growth < float(np.finfo(params.dtype).max) ** 0.5:
         return True
-    scores = np.empty((problem.X.shape[0], layers[-1]), problem.dtype)
-    coefs, intercepts = network.views(params.astype(problem.dtype, copy=False), layers)
-    problem.engine.predict_into(
-        coefs, intercepts, problem.activations, problem.X, scores, problem.n_threads
-    )
+    scores = problem.scores(params.astype(problem.dtype, copy=False))
     return bool(np.isfinite(params).all() and np.isfinite(scores).all())

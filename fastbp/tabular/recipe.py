@@ -1,0 +1,72 @@
+"""The recipe of the tabular estimators, as far as the data decide it: parts of rows, batch sizes.
+
+What each rule brings was measured on real tables (docs: "The recipe"); the constants here are what
+that bench found.  Nothing here trains.
+"""
+
+import numpy as np
+
+FEWEST_HELD_OUT = 2  # rows of a part; tables with fewer hold nothing out
+STEPS_PER_EPOCH = 32  # about so many, within the limits
+SMALLEST_BATCH, LARGEST_BATCH = 32, 256
+
+
+def deal_rows(targets, weights, n_parts, random_state, *, classes):
+    """Deal the rows into parts, each of which one network holds out.
+
+    Like cards, in the order of y: every part has the classes, or the range of values, of the whole.
+    Rows of classes with fewer rows than parts are never held out, nor rows without weight.
+
+    Parameters
+    ----------
+    targets : ndarray of shape (n_samples, n_targets)
+        Codes of classes, or numbers.
+    weights : ndarray of shape (n_samples,) or None
+    n_parts : int
+    random_state : RandomState
+    classes : bool
+        Whether targets are codes.
+
+    Returns
+    -------
+    list of tuple of int64 ndarray
+        Rows to train on and rows to hold out, for each network.  In a table too small for so many
+        parts there are fewer; in a tiny one all rows are both.
+    """
+    n_samples, key = len(targets), targets[:, 0]
+    may = np.ones(n_samples, bool) if weights is None else weights > 0
+    if classes:
+        codes = key.astype(np.intp)
+        may &= np.bincount(codes[may], minlength=codes.max() + 1)[codes] >= n_parts
+    rows = np.flatnonzero(may)
+    if len(rows) < n_parts * FEWEST_HELD_OUT or n_parts < 2:
+        return _deal_few(rows, n_samples, n_parts, random_state)
+    order = rows[np.lexsort((random_state.permutation(len(rows)), key[rows]))]
+    part = np.full(n_samples, -1)
+    n_rounds = -(-len(order) // n_parts)
+    dealt = random_state.permuted(np.tile(np.arange(n_parts), (n_rounds, 1)), axis=1) if hasattr(
+        random_state, "permuted"
+    ) else np.argsort(random_state.random_sample((n_rounds, n_parts)), axis=1)
+    part[order] = dealt.ravel()[: len(order)]
+    return [(np.flatnonzero(part != p), np.flatnonzero(part == p)) for p in range(n_parts)]
+
+
+def _deal_few(rows, n_samples, n_parts, random_state):
+    """Parts of a tiny table, or one part of a fifth where one network was asked for."""
+    n_held_out = len(rows) // 5
+    if n_held_out < FEWEST_HELD_OUT:
+        everything = np.arange(n_samples)
+        return [(everything, everything)]
+    held_out = np.sort(random_state.permutation(rows)[:n_held_out])
+    return [(np.setdiff1d(np.arange(n_samples), held_out), held_out)]
+
+
+def choose_batch_size(n_samples):
+    """Rows of a minibatch: a power of two, so that an epoch has some dozens of steps."""
+    wanted = 2 ** round(np.log2(max(n_samples / STEPS_PER_EPOCH, 1)))
+    return int(min(max(wanted, SMALLEST_BATCH), LARGEST_BATCH))
+
+
+def choose_ema_decay(n_samples, batch_size):
+    """Decay of the average of the weights: its mean age is about an epoch."""
+    return 1 - 1 / max(20, -(-n_samples // batch_size))
