@@ -6,7 +6,9 @@ line with fastbp. Nothing of fastbp may be imported here. A row of a fastbp tabl
 in the tables below makes the tests fail with a sentence.
 
 Parameters are one flat vector: per layer the weights ``(n_in, n_out)`` in C order, then the biases
-``(n_out,)``.
+``(n_out,)``. Members share the hidden layers; behind these come the multipliers of each one's inputs
+``(n_members, n_features)``, all output weights ``(n_members, n_hidden, n_outputs)`` and all output
+biases ``(n_members, n_outputs)``.
 """
 
 import numpy as np
@@ -279,12 +281,12 @@ def split_mix(x):
     return z ^ (z >> np.uint64(31))
 
 
-def draw_kept(rate, n_units, seed, t, layer, places):
+def draw_kept(rate, n_units, seed, t, layer, places, member=0):
     """Return which units of a hidden layer are kept, bool (len(places), n_units).
 
     ``t`` steps were done before the epoch, in whose order the samples have these ``places``.
     """
-    number = [np.array([n], np.uint64) for n in (seed, t, layer)]
+    number = [np.array([n], np.uint64) for n in (seed, t, layer + 2**32 * member)]
     key = split_mix(split_mix(split_mix(number[0]) + number[1]) + number[2])
     words = split_mix(key + np.asarray(places, np.uint64))[:, None]
     x = words.astype(np.uint32) + np.arange(n_units, dtype=np.uint32)
@@ -332,6 +334,100 @@ def split(params, layer_sizes):
     return layers
 
 
+def split_members(params, layer_sizes, n_members):
+    """Return [(W, b), ...] of the hidden layers, scales, output weights and biases: all views."""
+    *hidden, n_outputs = layer_sizes
+    shared = count_parameters(hidden)
+    sizes = n_members * np.array([hidden[0], hidden[-1] * n_outputs, n_outputs])
+    scales, W, b = np.split(params[shared:], np.cumsum(sizes)[:-1])
+    return (
+        split(params[:shared], hidden),
+        scales.reshape(n_members, hidden[0]),
+        W.reshape(n_members, hidden[-1], n_outputs),
+        b.reshape(n_members, n_outputs),
+    )
+
+
+def count_parameters_of_members(layer_sizes, n_members):
+    """Return the length of the flat vector of a network of members."""
+    *hidden, n_outputs = layer_sizes
+    own = hidden[0] + (hidden[-1] + 1) * n_outputs
+    return count_parameters(hidden) + n_members * own
+
+
+def member_network(params, layer_sizes, n_members, member):
+    """Return the flat vector of one member as a network of its own on its multiplied inputs."""
+    layers, _, W, b = split_members(params, layer_sizes, n_members)
+    parts = [part.ravel() for layer in layers for part in layer]
+    return np.concatenate([*parts, W[member].ravel(), b[member]])
+
+
+def predict_members(params, layer_sizes, n_members, activations, X):
+    """Return the raw scores of every member (n_members, n, n_outputs)."""
+    params, X = as_float64(params), as_float64(X)
+    _, scales, _, _ = split_members(params, layer_sizes, n_members)
+    return np.array([
+        predict(member_network(params, layer_sizes, n_members, m), layer_sizes, activations, X * r)
+        for m, r in enumerate(scales)
+    ])  # fmt: skip
+
+
+def loss_and_gradient_of_members(
+    params,
+    layer_sizes,
+    n_members,
+    activations,
+    loss,
+    X,
+    targets,
+    sample_weight=None,
+    *,
+    alpha=0.0,
+    mean_gradient=False,
+    masks=None,
+):
+    """Return the mean of the members' losses with the penalty on all weights, and its gradient.
+
+    ``masks``: for each member those of `forward`.
+    """
+    X, params = as_float64(X), as_float64(params)
+    weight = np.ones(len(X)) if sample_weight is None else as_float64(sample_weight)
+    _, scales, _, _ = split_members(params, layer_sizes, n_members)
+    is_weight = find_weights(layer_sizes, n_members)
+    total = 0.5 * alpha * (params[is_weight] ** 2).sum() / weight.sum()
+    flat = np.where(is_weight, alpha * params / weight.sum(), 0.0)
+    grad_layers, grad_scales, grad_W, grad_b = split_members(flat, layer_sizes, n_members)
+    for m, r in enumerate(scales):
+        value, gradient, input_gradient = propagate(
+            member_network(params, layer_sizes, n_members, m), layer_sizes, activations, loss,
+            X * r, targets, weight, mean_gradient=mean_gradient,
+            masks=None if masks is None else masks[m],
+        )  # fmt: skip
+        total += value / n_members
+        *shared, (W, b) = split(gradient / n_members, layer_sizes)
+        for mine, (of_W, of_b) in zip(grad_layers, shared, strict=True):
+            mine[0][:] += of_W
+            mine[1][:] += of_b
+        grad_W[m] += W
+        grad_b[m] += b
+        grad_scales[m] += (input_gradient * X).sum(axis=0) / n_members
+    return total, flat
+
+
+def find_weights(layer_sizes, n_members=None):
+    """Return which parameters are weights, on which penalty and decay act."""
+    if n_members is None:
+        is_weight = np.zeros(count_parameters(layer_sizes), bool)
+        layers = split(is_weight, layer_sizes)
+    else:
+        is_weight = np.zeros(count_parameters_of_members(layer_sizes, n_members), bool)
+        layers, _, output_weights, output_biases = split_members(is_weight, layer_sizes, n_members)
+        layers = [*layers, (output_weights, output_biases)]
+    for W, _ in layers:
+        W[:] = True
+    return is_weight
+
+
 def forward(params, layer_sizes, activations, X, masks=None):
     """Return the pre-activations of every layer (the last: raw scores) and the activations.
 
@@ -375,6 +471,27 @@ def loss_and_gradient(
     The gradient is that of the loss summed over outputs (the direction in which scikit-learn's
     solvers step), or with ``mean_gradient`` that of the value returned.
     """
+    value, gradient, _ = propagate(
+        params, layer_sizes, activations, loss, X, targets, sample_weight, alpha=alpha,
+        mean_gradient=mean_gradient, masks=masks,
+    )  # fmt: skip
+    return value, gradient
+
+
+def propagate(
+    params,
+    layer_sizes,
+    activations,
+    loss,
+    X,
+    targets,
+    sample_weight=None,
+    *,
+    alpha=0.0,
+    mean_gradient=False,
+    masks=None,
+):
+    """As `loss_and_gradient`, and the gradient of the data's loss by the inputs X comes third."""
     X, targets, params = as_float64(X), as_float64(targets), as_float64(params)
     weight = np.ones(len(X)) if sample_weight is None else as_float64(sample_weight)
     value, gradient, is_mean = find_loss(loss)
@@ -392,11 +509,20 @@ def loss_and_gradient(
         grad_W, grad_b = split(flat, layer_sizes)[layer]
         grad_W[:] = outputs[layer].T @ delta + alpha * W / weight.sum()
         grad_b[:] = delta.sum(axis=0)
+        delta = delta @ W.T
         if layer:
             _, slope = find_activation(activations[layer - 1])
-            delta = (delta @ W.T) * slope(pre_activations[layer - 1])
+            delta *= slope(pre_activations[layer - 1])
             delta *= 1 if masks is None else masks[layer - 1]
-    return total, flat
+    return total, flat, delta
+
+
+def draw_masks(dropout, layer_sizes, seed, t, places, member):
+    """Return what each hidden layer's activations are multiplied by, at these rates."""
+    return [
+        draw_kept(p, layer_sizes[layer + 1], seed, t, layer, places, member) / (1 - p)
+        for layer, p in enumerate(dropout)
+    ]
 
 
 def train(
@@ -420,6 +546,7 @@ def train(
     ema_decay=None,
     dropout=None,
     seed=0,
+    n_members=None,
 ):
     """Return (params, losses, slots, t) after one epoch per entry of ``orders``.
 
@@ -427,9 +554,7 @@ def train(
     for nothing. With ``ema_decay`` the average of the parameters comes fifth. ``dropout`` has one
     rate per hidden layer.
     """
-    is_weight = np.zeros(len(params), bool)
-    for W, _ in split(is_weight, layer_sizes):
-        W[:] = True
+    is_weight = find_weights(layer_sizes, n_members)
     average, without_decay = as_float64(params), hyper | {"weight_decay": 0.0}
     X, targets, params = as_float64(X), as_float64(targets), as_float64(params)
     n_slots, update = find_optimizer(optimizer)
@@ -447,13 +572,18 @@ def train(
             masks, places = None, start + np.arange(len(rows))
             if dropout is not None:
                 masks = [
-                    draw_kept(p, layer_sizes[layer + 1], seed, t_before, layer, places) / (1 - p)
-                    for layer, p in enumerate(dropout)
+                    draw_masks(dropout, layer_sizes, seed, t_before, places, member)
+                    for member in range(n_members or 1)
                 ]
-            value, gradient = loss_and_gradient(
-                params, layer_sizes, activations, loss, X[rows], targets[rows], weight,
-                alpha=alpha, masks=masks,
-            )  # fmt: skip
+            job = (activations, loss, X[rows], targets[rows], weight)
+            if n_members is None:
+                value, gradient = loss_and_gradient(
+                    params, layer_sizes, *job, alpha=alpha, masks=masks and masks[0]
+                )
+            else:
+                value, gradient = loss_and_gradient_of_members(
+                    params, layer_sizes, n_members, *job, alpha=alpha, masks=masks
+                )
             total += value * len(rows)
             t += 1
             gradient *= min(1, max_grad_norm / max(np.linalg.norm(gradient), 1e-300))
@@ -507,3 +637,14 @@ def draw_parameters(layer_sizes, random_state, factor=6.0, output=None):
     if output is not None:
         parts[-1] = np.broadcast_to(output, n_out)
     return np.concatenate(parts)
+
+
+def draw_parameters_of_members(layer_sizes, n_members, random_state):
+    """Return such values of a network of members, with multipliers around 1 and -1."""
+    parts = [draw_parameters(layer_sizes[:-1], random_state)]
+    scales = random_state.choice([-1.0, 1.0], (n_members, layer_sizes[0]))
+    parts.append(scales + random_state.uniform(-0.3, 0.3, scales.shape))
+    outputs = [draw_parameters(layer_sizes[-2:], random_state) for _ in range(n_members)]
+    n_weights = layer_sizes[-2] * layer_sizes[-1]
+    parts += [output[:n_weights] for output in outputs] + [output[n_weights:] for output in outputs]
+    return np.concatenate([part.ravel() for part in parts])

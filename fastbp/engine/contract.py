@@ -6,6 +6,7 @@ users' data were validated above, so they refuse what would be misread, written 
 never end.  Nothing is computed here and no engine is imported.
 """
 
+from numbers import Integral
 from typing import Protocol
 
 import numpy as np
@@ -14,6 +15,7 @@ from fastbp.engine.network import count_params
 
 MAX_HYPER = 6  # hyper-parameters of an optimiser: two more numbers go with them in its constants
 MAX_SLOTS = 2  # vectors of state of an optimiser
+MAX_MEMBERS = 2**16  # of a network
 
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 INDEX_DTYPES = (np.dtype(np.int32), np.dtype(np.int64))
@@ -66,6 +68,37 @@ class Engine(Protocol):
             C-contiguous, of the same dtype.
         n_threads : int, default=1
             Most threads to use; the scores do not depend on it.
+
+        Returns
+        -------
+        bool
+            Whether all of them are finite.
+        """
+
+    def predict_members_into(
+        self, coefs, intercepts, scales, member_coefs, member_intercepts, activations, X, out,
+        n_threads=1,
+    ):  # fmt: skip
+        """Raw scores of all members straight from fitted arrays, as `predict_into`.
+
+        A sample has the same bits alone and among others; those of a session's `predict_into`, which
+        scales weights where this scales features, are equal up to rounding.
+
+        Parameters
+        ----------
+        coefs : list or tuple of ndarray of shape (n_in, n_out)
+        intercepts : list or tuple of ndarray of shape (n_out,)
+            Of the hidden layers.
+        scales : ndarray of shape (n_members, n_features)
+        member_coefs : ndarray of shape (n_members, n_last_hidden, n_outputs)
+        member_intercepts : ndarray of shape (n_members, n_outputs)
+            C-contiguous, of the dtype of `coefs`.
+        activations : sequence of fastbp.activations.Activation
+            One per hidden layer.
+        X : ndarray of shape (n_samples, n_features) or CSR array
+        out : ndarray of shape (n_members, n_samples, n_outputs)
+            OUT, C-contiguous, of the same dtype.
+        n_threads : int, default=1
 
         Returns
         -------
@@ -145,6 +178,12 @@ class Session(Protocol):
         Most threads an epoch may use; results do not depend on it.
     sparse : bool, default=False
         Whether X will be CSR.
+    n_members : int or None, default=None
+        Train so many members in one (TabM-mini, arXiv 2410.24210): they share the hidden layers,
+        each has multipliers of its own on the features and an output layer of its own.  A
+        minibatch's loss is the mean over the members of each one's loss on the same rows, never the
+        loss of their mean; the penalty acts on the weights of the hidden layers and of all output
+        layers, not on multipliers.  Needs a hidden layer.  None: an ordinary network.
 
     Attributes
     ----------
@@ -168,7 +207,7 @@ class Session(Protocol):
 
     def __init__(
         self, layer_sizes, activations, loss, *, dtype, params, batch_size, n_threads=1,
-        sparse=False,
+        sparse=False, n_members=None,
     ):  # fmt: skip
         """Copy the parameters, take the memory of the fit."""
 
@@ -214,8 +253,8 @@ class Session(Protocol):
             one minus it.
         seed : int
             From 0 to 2^64 - 1.  Which units are left out depends on it, on `t` at the start of an
-            epoch, on the layer, the place of the sample in the epoch's order and the unit; not on
-            threads, dtype or engine.
+            epoch, on the layer, the place of the sample in the epoch's order, the unit and the
+            member; not on threads, dtype or engine.
         """
 
     def train(
@@ -266,12 +305,12 @@ class Session(Protocol):
         ----------
         X : ndarray of shape (n_samples, n_features) or CSR array
         out : ndarray of shape (n_samples, n_outputs), C-contiguous, of the session's dtype
-            OUT.
+            OUT.  With members (n_members, n_samples, n_outputs): each one's own.
         """
 
     def mean_loss(self, scores, targets, sample_weight):
         """Mean loss of raw scores, without penalty: of what `predict_into` gave, under the
-        session's loss.
+        session's loss; of one member, or of what the caller made of all.
 
         Parameters
         ----------
@@ -375,7 +414,7 @@ def count_targets(layer_sizes, loss):
     return layer_sizes[-1] if loss.target == "real" else 1
 
 
-def check_network(layer_sizes, activations, loss, dtype, params):
+def check_network(layer_sizes, activations, loss, dtype, params, n_members=None):
     """Refuse what makes no network, or a loss that has other outputs."""
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be float32 or float64, got {dtype}")
@@ -383,12 +422,24 @@ def check_network(layer_sizes, activations, loss, dtype, params):
         raise ValueError("one activation per hidden layer and at least one unit per layer")
     if loss.target == "shared" and len(loss.hyper) != layer_sizes[-1]:
         raise ValueError(f"{len(loss.hyper)} outputs expected, got {layer_sizes[-1]}")
-    check_params(params, layer_sizes, dtype)
+    if n_members is not None:
+        check_members(n_members, layer_sizes)
+    check_params(params, count_params(layer_sizes, n_members), dtype)
 
 
-def check_params(params, layer_sizes, dtype, *, output=False):
+def check_members(n_members, layer_sizes):
+    """Refuse a number of members that is none, and members without a hidden layer to share."""
+    if not isinstance(n_members, Integral) or isinstance(n_members, bool):
+        raise ValueError(f"n_members must be an int or None, got {n_members!r}")
+    if not 1 <= n_members <= MAX_MEMBERS:
+        raise ValueError(f"n_members must be from 1 to {MAX_MEMBERS}, got {n_members}")
+    if len(layer_sizes) < 3:
+        raise ValueError("n_members needs a hidden layer, which the members share")
+
+
+def check_params(params, n_params, dtype, *, output=False):
     """Refuse what is no flat vector of a network's parameters; OUT: nor one to write to."""
-    check_vector(params, dtype, count_params(layer_sizes), "parameters")
+    check_vector(params, dtype, n_params, "parameters")
     if output:
         check_writeable(params)
 
@@ -400,6 +451,24 @@ def check_prediction(fits):
             "weights, biases and activations make no network: expected C-contiguous arrays of one "
             "dtype that fit together"
         )
+
+
+def check_member_arrays(coefs, scales, member_coefs, member_intercepts):
+    """Refuse multipliers and output layers that do not fit fitted hidden layers, or each other."""
+    arrays = (scales, member_coefs, member_intercepts)
+    check_prediction(
+        all(
+            isinstance(array, np.ndarray)
+            and array.dtype == coefs[0].dtype
+            and array.flags.c_contiguous
+            for array in arrays
+        )
+        and (scales.ndim, member_coefs.ndim, member_intercepts.ndim) == (2, 3, 2)
+        and len(scales) == len(member_coefs) == len(member_intercepts) > 0
+        and scales.shape[1] == coefs[0].shape[0]
+        and member_coefs.shape[1] == coefs[-1].shape[1]
+        and member_coefs.shape[2] == member_intercepts.shape[1] > 0
+    )
 
 
 # --- of samples ----------------------------------------------------------------------------------
@@ -459,6 +528,19 @@ def check_output(X, out, dtype, n_columns):
     check_writeable(out)
 
 
+def check_member_output(X, out, dtype, n_members, n_columns):
+    """Refuse scores to write that are not one row for each member and sample."""
+    shape = (n_members, X.shape[0], n_columns)
+    if not (
+        isinstance(out, np.ndarray)
+        and out.shape == shape
+        and out.dtype == dtype
+        and out.flags.c_contiguous
+    ):
+        raise ValueError(f"expected a C-contiguous {dtype} array of shape {shape} for scores")
+    check_writeable(out)
+
+
 # --- of a session --------------------------------------------------------------------------------
 
 
@@ -474,22 +556,22 @@ def check_has_optimizer(optimizer):
         raise RuntimeError("this session has no optimizer yet: call set_optimizer")
 
 
-def check_optimizer(optimizer, slots, layer_sizes, dtype):
+def check_optimizer(optimizer, slots, n_params, dtype):
     """Refuse an optimiser with more than there is room for, and slots that are not its own."""
     if len(optimizer.hyperparameters) > MAX_HYPER:
         raise ValueError(f"an optimizer has at most {MAX_HYPER} hyper-parameters")
     if optimizer.n_slots > MAX_SLOTS:
         raise ValueError(f"an optimizer has at most {MAX_SLOTS} slots")
     if slots is not None:
-        check_slots(slots, optimizer.n_slots, layer_sizes, dtype)
+        check_slots(slots, optimizer.n_slots, n_params, dtype)
 
 
-def check_slots(slots, n_slots, layer_sizes, dtype, *, output=False):
+def check_slots(slots, n_slots, n_params, dtype, *, output=False):
     """Refuse slots that are not one flat vector each."""
     if len(slots) != n_slots:
         raise ValueError(f"expected {n_slots} slots, got {len(slots)}")
     for slot in slots:
-        check_params(slot, layer_sizes, dtype, output=output)
+        check_params(slot, n_params, dtype, output=output)
 
 
 def read_hyperparameters(optimizer, hyperparameters, dtype):

@@ -59,7 +59,8 @@ cdef inline int owner(Unit *u, int n_workers) noexcept nogil:
 
 cdef inline double step_us(Plan *f, int64_t rows) noexcept nogil:
     """Roughly the work of a step on a minibatch of so many rows."""
-    return f.net.cost * <double>rows / (1.6e3 * f.net.lanes) + <double>f.net.n_packed * 5e-4
+    cdef double passes = <double>rows * max(1, f.net.n_members)
+    return f.net.cost * passes / (1.6e3 * f.net.lanes) + <double>f.net.n_packed * 5e-4
 
 
 cdef inline int useful_threads(Plan *f, int ceiling, bint forced) noexcept nogil:

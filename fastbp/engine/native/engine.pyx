@@ -19,14 +19,15 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 from numpy.random cimport bitgen_t
 
-from fastbp.engine import contract, find_kernels
+from fastbp.engine import contract, find_kernels, members, network
 from fastbp.engine.native.division cimport Share, WORK_PER_THREAD_US, chunk_of, step_us
 from fastbp.engine.native.epochs cimport Stopping, Stream, all_parameters_finite, run_epochs
 from fastbp.engine.native.kernels cimport *
+from fastbp.engine.native.members cimport scale_first_layer
 from fastbp.engine.native.packing cimport (copy_weights, pack, point_weights, refresh_transposes,
                                            unpack)
-from fastbp.engine.native.plan cimport (BLOCK_ROWS, DOUBLES_PER_LINE, Layer, Plan, Unit, element,
-                                        size_of)
+from fastbp.engine.native.plan cimport (BLOCK_ROWS, DOUBLES_PER_LINE, Layer, Plan, Progress, Unit,
+                                        element, size_of)
 from fastbp.engine.native.rows cimport forward_rows, gather_rows
 from fastbp.engine.native.sums cimport sum_losses, sum_of_weights
 

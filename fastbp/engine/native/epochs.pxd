@@ -8,6 +8,7 @@ from fastbp.engine.native.division cimport useful_threads
 from fastbp.engine.native.kernels cimport (fb_clock_ns, fb_flush_subnormals, fb_mix, fb_mt19937,
                                            fb_restore_float_state, fb_shuffle, fb_team_run,
                                            fb_team_size, fb_team_start)
+from fastbp.engine.native.members cimport begin_members, minibatch_of_members
 from fastbp.engine.native.minibatch cimport minibatch
 from fastbp.engine.native.plan cimport Plan
 
@@ -15,11 +16,21 @@ from fastbp.engine.native.plan cimport Plan
 cdef inline void one_epoch(void *argument, int worker, int n_workers) noexcept nogil:
     """All minibatches of one epoch, on one thread of the team."""
     cdef Plan *f = <Plan *>argument
+    cdef Plan own
     cdef uint64_t float_state = fb_flush_subnormals()
     cdef int64_t first = 0, rows
+    cdef bint stop
+    if f.net.n_members > 0:      # a worker's own, which turns from member to member
+        own = f[0]
+        f = &own
+        begin_members(f, worker, n_workers)
     while first < f.call.n_samples:
         rows = min(f.call.batch_size, f.call.n_samples - first)
-        if minibatch(f, worker, n_workers, first, rows, float_state):
+        if f.net.n_members > 0:
+            stop = minibatch_of_members(f, worker, n_workers, first, rows, float_state)
+        else:
+            stop = minibatch(f, worker, n_workers, first, rows, float_state)
+        if stop:
             break
         first += rows
         if worker == 0:

@@ -126,6 +126,15 @@ typedef struct {
     void (*sparse_clear)(const fb_csr *x, const int64_t *order, int64_t first, int64_t rows,
                          void *g, int64_t g_row, int64_t n_panels, int64_t k0, int64_t k1);
 
+    /* the first layer of a member: see members.h. M[k, :] = r[k] W[k, :]; M OUT, laid out as W */
+    void (*scale_rows)(const void *w, int64_t w_row, int64_t w_panel, const void *r, void *m,
+                       int64_t n_k, int64_t n_panels);
+    /* G[k, :] (+)= r[k] U[k, :]; g_r[k] (+)= sum_h W[k, h] U[k, h]; W, r, U IN, U's rows w_row
+     * apart and panels u_panel apart; G OUT, laid out as W; g_r OUT */
+    void (*member_gradient)(const void *w, int64_t w_row, int64_t w_panel, const void *r,
+                            const void *u, int64_t u_panel, void *g, void *g_r, int64_t n_k,
+                            int64_t n_panels, int accumulate, int accumulate_r);
+
     /* units left out of a step, and what goes with an optimiser's step: see dropout.h, optimizers.h */
     void (*dropout)(const void *a, void *out, int64_t panel, int64_t rows, int64_t n_panels,
                     uint64_t key, int64_t row, int64_t column, uint32_t threshold, double scale);

@@ -90,6 +90,10 @@ cdef extern from "kernels.h" nogil:
                                 int64_t, void *, int64_t, int64_t, int64_t, int64_t) noexcept nogil
         void (*sparse_clear)(const fb_csr *, const int64_t *, int64_t, int64_t, void *, int64_t,
                              int64_t, int64_t, int64_t) noexcept nogil
+        void (*scale_rows)(const void *, int64_t, int64_t, const void *, void *, int64_t,
+                           int64_t) noexcept nogil
+        void (*member_gradient)(const void *, int64_t, int64_t, const void *, const void *,
+                                int64_t, void *, void *, int64_t, int64_t, int, int) noexcept nogil
         void (*dropout)(const void *, void *, int64_t, int64_t, int64_t, uint64_t, int64_t,
                         int64_t, uint32_t, double) noexcept nogil
         double (*gradient_squares)(const void *, const void *, int64_t, double) noexcept nogil

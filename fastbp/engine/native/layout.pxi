@@ -56,12 +56,16 @@ cdef list units_of(Plan *f, int l):
     cdef Layer *layer = &f.net.layers[l]
     cdef int64_t P = f.net.lanes
     cdef bint columns = l == 0 and f.net.by_columns
+    cdef bint whole_rows = l == 0 and f.net.n_members > 0    # see members.pxd
     cdef int64_t n_panels = layer.in_panels if layer.narrow else layer.out_panels
-    if layer.sparse:
+    if layer.sparse and f.net.n_members == 0:
         return [(k, n, 0, n_panels) for k, n in cut(layer.n_in, 1024, True)]
+    largest = 1024 if layer.sparse else 32 if layer.n_in < 512 or whole_rows else 256
     blocks = [(k * P, min(n * P, layer.n_in - k * P))
-              for k, n in cut(layer.in_panels, 256 // P if layer.n_in >= 512 else 32 // P, True)]
+              for k, n in cut(layer.in_panels, largest // P, True)]
     # 3 panels: the width of a weight-gradient tile
+    if whole_rows:
+        return [(k, n_k, 0, n_panels) for k, n_k in blocks]
     strips = cut(n_panels, 3, columns or layer.narrow or len(blocks) == 1)
     if layer.narrow:
         return [(0, layer.n_out, p, n) for p, n in strips]
@@ -87,10 +91,13 @@ cdef lay_out(Session s, activations, loss, int64_t batch_size, bint sparse):
     f.net.n_targets = contract.count_targets(s.layer_sizes, loss)
     f.net.block_rows = min(max(batch_size, 1), BLOCK_ROWS)
     set_loss(f, memory, loss)
-    f.net.layers = <Layer *>memory.take(f.net.n_layers * sizeof(Layer))
+    f.net.n_members = s.n_members
+    f.net.all_layers = f.net.layers = <Layer *>memory.take(
+        f.net.n_layers * max(1, s.n_members) * sizeof(Layer))
+    for l in range(f.net.n_layers - 1):
+        set_layer(f, l, s.layer_sizes[l], s.layer_sizes[l + 1], False, sparse and l == 0)
+    set_outputs(f, s.layer_sizes[-2], s.layer_sizes[-1], sparse)
     for l in range(f.net.n_layers):
-        set_layer(f, l, s.layer_sizes[l], s.layer_sizes[l + 1], l == f.net.n_layers - 1,
-                  sparse and l == 0)
         f.net.cost += f.net.layers[l].weight_size
     choose_division(f)
     take_buffers(f, memory, sparse)
@@ -98,8 +105,39 @@ cdef lay_out(Session s, activations, loss, int64_t batch_size, bint sparse):
         take_layer(f, memory, &f.net.layers[l], l > 0)
         if l < f.net.n_layers - 1:
             set_activation(f, memory, &f.net.layers[l], activations[l])
+    copy_hidden_layers(f, memory)
     point_weights(f, f.buf.w)
     set_units(f, memory, s.n_threads)
+
+
+cdef set_outputs(Plan *f, int64_t n_in, int64_t n_out, bint sparse):
+    """The output layer, or multipliers of the inputs and an output layer for each member."""
+    cdef int m
+    f.net.scales_at = f.net.n_packed
+    if f.net.n_members > 0:
+        f.net.n_packed += f.net.n_members * f.net.layers[0].in_panels * f.net.lanes
+    for m in range(max(1, f.net.n_members)):
+        f.net.layers = f.net.all_layers + m * f.net.n_layers
+        set_layer(f, f.net.n_layers - 1, n_in, n_out, True, sparse and f.net.n_layers == 1)
+    f.net.layers = f.net.all_layers
+
+
+cdef copy_hidden_layers(Plan *f, Memory memory):
+    """The first member's hidden layers are every member's, but for the number of their draws; so
+    are the output layer's buffers, but for W^T."""
+    cdef int m, l
+    cdef Layer *first
+    cdef Layer *own
+    for m in range(max(1, f.net.n_members)):
+        for l in range(f.net.n_layers):
+            first, own = &f.net.all_layers[l], &f.net.all_layers[m * f.net.n_layers + l]
+            if m > 0 and l < f.net.n_layers - 1:
+                own[0] = first[0]
+            elif m > 0:
+                own.a, own.delta = first.a, first.delta
+                if first.wt != NULL:
+                    own.wt = take_transpose(f, memory, own)
+            own.number = <uint64_t>l + (<uint64_t>m << 32)
 
 
 cdef set_loss(Plan *f, Memory memory, loss):
@@ -116,6 +154,10 @@ cdef take_buffers(Plan *f, Memory memory, bint sparse):
     f.buf.w = take(f, memory, f.net.n_packed)
     f.buf.g = take(f, memory, f.net.n_packed)
     f.buf.a0 = take(f, memory, 1 if sparse else input_size)
+    if f.net.n_members > 0:
+        f.buf.scaled = take(f, memory, f.net.layers[0].weight_size)
+        if sparse:
+            f.buf.sparse_u = take(f, memory, f.net.layers[0].weight_size)
     f.buf.scores = f.buf.delta_out = take(f, memory, round_up(f.net.n_outputs, P) * f.net.capacity)
     f.buf.targets = take(f, memory, f.net.n_targets * f.net.capacity)
     f.buf.weights = take(f, memory, f.net.capacity)
@@ -129,7 +171,11 @@ cdef take_layer(Plan *f, Memory memory, Layer *layer, bint has_transpose):
         layer.a = take(f, memory, layer.out_panels * f.net.panel)
         layer.delta = take(f, memory, layer.out_panels * f.net.panel)
         if has_transpose:
-            layer.wt = take(f, memory, layer.in_panels * layer.out_panels * P * P)
+            layer.wt = take_transpose(f, memory, layer)
+
+
+cdef char *take_transpose(Plan *f, Memory memory, Layer *layer) except NULL:
+    return take(f, memory, layer.in_panels * layer.out_panels * f.net.lanes * f.net.lanes)
 
 
 cdef set_activation(Plan *f, Memory memory, Layer *layer, activation):
@@ -152,20 +198,27 @@ cdef choose_division(Plan *f):
     """How several threads divide a step, and the rows that the buffers need for it."""
     cdef Layer *first = &f.net.layers[0]
     cdef Share second
-    f.net.by_columns = (f.net.n_layers > 1 and not first.sparse and first.n_in * first.n_out
+    f.net.by_columns = (f.net.n_layers > 1 and not first.sparse and f.net.n_members == 0
+                        and first.n_in * first.n_out
                         > f.net.block_rows * (first.n_in + first.n_out))
-    f.net.by_chunks = (not (f.net.by_columns or first.sparse) and weights_are_fewer(f)
-                       and step_us(f, f.net.block_rows) >= 2 * WORK_PER_THREAD_US)
+    f.net.by_chunks = (not (f.net.by_columns or first.sparse) and f.net.n_members == 0
+                       and weights_are_fewer(f) and step_us(f, f.net.block_rows) >= 2 * WORK_PER_THREAD_US)
     second = chunk_of(f, 1, f.net.block_rows)
     f.net.capacity = spread_capacity(second.r0 + second.rows, f.net.lanes)
     f.net.panel = f.net.capacity * f.net.lanes
 
 
-cdef Unit unit_of(Plan *f, int l, int64_t k0, int64_t n_k, int64_t p0, int64_t n_panels):
+cdef Unit unit_of(Plan *f, int l, Layer *layer, int64_t k0, int64_t n_k, int64_t p0,
+                  int64_t n_panels):
     """A unit with the places of its parameters."""
-    cdef Layer *layer = &f.net.layers[l]
     cdef int64_t P = f.net.lanes
-    cdef Unit u = Unit(l, k0, n_k, p0, n_panels, 0, 0, 0, 1, 0, 0, 0)
+    cdef Unit u
+    memset(&u, 0, sizeof(Unit))
+    u.l, u.layer, u.count = l, layer, 1
+    u.k0, u.n_k, u.p0, u.n_panels = k0, n_k, p0, n_panels
+    if l == 0 and f.net.n_members > 0:
+        u.n_members, u.scale_stride = f.net.n_members, layer.in_panels * P
+        u.scales_at, u.n_scales = f.net.scales_at + k0, round_up(n_k, P)
     if layer.narrow:
         u.at, u.n = layer.weight_at + p0 * layer.w_panel, n_panels * layer.w_panel
         u.bias_at, u.n_biases = layer.bias_at, P if p0 == 0 else 0
@@ -180,23 +233,25 @@ cdef Unit unit_of(Plan *f, int l, int64_t k0, int64_t n_k, int64_t p0, int64_t n
 
 
 cdef set_units(Plan *f, Memory memory, int n_threads):
-    cdef int l
+    cdef int l, m, n = f.net.n_layers
     cdef int64_t largest = 0
-    pieces = [units_of(f, l) for l in range(f.net.n_layers)]
+    pieces = [units_of(f, l) for l in range(n)]
     costs = [[n_k * n_panels for _, n_k, _, n_panels in layer] for layer in pieces]
-    f.net.n_units = sum(map(len, pieces))
+    f.net.n_shared, f.net.n_output_units = sum(map(len, pieces[:-1])), len(pieces[-1])
+    f.net.n_units = f.net.n_shared + f.net.n_output_units * max(1, f.net.n_members)
     f.net.units = <Unit *>memory.take(f.net.n_units * sizeof(Unit))
     f.buf.squares = <double *>memory.take(f.net.n_units * DOUBLES_PER_LINE * sizeof(double))
     if f.net.by_chunks:
         f.buf.g1 = take(f, memory, f.net.n_packed)
-    before, i = 0.0, 0
-    for l in range(f.net.n_layers):
-        if f.net.by_columns:     # every layer is divided evenly
-            before, whole = 0.0, sum(costs[l])
-        else:                # all units together are
-            whole = sum(map(sum, costs))
+    i, totals = 0, [sum(layer) for layer in costs]
+    for l, m in [(l, 0) for l in range(n)] + [(n - 1, m) for m in range(1, f.net.n_members)]:
+        # All units together are divided evenly; by columns each layer is. One member's output
+        # layer is worked on at a time.
+        before, whole = sum(totals[:l]), sum(totals)
+        if f.net.by_columns:
+            before, whole = 0, totals[l]
         for cost, (k0, n_k, p0, n_panels) in zip(costs[l], pieces[l]):
-            f.net.units[i] = unit_of(f, l, k0, n_k, p0, n_panels)
+            f.net.units[i] = unit_of(f, l, &f.net.all_layers[m * n + l], k0, n_k, p0, n_panels)
             f.net.units[i].middle = (before + cost / 2) / whole
             before += cost
             i += 1

@@ -96,7 +96,7 @@ cdef inline bint minibatch(Plan *f, int worker, int n_workers, int64_t first, in
             share = chunk_of(f, chunk, n)
             if not halves:
                 share = part_of(f, share, worker, n_workers)
-            pass_over_rows(f, share, start - gap_before(f, chunk, n), scale, from_layer)
+            pass_over_rows(f, share, start - gap_before(f, chunk, n), scale, from_layer, False)
         if halves:
             pass_over_chunk(f, worker, n, start > first)
         stop = meet(f, worker, n_workers, worker == 0 and must_stop(f, float_state))
@@ -113,7 +113,7 @@ cdef inline bint minibatch(Plan *f, int worker, int n_workers, int64_t first, in
                 meet(f, worker, n_workers, False)
                 update_within_norm(f, worker, n_workers, f.call.alpha * scale)
             if f.net.layers[0].sparse:
-                clear_sparse_gradient(f, worker, n_workers, first, rows)
+                clear_sparse_gradient(f, worker, n_workers, first, rows, f.buf.g)
         if worker == 0:
             for chunk in range(1 + f.net.by_chunks):
                 data_loss += weighted_row_losses(f, chunk_of(f, chunk, n))

@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy
 
-from fastbp.engine.native.plan cimport Layer, Plan, element, size_of
+from fastbp.engine.native.plan cimport Layer, Plan, element, output_of, size_of
 from fastbp.engine.native.units cimport transpose_panel
 
 
@@ -36,10 +36,30 @@ cdef inline void copy_layers(Plan *f, char *packed, char *flat, bint to_flat) no
     """Between the flat vector (per layer: weights, then biases) and the packed one."""
     cdef int l
     cdef Layer *layer
-    for l in range(f.net.n_layers):
+    for l in range(f.net.n_layers - (f.net.n_members > 0)):
         layer = &f.net.layers[l]
         copy_weights(f, layer, element(f, packed, layer.weight_at), flat, to_flat)
         flat = element(f, flat, layer.n_in * layer.n_out)
+        copy_run(element(f, packed, layer.bias_at), flat, size_of(f, layer.n_out), to_flat)
+        flat = element(f, flat, layer.n_out)
+    if f.net.n_members > 0:
+        copy_members(f, packed, flat, to_flat)
+
+
+cdef inline void copy_members(Plan *f, char *packed, char *flat, bint to_flat) noexcept nogil:
+    """The same of what members do not share: multipliers, output weights, output biases."""
+    cdef int m
+    cdef int64_t n = f.net.n_features, stride = f.net.layers[0].in_panels * f.net.lanes
+    cdef Layer *layer
+    for m in range(f.net.n_members):
+        copy_run(element(f, packed, f.net.scales_at + m * stride), flat, size_of(f, n), to_flat)
+        flat = element(f, flat, n)
+    for m in range(f.net.n_members):
+        layer = output_of(f, m)
+        copy_weights(f, layer, element(f, packed, layer.weight_at), flat, to_flat)
+        flat = element(f, flat, layer.n_in * layer.n_out)
+    for m in range(f.net.n_members):
+        layer = output_of(f, m)
         copy_run(element(f, packed, layer.bias_at), flat, size_of(f, layer.n_out), to_flat)
         flat = element(f, flat, layer.n_out)
 
@@ -54,18 +74,26 @@ cdef inline void unpack(Plan *f, char *packed, char *flat) noexcept nogil:
 
 cdef inline void refresh_transposes(Plan *f) noexcept nogil:
     """W^T of every layer that has one, from W."""
-    cdef int l
+    cdef int i
     cdef int64_t p
-    for l in range(f.net.n_layers):
-        if f.net.layers[l].wt != NULL:
-            for p in range(f.net.layers[l].out_panels):
-                transpose_panel(f, &f.net.layers[l], p, 0, f.net.layers[l].n_in)
+    cdef Layer *layer
+    for i in range(f.net.n_layers * max(1, f.net.n_members)):
+        layer = &f.net.all_layers[i]
+        if layer.wt != NULL and (i < f.net.n_layers or (i + 1) % f.net.n_layers == 0):
+            for p in range(layer.out_panels):
+                transpose_panel(f, layer, p, 0, layer.n_in)
 
 
 cdef inline void point_weights(Plan *f, char *packed) noexcept nogil:
-    """Let the layers read these packed weights and biases (NULL: leave them)."""
-    cdef int l
-    if packed != NULL:
-        for l in range(f.net.n_layers):
-            f.net.layers[l].w = element(f, packed, f.net.layers[l].weight_at)
-            f.net.layers[l].b = element(f, packed, f.net.layers[l].bias_at)
+    """Let the layers read these packed weights and biases (NULL: leave them); the first of members
+    reads what `scale_rows` makes of its weights."""
+    cdef int i
+    cdef Layer *layer
+    if packed == NULL:
+        return
+    for i in range(f.net.n_layers * max(1, f.net.n_members)):
+        layer = &f.net.all_layers[i]
+        layer.w = element(f, packed, layer.weight_at)
+        layer.b = element(f, packed, layer.bias_at)
+        if f.net.n_members > 0 and i % f.net.n_layers == 0:
+            layer.w = f.buf.scaled

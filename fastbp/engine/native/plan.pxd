@@ -26,30 +26,39 @@ cdef struct Layer:
     char *delta
     const fb_activation *activation
     char *out                    # what the next layer reads under dropout: `a`, or a copy of it
+    uint64_t number              # of layer and member: whose draws these are
     uint32_t threshold           # draws below it leave a unit out
     double scale                 # of the units kept
 
 
 cdef struct Unit:                # a piece of a layer's weights, and the biases of its outputs where
-    int layer                    # it is the first of them; places are elements of the packed vector
+    int l                        # it is the first of them; places are elements of the packed vector
+    Layer *layer
     int64_t k0, n_k, p0, n_panels
     int64_t at, n, stride        # its weights: `count` runs of n, stride apart
     int64_t count
     int64_t bias_at, n_biases
+    int64_t scales_at, n_scales  # multipliers of its inputs: n_members runs, scale_stride apart,
+    int64_t scale_stride         # of a first layer that members share
+    int64_t n_members            # otherwise 0
     double middle                # where its middle lies in what threads divide, from 0 to 1
 
 
 cdef struct Network:             # fixed for a fit, once it is laid out
     const fb_kernels *kernels
     int n_layers, n_units, itemsize
+    int n_members                           # 0: an ordinary network
+    int n_shared, n_output_units            # units of the hidden layers, and of one output layer
     int64_t lanes, capacity, panel          # rows a buffer holds; capacity * lanes
     int64_t block_rows                      # rows worked on at a time
     int64_t n_features, n_outputs, n_targets
     int64_t n_packed                        # length of the packed vector
-    Layer *layers
-    Unit *units
+    Layer *layers                           # of the network, or of the member in hand
+    Layer *all_layers                       # n_layers for each member
+    Unit *units                             # with members: shared, then member by member
+    int64_t scales_at                       # multipliers of the inputs, in_panels * P a member
     bint by_columns, by_chunks              # how threads divide a step: see division.pxd
-    double cost                             # of a row, in multiply-adds
+    double cost                             # of a row (of one member), in multiply-adds
     const fb_loss *loss
     double *loss_hyper
     double loss_factor
@@ -63,6 +72,8 @@ cdef struct Buffers:
     char *average                           # of w over the steps, or NULL
     char *scratch                           # one unit's gradients (of two chunks) for each worker
     int64_t scratch_size
+    char *scaled                            # members: the first layer's weights of the one in hand,
+    char *sparse_u                          # and over CSR their gradient
     char *a0                                # gathered X
     char *scores                            # of the output layer, in columns
     char *delta_out                         # its delta, in the same place: the loss overwrites
@@ -122,9 +133,7 @@ cdef struct Plan:
     Steps opt
     Call call
     fb_team *team
-    char pad0[64]                           # a cache line away from what all workers read
-    Progress now
-    char pad1[64]
+    Progress *now                           # cache lines away from what all workers read
 
 
 cdef inline int64_t size_of(Plan *f, int64_t n) noexcept nogil:
@@ -151,3 +160,8 @@ cdef inline const char *input_of(Plan *f, int l) noexcept nogil:
 
 cdef inline const int64_t *order_at(Plan *f, int64_t first) noexcept nogil:
     return NULL if f.call.order == NULL else f.call.order + first
+
+
+cdef inline Layer *output_of(Plan *f, int member) noexcept nogil:
+    """A member's output layer."""
+    return &f.net.all_layers[(member + 1) * f.net.n_layers - 1]

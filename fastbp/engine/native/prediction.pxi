@@ -149,3 +149,11 @@ def predict_into(coefs, intercepts, activations, X, out, n_threads=1):
     run_prediction(&plan, out, ceiling, False)
     return bool(plan.net.kernels.all_finite(bytes_of(out),
                                             plan.call.n_samples * plan.net.n_outputs))
+
+
+def predict_members_into(coefs, intercepts, scales, member_coefs, member_intercepts, activations, X,
+                         out, n_threads=1):
+    """Raw scores of all members straight from fitted arrays; whether all are finite."""
+    contract.check_prediction(are_layers(coefs, intercepts))
+    fitted = coefs, intercepts, scales, member_coefs, member_intercepts
+    return members.predict_members_into(predict_into, fitted, activations, X, out, n_threads)

@@ -39,7 +39,7 @@ cdef inline void drop_units(Plan *f, int l, const char *values, char *out, int64
     cdef Layer *layer = &f.net.layers[l]
     if layer.threshold > 0:
         f.net.kernels.dropout(panel_row(f, values, p0, r0), panel_row(f, out, p0, r0), f.net.panel,
-                              rows, p1 - p0, fb_mix(f.now.epoch_key + <uint64_t>l), first + r0,
+                              rows, p1 - p0, fb_mix(f.now.epoch_key + layer.number), first + r0,
                               p0 * f.net.lanes, layer.threshold, layer.scale)
 
 
@@ -139,7 +139,7 @@ cdef inline void forward_own_columns(Plan *f, int worker, int n_workers, int64_t
     cdef int i
     for i in range(f.net.n_units):
         u = &f.net.units[i]
-        if u.layer == 0 and u.k0 == 0 and owner(u, n_workers) == worker:
+        if u.l == 0 and u.k0 == 0 and owner(u, n_workers) == worker:
             p0 = u.p0 if p0 < 0 else p0
             p1 = u.p0 + u.n_panels
     if p1 > 0:
@@ -170,18 +170,20 @@ cdef inline void backward_layer(Plan *f, int l, int64_t first, int64_t r0,
         drop_units(f, l - 1, below.delta, below.delta, first, r0, rows, 0, below.out_panels)
 
 
-cdef inline void pass_over_rows(Plan *f, Share share, int64_t first, double scale,
-                                int from_layer) noexcept nogil:
-    """First phase: one worker's rows of a block, forward, loss and backward. from_layer 1: it was
-    gathered and its first layer done before."""
+cdef inline void pass_over_rows(Plan *f, Share share, int64_t first, double scale, int from_layer,
+                                bint gathered) noexcept nogil:
+    """First phase: one worker's rows of a block, forward, loss and backward. from_layer 1: its
+    input was gathered and its first layer done before. gathered: all is there from a member that
+    came before."""
     cdef int64_t r0 = share.r0, rows = share.rows
     cdef Layer *output = &f.net.layers[f.net.n_layers - 1]
     cdef int l
     if rows <= 0:
         return
-    gather_targets(f, first, r0, rows)
-    if from_layer == 0:
-        gather_rows(f, first, r0, rows)
+    if not gathered:
+        gather_targets(f, first, r0, rows)
+        if from_layer == 0:
+            gather_rows(f, first, r0, rows)
     forward_rows(f, from_layer, first, r0, rows)
     f.net.loss.loss(element(f, f.buf.targets, r0), element(f, f.buf.scores, r0),
                     element(f, f.buf.weights, r0), scale * f.call.gradient_factor,

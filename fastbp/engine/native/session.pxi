@@ -27,22 +27,25 @@ cdef class Session:
     cdef tuple layer_sizes
     cdef object dtype, lock, shuffler
     cdef public object stop_signal
-    cdef int n_threads
+    cdef int n_threads, n_members
+    cdef readonly int64_t n_params
     cdef bint forced, closed
     cdef int64_t process
     cdef readonly int64_t epochs_done
     cdef readonly bint finite
 
     def __init__(self, layer_sizes, activations, loss, *, dtype, params, batch_size, n_threads=1,
-                 sparse=False):
+                 sparse=False, n_members=None):
         self.lock = threading.Lock()
         self.layer_sizes = tuple(int(n) for n in layer_sizes)
         self.dtype = np.dtype(dtype)
-        contract.check_network(self.layer_sizes, activations, loss, self.dtype, params)
+        contract.check_network(self.layer_sizes, activations, loss, self.dtype, params, n_members)
+        self.n_members, self.n_params = n_members or 0, len(params)
         self.n_threads = max(1, min(int(n_threads), FB_TEAM_MAX))
         self.process = os.getpid()
         self.finite = True
         self.memory = Memory()
+        self.plan.now = <Progress *>self.memory.take(sizeof(Progress) + 64)
         lay_out(self, activations, loss, int(batch_size), bool(sparse))
         pack(&self.plan, self.plan.buf.w, bytes_of(params))
         refresh_transposes(&self.plan)
@@ -67,7 +70,7 @@ cdef class Session:
 
     @property
     def t(self):
-        return self.plan.now.t
+        return self.plan.now.t if self.plan.now != NULL else 0
 
     def force_threads(self, n_threads):
         """Run every epoch on exactly this many threads."""
@@ -81,9 +84,9 @@ cdef class Session:
     def set_optimizer(self, optimizer, hyperparameters, slots=None, t=0, *, max_grad_norm=None,
                       ema_decay=None, average=None):
         """Take the optimiser's entry, its hyper-parameters and its state."""
-        contract.check_optimizer(optimizer, slots, self.layer_sizes, self.dtype)
+        contract.check_optimizer(optimizer, slots, self.n_params, self.dtype)
         if average is not None:
-            contract.check_params(average, self.layer_sizes, self.dtype)
+            contract.check_params(average, self.n_params, self.dtype)
         numbers = contract.read_hyperparameters(optimizer, hyperparameters, self.dtype)
         with self.lock:
             self.plan.opt.loops = NULL     # until all of its memory is there
@@ -130,6 +133,7 @@ cdef class Session:
             self.plan.opt.dropout = any(threshold > 0 for threshold, _ in layers)
             for l, (threshold, scale) in enumerate(layers):
                 self.drop_from(&self.plan.net.layers[l], threshold, scale)
+            self.let_members_drop()
 
     cdef drop_from(self, Layer *layer, uint32_t threshold, double scale):
         cdef Plan *f = &self.plan
@@ -140,6 +144,15 @@ cdef class Session:
                 layer.out = take(f, self.memory, layer.out_panels * f.net.panel)
         elif layer.out == NULL:
             layer.out = layer.a
+
+    cdef let_members_drop(self):
+        """The first member's hidden layers say how much of a layer each of them leaves out."""
+        cdef int n = self.plan.net.n_layers, i
+        cdef Layer *layers = self.plan.net.all_layers
+        for i in range(n, n * self.plan.net.n_members):
+            if i % n < n - 1:
+                layers[i].out, layers[i].scale = layers[i % n].out, layers[i % n].scale
+                layers[i].threshold = layers[i % n].threshold
 
     def train(self, X, targets, sample_weight, order, *, shuffle, batch_size, alpha,
               learning_rate, n_epochs, losses, stopping=None, time_limit=None):
@@ -206,14 +219,34 @@ cdef class Session:
         with self.lock:
             self.check_usable()
             bind_rows(self, X)
-            contract.check_output(X, out, self.dtype, self.layer_sizes[-1])
+            if self.n_members > 0:
+                contract.check_member_output(X, out, self.dtype, self.n_members,
+                                             self.layer_sizes[-1])
+            else:
+                contract.check_output(X, out, self.dtype, self.layer_sizes[-1])
             self.plan.call.dropping = self.plan.call.backward = False
             point_weights(&self.plan, self.plan.buf.average)
             try:
-                run_prediction(&self.plan, out, self.n_threads, self.forced)
+                if self.n_members > 0:
+                    self.predict_members(out)
+                else:
+                    run_prediction(&self.plan, out, self.n_threads, self.forced)
             finally:
                 point_weights(&self.plan, self.plan.buf.w)
                 unbind(&self.plan)
+
+    cdef predict_members(self, out):
+        """Raw scores of each member in turn."""
+        cdef Plan *f = &self.plan
+        cdef char *packed = f.buf.w if f.buf.average == NULL else f.buf.average
+        cdef int m
+        try:
+            for m in range(self.n_members):
+                f.net.layers = f.net.all_layers + m * f.net.n_layers
+                scale_first_layer(f, packed, m)
+                run_prediction(f, out[m], self.n_threads, self.forced)
+        finally:
+            f.net.layers = f.net.all_layers
 
     def loss_and_gradient(self, params, X, targets, sample_weight, *, alpha, gradient,
                           mean_gradient=False):
@@ -226,8 +259,8 @@ cdef class Session:
         cdef int ceiling = self.n_threads
         with self.lock:
             self.check_usable()
-            contract.check_params(params, self.layer_sizes, self.dtype)
-            contract.check_params(gradient, self.layer_sizes, self.dtype, output=True)
+            contract.check_params(params, self.n_params, self.dtype)
+            contract.check_params(gradient, self.n_params, self.dtype, output=True)
             bind(self, X, targets, sample_weight, None)
             total = sum_of_weights(f, 0, f.call.n_samples)
             contract.check_total_weight(total, f.call.n_samples)
@@ -255,7 +288,12 @@ cdef class Session:
             if self.stop_signal is not None:
                 self.raise_signal()
             unpack(f, f.buf.g, bytes_of(gradient))
-        return loss + add_penalty(self.layer_sizes, params, gradient, alpha / total)
+        return loss + add_penalty(self.weight_ranges(), params, gradient, alpha / total)
+
+    cdef list weight_ranges(self):
+        """Where weights are in the flat vector."""
+        parts = network.list_parts(self.layer_sizes, self.n_members or None)
+        return [(begin, end) for begin, end, is_weights in parts if is_weights]
 
     def mean_loss(self, scores, targets, sample_weight):
         """Mean loss of raw scores under the session's loss, without penalty."""
@@ -287,14 +325,14 @@ cdef class Session:
 
     def params_into(self, params):
         """Write the parameters into `params` in the flat layout."""
-        contract.check_params(params, self.layer_sizes, self.dtype, output=True)
+        contract.check_params(params, self.n_params, self.dtype, output=True)
         with self.lock:
             unpack(&self.plan, self.plan.buf.w, bytes_of(params))
 
     def average_into(self, params):
         """Write what predictions use: the average where one is kept, else the parameters."""
         cdef Plan *f = &self.plan
-        contract.check_params(params, self.layer_sizes, self.dtype, output=True)
+        contract.check_params(params, self.n_params, self.dtype, output=True)
         with self.lock:
             unpack(f, f.buf.w if f.buf.average == NULL else f.buf.average, bytes_of(params))
 
@@ -303,8 +341,7 @@ cdef class Session:
         cdef Plan *f = &self.plan
         with self.lock:
             contract.check_has_optimizer(f.opt.loops != NULL)
-            contract.check_slots(slots, f.opt.loops.n_slots, self.layer_sizes, self.dtype,
-                                 output=True)
+            contract.check_slots(slots, f.opt.loops.n_slots, self.n_params, self.dtype, output=True)
             for i in range(f.opt.loops.n_slots):
                 unpack(f, f.buf.slots[i], bytes_of(slots[i]))
 
@@ -367,14 +404,13 @@ cdef int look_for_signals(void *session) noexcept with gil:
     return 0
 
 
-cdef double add_penalty(layer_sizes, params, gradient, double l2):
-    """Add the penalty 0.5 l2 |W|^2 to the gradient; returns its value."""
-    at, value = 0, 0.0
-    for n_in, n_out in zip(layer_sizes, layer_sizes[1:]):
-        w = params[at:at + n_in * n_out]
-        gradient[at:at + n_in * n_out] += (l2 * w).astype(w.dtype, copy=False)
+cdef double add_penalty(ranges, params, gradient, double l2):
+    """Add the penalty 0.5 l2 |W|^2 of these ranges to the gradient; returns its value."""
+    value = 0.0
+    for begin, end in ranges:
+        w = params[begin:end]
+        gradient[begin:end] += (l2 * w).astype(w.dtype, copy=False)
         value += 0.5 * l2 * float(np.sum(np.square(w, dtype=np.float64)))
-        at += (n_in + 1) * n_out
     return value
 
 

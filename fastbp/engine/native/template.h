@@ -9,6 +9,7 @@
 #include "gradient.h"
 #include "rearrange.h"
 #include "sparse.h"
+#include "members.h"
 #include "activations.h"
 #include "losses.h"
 #include "optimizers.h"
@@ -69,6 +70,8 @@ const fb_kernels NAME(fb_kernels) = {
     .sparse_product = NAME(sparse_product),
     .sparse_gradient = NAME(sparse_gradient),
     .sparse_clear = NAME(sparse_clear),
+    .scale_rows = NAME(scale_rows),
+    .member_gradient = NAME(member_gradient),
     .dropout = NAME(dropout),
     .gradient_squares = NAME(gradient_squares),
     .shrink = NAME(shrink),

@@ -17,7 +17,7 @@ cdef struct Runs:
 cdef inline Runs runs_of(Plan *f, Unit *u, char *g, char *scratch) noexcept nogil:
     """Where the unit's weight gradient goes: scratch that stays in the first-level cache when its
     update follows at once, else its place in the whole gradient g (a sparse layer's always)."""
-    if scratch == NULL or f.net.layers[u.layer].sparse:
+    if scratch == NULL or u.layer.sparse:
         return Runs(element(f, g, u.at), u.stride)
     return Runs(scratch, u.n)
 
@@ -30,8 +30,8 @@ cdef inline char *second_half(Plan *f, char *scratch) noexcept nogil:
 cdef inline void unit_gradient(Plan *f, Unit *u, Share share, bint accumulate, char *whole,
                                char *scratch) noexcept nogil:
     """grad_W = A^T delta and grad_b = sum of delta over some rows, for one unit."""
-    cdef Layer *layer = &f.net.layers[u.layer]
-    cdef const char *a = panel_row(f, input_of(f, u.layer), 0, share.r0)
+    cdef Layer *layer = u.layer
+    cdef const char *a = panel_row(f, input_of(f, u.l), 0, share.r0)
     cdef Runs g = runs_of(f, u, whole, scratch)
     cdef char *g_bias = element(f, whole, u.bias_at) if u.n_biases > 0 else NULL
     if layer.narrow:
@@ -71,6 +71,11 @@ cdef inline void unit_gradients(Plan *f, Unit *u, int64_t rows, bint accumulate,
         add_second_chunk(f, u, scratch)
 
 
+cdef inline int64_t scales_of(Unit *u, int64_t member) noexcept nogil:
+    """Place of a member's multipliers of the unit's inputs in the packed vector."""
+    return u.scales_at + member * u.scale_stride
+
+
 cdef inline double update_range(Plan *f, int64_t i, const char *g, int64_t n, double l2,
                                 const double *h) noexcept nogil:
     """Step n parameters from element i of the packed vector along g."""
@@ -95,10 +100,11 @@ cdef inline void transpose_panel(Plan *f, Layer *layer, int64_t p, int64_t k0,
 
 
 cdef inline void unit_update(Plan *f, int index, double l2, char *scratch) noexcept nogil:
-    """One optimiser step for the unit's weights and biases; refreshes its part of W^T. Neither
-    penalty nor weight decay acts on biases."""
+    """One optimiser step for the unit's weights, biases and multipliers of inputs; refreshes its
+    part of W^T. Penalty and weight decay act on weights alone."""
     cdef Unit *u = &f.net.units[index]
-    cdef Layer *layer = &f.net.layers[u.layer]
+    cdef Layer *layer = u.layer
+    cdef const double *bias_h = &f.now.h[0] if f.opt.decay < 0 else &f.now.bias_h[0]
     cdef int64_t i
     cdef Runs g = runs_of(f, u, f.buf.g, scratch)
     cdef double squares = 0
@@ -108,8 +114,10 @@ cdef inline void unit_update(Plan *f, int index, double l2, char *scratch) noexc
         if layer.wt != NULL:
             transpose_panel(f, layer, u.p0 + i, u.k0, u.n_k)
     if u.n_biases > 0:
-        update_range(f, u.bias_at, element(f, f.buf.g, u.bias_at), u.n_biases, 0,
-                     &f.now.h[0] if f.opt.decay < 0 else &f.now.bias_h[0])
+        update_range(f, u.bias_at, element(f, f.buf.g, u.bias_at), u.n_biases, 0, bias_h)
+    for i in range(u.n_members):
+        update_range(f, scales_of(u, i), element(f, f.buf.g, scales_of(u, i)), u.n_scales, 0,
+                     bias_h)
     f.buf.squares[index * DOUBLES_PER_LINE] = squares
 
 
@@ -124,7 +132,10 @@ cdef inline double squares_of_gradient(Plan *f, Unit *u, double l2) noexcept nog
     cdef double total = 0
     for i in range(u.count):
         total += squares_at(f, u.at + i * u.stride, u.n, l2)
-    return total + squares_at(f, u.bias_at, u.n_biases, 0)
+    total += squares_at(f, u.bias_at, u.n_biases, 0)
+    for i in range(u.n_members):
+        total += squares_at(f, scales_of(u, i), u.n_scales, 0)
+    return total
 
 
 cdef inline void shrink_gradient(Plan *f, Unit *u, double factor) noexcept nogil:
@@ -133,6 +144,8 @@ cdef inline void shrink_gradient(Plan *f, Unit *u, double factor) noexcept nogil
     for i in range(u.count):
         f.net.kernels.shrink(element(f, f.buf.g, u.at + i * u.stride), u.n, factor)
     f.net.kernels.shrink(element(f, f.buf.g, u.bias_at), u.n_biases, factor)
+    for i in range(u.n_members):
+        f.net.kernels.shrink(element(f, f.buf.g, scales_of(u, i)), u.n_scales, factor)
 
 
 cdef inline void finish_unit(Plan *f, int index, double l2, char *scratch) noexcept nogil:
@@ -168,21 +181,21 @@ cdef inline bint own_rows(Plan *f, int worker, int n_workers, int64_t *k0,
     k0[0] = k1[0] = -1
     for i in range(f.net.n_units):
         u = &f.net.units[i]
-        if u.layer == 0 and owner(u, n_workers) == worker:
+        if u.l == 0 and owner(u, n_workers) == worker:
             k0[0] = u.k0 if k0[0] < 0 else k0[0]
             k1[0] = u.k0 + u.n_k
     return k1[0] > 0
 
 
-cdef inline void clear_sparse_gradient(Plan *f, int worker, int n_workers, int64_t batch_first,
-                                       int64_t rows) noexcept nogil:
-    """Zero again what a minibatch wrote into the first layer's gradient."""
+cdef inline void clear_sparse_gradient(Plan *f, int worker, int n_workers, int64_t first,
+                                       int64_t rows, char *g) noexcept nogil:
+    """Zero again what rows from `first` on wrote into the first layer's gradient g."""
     cdef int64_t k0, k1
     cdef Layer *layer = &f.net.layers[0]
     if own_rows(f, worker, n_workers, &k0, &k1):
-        f.net.kernels.sparse_clear(&f.call.csr, f.call.order, batch_first, rows,
-                                   element(f, f.buf.g, layer.weight_at), layer.w_row,
-                                   layer.out_panels, k0, k1)
+        f.net.kernels.sparse_clear(&f.call.csr, f.call.order, first, rows,
+                                   element(f, g, layer.weight_at), layer.w_row, layer.out_panels,
+                                   k0, k1)
 
 
 cdef inline void pass_over_units(Plan *f, int worker, int n_workers, int64_t first, int64_t rows,
