@@ -1,7 +1,8 @@
 """fastbp: multi-layer perceptrons trained by backpropagation on CPU cores, the scikit-learn way.
 
 This file lists the public names and nothing else.  Importing it loads neither Numba nor matplotlib,
-and chooses no engine: that happens at the first fit.  Pictures and the look inside load when asked.
+and chooses no engine: that happens at the first fit.  Pictures, the look inside and the encoding of
+raw tables load when asked.
 """
 
 from importlib import import_module
@@ -21,6 +22,7 @@ __all__ = [
     "LearningRateCurve",
     "Loss",
     "LossCurveDisplay",
+    "TableEncoder",
     "WeightsDisplay",
     "__version__",
     "find_learning_rate",
@@ -38,6 +40,7 @@ _ON_DEMAND = {
     "GradientFlowDisplay": "fastbp.inspection.displays",
     "LearningRateCurve": "fastbp.inspection.learning_rate",
     "LossCurveDisplay": "fastbp.inspection.displays",
+    "TableEncoder": "fastbp.tabular.encoder",
     "WeightsDisplay": "fastbp.inspection.displays",
     "find_learning_rate": "fastbp.inspection.learning_rate",
     "inspection": "fastbp.inspection",

@@ -56,6 +56,10 @@ PARAMETERS = {
     "scale_targets": "scale_y scale_target normalize_y standardize_targets normalize_targets",
     "nesterovs_momentum": "nesterov use_nesterov",
     "epsilon": "eps",
+    "categorical_features": "cat_features categorical_columns categorical_feature categories",
+    "n_bins": "bins max_bins n_quantiles",
+    "max_levels": "max_categories max_one_hot_cat_size one_hot_max_size",
+    "min_frequency": "min_count min_samples",
 }
 FIT_ARGUMENTS = {
     "X_val=, y_val=": "eval_set evaluation_set eval_data validation_data validation_set val_data "

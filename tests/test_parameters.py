@@ -15,6 +15,7 @@ from fastbp import (
     Activation,
     BackpropClassifier,
     BackpropRegressor,
+    TableEncoder,
     find_learning_rate,
     optimizers,
     schedules,
@@ -450,7 +451,8 @@ def test_signatures_and_metadata_routing_are_those_of_the_methods():
 
 def test_the_tables_of_other_names_lead_to_names():
     parameters = BackpropRegressor().get_params() | BackpropClassifier().get_params()
-    assert {meaning.split(" ")[0] for meaning in PARAMETERS} <= parameters.keys()
+    own = inspect.signature(TableEncoder).parameters
+    assert {meaning.split(" ")[0] for meaning in PARAMETERS} <= parameters.keys() | own.keys()
     arguments = inspect.signature(BackpropRegressor.fit).parameters
     for meaning in FIT_ARGUMENTS:
         assert all(word in arguments for word in re.findall(r"(\w+)=", meaning))

@@ -1,1 +1,1 @@
-"""Raw tables: what their columns are, how these become numbers, and the estimators on top."""
+"""Raw tables: columns of numbers, categories and dates become what a network learns from."""

@@ -1,0 +1,241 @@
+"""Numbers become scaled columns and pieces: what is learned of each column, and the encoding.
+
+A column of numbers gives its scaled value z / sqrt(1 + (z / 3)^2), where z is the distance from the
+median in quartile ranges (RealMLP: Holzmueller et al. 2024), and beside it pieces between knots,
+which stand at quantiles: how far the value has come through each bin (Gorishniy et al. 2022), or
+hat functions on the same knots, which are differences of such pieces.  All columns are encoded at
+once by vectors with one entry for each output; rows go in blocks that stay in the cache.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+LARGEST = np.finfo(np.float64).max
+TINY = 1e-300  # narrower bins are as narrow as this
+FARTHEST = 1e8  # in quartile ranges; beyond, the smooth clip is 3 to seven digits
+ELEMENTS = 65_536  # of one block: 512 KiB of float64
+
+
+@dataclass
+class NumberFit:
+    """What is known of one column of numbers; in units of `factor` but for `knots`."""
+
+    knots: np.ndarray  # in the units of the column; empty if it has one value, besides missing ones
+    factor: float  # a power of two, 1 but for columns near the ends of float64's range
+    median: float
+    scale: float
+    is_pair: bool  # two values: one piece says it all
+    has_missing: bool
+    shows_missing: bool
+
+
+def count_values(values):
+    """Count the different values of a column up to 3, infinity among them and NaN left out."""
+    present = values[~np.isnan(values)] if values.dtype.kind == "f" else values
+    if not present.size:
+        return 0
+    low, high = present.min(), present.max()
+    if low == high:
+        return 1
+    return 3 if ((present > low) & (present < high)).any() else 2
+
+
+def fit_numbers(values, n_bins, shows_missing):
+    """Learn median, scale and knots of a column with values.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_rows,)
+        NaN is missing; infinities are put a whole range beyond the other values.
+    n_bins : int
+        At most so many bins, which end at quantiles, or at each value if they are few.
+    shows_missing : bool
+        Whether missing values have an indicator.
+    """
+    missing = np.isnan(values)
+    present = np.array(values[~missing], np.float64)
+    infinite = np.isinf(present)
+    if infinite.any():
+        _pull_in(present, infinite)
+    present.sort()
+    exponent = int(np.frexp(max(-present[0], present[-1]))[1])
+    factor = 1.0 if abs(exponent) < 500 else float(np.ldexp(1.0, min(-exponent, 1023)))
+    present *= factor
+    is_new = np.concatenate([[True], present[1:] != present[:-1]])
+    distinct = present[is_new]
+    lower, median, upper = _quantiles(present, [0.25, 0.5, 0.75])
+    scale = upper - lower if upper > lower else present[-1] - present[0]
+    knots = distinct
+    if len(distinct) > n_bins + 1:
+        knots = np.unique(_quantiles(present, np.linspace(0, 1, n_bins + 1)))
+    return NumberFit(
+        knots=knots / factor if len(knots) > 1 else knots[:0],
+        factor=factor,
+        median=float(median),
+        scale=max(float(scale), TINY),
+        is_pair=len(distinct) == 2,
+        has_missing=bool(missing.any()),
+        shows_missing=shows_missing,
+    )
+
+
+def _pull_in(present, infinite):
+    """Put infinities, in place, a whole range beyond the finite values."""
+    finite = present[~infinite] if not infinite.all() else np.zeros(1)
+    low, high = finite.min(), finite.max()
+    with np.errstate(over="ignore"):
+        span = min(high - low, LARGEST) or max(abs(high), 1.0)
+        present[present == np.inf] = min(high + span, LARGEST)
+        present[present == -np.inf] = max(low - span, -LARGEST)
+
+
+def _quantiles(ordered, shares):
+    """Interpolate between sorted values, none of which is near the ends of float64's range."""
+    positions = np.asarray(shares) * (len(ordered) - 1)
+    below = np.floor(positions).astype(np.intp)
+    above = np.minimum(below + 1, len(ordered) - 1)
+    rest = positions - below
+    return ordered[below] * (1 - rest) + ordered[above] * rest
+
+
+class NumberPlan:
+    """The encoding of all columns of numbers.
+
+    Parameters
+    ----------
+    fits : list of NumberFit
+        One for each column of the matrix of numbers.
+    encoding : {"piecewise", "hat", "none"}
+
+    Outputs are the scaled columns, then the pieces, then the indicators of missing values, each in
+    the order of the columns.
+    """
+
+    def __init__(self, fits, encoding):
+        self.fits, self.is_hat = fits, encoding == "hat"
+        self.median = np.array([fit.median for fit in fits])
+        factors = np.array([fit.factor for fit in fits])
+        self.factors = None if (factors == 1).all() else factors
+        self.keeps_missing = np.array([fit.has_missing for fit in fits], bool)
+        self.missing_source = np.flatnonzero([fit.shows_missing for fit in fits])
+        varies = np.array([bool(len(fit.knots)) for fit in fits], bool)
+        pairs = np.array([fit.is_pair for fit in fits], bool)
+        self.scaled_source = np.flatnonzero(varies & ~pairs)
+        self.centre = self.median[self.scaled_source]
+        self.per_scale = 1 / np.array([fits[i].scale for i in self.scaled_source])
+        self.per_square = np.array(1 / 9)
+        pieces = [i for i in np.flatnonzero(varies) if pairs[i] or encoding != "none"]
+        self._lay_pieces(pieces)
+        self.n_scaled, self.n_missing = len(self.scaled_source), len(self.missing_source)
+        self.n_outputs = self.n_scaled + self.n_pieces + self.n_missing
+
+    def _lay_pieces(self, columns):
+        """Lay out the vectors of the pieces: for each its column, lower knot and 1 / width."""
+        knots = {i: self.fits[i].knots * self.fits[i].factor for i in columns}
+        self.first, self.last = np.zeros(len(self.fits)), np.zeros(len(self.fits))
+        for i, its in knots.items():
+            self.first[i], self.last[i] = its[0], its[-1]
+        bins = [len(its) - 1 for its in knots.values()]
+        self.source = np.repeat(np.array(columns, np.intp), bins)
+        self.low = np.concatenate([np.zeros(0), *(its[:-1] for its in knots.values())])
+        widths = np.concatenate([np.zeros(0), *(np.diff(its) for its in knots.values())])
+        self.per_width = 1 / np.maximum(widths, TINY)
+        # A hat is the piece that rises to its knot minus the piece that rises from it; before the
+        # first knot and after the last one there is none.
+        rising, falling, n = [], [], 0
+        for i, n_bins in zip(columns, bins, strict=True):
+            own = list(range(n, n + n_bins))
+            is_hat = self.is_hat and not self.fits[i].is_pair
+            rising += [-1, *own] if is_hat else own
+            falling += [*own, -2] if is_hat else [-2] * n_bins
+            n += n_bins
+        self.rising, self.falling = np.array(rising, np.intp), np.array(falling, np.intp)
+        self.n_bins, self.n_pieces = n, len(rising)
+        self.piece_source = self.source
+        if self.is_hat:
+            more = [not self.fits[i].is_pair for i in columns]
+            self.piece_source = np.repeat(np.array(columns, np.intp), np.add(bins, more, dtype=int))
+
+    def output_sources(self):
+        """Array of the column that each output belongs to."""
+        return np.concatenate([self.scaled_source, self.piece_source, self.missing_source])
+
+    def encode(self, numbers, out):
+        """Encode a matrix of numbers (n_rows, n_columns) of any real dtype into `out`, float32."""
+        n_rows = max(1, ELEMENTS // max(1, self.n_bins))
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            if len(numbers) <= n_rows:
+                self._encode_block(np.array(numbers, np.float64, order="C"), out, None)
+                return
+            work = np.empty((n_rows, self.n_bins))
+            for start in range(0, len(numbers), n_rows):
+                rows = slice(start, start + n_rows)
+                block = np.array(numbers[rows], np.float64, order="C")
+                self._encode_block(block, out[rows], work[: len(block)])
+
+    def _encode_block(self, block, out, work):
+        missing = np.isnan(block)
+        has_missing = missing.any()
+        if self.factors is not None:
+            block *= self.factors
+        if has_missing:
+            np.copyto(block, self.median, where=missing & ~self.keeps_missing)
+        scaled = block.take(self.scaled_source, axis=1)
+        scaled -= self.centre
+        scaled *= self.per_scale
+        np.clip(scaled, -FARTHEST, FARTHEST, out=scaled)
+        np.divide(scaled, np.sqrt(1 + scaled * scaled * self.per_square), out=scaled)
+        out[:, : self.n_scaled] = scaled
+        end = self.n_scaled + self.n_pieces
+        if self.n_pieces:
+            np.clip(block, self.first, self.last, out=block)
+            work = np.empty((len(block), self.n_bins)) if work is None else work
+            np.take(block, self.source, axis=1, out=work, mode="clip")
+            work -= self.low
+            work *= self.per_width
+            pieces = out[:, self.n_scaled : end]
+            if self.is_hat:
+                self._make_hats(work, pieces)
+            else:
+                np.clip(work, 0, 1, out=pieces)
+        if has_missing:
+            encoded = out[:, :end]
+            encoded[np.isnan(encoded)] = 0
+        if self.n_missing:
+            out[:, end:] = missing.take(self.missing_source, axis=1)
+
+    def _make_hats(self, work, out):
+        ends = np.ones((len(work), self.n_bins + 2))
+        np.clip(work, 0, 1, out=ends[:, :-2])
+        ends[:, -2] = 0
+        np.subtract(ends.take(self.rising, axis=1), ends.take(self.falling, axis=1), out=out)
+
+    def name_outputs(self, names, knots, missing):
+        """List the names of the outputs.
+
+        Parameters
+        ----------
+        names, missing : list of str
+            Of the columns, and what is missing where they are.
+        knots : list of lists of str
+        """
+        listed = [names[i] for i in self.scaled_source]
+        for i in dict.fromkeys(self.piece_source.tolist()):
+            if self.fits[i].is_pair:
+                listed.append(names[i])
+            elif self.is_hat:
+                listed += [f"{names[i]} at {knot}" for knot in knots[i]]
+            else:
+                listed += [f"{names[i]}[{a}, {b})" for a, b in pairwise(knots[i])]
+        return listed + [f"{missing[i]} missing" for i in self.missing_source]
+
+
+def name_knots(knots):
+    """Write numbers with as few digits as tell them apart."""
+    for digits in (4, 6, 9):
+        names = [f"{knot:.{digits}g}" for knot in knots.tolist()]
+        if len(set(names)) == len(names):
+            return names
+    return [repr(knot) for knot in knots.tolist()]

@@ -1,0 +1,255 @@
+"""The plan of a table: which columns become numbers and codes, and what these become.
+
+`make_plan` learns it; `TablePlan.read` turns a table into its compact form, numbers and codes, and
+`TablePlan.encode` that into the matrix, for all rows or some, into memory that is given.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from fastbp.data.unusable import label_of
+from fastbp.tabular.columns import (
+    PARTS,
+    ArrayTable,
+    TableColumn,
+    kind_of,
+    name_times,
+    read_dates,
+    read_numbers,
+    split_dates,
+)
+from fastbp.tabular.levels import LevelsPlan, encode_targets, find_codes, fit_levels
+from fastbp.tabular.numbers import NumberPlan, count_values, fit_numbers, name_knots
+
+PIECES = 512  # of all columns together with n_bins="auto"
+FEWEST_BINS, MOST_BINS = 8, 48  # of one column with n_bins="auto"
+
+
+class Slot(NamedTuple):
+    """Where a column of the matrix of numbers comes from."""
+
+    column: int
+    kind: str  # "number", "date", "duration" or "clock"
+    part: str  # of a date, else ""
+
+
+@dataclass
+class ReadTable:
+    """The compact form of a table.
+
+    Attributes
+    ----------
+    numbers : ndarray of shape (n_rows, n_numbers), any real dtype
+        Parts of dates among them; NaN is missing. May be the user's own array: never written to.
+    codes : int32 ndarray of shape (n_rows, n_categories)
+    targets : float32 ndarray of shape (n_rows, n_target_outputs) or None
+        Cross-fitted values of the rows; None looks them up by the codes.
+    """
+
+    numbers: np.ndarray
+    codes: np.ndarray
+    targets: np.ndarray | None = None
+
+    def __len__(self):
+        return len(self.numbers)
+
+    def __getitem__(self, rows):
+        """Return some rows: of a slice views, of an array of indices or a mask copies."""
+        targets = None if self.targets is None else self.targets[rows]
+        return ReadTable(self.numbers[rows], self.codes[rows], targets)
+
+
+@dataclass
+class TablePlan:
+    """What was learned of a table; plain data, nothing of the rows."""
+
+    columns: list[TableColumn]
+    names: list[str] | None  # of the columns, for messages
+    slots: list[Slot]
+    numbers: NumberPlan
+    categories: list[int]  # columns
+    levels: LevelsPlan
+    target_labels: list[str]
+
+    def __post_init__(self):
+        self.n_outputs = self.numbers.n_outputs + self.levels.n_outputs
+        self.takes_arrays = not self.categories and all(s.kind == "number" for s in self.slots)
+        picked = [slot.column for slot in self.slots]
+        self.picked = None if picked == list(range(len(self.columns))) else picked
+
+    def read_array(self, X):
+        """Read an array of numbers, where there is nothing but numbers (`takes_arrays`)."""
+        return ReadTable(
+            X if self.picked is None else X[:, self.picked], np.zeros((len(X), 0), np.int32)
+        )
+
+    def read(self, table):
+        """Read a table of `columns.open_table`; return a `ReadTable`."""
+        if isinstance(table, ArrayTable) and table.X.dtype.kind in "iuf" and self.takes_arrays:
+            return self.read_array(table.X)
+        numbers = np.empty((table.n_rows, len(self.slots)))
+        codes = np.empty((table.n_rows, len(self.categories)), np.int32)
+        dates: dict[int, list[int]] = {}
+        for k, (j, kind, _) in enumerate(self.slots):
+            if kind == "date":
+                dates.setdefault(j, []).append(k)
+            else:
+                numbers[:, k] = read_numbers(table.column(j), kind, label_of(j, self.names))
+        for j, places in dates.items():
+            its = read_dates(table.column(j), label_of(j, self.names))
+            parts = split_dates(its, [self.slots[k].part for k in places])
+            for k, part in zip(places, parts, strict=True):
+                numbers[:, k] = part
+        for k, (j, fit) in enumerate(zip(self.categories, self.levels.fits, strict=True)):
+            codes[:, k] = find_codes(table.column(j), fit.known)
+        return ReadTable(numbers, codes)
+
+    def encode(self, read, out=None):
+        """Encode a `ReadTable`.
+
+        Parameters
+        ----------
+        read : ReadTable
+        out : float32 ndarray of shape (n_rows, n_outputs) or None
+            Where to; None makes a C-contiguous one.
+
+        Returns
+        -------
+        out : float32 ndarray of shape (n_rows, n_outputs)
+        """
+        if out is None:
+            out = np.empty((len(read), self.n_outputs), np.float32)
+        n = self.numbers.n_outputs
+        if n:
+            self.numbers.encode(read.numbers, out[:, :n])
+        if self.levels.n_outputs:
+            self.levels.encode(read.codes, read.targets, out[:, n:])
+        return out
+
+    def name_outputs(self, names):
+        """List the names of the outputs, no two of them the same."""
+        own = [f"{names[s.column]} {s.part}" if s.part else names[s.column] for s in self.slots]
+        knots = [
+            name_times(fit.knots) if slot.part == "time" else name_knots(fit.knots)
+            for slot, fit in zip(self.slots, self.numbers.fits, strict=True)
+        ]
+        missing = [names[slot.column] for slot in self.slots]
+        listed = self.numbers.name_outputs(own, knots, missing)
+        of_levels = [names[j] for j in self.categories]
+        listed += self.levels.name_outputs(of_levels, self.target_labels)
+        used: dict[str, int] = {}
+        for i, name in enumerate(listed):
+            while listed[i] in used:
+                used[name] += 1
+                listed[i] = f"{name} ({used[name]})"
+            used[listed[i]] = 1
+        return listed
+
+
+# ---------------------------------------------------------------------------------- learning
+
+
+def make_plan(table, settings, y, *, names, is_category, is_crossed):
+    """Learn the plan of a table.
+
+    Parameters
+    ----------
+    table : what `columns.open_table` returns
+    settings : the parameters of `TableEncoder`, by name
+    y : array-like or None
+    names : sequence of str or None
+        Of the columns.
+    is_category : sequence of bool or None
+        None looks at what the columns hold.
+    is_crossed : bool
+        Whether cross-fitted targets are wanted.
+
+    Returns
+    -------
+    plan : TablePlan
+    crossed : float32 ndarray of shape (n_rows, n_target_outputs) or None
+    """
+    fewest = settings.min_frequency
+    fewest = fewest if isinstance(fewest, int) else int(np.ceil(fewest * table.n_rows))
+    columns, slots, vectors, categories, fits, codes = [], [], [], [], [], []
+    for j in range(table.n_columns):
+        values, label = table.column(j), label_of(j, names)
+        kind = kind_of(values, label)
+        if is_category is not None and kind != "missing":
+            kind = "category" if is_category[j] else "number" if kind == "category" else kind
+        shown = kind if kind in ("category", "date") else "number"
+        columns.append(TableColumn(f"x{j}" if names is None else names[j], shown))
+        if kind == "category":
+            fit, its_codes = fit_levels(values, settings.max_levels, fewest)
+            categories.append(j)
+            fits.append(fit)
+            codes.append(its_codes)
+        elif kind == "date":
+            slots += [Slot(j, kind, part) for part in PARTS]
+            vectors += split_dates(read_dates(values, label))
+        elif kind != "missing":
+            slots.append(Slot(j, kind, ""))
+            vectors.append(read_numbers(values, kind, label))
+    slots, numbers = _fit_numbers(slots, vectors, settings)
+    crossed, labels = _fit_targets(fits, codes, y, settings, is_crossed)
+    kept = [i for i, fit in enumerate(fits) if fit.n_outputs]
+    levels = LevelsPlan([fits[i] for i in kept])
+    _tell(columns, slots, numbers, dict(zip(categories, fits, strict=True)))
+    categories = [categories[i] for i in kept]
+    return TablePlan(columns, names, slots, numbers, categories, levels, labels), crossed
+
+
+def _fit_numbers(slots, vectors, settings):
+    """Learn from the vectors; return the slots that say something, and their plan."""
+    counts = [count_values(vector) for vector in vectors]
+    n_bins = settings.n_bins
+    if n_bins == "auto":
+        n_bins = min(max(PIECES // max(1, counts.count(3)), FEWEST_BINS), MOST_BINS)
+    kept, fits = [], []
+    for slot, vector, count in zip(slots, vectors, counts, strict=True):
+        shows_missing = slot.part in ("", PARTS[0]) and bool(np.isnan(vector).any())
+        if count > 1 or (count and shows_missing):
+            fits.append(fit_numbers(vector, n_bins, shows_missing))
+            kept.append(slot)
+    return kept, NumberPlan(fits, settings.encoding)
+
+
+def _fit_targets(fits, codes, y, settings, is_crossed):
+    """Encode targets where there are many levels; return crossed values and outputs' labels."""
+    many = [
+        i
+        for i, fit in enumerate(fits)
+        if len(fit.levels) > settings.max_levels and not fit.is_identifier
+    ]
+    if not many or y is None or (np.ndim(y) > 1 and np.shape(y)[1] != 1):
+        return None, []
+    its_codes = np.stack([codes[i] for i in many], axis=1)
+    return encode_targets(
+        [fits[i] for i in many],
+        its_codes,
+        np.ravel(y),
+        settings.target_type,
+        settings.random_state,
+        is_crossed=is_crossed,
+    )
+
+
+def _tell(columns, slots, numbers, levels):
+    """Write down for users what each column is taken for."""
+    counts = np.bincount(numbers.output_sources(), minlength=len(slots)).tolist()
+    for slot, fit, n in zip(slots, numbers.fits, counts, strict=True):
+        column = columns[slot.column]
+        column.n_outputs += n
+        column.has_missing |= fit.has_missing
+        if len(fit.knots):
+            column.knots[slot.part] = fit.knots
+    for j, fit in levels.items():
+        columns[j].n_outputs = fit.n_outputs
+        columns[j].has_missing, columns[j].levels = fit.has_missing, fit.levels
+        if fit.is_identifier:
+            columns[j].kind = "identifier"
+    for column in columns:
+        if not column.n_outputs and column.kind != "identifier":
+            column.kind = "constant"
