@@ -12,6 +12,7 @@ from fastbp.activations import Activation
 from fastbp.estimators import BackpropClassifier, BackpropRegressor
 from fastbp.losses import Loss
 from fastbp.saving import load, save
+from fastbp.tabular import TabularClassifier, TabularRegressor
 from fastbp.versions import __version__, show_versions
 
 __all__ = [
@@ -23,6 +24,8 @@ __all__ = [
     "Loss",
     "LossCurveDisplay",
     "TableEncoder",
+    "TabularClassifier",
+    "TabularRegressor",
     "WeightsDisplay",
     "__version__",
     "find_learning_rate",

@@ -3,20 +3,15 @@
 What a call means is here; `data` checks what comes in, `training` trains, the engine computes.
 """
 
-import inspect
 import time
 from copy import deepcopy
-from functools import cache, partial
+from functools import partial
 from os import PathLike
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.base import (
-    BaseEstimator,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-)
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils.validation import check_is_fitted
 
@@ -40,8 +35,9 @@ from fastbp.estimators.attributes import (
     network_of,
     unchanged_on_error,
 )
-from fastbp.estimators.parameters import check_parameters, say_object
-from fastbp.messages import explains_its_arguments, find_parameter
+from fastbp.estimators.base_parameters import BaseParameters
+from fastbp.estimators.parameters import check_parameters
+from fastbp.messages import explains_its_arguments
 from fastbp.optimizers import is_full_batch
 from fastbp.training.callbacks import watch_tasks
 from fastbp.training.causes import warn_of_data
@@ -53,7 +49,6 @@ from fastbp.training.resuming import recall
 from fastbp.training.sameness import identify, identify_weights, update_goal
 from fastbp.training.scoring import Scorer, Validation, find_scorer
 from fastbp.training.stopping import find_deadline
-from fastbp.versions import __version__, refuse_newer
 
 
 def partial_fit_exists(estimator):
@@ -67,7 +62,7 @@ def partial_fit_exists(estimator):
 
 
 class BaseBackprop(
-    CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+    CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseParameters
 ):
     """What both estimators share.
 
@@ -88,66 +83,6 @@ class BaseBackprop(
     _n_members: int | None = None  # of an ensemble in one network: see `tabular.networks`
     _parts = None  # rows to train on and rows to hold out, instead of a draw
     _asked_to_stop = None  # an event that ends training after the epoch in hand
-
-    # Where scikit-learn's notebook display links to: the page of each class in the API reference.
-    _doc_link_module = "fastbp"
-    _doc_link_template = "https://fastbp.readthedocs.io/en/latest/api/fastbp.{estimator_name}.html"
-
-    @classmethod
-    @cache
-    def _get_param_names(cls):
-        """Remember what scikit-learn reads from the signature.
-
-        A search asks four times a fit, which took 57 us each (November 2026).
-        """
-        return super()._get_param_names()
-
-    @classmethod
-    @cache
-    def _get_default_params(cls):
-        """Return the default of each parameter."""
-        parameters = inspect.signature(cls.__init__).parameters
-        return {name: parameters[name].default for name in cls._get_param_names()}
-
-    def _store(self, parameters):
-        """Keep the arguments of ``__init__`` under their names, untouched."""
-        for name, value in parameters.items():
-            if name != "self":
-                setattr(self, name, value)
-
-    def set_params(self, **params: Any) -> Self:
-        """Set parameters, as every estimator does; ``loss__delta`` sets one of an object's.
-
-        Parameters
-        ----------
-        **params : dict
-
-        Returns
-        -------
-        self : estimator
-
-        Raises
-        ------
-        ValueError
-            If there is no such parameter; names what was probably meant.  Also if a setting of an
-            object is asked of a name, such as ``loss__delta`` of ``loss="huber"``.
-        """
-        for name, _, setting in (full.partition("__") for full in params):
-            value = params.get(name, getattr(self, name, None))
-            if setting and isinstance(value, str):
-                raise ValueError(
-                    f"{name}={value!r} is a name, which has no {setting!r} to set. "
-                    f"{say_object(name, value)}"
-                )
-        try:
-            return super().set_params(**params)
-        except ValueError as error:
-            known = self._get_param_names()
-            names = (name.partition("__")[0] for name in params)
-            meant = [find_parameter(name, known) for name in names if name not in known]
-            if not any(meant):
-                raise
-            raise ValueError(f"{error} Did you mean {next(filter(None, meant))}?") from None
 
     @explains_its_arguments
     def fit(
@@ -609,20 +544,6 @@ class BaseBackprop(
 
     def __sklearn_is_fitted__(self):
         return "coefs_" in vars(self)
-
-    def __getstate__(self):
-        return {**super().__getstate__(), "_fastbp_version": __version__}
-
-    def __setstate__(self, state):
-        """Take the state of a pickle or copy; one of a newer fastbp would go wrong later.
-
-        Parameters that it does not know, being older, have their defaults.
-        """
-        state = self._get_default_params() | dict(state)
-        refuse_newer(
-            state.pop("_fastbp_version", __version__), f"This pickled {type(self).__name__}"
-        )
-        super().__setstate__(state)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

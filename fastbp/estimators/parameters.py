@@ -91,7 +91,7 @@ def _layer_sizes_rule(value):
     return True
 
 
-_SHARED_PARAMETERS = {
+SHARED_PARAMETERS = {
     "hidden_layer_sizes": ((_layer_sizes_rule, "an int >= 1 or an array-like of ints >= 1"),),
     "activation": (
         _one_of(*ACTIVATIONS, other_words=activations.OTHER_WORDS),
@@ -144,7 +144,7 @@ _SHARED_PARAMETERS = {
 }
 CLASSIFIER_PARAMETERS = {
     "loss": _loss_rules(CLASSIFICATION_LOSSES, ClassificationLoss, "Focal()"),
-    **_SHARED_PARAMETERS,
+    **SHARED_PARAMETERS,
     "class_weight": (
         _one_of("balanced", other_words={"auto": "balanced"}),
         _instance_of(dict, list, tuple),
@@ -153,12 +153,12 @@ CLASSIFIER_PARAMETERS = {
 }
 REGRESSOR_PARAMETERS = {
     "loss": _loss_rules(REGRESSION_LOSSES, RegressionLoss, "Huber()"),
-    **_SHARED_PARAMETERS,
+    **SHARED_PARAMETERS,
     "scale_targets": (BOOLEAN,),
 }
 
 TABULAR_PARAMETERS = {
-    name: _SHARED_PARAMETERS[name]
+    name: SHARED_PARAMETERS[name]
     for name in (
         "hidden_layer_sizes", "activation", "dropout", "learning_rate_init", "batch_size",
         "max_iter", "n_iter_no_change", "max_time", "scoring", "random_state", "n_threads",
@@ -186,7 +186,8 @@ def _has_dropout(dropout):
     return bool(np.any(np.asarray(dropout) > 0))
 
 
-def _has_link(loss):
+def has_link(loss):
+    """Whether predictions of a loss go through a link, which scaled targets do not fit."""
     entry = NAMED_LOSSES.get(loss) if isinstance(loss, str) else loss
     entry = entry.entry("real") if isinstance(entry, RegressionLoss) else entry
     return getattr(entry, "link", None) not in (None, "identity", "increments")
@@ -208,7 +209,7 @@ CONFLICTS = (
     ("solver", is_full_batch, "ema_decay", _is_set, _FULL_BATCH),
     ("solver", is_full_batch, "learning_rate", _is_new_schedule, _FULL_BATCH),
     ("solver", is_full_batch, "warm_start", _is_resume, _NO_STATE),
-    ("scale_targets", _is_set, "loss", _has_link, _LINKED),
+    ("scale_targets", _is_set, "loss", has_link, _LINKED),
 )
 
 

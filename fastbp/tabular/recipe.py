@@ -9,6 +9,9 @@ import numpy as np
 FEWEST_HELD_OUT = 2  # rows of a part; tables with fewer hold nothing out
 STEPS_PER_EPOCH = 32  # about so many, within the limits
 SMALLEST_BATCH, LARGEST_BATCH = 32, 256
+ROWS_IN_ALL = 400_000  # that a network is trained on at most, within the limits of epochs
+FEWEST_EPOCHS, MOST_EPOCHS = 24, 256
+BETA_2 = 0.99  # of AdamW: steps are few, and the default remembers a thousand
 
 
 def deal_rows(targets, weights, n_parts, random_state, *, classes):
@@ -44,9 +47,7 @@ def deal_rows(targets, weights, n_parts, random_state, *, classes):
     order = rows[np.lexsort((random_state.permutation(len(rows)), key[rows]))]
     part = np.full(n_samples, -1)
     n_rounds = -(-len(order) // n_parts)
-    dealt = random_state.permuted(np.tile(np.arange(n_parts), (n_rounds, 1)), axis=1) if hasattr(
-        random_state, "permuted"
-    ) else np.argsort(random_state.random_sample((n_rounds, n_parts)), axis=1)
+    dealt = random_state.random_sample((n_rounds, n_parts)).argsort(axis=1)
     part[order] = dealt.ravel()[: len(order)]
     return [(np.flatnonzero(part != p), np.flatnonzero(part == p)) for p in range(n_parts)]
 
@@ -65,6 +66,11 @@ def choose_batch_size(n_samples):
     """Rows of a minibatch: a power of two, so that an epoch has some dozens of steps."""
     wanted = 2 ** round(np.log2(max(n_samples / STEPS_PER_EPOCH, 1)))
     return int(min(max(wanted, SMALLEST_BATCH), LARGEST_BATCH))
+
+
+def choose_max_iter(n_samples):
+    """Most epochs for so many rows."""
+    return int(min(max(ROWS_IN_ALL // n_samples, FEWEST_EPOCHS), MOST_EPOCHS))
 
 
 def choose_ema_decay(n_samples, batch_size):
