@@ -296,7 +296,7 @@ MEMORY = [
 
 SECOND_ENGINE = [
     Fault("Numba: penalty on biases", "fastbp/engine/numba/minibatch.py",
-          "begin + n_weights, n_biases, 0.0, bias", "begin + n_weights, n_biases, 0.1, bias",
+          "begin, n, 0.0, bias_constants", "begin, n, 0.1, bias_constants",
           NUMBA),
     Fault("Numba: rows are not weighted in the loss", "fastbp/engine/numba/blocks.py",
           "buffers.row_loss[i] * weights[i]", "buffers.row_loss[i]", NUMBA),
