@@ -1,10 +1,10 @@
 """The Numba engine: the same verbs as the compiled engine, for installs without a C compiler.
 
 `session` and `prediction` hold the verbs, `data` what they tell the jitted code: `minibatch` with
-its steps (`members` where a network has some), `blocks` with what happens between two of them.  `kernels` compiles `loops` around the
-formulas of the tables, `derivatives` differentiates these on `duals`; formulas that users write
-come in through `formulas` and `checks`, and the compiled engine calls their kernels, too.  Numba is
-imported here and nowhere above.
+its steps, `members` with those of a network that has some, `blocks` with what happens between two
+of them.  `kernels` compiles `loops` around the formulas of the tables, `derivatives` differentiates
+these on `duals`; formulas that users write come in through `formulas` and `checks`, and the
+compiled engine calls their kernels, too.  Numba is imported here and nowhere above.
 """
 
 import hashlib

@@ -17,9 +17,7 @@ from fastbp.engine.numba.elementary import add_freely
 BLOCK_ROWS = 1024  # most rows of a block; larger minibatches take several
 
 
-Network = namedtuple(
-    "Network", "sizes weight_at bias_at parts params forwards slopes keeps_slopes"
-)
+Network = namedtuple("Network", "sizes weight_at bias_at parts params forwards slopes keeps_slopes")
 # sizes (n_layers + 1,); weight_at, bias_at: place of each layer's weights and biases in params;
 # parts: begin and length of what is in params, and whether it is weights; forwards, slopes:
 # addresses of each hidden layer's loops (0: identity); keeps_slopes: whether the first keeps slopes

@@ -1,8 +1,8 @@
 """Members of a network that is trained in one, jitted: minibatches that all of them work off.
 
 A member is an ordinary network whose first layer has the weights W_m = diag(r_m) W, with r_m its
-multipliers of the inputs, and whose output layer is its own.  So each goes through `blocks` in turn,
-on parameters that have room for W_m behind them; what shared weights get from each is added up.
+multipliers of the inputs, and whose output layer is its own.  So each goes through `blocks` in
+turn, on parameters that have room for W_m behind them; what shared weights get from each is added.
 """
 
 from collections import namedtuple

@@ -17,7 +17,7 @@ def are_layers(coefs, intercepts, n_features=-1, n_outputs=-1):
     """Whether these are weights and biases as `predict_into` takes them."""
     if not len(coefs) == len(intercepts) > 0:
         return False
-    dtype, width = coefs[0].dtype, n_features
+    dtype, width = getattr(coefs[0], "dtype", None), n_features
     for W, b in zip(coefs, intercepts, strict=True):
         if not (
             isinstance(W, np.ndarray) and isinstance(b, np.ndarray)
