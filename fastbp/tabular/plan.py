@@ -95,8 +95,10 @@ class TablePlan:
         for k, (j, kind, _) in enumerate(self.slots):
             if kind == "date":
                 dates.setdefault(j, []).append(k)
-            else:
-                numbers[:, k] = read_numbers(table.column(j), kind, label_of(j, self.names))
+                continue
+            values = read_numbers(table.column(j), kind, label_of(j, self.names))
+            with np.errstate(over="ignore"):  # of longer floats
+                numbers[:, k] = values
         for j, places in dates.items():
             its = read_dates(table.column(j), label_of(j, self.names))
             parts = split_dates(its, [self.slots[k].part for k in places])
@@ -223,13 +225,16 @@ def _fit_targets(fits, codes, y, settings, is_crossed):
         for i, fit in enumerate(fits)
         if len(fit.levels) > settings.max_levels and not fit.is_identifier
     ]
-    if not many or y is None or (np.ndim(y) > 1 and np.shape(y)[1] != 1):
+    if not many or y is None:
+        return None, []
+    y = np.asarray(y)
+    if y.ndim > 1 and y.shape[1] != 1:
         return None, []
     its_codes = np.stack([codes[i] for i in many], axis=1)
     return encode_targets(
         [fits[i] for i in many],
         its_codes,
-        np.ravel(y),
+        y.ravel(),
         settings.target_type,
         settings.random_state,
         is_crossed=is_crossed,
