@@ -516,6 +516,27 @@ def test_the_compact_form_gives_any_rows_into_given_memory():
     np.testing.assert_array_equal(encoder._encode(encoder._read(X)), encoder.transform(X))
 
 
+def test_the_compact_form_of_short_numbers_is_float32():
+    pd = pytest.importorskip("pandas")
+    X = np.random.default_rng(0).standard_normal((50, 2))
+    frame = pd.DataFrame(X, columns=["a", "b"])
+    short = frame.astype({"a": np.float32, "b": np.int16})
+    for table, dtype in ((frame, np.float64), (short, np.float32)):
+        encoder = TableEncoder(n_bins=3).fit(table)
+        assert encoder._read(table).numbers.dtype == dtype
+        same = table.astype(np.float64)
+        np.testing.assert_array_equal(encoder.transform(table), encoder.transform(same))
+
+
+def test_a_fit_that_fails_changes_nothing():
+    encoder = TableEncoder().fit([[1, 2], [3, 4], [5, 7]])
+    before = dict(vars(encoder))
+    for X, y in ((np.ones((3, 3)), None), ([[1], [2]], [1, 2, 3]), ([[b"a"], [b"b"]], None)):
+        with pytest.raises(ValueError, match="X|inconsistent"):
+            encoder.fit(X, y)
+        assert vars(encoder) == before
+
+
 def test_numbers_alone_are_not_copied():
     X = np.random.default_rng(0).standard_normal((50, 3))
     assert TableEncoder().fit(X)._read(X).numbers is X

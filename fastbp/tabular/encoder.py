@@ -313,7 +313,16 @@ default="from_dtype"
             ) from None
 
     def _fit(self, X, y, *, is_crossed):
-        """Set the fitted attributes; return cross-fitted targets, or None."""
+        """Set the fitted attributes, or none of them; return cross-fitted targets, or None."""
+        before = dict(vars(self))
+        try:
+            return self._learn(X, y, is_crossed)
+        except BaseException:
+            vars(self).clear()
+            vars(self).update(before)
+            raise
+
+    def _learn(self, X, y, is_crossed):
         settings = self._check_parameters()
         table = open_table(X)
         validate_data(self, table.source, skip_check_array=True)
