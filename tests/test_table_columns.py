@@ -302,6 +302,14 @@ def test_dates_before_1970_and_arrays_of_dates():
     )
 
 
+def test_zones_show_the_time_on_their_clock():
+    zone = dt.timezone(dt.timedelta(hours=9))
+    X = as_objects({"when": [day.replace(tzinfo=zone) for day in DAYS]})
+    np.testing.assert_array_equal(
+        TableEncoder().fit_transform(X), TableEncoder().fit_transform(as_objects({"when": DAYS}))
+    )
+
+
 def test_durations_and_times_of_day_are_seconds():
     X = as_objects(
         {"long": [dt.timedelta(hours=1), dt.timedelta(days=1), None],

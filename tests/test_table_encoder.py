@@ -352,6 +352,15 @@ def test_each_class_has_a_target_output():
     assert np.isfinite(encoded).all()
 
 
+def test_a_class_that_is_alike_in_all_levels_is_no_noise():
+    cities = np.repeat(np.arange(30), 10)
+    y = np.where(np.arange(300) % 2, "same", np.array(["a", "b"])[cities % 2])
+    X = np.array([f"c{i}" for i in cities], object)[:, None]
+    found = outputs_of(TableEncoder().fit(X, y), X)
+    np.testing.assert_allclose(found["x0 target=same"], 0, atol=1e-6)
+    assert np.ptp(found["x0 target=a"]) > 1
+
+
 def test_when_targets_are_not_encoded():
     X, cities = draw_cities()
     n_outputs = TableEncoder().fit(X).transform(X).shape[1]
@@ -532,7 +541,7 @@ def test_a_fit_that_fails_changes_nothing():
     encoder = TableEncoder().fit([[1, 2], [3, 4], [5, 7]])
     before = dict(vars(encoder))
     for X, y in ((np.ones((3, 3)), None), ([[1], [2]], [1, 2, 3]), ([[b"a"], [b"b"]], None)):
-        with pytest.raises(ValueError, match="X|inconsistent"):
+        with pytest.raises(ValueError, match=r"X|inconsistent"):
             encoder.fit(X, y)
         assert vars(encoder) == before
 

@@ -214,9 +214,10 @@ def encode_targets(fits, codes, y, target_type, random_state, *, is_crossed):
             table[seen, k] = encoder.encodings_[j * n + k]
         own = table[codes[:, j]]
         mean, deviation = own.mean(axis=0), own.std(axis=0)
-        if not (deviation > 1e-9 * np.abs(mean)).any():
+        is_same = deviation <= 1e-9 * np.abs(mean)
+        if is_same.all():
             continue
-        deviation[deviation == 0] = 1
+        deviation[is_same] = 1
         fit.targets = _shrink((table - mean) / deviation)
         if is_crossed:
             kept.append(_shrink((crossed[:, j * n : (j + 1) * n] - mean) / deviation))

@@ -137,11 +137,9 @@ class NumberPlan:
         A hat is the piece that rises to its knot minus the one that rises from it. So before the
         pieces of a column stands one that is 1 (`ones`), and its last hat is its last piece.
         """
-        self.first, self.last = np.zeros(len(self.fits)), np.zeros(len(self.fits))
         source, low, per_width, ones, ends = [], [], [], [], []
         for i in columns:
             knots = self.fits[i].knots * self.fits[i].factor
-            self.first[i], self.last[i] = knots[0], knots[-1]
             if is_hat and not self.fits[i].is_pair:
                 ones.append(len(source))
                 source.append(i)
@@ -188,7 +186,6 @@ class NumberPlan:
         out[:, : self.n_scaled] = scaled
         end = self.n_scaled + self.n_pieces
         if self.n_pieces:
-            np.clip(block, self.first, self.last, out=block)
             work = np.empty((len(block), self.n_pieces)) if work is None else work
             np.take(block, self.source, axis=1, out=work, mode="clip")
             work -= self.low
