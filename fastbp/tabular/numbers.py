@@ -15,7 +15,7 @@ import numpy as np
 LARGEST = np.finfo(np.float64).max
 TINY = 1e-300  # narrower bins are as narrow as this
 FARTHEST = 1e8  # in quartile ranges; beyond, the smooth clip is 3 to seven digits
-ELEMENTS = 65_536  # of one block: 512 KiB of float64
+ELEMENTS = 131_072  # of one block: 1 MiB of float64
 
 
 @dataclass
