@@ -98,7 +98,7 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
             random_state=random_state.randint(MAX_SEED),
         )
         answers = targets[:, 0] if targets.shape[1] == 1 else None
-        Z = np.asarray(encoder.set_output(transform="default").fit_transform(X, answers))
+        Z = encoder._encode(encoder._fit_read(X, answers))
         held_out = _encode_validation(encoder, validation)
         parts = [None] * settings.n_networks
         if held_out["X_val"] is None:
@@ -230,7 +230,7 @@ def _encode_validation(encoder, validation):
     X_val, y_val, weights = validation
     if X_val is not None and y_val is not None:  # else the network says what is missing
         with speaking_of("X_val"):
-            X_val = encoder.transform(X_val)
+            X_val = encoder._encode(encoder._read(X_val))
     return {"X_val": X_val, "y_val": y_val, "sample_weight_val": weights}
 
 

@@ -151,7 +151,9 @@ class NetworkTasks:
             _, y, sample_weight = data
             metadata = {} if sample_weight is None else {"sample_weight": sample_weight}
             self.told = {"X": data[0], "y": y, "metadata": metadata}
-            self.context = estimator._init_callback_context(max_subtasks=n_networks)
+            self.context = estimator._init_callback_context(
+                max_subtasks=n_networks, sequential_subtasks=False
+            )
             self.context.call_on_fit_task_begin(estimator=estimator, **self.told)
             self.parts = [
                 self.context.subcontext(task_name="network", task_id=i) for i in range(n_networks)
