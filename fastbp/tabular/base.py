@@ -28,6 +28,7 @@ from fastbp.optimizers import AdamW
 from fastbp.tabular import recipe
 from fastbp.tabular.encoder import TableEncoder
 from fastbp.tabular.networks import train_all
+from fastbp.tabular.rows import encode_rows
 
 ROWS_PER_BLOCK = 4096  # of a prediction: what encoded columns and members' scores take
 MAX_SEED = 2**31
@@ -98,7 +99,7 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
             random_state=random_state.randint(MAX_SEED),
         )
         answers = targets[:, 0] if targets.shape[1] == 1 else None
-        Z = encoder._encode(encoder._fit_read(X, answers))
+        Z = encode_rows(encoder, encoder._fit_read(X, answers))
         held_out = _encode_validation(encoder, validation)
         parts = [None] * settings.n_networks
         if held_out["X_val"] is None:
@@ -106,7 +107,7 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
                 targets, weights, settings.n_networks, random_state, classes=self._has_classes
             )
         networks = [
-            self._make_network(settings, rows, int(random_state.randint(MAX_SEED)), len(Z))
+            self._make_network(settings, rows, int(random_state.randint(MAX_SEED)), Z.shape[0])
             for rows in parts
         ]
         deadline = None if settings.max_time is None else begun + settings.max_time
@@ -125,9 +126,7 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
                 f"This {type(self).__name__} estimator requires y to be passed, but the target y "
                 "is None."
             )
-        targets, _ = network._check_y(
-            y, _num_samples(X), np.float64, fresh=True, incremental=False
-        )
+        targets, _ = network._check_y(y, _num_samples(X), np.float64, fresh=True, incremental=False)
         if vars(network).get("_target_kind") == "multilabel":
             raise ValueError(
                 f"{type(self).__name__} has one label per row; y has {targets.shape[1]} columns. "
@@ -184,8 +183,7 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
     def _raw_scores(self, X):
         """Raw scores of the mean prediction, their engine, and the dtype of predictions."""
         blocks = [
-            combine(scores, self.networks_[0].out_activation_)
-            for scores in self._member_scores(X)
+            combine(scores, self.networks_[0].out_activation_) for scores in self._member_scores(X)
         ]
         scores = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
         return scores, get_engine(self.engine), _dtype_of(X)
@@ -230,7 +228,7 @@ def _encode_validation(encoder, validation):
     X_val, y_val, weights = validation
     if X_val is not None and y_val is not None:  # else the network says what is missing
         with speaking_of("X_val"):
-            X_val = encoder._encode(encoder._read(X_val))
+            X_val = encode_rows(encoder, encoder._read(X_val))
     return {"X_val": X_val, "y_val": y_val, "sample_weight_val": weights}
 
 

@@ -8,7 +8,16 @@ from sklearn.base import ClassifierMixin
 
 from fastbp.data.weights import as_numbers
 from fastbp.estimators.annotations import (
-    Activations, ClassWeight, Floats, Labels, LayerSizes, LossLike, RandomState, Scoring, Targets, Weights,
+    Activations,
+    ClassWeight,
+    Floats,
+    Labels,
+    LayerSizes,
+    LossLike,
+    RandomState,
+    Scoring,
+    Targets,
+    Weights,
 )
 from fastbp.messages import explains_its_arguments
 from fastbp.tabular.base import BaseTabular

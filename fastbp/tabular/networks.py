@@ -131,7 +131,9 @@ class Jobs:
                 network._asked_to_stop = self.stop
                 try:
                     with self.tasks.of(index, network):
-                        network.fit(*self.data, **self.held_out)
+                        X, *more = self.data
+                        X = X.view()  # of an array or of a source of rows: for this thread
+                        network.fit(X, *more, **self.held_out)
                 finally:
                     del network._asked_to_stop, network._parts
         except BaseException:

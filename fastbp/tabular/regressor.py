@@ -8,10 +8,16 @@ from numpy.typing import ArrayLike
 from sklearn.base import RegressorMixin
 
 from fastbp.estimators import BackpropRegressor
-from fastbp.estimators.parameters import has_link
 from fastbp.estimators.annotations import (
-    Activations, Floats, LayerSizes, LossLike, RandomState, Scoring, Targets, Weights,
+    Activations,
+    LayerSizes,
+    LossLike,
+    RandomState,
+    Scoring,
+    Targets,
+    Weights,
 )
+from fastbp.estimators.parameters import has_link
 from fastbp.messages import explains_its_arguments
 from fastbp.tabular.base import BaseTabular
 from fastbp.tabular.networks import MembersRegressor
