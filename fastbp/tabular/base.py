@@ -136,13 +136,13 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
         return targets
 
     def _target_type(self, targets):
-        """What y is to the target encoding."""
+        """Say what y is to the target encoding."""
         if not self._has_classes:
             return "continuous"
         return "binary" if targets.max() <= 1 else "multiclass"
 
     def _make_network(self, settings, rows=None, seed=0, n_samples=1):
-        """An estimator of encoded columns, with members, that is not fitted."""
+        """Make an estimator of encoded columns, with members, that is not fitted."""
         n_trained = n_samples if rows is None else len(rows[0])
         batch_size, max_iter = settings.batch_size, settings.max_iter
         if batch_size == "auto":
@@ -224,7 +224,7 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
 
 
 def _encode_validation(encoder, validation):
-    """Validation data of the user's as arguments of a network's `fit`."""
+    """Turn validation data of the user's into arguments of a network's `fit`."""
     X_val, y_val, weights = validation
     if X_val is not None and y_val is not None:  # else the network says what is missing
         with speaking_of("X_val"):

@@ -127,9 +127,9 @@ default="from_dtype"
     -----
     **Numbers.** The first output is ``z / sqrt(1 + (z / 3)^2)`` with z the distance from the median
     in quartile ranges (where that is 0, in whole ranges) [1]_; beside it the pieces between knots
-    at quantiles [2]_ (where values repeat, each counts by the root of its rows), or at all values if
-    there are fewer. A column with two values has one output,
-    0 for the lower one and 1 for the other. Infinity counts as a very large value: the scaled value
+    at quantiles [2]_ (where values repeat, each counts by the root of its rows), or at all values
+    if there are fewer. A column with two values has one output, 0 for the lower one and 1 for the
+    other. Infinity counts as a very large value: the scaled value
     is 3, and all pieces end at the last knot. A missing value is 0 in all outputs of its column and
     1 in an indicator, which there is if values were missing in `fit`; if none were, it is encoded
     as the median.

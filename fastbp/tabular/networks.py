@@ -67,7 +67,7 @@ class Members:
             "out_activation_": problem.loss.output,
         }
 
-    def _raw_scores(self, X):
+    def _raw_scores(self, X, *, hidden=False):
         """Raw scores of the mean prediction; for a scorer, which sees encoded columns."""
         engine = get_engine(self.engine)
         X, given = check_features(
@@ -186,8 +186,8 @@ def train_all(estimator, networks, data, held_out, deadline, n_threads):
     that had begun are kept as far as they came.
     """
     n_workers = max(1, min(n_threads, len(networks)))
-    for network in networks:
-        network.n_threads = max(1, n_threads // n_workers)
+    for one in networks:
+        one.n_threads = max(1, n_threads // n_workers)
     tasks = NetworkTasks(estimator, len(networks), data)
     jobs = Jobs(networks, data, held_out, deadline, n_workers, tasks)
     with ThreadPoolExecutor(n_workers) as pool:  # this thread is one of the workers
@@ -196,4 +196,4 @@ def train_all(estimator, networks, data, held_out, deadline, n_threads):
         for other in others:
             other.result()
     tasks.end()
-    return [network for network in networks if network.__sklearn_is_fitted__()]
+    return [one for one in networks if one.__sklearn_is_fitted__()]

@@ -87,8 +87,8 @@ def _spread_knots(distinct, counts, n_bins):
     """Values at about equal shares of the rows, where a value counts by the root of its rows.
 
     Where no value repeats these are the quantiles.  A value that most rows have (0 in a column of
-    amounts) would take most of the quantiles, and leave few to the others: on adult, whose two
-    columns of gains and losses are like that, the error fell by 3 % of itself, the log loss by 0.008.
+    amounts) would take most of the quantiles and leave few to the others: on adult, which has two
+    such columns, the error fell by 3 % of itself and the log loss by 0.008.
     """
     weights = np.sqrt(counts)
     reached = (np.cumsum(weights) - weights / 2) / weights.sum()
