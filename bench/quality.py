@@ -71,7 +71,7 @@ def read_set(folder, name, seed=0, most_rows=None):
 
 
 def read_table(folder, name, seed, most_rows):
-    """The same of a raw table: text columns become pandas categories."""
+    """Read a raw table: text columns become pandas categories."""
     import pandas as pd
 
     table = pd.read_csv(folder / "tables" / f"{name}.csv.gz")
@@ -180,7 +180,7 @@ def summarise_ingredients(results):
 
 
 def _encoded(estimator):
-    """A pipeline for estimators that take numbers alone: imputed, scaled, one-hot."""
+    """Put what a raw table needs before an estimator of numbers: imputed, scaled, one-hot."""
     from sklearn.compose import make_column_selector, make_column_transformer
     from sklearn.impute import SimpleImputer
     from sklearn.pipeline import make_pipeline
@@ -198,7 +198,7 @@ def _encoded(estimator):
 
 
 def _network(module, prefix, has_classes, seed):
-    """An early-stopped MLP of scikit-learn's or of fastbp's, behind scaled columns."""
+    """Make an early-stopped MLP of scikit-learn's or of fastbp's, for scaled columns."""
     kind = getattr(import_module(module), prefix + ("Classifier" if has_classes else "Regressor"))
     network = kind(early_stopping=True, max_iter=200, random_state=seed)
     if module == "fastbp":
