@@ -106,8 +106,11 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
             parts = recipe.deal_rows(
                 targets, weights, settings.n_networks, random_state, classes=self._has_classes
             )
+        n_outputs = int(targets.max()) + 1 if self._has_classes else targets.shape[1]
         networks = [
-            self._make_network(settings, rows, int(random_state.randint(MAX_SEED)), Z.shape[0])
+            self._make_network(
+                settings, rows, int(random_state.randint(MAX_SEED)), Z.shape[0], n_outputs
+            )
             for rows in parts
         ]
         deadline = None if settings.max_time is None else begun + settings.max_time
@@ -141,15 +144,18 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
             return "continuous"
         return "binary" if targets.max() <= 1 else "multiclass"
 
-    def _make_network(self, settings, rows=None, seed=0, n_samples=1):
+    def _make_network(self, settings, rows=None, seed=0, n_samples=1, n_outputs=1):
         """Make an estimator of encoded columns, with members, that is not fitted."""
         n_trained = n_samples if rows is None else len(rows[0])
         batch_size, max_iter = settings.batch_size, settings.max_iter
         if batch_size == "auto":
             batch_size = recipe.choose_batch_size(n_trained)
         batch_size = max(1, min(batch_size, n_trained))
+        hidden = settings.hidden_layer_sizes
+        if hidden == "auto":
+            hidden = recipe.choose_hidden_layers(n_outputs)
         network = self._network_class(
-            hidden_layer_sizes=settings.hidden_layer_sizes,
+            hidden_layer_sizes=hidden,
             activation=settings.activation,
             solver=AdamW(weight_decay=settings.weight_decay, beta_2=recipe.BETA_2),
             alpha=0.0,
