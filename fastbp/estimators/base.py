@@ -3,8 +3,6 @@
 What a call means is here; `data` checks what comes in, `training` trains, the engine computes.
 """
 
-import time
-from copy import deepcopy
 from functools import partial
 from os import PathLike
 from typing import Any, Self
@@ -19,7 +17,6 @@ from fastbp.activations import activations_for
 from fastbp.data.best_constant import constant_scores, starts_as_drawn
 from fastbp.data.features import check_features
 from fastbp.data.held_out import NOTHING
-from fastbp.data.problem import prepare
 from fastbp.data.scaling import narrow
 from fastbp.engine import FLOATS, get_engine, let_activations_raise, network
 from fastbp.engine.parallel import thread_ceiling
@@ -36,19 +33,13 @@ from fastbp.estimators.attributes import (
     unchanged_on_error,
 )
 from fastbp.estimators.base_parameters import BaseParameters
+from fastbp.estimators.fitting import OpenFit
 from fastbp.estimators.parameters import check_parameters
 from fastbp.messages import explains_its_arguments
 from fastbp.optimizers import is_full_batch
-from fastbp.training.callbacks import watch_tasks
-from fastbp.training.causes import warn_of_data
-from fastbp.training.lbfgs import train_lbfgs
-from fastbp.training.minibatches import train_stochastic
-from fastbp.training.progress import HISTORY, Progress
-from fastbp.training.randomness import own_stream
+from fastbp.training.progress import Progress
 from fastbp.training.resuming import recall
-from fastbp.training.sameness import identify, identify_weights, update_goal
 from fastbp.training.scoring import Scorer, Validation, find_scorer
-from fastbp.training.stopping import find_deadline
 
 
 def partial_fit_exists(estimator):
@@ -147,43 +138,9 @@ class BaseBackprop(
 
     @with_callbacks
     def _fit(self, X, y, sample_weight, validation=NOTHING, *, incremental=False):
-        begun, settings = time.perf_counter(), self._check_parameters()
-        get_engine(settings.engine)  # where there is none, nothing else need be said
-        fresh = not (self.__sklearn_is_fitted__() and (incremental or settings.warm_start))
-        tasks = None if incremental else watch_tasks(self, X, y, sample_weight, settings)
-        problem = prepare(
-            self, X, y, sample_weight, validation, settings=settings, fresh=fresh,
-            incremental=incremental,
-            deadline=find_deadline(begun, settings, incremental=incremental),
-        )  # fmt: skip
-        warn_of_data(problem, fresh=fresh, incremental=incremental)
-        self._keep("_class_weights", problem.class_weights)
-        past = dict(vars(self))
-        for name in HISTORY:
-            vars(self).pop(name, None)
-        if tasks:
-            tasks.set_description(partial(self._fitted_attributes, problem))
-        seen = identify(problem, incremental=incremental)
-        watched, scorer = self._open_validation(problem, y)
-        with own_stream(settings.random_state) as stream:
-            if fresh:
-                progress = self._first_progress(problem, stream[0])
-            else:
-                progress = self._last_progress(problem, past, seen, incremental=incremental)
-            if is_full_batch(settings.solver):
-                train_lbfgs(problem, progress, tasks=tasks, validation=watched)
-            else:
-                train_stochastic(
-                    problem, progress, stream, incremental=incremental, tasks=tasks,
-                    validation=watched, scorer=scorer,
-                )  # fmt: skip
-        vars(self).update(self._fitted_attributes(problem, progress))
-        update_goal(seen, problem)
-        if "problem" in seen or progress.holds_raw_weights:
-            seen["weights"] = identify_weights(problem.engine, self.coefs_, self.intercepts_)
-        self._keep("_seen", seen or None)
-        if tasks:
-            tasks.end(partial(deepcopy, progress))
+        fit = OpenFit(self, X, y, sample_weight, validation, incremental=incremental)
+        fit.advance()
+        fit.finish()
         return self
 
     def _check_parameters(self):

@@ -10,6 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 from fastbp.engine.parallel import one_blas_thread
 from fastbp.messages import warn_user
 from fastbp.training.causes import explain_divergence, warn_of_end
+from fastbp.training.stopping import ASKED, TIME
 from fastbp.training.watching import (
     DivergenceError,
     Watcher,
@@ -59,6 +60,8 @@ def train_lbfgs(problem, progress, *, tasks=None, validation=None):
         with one_blas_thread():
             unfinished = descent.minimize()
     except KeyboardInterrupt:
+        if problem.asked_to_stop is not None:
+            problem.asked_to_stop.set()
         warn_user("Training interrupted by user.")
     except DivergenceError as error:
         if not has_best(problem, progress, selection):
@@ -159,7 +162,9 @@ class Descent:
         except StopIteration as error:  # of a user's function; to scipy it would be no error
             self.error = error
             raise
-        self.out_of_time = self.watcher.is_late()
+        why = self.watcher.why_end()
+        self.out_of_time = why == TIME
+        self.chose_to_stop = self.chose_to_stop or why == ASKED
         if self.chose_to_stop or self.out_of_time:
             raise StopIteration
 

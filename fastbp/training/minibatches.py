@@ -25,7 +25,7 @@ from fastbp.training.randomness import draw_seed
 from fastbp.training.resuming import find_rows, keep_place, restore_stream
 from fastbp.training.scoring import Validation, split_off_validation
 from fastbp.training.steps import choose_batch_size, choose_optimizer, open_session
-from fastbp.training.stopping import ASKED, DIVERGED, LIMIT, PLATEAU, TIME
+from fastbp.training.stopping import ASKED, DIVERGED, LIMIT, PAUSED, PLATEAU, TIME
 from fastbp.training.watching import (
     DivergenceError,
     Selection,
@@ -40,10 +40,11 @@ EPOCHS_PER_CALL = 4096  # when nobody watches in between; bounds the buffer of l
 STEPS_PER_CALL = 65536  # where each step has a learning rate of its own; bounds their buffer
 
 
-def train_stochastic(
-    problem, progress, stream, *, incremental=False, tasks=None, validation=None, scorer=None
-):
-    """Train by minibatches, changing `progress`.
+class Training:
+    """Training by minibatches of one call, which changes `progress`; in parts, where wanted.
+
+    A pause between parts changes nothing: schedule, order and stopping are those of the whole
+    training, whose session stays open.  Time that passes in a pause does not count in `max_time`.
 
     Parameters
     ----------
@@ -63,34 +64,61 @@ def train_stochastic(
     Raises
     ------
     ValueError
-        If the validation set is too small, or loss or weights become non-finite.
+        If the validation set is too small; later if loss or weights become non-finite.
     """
-    settings = problem.settings
-    if incremental and settings.early_stopping:
-        raise ValueError("partial_fit does not support early_stopping=True")
-    resumes = settings.warm_start == "resume" and not incremental
-    if resumes:
-        restore_stream(progress.place, settings.random_state, stream[1])
-    splits = settings.early_stopping and validation is None
-    order, aside = choose_rows(problem, progress, stream[0], splits=splits, resumes=resumes)
-    if splits:
-        validation = Validation.of_rows(problem, aside, settings.scoring, scorer)
-    run = open_run(
-        problem, progress, stream, order, validation, tasks, incremental=incremental,
-        resumes=resumes,
-    )  # fmt: skip
-    try:
-        end = train_until_the_end(run, 1 if incremental else settings.max_iter)
-        last = None if end == DIVERGED else run.write_into(progress)
-        if not incremental:
-            goes_on = resumes and end != DIVERGED
-            progress.place = keep_place(order, aside, stream[1], last) if goes_on else None
-    finally:
-        run.session.close()
-    if not predicts_finite_scores(problem, progress.params):
-        raise ValueError(explain_divergence(problem, f"epoch {progress.n_iter}"))
-    if not (incremental or problem.one_class or problem.n_members):  # nothing converges there
-        warn_of_what_is_missing(run, end)
+
+    def __init__(
+        self, problem, progress, stream, *, incremental=False, tasks=None, validation=None,
+        scorer=None,
+    ):  # fmt: skip
+        settings = problem.settings
+        if incremental and settings.early_stopping:
+            raise ValueError("partial_fit does not support early_stopping=True")
+        self.incremental, self.stream = incremental, stream
+        self.resumes = settings.warm_start == "resume" and not incremental
+        if self.resumes:
+            restore_stream(progress.place, settings.random_state, stream[1])
+        splits = settings.early_stopping and validation is None
+        order, self.aside = choose_rows(
+            problem, progress, stream[0], splits=splits, resumes=self.resumes
+        )
+        if splits:
+            validation = Validation.of_rows(problem, self.aside, settings.scoring, scorer)
+        self.run = open_run(
+            problem, progress, stream, order, validation, tasks, incremental=incremental,
+            resumes=self.resumes,
+        )  # fmt: skip
+        self.end, self.paused_at = PAUSED, time.perf_counter()
+
+    def advance(self, until=None):
+        """Train up to an epoch, counted from the beginning; return whether training has ended."""
+        problem = self.run.problem
+        if problem.deadline is not None:
+            problem.deadline += time.perf_counter() - self.paused_at
+        self.end = train_until(self.run, until)
+        self.paused_at = time.perf_counter()
+        return self.end != PAUSED
+
+    def finish(self):
+        """Write what training has reached into `progress`, and warn of what is missing."""
+        run, progress, end = self.run, self.run.progress, self.end
+        try:
+            last = None if end == DIVERGED else run.write_into(progress)
+            if not self.incremental:
+                goes_on = self.resumes and end != DIVERGED
+                bits = self.stream[1]
+                progress.place = keep_place(run.order, self.aside, bits, last) if goes_on else None
+        finally:
+            self.close()
+        problem = run.problem
+        if not predicts_finite_scores(problem, progress.params):
+            raise ValueError(explain_divergence(problem, f"epoch {progress.n_iter}"))
+        if not (self.incremental or problem.one_class or problem.n_members):
+            warn_of_what_is_missing(run, end)  # members never converge
+
+    def close(self):
+        """Close the session, also of a training that is given up."""
+        self.run.session.close()
 
 
 def choose_rows(problem, progress, random_state, *, splits, resumes):
@@ -125,6 +153,7 @@ def open_run(problem, progress, stream, order, validation, tasks, *, incremental
         problem=problem,
         progress=progress,
         session=session,
+        max_iter=max_iter,
         optimizer=optimizer,
         schedule=find_schedule(optimizer, settings),
         selection=selection,
@@ -143,15 +172,15 @@ def find_schedule(optimizer, settings):
     return recreate(optimizer["schedule"], optimizer["schedule_parameters"])
 
 
-def train_until_the_end(run, max_iter):
-    """Train; return why it ended, or None if the user interrupted it."""
+def train_until(run, n_epochs):
+    """Train up to an epoch (None: to the end); return why it ended, None if interrupted."""
     try:
         with one_blas_thread() if run.problem.engine.NAME == "numba" else nullcontext():
-            return run.train(max_iter)
+            return run.train(n_epochs)
     except KeyboardInterrupt:
-        warn_user("Training interrupted by user.")
         if run.problem.asked_to_stop is not None:
             run.problem.asked_to_stop.set()
+        warn_user("Training interrupted by user.")
     except DivergenceError as error:
         if not has_best(run.problem, run.progress, run.selection):
             raise
@@ -187,6 +216,7 @@ class Run:
     problem: Problem
     progress: Progress
     session: Any
+    max_iter: int
     optimizer: dict
     schedule: Schedule
     selection: Selection | None
@@ -196,14 +226,20 @@ class Run:
     batch_size: int
     n_before: int  # epochs in the loss curve that earlier calls have left
 
-    def train(self, max_iter):
+    def train(self, until=None):
         """Train until no progress, or `max_iter` epochs or `max_time`.
+
+        Parameters
+        ----------
+        until : int or None, default=None
+            Epochs, from the beginning, after which to pause.
 
         Returns
         -------
-        {LIMIT, PLATEAU, ASKED, TIME}
+        {LIMIT, PLATEAU, ASKED, TIME, PAUSED}
             Why it ended.
         """
+        max_iter = self.max_iter if until is None else min(until, self.max_iter)
         progress, schedule, watcher = self.progress, self.schedule, self.watcher
         one_by_one = watcher.must_look() or schedule.after_epoch
         n_epochs = 1 if one_by_one else min(max_iter, EPOCHS_PER_CALL)
@@ -227,9 +263,9 @@ class Run:
                 if self.stop_on_plateau():
                     return PLATEAU
                 progress.patience.count = 0
-            if watcher.is_late():
-                return TIME
-        return LIMIT
+            if why := watcher.why_end():
+                return why
+        return LIMIT if progress.n_iter >= self.max_iter else PAUSED
 
     def train_epochs(self, losses):
         """Let the engine train up to `len(losses)` epochs, and record them.

@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 
 # How training ends.
-LIMIT, PLATEAU, ASKED, TIME = "limit of epochs", "no progress", "asked by a callback", "max_time"
+LIMIT, PLATEAU, ASKED, TIME = "limit of epochs", "no progress", "asked to stop", "max_time"
 DIVERGED = "diverged"
+# How a part of it ends.
+PAUSED = "paused"
 
 
 @dataclass

@@ -20,6 +20,7 @@ from fastbp.training.causes import explain_divergence, explain_validation
 from fastbp.training.progress import Progress
 from fastbp.training.reports import Report
 from fastbp.training.scoring import Validation
+from fastbp.training.stopping import ASKED, TIME
 
 
 @dataclass
@@ -87,12 +88,12 @@ class Watcher:
             self.report.after_epoch(progress.n_iter, progress.loss, score, n_samples)
         return bool(self.tasks and self.tasks.end_epoch(training.reached))
 
-    def is_late(self):
-        """Whether `max_time` is over, or somebody else asked to stop."""
+    def why_end(self):
+        """Say why training is to end now: ASKED by other threads, TIME is over, or None."""
         deadline, event = self.problem.deadline, self.problem.asked_to_stop
         if event is not None and event.is_set():
-            return True
-        return deadline is not None and time.perf_counter() >= deadline
+            return ASKED
+        return TIME if deadline is not None and time.perf_counter() >= deadline else None
 
     def say(self, text):
         """Put a line into the report, if there is one."""

@@ -1,0 +1,122 @@
+"""One call of `fit` or `partial_fit`: begun, trained, ended; or trained in parts.
+
+Here stands what belongs together in a call, in its order; what each step means is the estimator's
+(`base`) and `training`'s business.  Who trains in parts (a search, which compares fits that are not
+finished) gets the very fit that runs through, bit for bit.
+"""
+
+import time
+from contextlib import ExitStack
+from copy import copy, deepcopy
+from functools import partial
+
+from fastbp.data.held_out import NOTHING
+from fastbp.data.problem import prepare
+from fastbp.engine import get_engine
+from fastbp.optimizers import is_full_batch
+from fastbp.training.callbacks import watch_tasks
+from fastbp.training.causes import warn_of_data
+from fastbp.training.lbfgs import train_lbfgs
+from fastbp.training.minibatches import Training
+from fastbp.training.progress import HISTORY
+from fastbp.training.randomness import own_stream
+from fastbp.training.sameness import identify, identify_weights, update_goal
+from fastbp.training.stopping import find_deadline
+
+
+class OpenFit:
+    """A fit that has begun: `advance` until it has ended, then `finish`; or `close` it.
+
+    Parameters
+    ----------
+    estimator : BackpropClassifier or BackpropRegressor
+        Gets the fitted attributes in `finish`, and those that describe data at once.
+    X, y, sample_weight : as given to `fit`
+    validation : tuple of X_val, y_val, sample_weight_val
+    incremental : bool, default=False
+        Whether it is a `partial_fit`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For bad parameters or data.  What any step raises leaves the attributes half-way: `fit` puts
+        them back, and a search throws its copy away.
+    """
+
+    def __init__(
+        self, estimator, X, y, sample_weight=None, validation=NOTHING, *, incremental=False
+    ):
+        begun, settings = time.perf_counter(), estimator._check_parameters()
+        get_engine(settings.engine)  # where there is none, nothing else need be said
+        fresh = not (estimator.__sklearn_is_fitted__() and (incremental or settings.warm_start))
+        tasks = None if incremental else watch_tasks(estimator, X, y, sample_weight, settings)
+        problem = prepare(
+            estimator, X, y, sample_weight, validation, settings=settings, fresh=fresh,
+            incremental=incremental,
+            deadline=find_deadline(begun, settings, incremental=incremental),
+        )  # fmt: skip
+        warn_of_data(problem, fresh=fresh, incremental=incremental)
+        estimator._keep("_class_weights", problem.class_weights)
+        past = dict(vars(estimator))
+        for name in HISTORY:
+            vars(estimator).pop(name, None)
+        if tasks:
+            tasks.set_description(partial(estimator._fitted_attributes, problem))
+        self.estimator, self.problem, self.tasks = estimator, problem, tasks
+        self.seen = identify(problem, incremental=incremental)
+        self.validation, scorer = estimator._open_validation(problem, y)
+        self.lent, self.training = ExitStack(), None
+        stream = self.lent.enter_context(own_stream(settings.random_state))
+        if fresh:
+            self.progress = estimator._first_progress(problem, stream[0])
+        else:
+            self.progress = estimator._last_progress(
+                problem, past, self.seen, incremental=incremental
+            )
+        if not is_full_batch(settings.solver):
+            self.training = Training(
+                problem, self.progress, stream, incremental=incremental, tasks=tasks,
+                validation=self.validation, scorer=scorer,
+            )  # fmt: skip
+
+    def advance(self, until=None):
+        """Train up to an epoch, counted from the beginning; return whether the fit has ended.
+
+        None trains to the end, and so does 'lbfgs', which makes no pauses.
+        """
+        try:
+            if self.training is not None:
+                return self.training.advance(until)
+            train_lbfgs(self.problem, self.progress, tasks=self.tasks, validation=self.validation)
+        except BaseException:
+            self.close()
+            raise
+        return True
+
+    def look(self):
+        """Return a fitted copy of the estimator as if the fit ended now."""
+        twin = copy(self.estimator)
+        reached = self.training.run.reached()
+        vars(twin).update(twin._fitted_attributes(self.problem, reached))
+        return twin
+
+    def finish(self):
+        """Turn what training reached into fitted attributes."""
+        estimator, problem, progress, seen = self.estimator, self.problem, self.progress, self.seen
+        if self.training is not None:
+            self.training.finish()
+        self.lent.close()
+        vars(estimator).update(estimator._fitted_attributes(problem, progress))
+        update_goal(seen, problem)
+        if "problem" in seen or progress.holds_raw_weights:
+            seen["weights"] = identify_weights(
+                problem.engine, estimator.coefs_, estimator.intercepts_
+            )
+        estimator._keep("_seen", seen or None)
+        if self.tasks:
+            self.tasks.end(partial(deepcopy, progress))
+
+    def close(self):
+        """Give the fit up, and its session's memory; a stream that was lent stays as it was."""
+        if self.training is not None:
+            self.training.close()
