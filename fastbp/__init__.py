@@ -19,10 +19,12 @@ __all__ = [
     "Activation",
     "BackpropClassifier",
     "BackpropRegressor",
+    "BackpropSearchCV",
     "GradientFlowDisplay",
     "LearningRateCurve",
     "Loss",
     "LossCurveDisplay",
+    "SearchCurvesDisplay",
     "TableEncoder",
     "TabularClassifier",
     "TabularRegressor",
@@ -40,9 +42,11 @@ __all__ = [
 
 # Names that load on first use, and the module of each.
 _ON_DEMAND = {
+    "BackpropSearchCV": "fastbp.search",
     "GradientFlowDisplay": "fastbp.inspection.displays",
     "LearningRateCurve": "fastbp.inspection.learning_rate",
     "LossCurveDisplay": "fastbp.inspection.displays",
+    "SearchCurvesDisplay": "fastbp.inspection.displays",
     "TableEncoder": "fastbp.tabular.encoder",
     "WeightsDisplay": "fastbp.inspection.displays",
     "find_learning_rate": "fastbp.inspection.learning_rate",

@@ -8,6 +8,7 @@ import pytest
 from problems import draw_classes, draw_regression
 
 from fastbp import BackpropClassifier, BackpropRegressor
+from fastbp.data.row_source import SharedRows
 from fastbp.estimators.fitting import OpenFit
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -113,3 +114,27 @@ def test_others_may_ask_to_stop():
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             assert clf.fit(X, y).n_iter_ == 1
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+def test_rows_of_a_shared_array_are_a_copy_of_them(settings, engine_name):
+    """Bit for bit, with weights of samples and classes, and rows in any order."""
+    X, y = draw_classes(150, 6, 3)
+    rows = np.random.default_rng(1).permutation(150)[:110]
+    weight = np.random.default_rng(2).random(150)
+    how = dict(hidden_layer_sizes=(7,), max_iter=9, batch_size=32, random_state=0)
+    how |= dict(class_weight={0: 1, 1: 2, 2: 3}, engine=engine_name)
+    whole = BackpropClassifier(**how, **settings).fit(X[rows], y[rows], weight[rows])
+    shared = SharedRows(X.astype(np.float32), X.dtype, rows=rows)
+    by_index = BackpropClassifier(**how, **settings).fit(shared, y[rows], weight[rows])
+    assert_same(whole, by_index)
+    assert by_index.predict_proba(X).dtype == np.float64
+
+
+def test_divergence_on_shared_rows_names_the_column():
+    X, y = draw_regression(60, 4)
+    X[:, 2] *= 1e6
+    shared = SharedRows(X.astype(np.float32), X.dtype, rows=np.arange(50))
+    net = BackpropRegressor(hidden_layer_sizes=(5,), solver="sgd", random_state=0)
+    with pytest.raises(ValueError, match="column 2 of X is unscaled"):
+        net.fit(shared, y[:50])

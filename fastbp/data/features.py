@@ -10,7 +10,7 @@ import scipy.sparse
 from sklearn import config_context
 from sklearn.utils.validation import assert_all_finite, check_array, validate_data
 
-from fastbp.data.row_source import RowSource
+from fastbp.data.row_source import RowSource, SharedRows
 from fastbp.data.unusable import find_dates, find_missing, find_unusable, label_of
 from fastbp.engine import FLOATS
 
@@ -39,6 +39,12 @@ def check_features(estimator, X, dtype, engine, *, reset):
     if isinstance(X, RowSource):  # made by fastbp of what was checked
         state["n_features_in_"] = X.shape[1]
         return X, X.dtype
+    if isinstance(X, SharedRows):  # checked once for many fits
+        state["n_features_in_"] = X.shape[1]
+        state.pop("feature_names_in_", None)
+        if X.names is not None:
+            state["feature_names_in_"] = X.names
+        return X.array if X.rows is None else X, X.given
     plain = type(X) is np.ndarray and X.dtype in FLOATS and X.ndim == 2 and 0 not in X.shape
     if plain and (
         reset or ("feature_names_in_" not in state and X.shape[1] == state.get("n_features_in_"))

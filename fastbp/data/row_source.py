@@ -3,7 +3,7 @@
 Where the matrix that a network trains on is much larger than what it is made of (a raw table, and
 its encoding), training takes it block by block: in each epoch anew, which costs little beside the
 training, and saves the memory.  What is made, and of what, is the business of those who derive from
-`RowSource`; nothing here trains.
+`RowSource`; nothing here trains.  Also how many fits read rows of one array (`SharedRows`).
 """
 
 import numpy as np
@@ -44,9 +44,36 @@ class RowSource:
 
 def blocks_of(X, n_rows=ROWS_PER_BLOCK):
     """Yield slices of rows and X there: all at once where X is an array."""
-    if not isinstance(X, RowSource):
+    if not isinstance(X, RowSource | SharedRows):
         yield slice(0, X.shape[0]), X
         return
     for first in range(0, X.shape[0], n_rows):
         rows = slice(first, min(first + n_rows, X.shape[0]))
         yield rows, X.take(rows)
+
+
+class SharedRows:
+    """Rows of a checked array that many fits read, each some of them: nothing is copied.
+
+    Parameters
+    ----------
+    array : ndarray of shape (n_all, n_features)
+        C-contiguous, in the dtype of the arithmetic, finite.
+    given : dtype
+        In which the user gave X.
+    names : ndarray of str or None, default=None
+        Names of the features.
+    rows : int64 ndarray of shape (n_samples,) or None, default=None
+        Those of this problem; None is all.
+    """
+
+    def __init__(self, array, given, names=None, rows=None):
+        self.array, self.given, self.names, self.rows = array, given, names, rows
+        self.dtype = array.dtype
+        self.shape = array.shape if rows is None else (len(rows), array.shape[1])
+
+    def take(self, rows):
+        """Copy some rows."""
+        return self.array[self.rows[rows]]
+
+    __getitem__ = take

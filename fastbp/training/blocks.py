@@ -1,7 +1,8 @@
-"""Sessions over features that are made in blocks of rows: the same verbs as an engine's session.
+"""Sessions over what is no array of its own: the same verbs as an engine's session.
 
-Those who train see no difference: an epoch is one call for each block, in an order that runs over
-all rows.  What is computed in a block is the engine's business, what a block is made of is the
+Features may be made in blocks of rows, or be rows of an array that other fits read, too.  Those who
+train see no difference: an epoch of blocks is one call for each, in an order that runs over all
+rows.  What is computed in a block is the engine's business, what a block is made of is the
 `RowSource`'s.
 """
 
@@ -9,7 +10,7 @@ import time
 
 import numpy as np
 
-from fastbp.data.row_source import ROWS_PER_BLOCK, blocks_of
+from fastbp.data.row_source import ROWS_PER_BLOCK, RowSource, SharedRows, blocks_of
 
 
 class InBlocks:
@@ -85,3 +86,52 @@ class InBlocks:
             scores = np.empty((*out.shape[:-2], part.shape[0], out.shape[-1]), out.dtype)
             self.session.predict_into(part, scores)
             out[..., rows, :] = scores
+
+
+class ByIndex:
+    """A session of an engine that takes `SharedRows` as X, and trains on rows of their array.
+
+    Verbs and attributes that are not here are the session's own.
+
+    Parameters
+    ----------
+    session : Session
+    X : SharedRows
+        With rows of its own.
+    targets, sample_weight : arrays for these rows; the weights may be None
+    """
+
+    def __init__(self, session, X, targets, sample_weight):
+        self.session, self.order = session, None
+        self.targets = _spread(targets, X)
+        self.sample_weight = None if sample_weight is None else _spread(sample_weight, X)
+        self.places = np.zeros(len(X.array), np.int64)
+        self.places[X.rows] = np.arange(len(X.rows))
+
+    def __getattr__(self, name):
+        return getattr(self.session, name)
+
+    def train(self, X, targets, sample_weight, order, **how):
+        """Train as a session does; `order` counts the rows of X, and is shuffled with them."""
+        if self.order is None:
+            self.order = X.rows[order]
+        try:
+            return self.session.train(X.array, self.targets, self.sample_weight, self.order, **how)
+        finally:
+            order[:] = self.places[self.order]
+
+
+def _spread(values, X):
+    """Put values of some rows where these stand in the array."""
+    spread = np.zeros((len(X.array), *values.shape[1:]), values.dtype)
+    spread[X.rows] = values
+    return spread
+
+
+def wrap_session(session, problem):
+    """Return a session that takes the problem's X, whatever that is."""
+    if isinstance(problem.X, RowSource):
+        return InBlocks(session)
+    if isinstance(problem.X, SharedRows):
+        return ByIndex(session, problem.X, problem.targets, problem.sample_weight)
+    return session

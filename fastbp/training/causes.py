@@ -15,7 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from fastbp.activations import ACTIVATIONS
 from fastbp.data.best_constant import constant_scores, starts_as_drawn
-from fastbp.data.row_source import RowSource
+from fastbp.data.row_source import RowSource, SharedRows
 from fastbp.data.scaling import is_coarse, measure
 from fastbp.engine import network
 from fastbp.losses import Loss
@@ -67,6 +67,8 @@ def explain_divergence(problem, when):
     settings = problem.settings
     failure = _failure_of(problem, when)
     causes = [failure] if failure else []
+    if isinstance(problem.X, SharedRows):
+        problem = replace(problem, X=problem.X[:])
     if not isinstance(problem.X, RowSource):  # else encoded, and of unit size
         causes += name_large_column(problem)
     target = np.abs(problem.targets).max() if problem.loss.task == "regression" else 0.0

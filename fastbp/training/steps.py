@@ -4,11 +4,10 @@ The state of an optimiser is a dict of plain types that pickles, and goes on in 
 session of the engine that works with it is opened here.
 """
 
-from fastbp.data.row_source import RowSource
 from fastbp.messages import warn_user
 from fastbp.optimizers import AUTO_BATCH_SIZE, OPTIMIZERS, optimizer_for
 from fastbp.schedules import Function, schedule_for
-from fastbp.training.blocks import InBlocks
+from fastbp.training.blocks import wrap_session
 
 
 def choose_optimizer(old, settings, *, incremental, resumes):
@@ -68,9 +67,7 @@ def open_session(problem, progress, optimizer, batch_size):
     start, average = progress.params, None
     if weights is not None:
         start, average = weights.astype(problem.dtype, copy=False), progress.params
-    session = problem.open_session(start, batch_size)
-    if isinstance(problem.X, RowSource):
-        session = InBlocks(session)
+    session = wrap_session(problem.open_session(start, batch_size), problem)
     session.set_optimizer(
         OPTIMIZERS[optimizer["solver"]],
         optimizer["hyperparameters"],

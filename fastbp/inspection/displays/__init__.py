@@ -7,6 +7,7 @@ differ in lightness too, and lines in their dashes, so that pictures read in gre
 
 from fastbp.inspection.displays.gradient_flow import GradientFlowDisplay
 from fastbp.inspection.displays.loss_curve import LossCurveDisplay
+from fastbp.inspection.displays.search_curves import SearchCurvesDisplay
 from fastbp.inspection.displays.weights import WeightsDisplay
 
-__all__ = ["GradientFlowDisplay", "LossCurveDisplay", "WeightsDisplay"]
+__all__ = ["GradientFlowDisplay", "LossCurveDisplay", "SearchCurvesDisplay", "WeightsDisplay"]

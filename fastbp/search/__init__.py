@@ -1,0 +1,5 @@
+"""Searches for the best parameters that waste nothing: preprocessing, copies, hopeless fits."""
+
+from fastbp.search.search import BackpropSearchCV
+
+__all__ = ["BackpropSearchCV"]

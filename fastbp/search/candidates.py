@@ -1,0 +1,117 @@
+"""What is searched: the network in the estimator, the candidates, and what a fit of each costs.
+
+Nothing here trains or holds data.
+"""
+
+from itertools import pairwise
+
+import numpy as np
+from sklearn.model_selection import ParameterGrid, ParameterSampler
+from sklearn.pipeline import Pipeline
+
+from fastbp.estimators.base import BaseBackprop
+from fastbp.optimizers import is_full_batch
+from fastbp.tabular.base import BaseTabular
+
+PER_UNIT = 20.0  # operations of an activation beside the 2 of each weight; only relations matter
+PER_STEP = 20_000.0  # of a minibatch, whatever its size
+
+
+def find_network(estimator):
+    """Find the network that an estimator is or ends in.
+
+    Returns
+    -------
+    network : BackpropClassifier, BackpropRegressor, TabularClassifier or TabularRegressor
+    step : str or None
+        Name of its step in a Pipeline.
+
+    Raises
+    ------
+    TypeError
+        For any other estimator.
+    """
+    network, step = estimator, None
+    if isinstance(estimator, Pipeline) and estimator.steps:
+        step, network = estimator.steps[-1]
+    if isinstance(network, BaseBackprop | BaseTabular):
+        return network, step
+    raise TypeError(
+        "BackpropSearchCV searches for BackpropClassifier, BackpropRegressor, TabularClassifier or "
+        "TabularRegressor, alone or as the last step of a Pipeline. Got "
+        f"{type(network).__name__ if step is None else f'a Pipeline that ends in {network!r}'}. "
+        "Use sklearn.model_selection.GridSearchCV for other estimators."
+    )
+
+
+def fits_in_parts(network):
+    """Whether a network's fit can be paused: its `fit` is fastbp's, not a subclass's own."""
+    return isinstance(network, BaseBackprop) and type(network).fit is BaseBackprop.fit
+
+
+def list_candidates(search):
+    """Return the settings to try, a list of dicts, in the order of `cv_results_`.
+
+    "grid" are all, as in GridSearchCV; "random" are `n_candidates` draws, as in
+    RandomizedSearchCV; "halving" are draws, or the whole grid where there are no more, or where
+    `n_candidates` is None.
+    """
+    strategy, params, n_candidates = search.strategy, search.params, search.n_candidates
+    if strategy == "random":
+        if n_candidates is None:
+            raise ValueError("n_candidates must be an int with strategy='random', got None.")
+        return list(ParameterSampler(params, n_candidates, random_state=search.random_state))
+    if strategy == "halving" and n_candidates is not None:
+        grids = [params] if isinstance(params, dict) else params
+        has_draws = any(hasattr(values, "rvs") for grid in grids for values in grid.values())
+        if has_draws or len(ParameterGrid(params)) > n_candidates:
+            return list(ParameterSampler(params, n_candidates, random_state=search.random_state))
+    return list(ParameterGrid(params))
+
+
+def check_candidates(candidates, network, step, *, halving):
+    """Refuse, before any work, candidates that this search cannot try."""
+    for params in candidates:
+        found = params.get(step, network) if step is not None else network
+        if not fits_in_parts(found):
+            raise TypeError(
+                f"A candidate puts {found!r} in the place of {step!r}, which must be a "
+                "BackpropClassifier or a BackpropRegressor."
+            )
+        solver = params.get("solver" if step is None else f"{step}__solver", found.solver)
+        if halving and is_full_batch(solver):
+            raise ValueError(
+                "strategy='halving' compares fits after a few epochs, and solver='lbfgs' makes no "
+                "pauses. Use strategy='grid' or 'random', or another solver."
+            )
+
+
+def setting_of_steps(params, step):
+    """Return what a candidate says of the steps before the network: a key that can be compared."""
+    if step is None:
+        return ()
+    found = []
+    for name in sorted(params):
+        if name != step and not name.startswith(f"{step}__"):
+            value = params[name]
+            try:
+                hash(value)
+                found.append((name, type(value), value))
+            except TypeError:  # a list or an array: the same object of the grid
+                found.append((name, type(value), id(value)))
+    return tuple(found)
+
+
+def cost_of(network, n_samples, n_features, n_outputs):
+    """Estimate the cost of a fit from shapes, in operations: it orders fits, nothing more."""
+    try:
+        hidden = [int(size) for size in np.ravel(network.hidden_layer_sizes)]
+        sizes = [n_features, *hidden, n_outputs]
+        weights = sum(a * b for a, b in pairwise(sizes))
+        batch = 200 if network.batch_size == "auto" else max(int(network.batch_size), 1)
+        steps = -(-n_samples // batch)
+        wide = 2.0 if network.dtype is None or is_full_batch(network.solver) else 1.0
+        work = n_samples * (6.0 * weights + PER_UNIT * sum(hidden)) * wide + PER_STEP * steps
+        return float(work * network.max_iter)
+    except (TypeError, ValueError):  # the fit will say what is wrong with it
+        return 0.0

@@ -1,0 +1,138 @@
+"""What holds for all fits of a search: when to stop, how many threads, and who works.
+
+The jobs are taken by a few threads, of which the caller's is one; no processes.  An interrupt
+(Ctrl-C) or `max_time` sets one event, which every fit looks at.
+"""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import copy_context
+from dataclasses import dataclass
+from typing import Any
+
+from sklearn import config_context, get_config
+
+from fastbp.engine.parallel import available_threads, thread_ceiling
+
+
+class StoppedError(Exception):
+    """The search is to end: this fit is not finished."""
+
+
+@dataclass
+class Job:
+    """Some work on fits, in one thread.
+
+    Parameters
+    ----------
+    work : callable
+    cost : float
+        As far as it is known.
+    part : Part or None
+        The data that it needs; None where it makes no difference.
+    """
+
+    work: Any
+    cost: float = 0.0
+    part: Any = None
+
+
+def count_workers(n_jobs):
+    """Return how many fits to run at a time: None is one a core; negative as in joblib."""
+    if n_jobs is None:
+        return thread_ceiling(None)
+    if n_jobs == 0:
+        raise ValueError("n_jobs must be None, a positive int, or -1 for all cores. Got 0.")
+    cores = available_threads()
+    return max(1, cores + 1 + n_jobs) if n_jobs < 0 else n_jobs
+
+
+class Control:
+    """Runs the jobs of a search, and ends it.
+
+    Parameters
+    ----------
+    n_jobs : int or None
+    max_time : float or None
+        Seconds from now.
+    """
+
+    def __init__(self, n_jobs, max_time):
+        self.n_workers, self.cores = count_workers(n_jobs), thread_ceiling(None)
+        self.stop, self.lock = threading.Event(), threading.Lock()
+        self.max_time, self.time_is_over = max_time, False
+        self.waiting, self.n_running = [], 0
+
+    @contextmanager
+    def clock(self):
+        """Stop the search when `max_time` is over."""
+        if self.max_time is None:
+            yield
+            return
+        timer = threading.Timer(self.max_time, self._end_time)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _end_time(self):
+        self.time_is_over = not self.stop.is_set()
+        self.stop.set()
+
+    def share(self):
+        """Return how many threads a fit that begins now may use: cores are not oversubscribed."""
+        with self.lock:
+            n_active = min(self.n_workers, self.n_running + len(self.waiting))
+        return max(1, self.cores // max(n_active, 1))
+
+    def run(self, jobs):
+        """Do the jobs, in this order, and return when all are done or the search is stopped.
+
+        Raises
+        ------
+        Exception
+            What a job raised; the others are stopped.
+        """
+        self.waiting = list(jobs)
+        n_threads, config = min(self.n_workers, len(self.waiting)), get_config()
+        with ThreadPoolExecutor(max(n_threads - 1, 1)) as pool:
+            others = [
+                pool.submit(copy_context().run, self._work, config) for _ in range(n_threads - 1)
+            ]
+            try:
+                self._work(config)
+                for other in others:
+                    other.result()
+            except KeyboardInterrupt:  # between two fits, or while the others are at work
+                self.stop.set()
+            for other in others:
+                other.result()
+
+    def _work(self, config):
+        try:
+            with config_context(**config):  # which scikit-learn keeps for each thread
+                while (job := self._take()) is not None:
+                    try:
+                        job.work()
+                    except StoppedError:
+                        pass
+                    finally:
+                        with self.lock:
+                            self.n_running -= 1
+        except BaseException:
+            self.stop.set()
+            raise
+
+    def _take(self):
+        """Return the next job: the first whose data no other thread is making just now."""
+        with self.lock:
+            if self.stop.is_set() or not self.waiting:
+                return None
+            free = (
+                i for i, job in enumerate(self.waiting) if not (job.part and job.part.being_made)
+            )
+            self.n_running += 1
+            return self.waiting.pop(next(free, 0))

@@ -1,0 +1,216 @@
+"""One fit of a search: a candidate on a fold, trained in parts, scored, and forgotten.
+
+What is scored, and what an error becomes, is as in scikit-learn's searches.
+"""
+
+import inspect
+import time
+from dataclasses import dataclass
+from numbers import Number
+from traceback import format_exc
+from typing import Any
+
+from sklearn.base import clone
+from sklearn.metrics._scorer import _BaseScorer, _MultimetricScorer, _PassthroughScorer
+from sklearn.model_selection._validation import _score
+
+from fastbp.engine.parallel import available_threads
+from fastbp.estimators.fitting import OpenFit
+from fastbp.search.candidates import find_network, fits_in_parts
+from fastbp.search.control import StoppedError
+
+PIECE_S = 0.2  # seconds of training between two looks at the clock
+CURVES = {
+    "loss": "loss_curve_",
+    "validation_loss": "validation_loss_curve_",
+    "validation_score": "validation_scores_",
+}
+
+
+@dataclass
+class Plan:
+    """What all fits of a search have in common."""
+
+    estimator: Any  # not fitted; each fit has a copy
+    scorer: Any
+    error_score: Any
+    return_train_score: bool
+    control: Any
+    report: Any
+
+    def scorer_sees_steps(self):
+        """Whether a scorer may look at more than predictions: one of the user's own making."""
+        scorers = [self.scorer]
+        if isinstance(self.scorer, _MultimetricScorer):
+            scorers = list(self.scorer._scorers.values())
+        return not all(isinstance(one, _BaseScorer | _PassthroughScorer) for one in scorers)
+
+
+def make_estimator(estimator, params):
+    """Return a copy of an estimator with a candidate's parameters, also those that are objects."""
+    return clone(estimator).set_params(**clone(params, safe=False))
+
+
+class CandidateFit:
+    """A candidate on a fold.
+
+    Parameters
+    ----------
+    plan : Plan
+    params : dict
+    part : Part
+        The data.
+    cost : float
+
+    Attributes
+    ----------
+    ended : bool
+        Whether it is fitted, or has failed.
+    n_epochs : int
+    error : str or None
+        What was raised, with its traceback.
+    latest : float or dict
+        Score, or scores, when it was last scored.
+    result : dict or None
+        As scikit-learn's searches keep it, once it has ended and was scored.
+    curves : dict
+        Loss, validation loss and validation score of each epoch (None: not recorded).
+    """
+
+    def __init__(self, plan, params, part, cost):
+        self.plan, self.params, self.part, self.cost = plan, params, part, cost
+        self.network = self.open = self.error = self.result = None
+        self.ended = self.left = False
+        self.n_epochs, self.fit_time, self.score_time = 0, 0.0, 0.0
+        self.curves, self.latest = dict.fromkeys(CURVES), float("nan")
+
+    def advance(self, share=1.0):
+        """Train until this share of `max_iter` epochs, or to the end for 1.
+
+        Raises
+        ------
+        StoppedError
+            If the search is to end.
+        Exception
+            What the fit raised, with ``error_score="raise"``.
+        """
+        if self.ended:
+            return
+        begun = time.time()
+        self.plan.report.begin_fit()
+        try:
+            if self.open is None:
+                self._begin()
+            if self._train(share):
+                self.open.finish()
+                self.ended = True
+        except StoppedError:
+            self.give_up()
+            raise
+        except Exception:
+            if self.plan.error_score == "raise":
+                raise
+            self.error, self.ended = format_exc(), True
+        finally:
+            self.fit_time += time.time() - begun
+            self.plan.report.pause_fit()
+        if self.ended:
+            self._keep_curves(self.network)
+
+    def _begin(self):
+        whole = make_estimator(self.plan.estimator, self.params)
+        self.network, step = find_network(whole)
+        if not fits_in_parts(self.network):
+            raise TypeError(f"{self.network!r} cannot be trained in parts.")
+        self.part.make(None if step is None else whole)
+        network, given = self.network, self.part.fit_params
+        share = self.plan.control.share()
+        if network.n_threads is None:
+            network.n_threads = share
+        elif isinstance(network.n_threads, int):  # else the fit says what is wrong
+            wanted = available_threads() if network.n_threads == -1 else network.n_threads
+            network.n_threads = min(wanted, share)
+        network._asked_to_stop = self.plan.control.stop
+        X, y = self.part.features(network), self.part.y_train
+        known = inspect.signature(network.fit).parameters
+        if not set(given) <= set(known):
+            network.fit(X, y, **given)  # says which argument it does not know
+        validation = tuple(given.get(name) for name in ("X_val", "y_val", "sample_weight_val"))
+        self.open = OpenFit(network, X, y, given.get("sample_weight"), validation)
+
+    def _train(self, share):
+        """Train in pieces; return whether the fit has ended."""
+        stop, training = self.plan.control.stop, self.open.training
+        last = -(-self.network.max_iter * share // 1) if share < 1 else None
+        piece = 1
+        while last is None or self.n_epochs < last:
+            if stop.is_set():
+                raise StoppedError
+            until, begun = self.n_epochs + piece, time.perf_counter()
+            ended = self.open.advance(until if last is None else min(until, int(last)))
+            if stop.is_set():  # an interrupt, perhaps in this very fit, which then is no whole one
+                raise StoppedError
+            self.n_epochs = self.open.progress.n_iter
+            if ended:
+                return True
+            seconds = (time.perf_counter() - begun) / piece
+            piece = max(1, min(8 * piece, int(PIECE_S / max(seconds, 1e-9))))
+        return training is None
+
+    def score(self):
+        """Score what the fit has reached, on the rows that were left out; return the result."""
+        if self.result is not None:
+            return self.result
+        plan, begun, result = self.plan, time.time(), {"fit_error": self.error}
+        if self.error is not None:
+            scores = plan.error_score
+            if isinstance(plan.scorer, _MultimetricScorer):
+                scores = dict.fromkeys(plan.scorer._scorers, plan.error_score)
+            result["test_scores"] = scores
+            if plan.return_train_score:
+                result["train_scores"] = scores
+        else:
+            network = self.network if self.ended else self.open.look()
+            for name, train in (("test_scores", False), ("train_scores", True)):
+                if train and not (plan.return_train_score and self.ended):
+                    continue
+                *seen, params = self.part.seen_by(plan.scorer_sees_steps(), network, train=train)
+                result[name] = _score(
+                    seen[0], seen[1], seen[2], plan.scorer, params, plan.error_score
+                )
+        self.score_time += time.time() - begun
+        self.latest = result["test_scores"]
+        result |= {"fit_time": self.fit_time, "score_time": self.score_time}
+        if self.ended:
+            self.result = result
+            self._leave()
+        return result
+
+    def give_up(self):
+        """End the fit as it is: it gets no score, but keeps its curves."""
+        if self.open is not None and not self.ended:
+            attributes = self.open.progress.attributes()
+            for name, attribute in CURVES.items():
+                curve = attributes.get(attribute)
+                self.curves[name] = None if curve is None else list(curve)
+            self.open.close()
+        self._leave()
+
+    def _keep_curves(self, network):
+        for name, attribute in CURVES.items():
+            curve = getattr(network, attribute, None)
+            self.curves[name] = None if curve is None else list(curve)
+
+    def _leave(self):
+        """Let go of the data and the network."""
+        if not self.left:
+            self.left = True
+            self.part.leave()
+        self.network = self.open = None
+
+
+def number_of_score(scores, metric):
+    """Return the score that candidates are compared by; NaN for what is no number."""
+    if isinstance(scores, dict):
+        scores = scores.get(metric, next(iter(scores.values()), float("nan")))
+    return float(scores) if isinstance(scores, Number) else float("nan")

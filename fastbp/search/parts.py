@@ -1,0 +1,210 @@
+"""The data of a search: folds, and what the steps before the network make of them, each once.
+
+A fold's rows are not copied for the fits: these read the one X by index (`SharedRows`), converted
+once to the dtype of the arithmetic and checked once.  Copied are the rows to score on, once a fold,
+and for 'lbfgs', `warm_start`, sparse X and frames those to train on.  After preprocessing a fold is
+what the steps return, shared by all candidates with the same steps, and dropped after the last.
+"""
+
+import threading
+from copy import copy
+
+import numpy as np
+import scipy.sparse
+from sklearn.base import BaseEstimator, clone
+from sklearn.utils import _safe_indexing
+from sklearn.utils._metadata_requests import _routing_enabled
+from sklearn.utils.validation import _check_method_params
+
+from fastbp.data.features import check_features
+from fastbp.data.row_source import SharedRows
+from fastbp.engine import get_engine
+from fastbp.optimizers import is_full_batch
+
+
+class Receiver(BaseEstimator):
+    """Stands in the place of the network in a Pipeline: takes what the steps before hand on."""
+
+    def __init__(self, network=None):
+        self.network = network
+
+    def fit(self, X, y=None, **params):
+        """Remember the data and the other arguments that `fit` of the network would get."""
+        self.X_, self.params_ = X, params
+        return self
+
+    def get_metadata_routing(self):
+        """Ask for what the network asks for."""
+        return self.network.get_metadata_routing()
+
+
+class CheckedArrays:
+    """X as networks compute with it, for each of their dtypes: checked and converted once."""
+
+    def __init__(self, X):
+        self.X, self.found, self.lock = X, {}, threading.Lock()
+
+    def of(self, network):
+        """Return array, dtype that was given and names; None where `fit` must take X itself.
+
+        That is so for 'lbfgs', `warm_start` and sparse X, and for an X (or a setting) that the
+        checks refuse: `fit` will say why, or the rows at fault are not among those it gets.
+        """
+        if self.X is None or network.warm_start:
+            return None
+        key = str(network.dtype)
+        with self.lock:
+            if key not in self.found:
+                self.found[key] = self._check(network)
+            return self.found[key]
+
+    def _check(self, network):
+        probe = clone(network)
+        try:
+            X, given = check_features(
+                probe, self.X, probe._training_dtype, get_engine(network.engine), reset=True
+            )
+        except Exception:
+            return None
+        if scipy.sparse.issparse(X):
+            return None
+        return X, given, getattr(probe, "feature_names_in_", None)
+
+
+class Data:
+    """What a search was given, for all its fits.
+
+    Parameters
+    ----------
+    X, y : as given to `fit` of the search
+    fit_params, score_params : dict
+        Further arguments of `fit` and of the scorers, such as sample weights.
+    splits : list of (train, test)
+        Rows of each fold.
+    """
+
+    def __init__(self, X, y, fit_params, score_params, splits):
+        self.X, self.y, self.splits = X, y, splits
+        self.fit_params, self.score_params = fit_params, score_params
+        self.checked = CheckedArrays(X if type(X) is np.ndarray else None)
+
+
+class Part:
+    """One fold, as one setting of the steps before the network makes it.
+
+    Parameters
+    ----------
+    data : Data
+    fold : int
+    preprocesses : bool
+        Whether there are such steps.
+    """
+
+    def __init__(self, data, fold, *, preprocesses):
+        self.data, self.preprocesses, self.n_fits = data, preprocesses, 0
+        self.train, self.test = map(np.asarray, data.splits[fold])
+        self.lock, self.being_made, self.made = threading.Lock(), False, False
+        self.error = self.steps = None
+
+    def expect(self):
+        """Count a fit that will use the data."""
+        self.n_fits += 1
+        return self
+
+    def make(self, pipeline):
+        """Index y and weights, and fit the steps of a pipeline (None: there are none), once.
+
+        Raises
+        ------
+        Exception
+            What a step raised, to each fit that asks.
+        """
+        with self.lock:
+            if not self.made:
+                self.being_made = True
+                try:
+                    self._make(pipeline)
+                except Exception as error:
+                    self.error = error
+                finally:
+                    self.made, self.being_made = True, False
+        if self.error is not None:
+            raise self.error
+
+    def _make(self, pipeline):
+        data, X = self.data, self.data.X
+        self.y_train, self.y_test = self._rows(data.y, self.train), self._rows(data.y, self.test)
+        self.fit_params = _check_method_params(X, params=data.fit_params, indices=self.train)
+        self.score_params = _check_method_params(X, params=data.score_params, indices=self.test)
+        self.X_train, self.checked, self.rows = None, data.checked, self.train
+        if self.rows.dtype == bool:
+            self.rows = np.flatnonzero(self.rows)
+        self.rows = self.rows.astype(np.int64, copy=False)
+        if pipeline is None:
+            if data.checked.X is None:  # a frame, or sparse: a fold is copied, and checked once
+                self.X_train = _safe_indexing(X, self.train)
+                self.checked, self.rows = CheckedArrays(self.X_train), None
+        else:
+            name, network = pipeline.steps[-1]
+            pipeline.steps = [*pipeline.steps[:-1], (name, Receiver(network))]
+            pipeline.fit(_safe_indexing(X, self.train), self.y_train, **self.fit_params)
+            receiver, self.steps = pipeline.steps[-1][1], pipeline
+            self.X_train, self.fit_params = receiver.X_, receiver.params_
+            pipeline.steps[-1] = (name, network)
+            self.checked, self.rows = CheckedArrays(self.X_train), None
+        self.X_test = self._transform(_safe_indexing(X, self.test))
+        self.X_seen = None  # the training rows as scorers see them, where they are asked for
+
+    @staticmethod
+    def _rows(y, rows):
+        return None if y is None else _safe_indexing(y, rows)
+
+    def _transform(self, X):
+        if self.steps is not None and not _routing_enabled():
+            for _, step in self.steps.steps[:-1]:
+                if step is not None and step != "passthrough":
+                    X = step.transform(X)
+        return X
+
+    def features(self, network):
+        """Return X to train a network on."""
+        try:
+            full_batch = is_full_batch(network.solver)
+        except (TypeError, ValueError):  # no solver at all
+            full_batch = True
+        found = None if full_batch else self.checked.of(network)
+        if found is not None:
+            array, given, names = found
+            return SharedRows(array, given, names, self.rows)
+        return _safe_indexing(self.data.X, self.train) if self.X_train is None else self.X_train
+
+    def seen_by(self, scorer_sees_steps, network, *, train=False):
+        """Return what a scorer is called with: a fitted estimator, X, y and further arguments.
+
+        The network and transformed X give what the pipeline would; a scorer that is not of
+        scikit-learn's making (or with metadata for the steps) gets the pipeline and X as given.
+        """
+        rows, y, params = self.test, self.y_test, None
+        if train:
+            rows, y = self.train, self.y_train
+            params = _check_method_params(
+                self.data.X, params=self.data.score_params, indices=self.train
+            )
+        params = self.score_params if params is None else params
+        if self.steps is not None and (scorer_sees_steps or _routing_enabled()):
+            whole = copy(self.steps)
+            whole.steps = [*whole.steps[:-1], (whole.steps[-1][0], network)]
+            return whole, _safe_indexing(self.data.X, rows), y, params
+        if not train:
+            return network, self.X_test, y, params
+        with self.lock:
+            if self.X_seen is None:
+                self.X_seen = self._transform(_safe_indexing(self.data.X, rows))
+        return network, self.X_seen, y, params
+
+    def leave(self):
+        """Count a fit that needs the data no more; the last one drops them."""
+        with self.lock:
+            self.n_fits -= 1
+            if self.n_fits == 0 and self.made:
+                self.X_train = self.X_test = self.X_seen = self.steps = self.checked = None

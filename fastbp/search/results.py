@@ -1,0 +1,104 @@
+"""What a search leaves: `cv_results_` in scikit-learn's form, curves, and the best candidate."""
+
+import warnings
+
+import numpy as np
+from sklearn.model_selection._validation import (
+    _insert_error_scores,
+    _warn_or_raise_about_fit_failures,
+)
+
+from fastbp.messages import warn_user
+from fastbp.search.strategies import FAILED, FINISHED
+
+NAN = float("nan")
+
+
+def format_results(searched, estimator, n_splits, *, tells_status):
+    """Return `cv_results_` and the scores of a finished fit, which say how they are named.
+
+    Parameters
+    ----------
+    searched : Search
+    estimator : BackpropSearchCV
+    n_splits : int
+    tells_status : bool
+        Whether the columns "status" and "rung" are wanted though all candidates are finished.
+
+    Raises
+    ------
+    ValueError
+        If all fits failed.
+    """
+    whole = [status in (FINISHED, FAILED) for status in searched.status]
+    done = [
+        fit.result for fits, is_whole in zip(searched.fits, whole, strict=True)
+        if is_whole for fit in fits
+    ]  # fmt: skip
+    if done:
+        _warn_or_raise_about_fit_failures(done, estimator.error_score)
+        if callable(estimator.scoring):
+            _insert_error_scores(done, estimator.error_score)
+    example = done[0]["test_scores"] if done else NAN
+    empty = dict.fromkeys(example, NAN) if isinstance(example, dict) else NAN
+    out = []
+    for fits, is_whole in zip(searched.fits, whole, strict=True):
+        for fit in fits:
+            if is_whole:
+                out.append(fit.result)
+                continue
+            times = {"fit_time": fit.fit_time, "score_time": fit.score_time}
+            scores = {"test_scores": empty, "train_scores": empty}
+            out.append({"fit_error": None, **scores, **times})
+    if not estimator.return_train_score:
+        out = [{k: v for k, v in result.items() if k != "train_scores"} for result in out]
+    more = {}
+    if tells_status or not all(whole):
+        more["status"] = searched.status
+        if searched.rungs:
+            more["rung"] = searched.rung
+    with warnings.catch_warnings():
+        if not all(whole):  # those without scores are no news
+            warnings.filterwarnings("ignore", "One or more of the (test|train) scores are non-fin")
+        results = estimator._format_results(searched.candidates, n_splits, out, more)
+    return results, example
+
+
+def say_end(searched, control):
+    """Warn if the search was ended before all candidates were finished; raise if none was.
+
+    Returns
+    -------
+    bool
+        Whether a candidate was finished.
+    """
+    n_done = sum(status in (FINISHED, FAILED) for status in searched.status)
+    if not control.stop.is_set():
+        return n_done > 0
+    why = "was interrupted"
+    if control.time_is_over:
+        why = f"ended, for max_time={control.max_time:g} seconds are over"
+    if n_done == 0 and searched.best_of_rung is None:
+        if not control.time_is_over:
+            raise KeyboardInterrupt
+        raise ValueError(
+            f"The search {why}, before a candidate was finished on all folds. Raise max_time, or "
+            "lower max_iter of the network."
+        )
+    best = "the best of them counts" if n_done else "the best of the last rung counts, unfinished"
+    warn_user(
+        f"The search {why}: {n_done} of {len(searched.status)} candidates are finished, {best}. "
+        "cv_results_['status'] tells of each."
+    )
+    return n_done > 0
+
+
+def curves_of(searched):
+    """Return loss, validation loss and validation score by epoch, of each candidate and fold."""
+    return [
+        [
+            {name: None if curve is None else np.array(curve) for name, curve in f.curves.items()}
+            for f in fits
+        ]
+        for fits in searched.fits
+    ]

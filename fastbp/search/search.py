@@ -1,0 +1,372 @@
+"""BackpropSearchCV: its parameters, and what happens in `fit`, in its order."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral, Real
+from typing import Any, ClassVar, Literal, Self
+
+import joblib
+import numpy as np
+from sklearn.base import _fit_context, clone, is_classifier
+from sklearn.metrics._scorer import _MultimetricScorer
+from sklearn.model_selection import check_cv
+from sklearn.model_selection._search import BaseSearchCV
+from sklearn.utils import indexable
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import _check_method_params, _num_samples
+
+from fastbp.search.candidates import (
+    check_candidates,
+    cost_of,
+    find_network,
+    fits_in_parts,
+    list_candidates,
+    setting_of_steps,
+)
+from fastbp.search.control import Control
+from fastbp.search.fits import CandidateFit, Plan, make_estimator
+from fastbp.search.live import SearchReport
+from fastbp.search.parts import Data, Part
+from fastbp.search.results import curves_of, format_results, say_end
+from fastbp.search.strategies import Search
+
+
+class BackpropSearchCV(BaseSearchCV):
+    """Search for the best parameters of a network, by cross-validation.
+
+    A search estimator as scikit-learn's, for fastbp's networks: "grid" and "random" give the
+    results of :class:`~sklearn.model_selection.GridSearchCV` and
+    :class:`~sklearn.model_selection.RandomizedSearchCV` bit for bit, for any `n_jobs`, with less
+    work; "halving" gives up, after a few epochs, what is behind.
+
+    Parameters
+    ----------
+    estimator : BackpropClassifier, BackpropRegressor or Pipeline
+        Not fitted; a Pipeline ends in one of them, and parameters of all its steps can be
+        searched. TabularClassifier and TabularRegressor are taken for "grid" and "random": their
+        fits are whole ones, and so are those of an estimator (or a search) that has callbacks, and
+        of subclasses with a `fit` of their own.
+    params : dict or list of dict
+        Names of parameters and the values to try: lists, or with "random" and "halving" also
+        distributions, which have a method ``rvs``.
+    strategy : {'grid', 'random', 'halving'}, default='grid'
+        All combinations; `n_candidates` draws; or successive halving (Jamieson & Talwalkar 2016):
+        all candidates are trained for a share of their `max_iter`, the best of them are trained on,
+        and so on until the last are trained to the end. A rung is a pause in a fit: schedule, order
+        and stopping are those of `max_iter` epochs, so that who comes through is its unpaused fit,
+        bit for bit, and no epoch is trained twice. The networks of all candidates (and their
+        preprocessed folds) are kept meanwhile. Not with 'lbfgs'.
+    n_candidates : int or None, default=10
+        Draws of "random" and "halving"; "halving" takes the whole grid where that has no more, or
+        with None.
+    factor : float, default=3
+        Of "halving": each rung has `factor` times fewer candidates and as many times more epochs.
+    scoring : str, callable, list, tuple, dict or None, default=None
+        As in GridSearchCV. Of several scores "halving" compares the one that `refit` names, or the
+        first.
+    cv : int, splitter, iterable or None, default=None
+        As in GridSearchCV.
+    refit : bool, str or callable, default=True
+        As in GridSearchCV.
+    n_jobs : int or None, default=None
+        Fits at a time, in threads; None is one for each core. The cores that are left go to the
+        fits' own threads (`n_threads`). The results do not depend on it.
+    random_state : int, RandomState instance or None, default=None
+        Draws the candidates.
+    error_score : 'raise' or number, default=np.nan
+        As in GridSearchCV.
+    return_train_score : bool, default=False
+        As in GridSearchCV.
+    verbose : int, default=0
+        1 shows one live line (candidates finished, fits running, discarded, best score, time), 2 a
+        line for each candidate, too.
+    max_time : float or None, default=None
+        Seconds after which the search ends with the candidates that are finished, with a warning;
+        the refit of the best one comes after. Ctrl-C ends it in the same way. Candidates are then
+        tried in their order, rather than the longest first.
+    early_discard : bool, default=False
+        For "grid" and "random": whether to give up hopeless candidates, by a median rule (after
+        Golovin et al. 2017). A quarter of the candidates (at least three, always the same draw) is
+        trained to the end. Each other one is looked at after a quarter and a half of its
+        `max_iter`; it is discarded if its mean score over the folds is below the median of theirs
+        at the same share.
+
+    Attributes
+    ----------
+    cv_results_ : dict of str to array
+        The columns of GridSearchCV. With "halving" or `early_discard`, and where the search was
+        ended early, also "status": "finished", "failed" (a fit raised), "discarded" or
+        "unfinished"; the last two have NaN scores and rank last. With "halving" also "rung", the
+        last that each candidate completed, from 0. The time of a preprocessing step counts for the
+        fit that was the first to need it.
+    best_estimator_, best_score_, best_params_, best_index_, scorer_, n_splits_, refit_time_, \
+            multimetric_, classes_, n_features_in_, feature_names_in_
+        As in GridSearchCV.
+    candidate_curves_ : list of list of dict
+        For each candidate and fold "loss", "validation_loss" and "validation_score", arrays with a
+        number for each epoch; None where not recorded. Not set where fits are whole ones.
+    rungs_ : list of tuple of (float, int)
+        Of "halving": share of `max_iter` and number of candidates of each rung.
+
+    Notes
+    -----
+    Steps of a Pipeline before the network are fitted once for each fold and setting of theirs, and
+    dropped when the last candidate that needs them is finished. Fits read rows of the one X by
+    index, converted once to their dtype; X is never pickled. Copied are: the rows to score on, once
+    a fold; frames and sparse matrices, once a fold; and a fold for each fit with 'lbfgs' or
+    `warm_start`. Scorers of scikit-learn's get the network and the transformed rows; any other
+    gets the fitted Pipeline and rows as they came, which are then transformed once more.
+
+    References
+    ----------
+    Jamieson & Talwalkar (2016), Non-stochastic best arm identification and hyperparameter
+    optimization.
+    Golovin et al. (2017), Google Vizier: A service for black-box optimization.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from fastbp import BackpropClassifier, BackpropSearchCV
+    >>> X, y = load_digits(return_X_y=True)
+    >>> net = BackpropClassifier((30,), max_iter=27, learning_rate="cosine", random_state=0)
+    >>> params = {"learning_rate_init": [1e-4, 1e-3, 1e-2], "alpha": [1e-4, 1e-2, 1.0]}
+    >>> search = BackpropSearchCV(net, params, strategy="halving", cv=3).fit(X / 16, y)
+    >>> search.rungs_
+    [(0.1111111111111111, 9), (0.3333333333333333, 3), (1.0, 1)]
+    >>> search.best_params_["learning_rate_init"]
+    0.01
+    """
+
+    __module__ = "fastbp"
+    _doc_link_module = "fastbp"
+    _doc_link_template = "https://fastbp.readthedocs.io/en/latest/api/fastbp.{estimator_name}.html"
+
+    pre_dispatch = "2*n_jobs"  # of whole fits, which scikit-learn runs
+
+    _parameter_constraints: ClassVar[dict] = {
+        **{k: v for k, v in BaseSearchCV._parameter_constraints.items() if k != "pre_dispatch"},
+        "estimator": "no_validation",  # see `find_network`
+        "params": [dict, list],
+        "strategy": [StrOptions({"grid", "random", "halving"})],
+        "n_candidates": [Interval(Integral, 1, None, closed="left"), None],
+        "factor": [Interval(Real, 1, None, closed="neither")],
+        "random_state": ["random_state"],
+        "max_time": [Interval(Real, 0, None, closed="neither"), None],
+        "early_discard": ["boolean"],
+    }
+
+    def __init__(
+        self,
+        estimator: Any,
+        params: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+        *,
+        strategy: Literal["grid", "random", "halving"] = "grid",
+        n_candidates: int | None = 10,
+        factor: float = 3,
+        scoring: Any = None,
+        cv: Any = None,
+        refit: bool | str | Callable = True,
+        n_jobs: int | None = None,
+        random_state: Any = None,
+        error_score: Any = np.nan,
+        return_train_score: bool = False,
+        verbose: int = 0,
+        max_time: float | None = None,
+        early_discard: bool = False,
+    ) -> None:
+        self.estimator = estimator
+        self.params = params
+        self.strategy = strategy
+        self.n_candidates = n_candidates
+        self.factor = factor
+        self.scoring = scoring
+        self.cv = cv
+        self.refit = refit
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.error_score = error_score
+        self.return_train_score = return_train_score
+        self.verbose = verbose
+        self.max_time = max_time
+        self.early_discard = early_discard
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X: Any, y: Any = None, **params: Any) -> Self:
+        """Try all candidates, and fit the best one on all rows.
+
+        Parameters
+        ----------
+        X : array-like, data frame or sparse matrix of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        **params : dict of str to object
+            As in GridSearchCV: `groups` for the splitter, `sample_weight` and what else `fit` of
+            the estimator takes (``net__sample_weight`` for a step), or as metadata routing says.
+
+        Returns
+        -------
+        self : BackpropSearchCV
+
+        Raises
+        ------
+        TypeError
+            For an estimator that is not fastbp's.
+        ValueError
+            For bad parameters, if all fits failed, or if `max_time` was over before a candidate was
+            finished.
+        """
+        network, step = find_network(self.estimator)
+        if self.early_discard and self.strategy == "halving":
+            raise ValueError(
+                "early_discard is for strategy='grid' and 'random'; 'halving' discards by itself."
+            )
+        if not fits_in_parts(network) or _has_callbacks(self):
+            return self._fit_whole(X, y, params)
+        candidates = list_candidates(self)
+        check_candidates(candidates, network, step, halving=self.strategy == "halving")
+        scorers, metric = self._get_scorers()
+        X, y = indexable(X, y)
+        params = _check_method_params(X, params=params)
+        routed = self._get_routed_params_for_fit(params)
+        splits = self._split(X, y, routed.splitter.split)
+        data = Data(X, y, routed.estimator.fit, routed.scorer.score, splits)
+        control = Control(self.n_jobs, self.max_time)
+        report = SearchReport(self.verbose, len(candidates), len(candidates) * len(splits))
+        plan = Plan(
+            clone(self.estimator), scorers, self.error_score, self.return_train_score, control,
+            report,
+        )  # fmt: skip
+        searched = Search(candidates, _make_fits(plan, candidates, data, step), control, report,
+                          metric)  # fmt: skip
+        try:
+            with control.clock():
+                self._train(searched)
+        finally:
+            searched.close()
+            report.close()
+        self._choose(searched, control, metric)
+        self.scorer_ = scorers._scorers if isinstance(scorers, _MultimetricScorer) else scorers
+        if self.refit:
+            self._refit_best(plan.estimator, X, y, routed.estimator.fit)
+        return self
+
+    def _split(self, X, y, params):
+        """Return rows to train and to score on, of each fold."""
+        cv = check_cv(self.cv, y, classifier=is_classifier(self.estimator))
+        self.n_splits_ = cv.get_n_splits(X, y, **params)
+        splits = list(cv.split(X, y, **params))
+        if len(splits) != self.n_splits_ or not splits:
+            raise ValueError(
+                "cv.split and cv.get_n_splits return inconsistent results. Expected "
+                f"{self.n_splits_} splits, got {len(splits)}"
+            )
+        return splits
+
+    def _train(self, searched):
+        if self.strategy == "halving":
+            max_iter = [_max_iter_of(self.estimator, params) for params in searched.candidates]
+            searched.halve(self.factor, min(max_iter, default=1))
+        elif self.early_discard:
+            searched.train_promising()
+        else:
+            searched.train_all(by_candidate=self.max_time is not None)
+
+    def _choose(self, searched, control, metric):
+        """Set the results, and the best candidate."""
+        finished = say_end(searched, control)
+        halving = self.strategy == "halving"
+        results, example = format_results(
+            searched, self, self.n_splits_, tells_status=halving or self.early_discard
+        )
+        self.multimetric_ = isinstance(example, dict)
+        if callable(self.scoring) and self.multimetric_:
+            self._check_refit_for_multimetric(example)
+            metric = self.refit
+        if self.refit or not self.multimetric_:
+            if finished:
+                self.best_index_ = self._select_best_index(self.refit, metric, results)
+            else:
+                self.best_index_ = searched.best_of_rung
+            if not callable(self.refit):
+                self.best_score_ = results[f"mean_test_{metric}"][self.best_index_]
+            self.best_params_ = results["params"][self.best_index_]
+        self.cv_results_, self.candidate_curves_ = results, curves_of(searched)
+        if halving:
+            self.rungs_ = searched.rungs
+
+    def _refit_best(self, estimator, X, y, params):
+        begun = time.time()
+        self.best_estimator_ = make_estimator(estimator, self.best_params_)
+        self.best_estimator_.fit(X, y, **params)
+        self.refit_time_ = time.time() - begun
+        if hasattr(self.best_estimator_, "feature_names_in_"):
+            self.feature_names_in_ = self.best_estimator_.feature_names_in_
+
+    # ----------------------------------------------------------------------- whole fits
+
+    def _fit_whole(self, X, y, params):
+        """Search as scikit-learn does, in threads."""
+        if self.strategy == "halving" or self.early_discard or self.max_time is not None:
+            raise ValueError(
+                "strategy='halving', early_discard and max_time need fits that can be paused: "
+                "those of BackpropClassifier and BackpropRegressor without callbacks. Use "
+                "strategy='grid' or 'random' alone."
+            )
+        with joblib.parallel_config(backend="threading", n_jobs=1):
+            return super().fit(X, y, **params)
+
+    def _run_search(self, evaluate_candidates, *, callback_ctx=None):
+        candidates = list_candidates(self)
+        searching = callback_ctx.subcontext(
+            task_name="search",
+            max_subtasks=len(candidates) * self.n_splits_,
+            sequential_subtasks=False,
+        ).call_on_fit_task_begin(estimator=self)
+        evaluate_candidates(candidates, callback_ctx=searching)
+        searching.call_on_fit_task_end(estimator=self)
+
+
+def _has_callbacks(search):
+    """Whether somebody is to be told of each fit: callbacks of the search, or of a step."""
+    found = [search, search.estimator, *dict(getattr(search.estimator, "steps", ())).values()]
+    return any(hasattr(one, "_skl_callbacks") for one in found)
+
+
+def _max_iter_of(estimator, params):
+    """Return the epochs of a candidate; 1 where they are no number, which the fit will say."""
+    network, step = find_network(estimator)
+    network = params.get(step, network)
+    value = params.get("max_iter" if step is None else f"{step}__max_iter", network.max_iter)
+    return value if isinstance(value, Integral) else 1
+
+
+def _make_fits(plan, candidates, data, step):
+    """Return a fit for each candidate and fold; those with the same steps share their data."""
+    parts, fits = {}, []
+    n_samples, n_features, n_outputs = _shapes_of(data)
+    known = set(plan.estimator.get_params())
+    for params in candidates:
+        network = find_network(plan.estimator)[0]
+        own = {name.removeprefix(f"{step}__"): value for name, value in params.items()
+               if step is None or name.startswith(f"{step}__")}  # fmt: skip
+        if not known.issuperset(params):
+            make_estimator(plan.estimator, params)  # says which name it does not know
+        trial = clone(network).set_params(**own)
+        cost = cost_of(trial, n_samples, n_features, n_outputs)
+        key, row = setting_of_steps(params, step), []
+        for fold in range(len(data.splits)):
+            if (key, fold) not in parts:
+                parts[key, fold] = Part(data, fold, preprocesses=step is not None)
+            row.append(CandidateFit(plan, params, parts[key, fold].expect(), cost))
+        fits.append(row)
+    return fits
+
+
+def _shapes_of(data):
+    """Return samples, features and outputs, as far as they can be read off the data."""
+    shape, n_outputs = np.shape(data.y), 1
+    if len(shape) == 2:
+        n_outputs = shape[1]
+    elif data.y is not None and np.asarray(data.y).dtype.kind in "iubOU":
+        n_outputs = min(len(set(np.asarray(data.y).ravel().tolist())), 1000)
+    n_features = getattr(data.X, "shape", (0, 1))
+    return _num_samples(data.X), n_features[1] if len(n_features) > 1 else 1, n_outputs

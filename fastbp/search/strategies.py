@@ -1,0 +1,221 @@
+"""Which fits are trained when, and which are given up: all, successive halving, the median rule.
+
+Decisions wait for all scores that they compare, so that they do not depend on the threads.
+"""
+
+import math
+from functools import partial
+
+import numpy as np
+
+from fastbp.search.control import Job
+from fastbp.search.fits import number_of_score
+
+# The median rule: when a candidate is looked at, by share of its max_iter; and how many are trained
+# to the end to compare with, as a share of all, and at least.
+LOOKS = (0.25, 0.5)
+REFERENCES, FEWEST_REFERENCES = 0.25, 3
+FINISHED, DISCARDED, UNFINISHED, FAILED = "finished", "discarded", "unfinished", "failed"
+
+
+class Search:
+    """All fits of a search, and how far each candidate is.
+
+    Parameters
+    ----------
+    candidates : list of dict
+    fits : list of list of CandidateFit
+        Of each candidate, one for each fold.
+    control : Control
+    report : SearchReport
+    metric : str
+        Name of the score that candidates are compared by.
+
+    Attributes
+    ----------
+    status : list of str
+        Of each candidate: "finished", "failed" (a fit of it did), "discarded" or "unfinished".
+    rung : list of int
+        Last rung that each has completed, from 0; -1 for none.
+    rungs : list of tuple of (share of max_iter, number of candidates)
+        Those of a halving.
+    """
+
+    def __init__(self, candidates, fits, control, report, metric):
+        self.candidates, self.fits, self.metric = candidates, fits, metric
+        self.control, self.report = control, report
+        self.status = [UNFINISHED] * len(fits)
+        self.rung, self.rungs = [-1] * len(fits), []
+        self.best_of_rung = None
+
+    def score_of(self, candidate):
+        """Mean score over the folds, as last looked at."""
+        return float(
+            np.mean([number_of_score(f.latest, self.metric) for f in self.fits[candidate]])
+        )
+
+    # ------------------------------------------------------------------------------- all
+
+    def train_all(self, *, by_candidate):
+        """Train all fits to the end.
+
+        Longest first, so that the threads end together; fits on the same preprocessed data one
+        after the other, so that few such data exist at a time.  Or `by_candidate`, in the order
+        given, so that a search that may be stopped has whole candidates.
+        """
+        self.report.cost_left = sum(fit.cost for fits in self.fits for fit in fits)
+        jobs = [
+            Job(partial(self._finish, c, fit), fit.cost, fit.part)
+            for c, fits in enumerate(self.fits)
+            for fit in fits
+        ]
+        if not by_candidate:
+            longest = {}
+            for job in jobs:
+                if job.part.preprocesses:
+                    longest[id(job.part)] = max(longest.get(id(job.part), 0.0), job.cost)
+            first = {id(job.part): i for i, job in reversed(list(enumerate(jobs)))}
+            jobs.sort(
+                key=lambda job: (
+                    (-longest[id(job.part)], first[id(job.part)], -job.cost)
+                    if job.part.preprocesses
+                    else (-job.cost, 0, 0)
+                )
+            )
+        self.control.run(jobs)
+
+    def _finish(self, candidate, fit):
+        fit.advance()
+        fit.score()
+        self.report.end_fit(fit.cost)
+        self._settle(candidate)
+
+    def _settle(self, candidate):
+        """See whether all fits of a candidate have ended."""
+        with self.control.lock:
+            fits = self.fits[candidate]
+            done = self.status[candidate] == UNFINISHED and all(fit.result for fit in fits)
+            if done:
+                failed = any(fit.error is not None for fit in fits)
+                self.status[candidate] = FAILED if failed else FINISHED
+        if done:
+            self.report.end_candidate(self.candidates[candidate], self.score_of(candidate))
+
+    def _discard(self, candidate):
+        """Give up what is not finished of a candidate."""
+        self.status[candidate] = DISCARDED
+        for fit in self.fits[candidate]:
+            if not fit.ended:
+                fit.give_up()
+        self.report.end_candidate(
+            self.candidates[candidate], self.score_of(candidate), discarded=True
+        )
+
+    def close(self):
+        """Give up what never ended."""
+        for fits in self.fits:
+            for fit in fits:
+                if fit.result is None:
+                    fit.give_up()
+
+    # --------------------------------------------------------------------------- halving
+
+    def halve(self, factor, max_iter):
+        """Train all candidates a little, the best of them on, and the last ones to the end."""
+        self.rungs = plan_rungs(len(self.fits), factor, max_iter)
+        left = list(range(len(self.fits)))
+        for number, (share, size) in enumerate(self.rungs):
+            left, given_up = self._best(left, size), set(left)
+            given_up -= set(left)
+            for candidate in sorted(given_up):
+                if self.status[candidate] == UNFINISHED:
+                    self._discard(candidate)
+            jobs = [
+                Job(partial(self._climb, c, fit, share), fit.cost, fit.part)
+                for c in left
+                for fit in self.fits[c]
+            ]
+            self.control.run(sorted(jobs, key=lambda job: -job.cost))
+            if self.control.stop.is_set():
+                return
+            for candidate in left:
+                self.rung[candidate] = number
+            self.best_of_rung = self._best(left, 1)[0]
+
+    def _climb(self, candidate, fit, share):
+        fit.advance(share)
+        fit.score()
+        if fit.ended:
+            self._settle(candidate)
+
+    def _best(self, candidates, size):
+        """Return the best so many, in the order given; NaN is the worst, the first wins a tie."""
+        if len(candidates) <= size:
+            return candidates
+        scores = np.array([self.score_of(c) for c in candidates])
+        scores[np.isnan(scores)] = -np.inf
+        best = np.argsort(-scores, kind="stable")[:size]
+        return [candidates[i] for i in sorted(best)]
+
+    # ----------------------------------------------------------------------- median rule
+
+    def train_promising(self):
+        """Train all candidates, but end those whose score is below the median of others.
+
+        A quarter of the candidates (at least three, drawn) is trained to the end. Each
+        other one is looked at after a quarter and a half of its epochs: with a mean score over the
+        folds below the median of theirs at the same share, it is discarded.
+        """
+        n = len(self.fits)
+        n_first = min(n, max(FEWEST_REFERENCES, math.ceil(REFERENCES * n)))
+        first = sorted(np.random.RandomState(0).permutation(n)[:n_first].tolist())
+        seen = {share: {} for share in LOOKS}
+        medians = dict.fromkeys(LOOKS, -np.inf)
+        for group in (first, [c for c in range(n) if c not in first]):
+            jobs = [
+                Job(partial(self._train_or_discard, c, medians, seen), self.fits[c][0].cost)
+                for c in group
+            ]
+            self.control.run(jobs)
+            if self.control.stop.is_set():
+                return
+            if group is first:
+                for share in LOOKS:
+                    found = [score for score in seen[share].values() if not np.isnan(score)]
+                    medians[share] = np.median(found) if found else -np.inf
+
+    def _train_or_discard(self, candidate, medians, seen):
+        fits = self.fits[candidate]
+        for share in LOOKS:
+            for fit in fits:
+                fit.advance(share)
+                fit.score()
+            seen[share][candidate] = score = self.score_of(candidate)
+            if all(fit.ended for fit in fits):
+                break
+            if score < medians[share]:
+                self._discard(candidate)
+                return
+        for fit in fits:
+            self._finish(candidate, fit)
+
+
+def plan_rungs(n_candidates, factor, max_iter):
+    """Return (share of max_iter, number of candidates) of each rung of a halving.
+
+    The last is all of `max_iter`, each rung before it `factor` times fewer epochs and as many
+    times more candidates; there are as many as candidates and epochs allow.
+
+    Examples
+    --------
+    >>> plan_rungs(9, 3, 90)
+    [(0.1111111111111111, 9), (0.3333333333333333, 3), (1.0, 1)]
+    """
+    last = 0
+    while factor ** (last + 1) <= min(n_candidates, max_iter):
+        last += 1
+    rungs, size = [], n_candidates
+    for number in range(last + 1):
+        rungs.append((float(factor) ** (number - last), size))
+        size = math.ceil(size / factor)
+    return rungs
