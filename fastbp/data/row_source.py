@@ -74,6 +74,9 @@ class SharedRows:
 
     def take(self, rows):
         """Copy some rows."""
-        return self.array[self.rows[rows]]
+        return self[rows]
 
-    __getitem__ = take
+    def __getitem__(self, index):
+        """Copy some rows, or some columns of them."""
+        rows, columns = index if isinstance(index, tuple) else (index, slice(None))
+        return self.array[self.rows[rows]][:, columns]

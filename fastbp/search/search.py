@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Self
 
@@ -11,8 +12,9 @@ from sklearn.base import _fit_context, clone, is_classifier
 from sklearn.metrics._scorer import _MultimetricScorer
 from sklearn.model_selection import check_cv
 from sklearn.model_selection._search import BaseSearchCV
-from sklearn.utils import indexable
+from sklearn.utils import get_tags, indexable
 from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_method_params, _num_samples
 
 from fastbp.search.candidates import (
@@ -190,6 +192,12 @@ class BackpropSearchCV(BaseSearchCV):
         self.max_time = max_time
         self.early_discard = early_discard
 
+    def __sklearn_tags__(self):
+        tags, own = super().__sklearn_tags__(), deepcopy(get_tags(self.estimator))
+        for name in ("input_tags", "target_tags", "transformer_tags", "non_deterministic"):
+            setattr(tags, name, getattr(own, name))
+        return tags
+
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Any, y: Any = None, **params: Any) -> Self:
         """Try all candidates, and fit the best one on all rows.
@@ -248,6 +256,20 @@ class BackpropSearchCV(BaseSearchCV):
         if self.refit:
             self._refit_best(plan.estimator, X, y, routed.estimator.fit)
         return self
+
+    @available_if(lambda self: hasattr(self.estimator, "transform"))
+    def fit_transform(self, X: Any, y: Any = None, **params: Any) -> Any:
+        """Search, and transform X by the best estimator: ``fit(X, y).transform(X)``.
+
+        Parameters
+        ----------
+        X, y, **params : as for `fit`
+
+        Returns
+        -------
+        activations : ndarray of shape (n_samples, n_units)
+        """
+        return self.fit(X, y, **params).transform(X)
 
     def _split(self, X, y, params):
         """Return rows to train and to score on, of each fold."""

@@ -1,0 +1,352 @@
+"""BackpropSearchCV's grid and random: results of scikit-learn's searches, with less work."""
+
+import numpy as np
+import pytest
+import scipy.sparse
+import sklearn
+from problems import draw_classes, draw_regression
+from scipy.stats import loguniform
+from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.callback import ScoringMonitor
+from sklearn.decomposition import PCA
+from sklearn.exceptions import FitFailedWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import accuracy_score, make_scorer
+from sklearn.model_selection import GridSearchCV, GroupKFold, RandomizedSearchCV, ShuffleSplit
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import estimator_checks_generator
+
+from fastbp import BackpropClassifier, BackpropRegressor, BackpropSearchCV, TabularRegressor
+from fastbp.estimators.fitting import OpenFit
+from fastbp.search.parts import Data, Part
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+X, Y = draw_classes(90, 5, 3)
+NET = BackpropClassifier((6,), max_iter=6, random_state=0)
+GRID = {"alpha": [1e-4, 1.0], "learning_rate_init": [1e-3, 1e-2]}
+
+
+def assert_same_results(ours, theirs):
+    """Same columns in the same order, dtypes and values, times aside; and the same best."""
+    a, b = ours.cv_results_, theirs.cv_results_
+    assert list(a) == list(b)
+    for name in a:
+        if name == "params":
+            assert a[name] == b[name]
+            continue
+        assert a[name].dtype == b[name].dtype, name
+        assert type(a[name]) is type(b[name])
+        if "_time" not in name:
+            np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+    for name in ("best_index_", "best_params_", "best_score_", "n_splits_", "multimetric_"):
+        a, b = getattr(ours, name, None), getattr(theirs, name, None)
+        assert a == b or np.isnan([a, b]).all()
+    assert hasattr(ours, "best_estimator_") == hasattr(theirs, "best_estimator_")
+
+
+def compare(estimator, params, X, y, *, n_jobs=(1, 3), fit=None, **how):
+    """Fit both searches, ours for each count of jobs; return ours."""
+    fit = fit or {}
+    theirs = GridSearchCV(estimator, params, **how).fit(X, y, **fit)
+    for n in n_jobs:
+        ours = BackpropSearchCV(estimator, params, n_jobs=n, **how).fit(X, y, **fit)
+        assert_same_results(ours, theirs)
+        if how.get("refit", True):
+            assert np.array_equal(ours.predict(X), theirs.predict(X))
+            assert ours.score(X, y) == theirs.score(X, y)
+    return ours
+
+
+def pipe(*steps, net=NET):
+    return Pipeline([*((type(step).__name__.lower(), step) for step in steps), ("net", net)])
+
+
+@pytest.mark.parametrize("settings", [
+    {}, dict(solver="lbfgs"), dict(early_stopping=True, scoring="f1_macro"), dict(dtype=None),
+    dict(warm_start=True), dict(class_weight="balanced", engine="numba"), dict(n_threads=1),
+], ids=str)  # fmt: skip
+def test_grid_of_classifiers(settings):
+    search = compare(clone(NET).set_params(**settings), GRID, X, Y, cv=3, return_train_score=True)
+    assert len(search.candidate_curves_) == 4
+    assert len(search.candidate_curves_[0]) == 3
+
+
+def test_grid_of_regressors():
+    X, y = draw_regression(80, 4, 2)
+    net = BackpropRegressor(hidden_layer_sizes=(6,), max_iter=5, scale_targets=True, random_state=0)
+    params = [{"loss": ["huber", "squared_error"]}, {"hidden_layer_sizes": [(3,), (9, 4)]}]
+    compare(net, params, X, y, cv=ShuffleSplit(3, random_state=0), scoring="r2")
+
+
+def test_rows_that_come_twice():
+    splits = [(np.r_[0:60, 0:20], np.arange(60, 90)), (np.arange(30, 90), np.arange(30))]
+    compare(NET, GRID, X, Y, cv=splits)
+
+
+@pytest.mark.parametrize("kind", ["float32", "int", "list", "frame", "csr", "fortran"])
+def test_kinds_of_x(kind):
+    pd = pytest.importorskip("pandas") if kind == "frame" else None
+    given = {
+        "float32": lambda: X.astype(np.float32),
+        "int": lambda: np.rint(3 * X).astype(int),
+        "list": lambda: X.tolist(),
+        "frame": lambda: pd.DataFrame(X, columns=list("abcde")),
+        "csr": lambda: scipy.sparse.csr_array(np.maximum(X, 0)),
+        "fortran": lambda: np.asfortranarray(X),
+    }[kind]()
+    search = compare(NET, GRID, given, Y, cv=3)
+    assert hasattr(search, "feature_names_in_") == (kind == "frame")
+
+
+def test_random_draws_as_scikit_learn():
+    params = {"alpha": loguniform(1e-5, 1), "hidden_layer_sizes": [(3,), (8,)]}
+    theirs = RandomizedSearchCV(NET, params, n_iter=5, cv=3, random_state=7).fit(X, Y)
+    for n in (1, 2):
+        ours = BackpropSearchCV(
+            NET, params, strategy="random", n_candidates=5, cv=3, random_state=7, n_jobs=n
+        ).fit(X, Y)
+        assert_same_results(ours, theirs)
+
+
+def test_several_scores_and_refit():
+    scoring = ["accuracy", "neg_log_loss"]
+    compare(NET, GRID, X, Y, cv=3, scoring=scoring, refit="neg_log_loss", return_train_score=True)
+    compare(NET, GRID, X, Y, cv=3, scoring=scoring, refit=False)
+    compare(NET, GRID, X, Y, cv=3, scoring={"a": make_scorer(accuracy_score)}, refit="a")
+    compare(NET, GRID, X, Y, cv=3, refit=False)
+    worst = BackpropSearchCV(NET, GRID, cv=3, refit=lambda r: r["rank_test_score"].argmax())
+    assert worst.fit(X, Y).best_index_ == worst.cv_results_["rank_test_score"].argmax()
+    assert not hasattr(worst, "best_score_")
+    with pytest.raises(ValueError, match="multi-metric"):
+        BackpropSearchCV(NET, GRID, scoring=scoring).fit(X, Y)
+
+
+def test_scorers_of_the_users():
+    """They get the fitted pipeline and the rows as they came."""
+    seen = []
+
+    def score(estimator, X, y):
+        seen.append((type(estimator), X.shape[1]))
+        return float(np.mean(estimator.predict(X) == y))
+
+    def scores(estimator, X, y):
+        return {"a": score(estimator, X, y), "b": 0.5}
+
+    steps = pipe(StandardScaler(), PCA(2))
+    params = {"pca__n_components": [2, 3], "net__alpha": [1e-4, 1.0]}
+    compare(steps, params, X, Y, cv=3, scoring=score)
+    compare(steps, params, X, Y, cv=3, scoring=scores, refit="a")
+    assert set(seen) == {(Pipeline, 5)}
+
+
+def test_weights_and_groups():
+    weight, groups = np.random.default_rng(0).random(90), np.arange(90) % 4
+    fit = dict(sample_weight=weight)
+    compare(NET, GRID, X, Y, cv=3, fit=fit)
+    compare(NET, GRID, X, Y, cv=GroupKFold(2), fit=fit | dict(groups=groups))
+    steps, params = pipe(StandardScaler()), {"net__alpha": [1e-4, 1.0]}
+    compare(steps, params, X, Y, cv=3, fit=dict(net__sample_weight=weight))
+
+
+def test_metadata_routing():
+    weight, groups = np.random.default_rng(0).random(90), np.arange(90) % 4
+    with sklearn.config_context(enable_metadata_routing=True):
+        net = clone(NET).set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
+        fit = dict(sample_weight=weight, groups=groups)
+        compare(net, GRID, X, Y, cv=GroupKFold(3), fit=fit)
+        scaler = StandardScaler().set_fit_request(sample_weight=False)
+        compare(pipe(scaler, net=net), {"net__alpha": [1e-4, 1.0]}, X, Y, cv=3,
+                fit=dict(sample_weight=weight))  # fmt: skip
+        net = clone(NET).set_params(early_stopping=True)
+        net.set_fit_request(X_val=True, y_val=True)
+        steps = pipe(StandardScaler(), net=net).set_params(transform_input=["X_val"])
+        fit = dict(X_val=3 * X[:20], y_val=Y[:20])
+        compare(steps, {"net__alpha": [1e-4, 1.0]}, X, Y, cv=3, fit=fit)
+
+
+def test_validation_data():
+    net = clone(NET).set_params(max_iter=20)
+    compare(net, GRID, X, Y, cv=3, fit=dict(X_val=X[:20], y_val=Y[:20]))
+    with pytest.raises(ValueError, match="Did you mean"):
+        BackpropSearchCV(NET, GRID).fit(X, Y, eval_set=[(X, Y)])
+
+
+def test_pipelines():
+    steps = pipe(StandardScaler(), PCA(3, random_state=0))
+    params = {"net__alpha": [1e-4, 1.0], "pca__n_components": [2, 4],
+              "standardscaler": ["passthrough", StandardScaler()]}  # fmt: skip
+    compare(steps, params, X, Y, cv=3, return_train_score=True)
+    swap = {"net": [NET, BackpropClassifier((3,), solver="sgd", max_iter=3, random_state=1)]}
+    compare(steps, swap, X, Y, cv=2)
+    compare(make_pipeline(NET), {"backpropclassifier__alpha": [1e-4, 1.0]}, X, Y, cv=2)
+
+
+def test_set_output():
+    pytest.importorskip("pandas")
+    steps = pipe(StandardScaler()).set_output(transform="pandas")
+    search = compare(steps, {"net__alpha": [1e-4, 1.0]}, X, Y, cv=3)
+    assert search.transform(X).shape == (90, 6)
+    assert list(search.best_estimator_[-1].feature_names_in_) == [f"x{i}" for i in range(5)]
+
+
+class Counting(TransformerMixin, BaseEstimator):
+    """Counts how often it is fitted and applied."""
+
+    counts = {"fit": 0, "transform": 0}
+
+    def __init__(self, factor=1.0):
+        self.factor = factor
+
+    def fit(self, X, y=None):
+        self.counts["fit"] += 1
+        return self
+
+    def transform(self, X):
+        self.counts["transform"] += 1
+        return X * self.factor
+
+    def __sklearn_is_fitted__(self):
+        return True
+
+
+@pytest.mark.parametrize("strategy", ["grid", "halving"])
+@pytest.mark.parametrize("n_jobs", [1, 4])
+def test_preprocessing_runs_once_per_fold_and_setting(strategy, n_jobs):
+    Counting.counts.update(fit=0, transform=0)
+    params = {"counting__factor": [1.0, 2.0], "net__alpha": [1e-4, 1e-2, 1.0]}
+    BackpropSearchCV(
+        pipe(Counting()), params, strategy=strategy, cv=3, refit=False, n_jobs=n_jobs
+    ).fit(X, Y)
+    assert Counting.counts == {"fit": 6, "transform": 12}
+
+
+def test_fits_read_the_one_x(monkeypatch):
+    """All fits of a search without preprocessing train on one array, float32, by index."""
+    arrays = []
+    before = OpenFit.__init__
+
+    def begin(self, estimator, X, *more, **how):
+        arrays.append((id(X.array), X.array.dtype, len(X.rows)))
+        before(self, estimator, X, *more, **how)
+
+    monkeypatch.setattr(OpenFit, "__init__", begin)
+    BackpropSearchCV(NET, GRID, cv=3, refit=False, n_jobs=2).fit(X, Y)
+    assert len(arrays) == 12
+    assert len(set(arrays)) == 1
+    assert arrays[0][1:] == (np.float32, 60)
+
+
+def test_data_are_dropped_after_the_last_fit():
+    part = Part(Data(X, Y, {}, {}, [(np.arange(60), np.arange(60, 90))]), 0, preprocesses=True)
+    part.expect().expect()
+    part.make(pipe(StandardScaler()))
+    part.leave()
+    assert part.X_train is not None
+    part.leave()
+    assert part.X_train is None is part.X_test
+
+
+def test_error_score():
+    bad = {"alpha": [1e-4, -1.0], "learning_rate_init": [1e-3]}
+    for scoring in (None, ["accuracy", "f1_macro"], lambda e, X, y: {"a": e.score(X, y)}):
+        refit = {list: "accuracy", type(None): True}.get(type(scoring), "a")
+        for score in (np.nan, 0.25):
+            with pytest.warns((FitFailedWarning, UserWarning)):
+                compare(NET, bad, X, Y, cv=3, scoring=scoring, refit=refit, error_score=score,
+                        return_train_score=True)  # fmt: skip
+    with pytest.raises(ValueError, match="alpha"):
+        BackpropSearchCV(NET, bad, error_score="raise").fit(X, Y)
+    with pytest.raises(ValueError, match="All the 5 fits failed"):
+        BackpropSearchCV(NET, {"alpha": [-1.0]}).fit(X, Y)
+
+
+def test_rows_that_cannot_be_used_fail_their_folds():
+    gap = X.copy()
+    gap[3, 1] = np.nan
+    with pytest.warns((FitFailedWarning, UserWarning)):
+        splits = [(np.arange(30, 90), np.arange(10, 30)), (np.arange(60), np.arange(60, 90))]
+        compare(NET, GRID, gap, Y, cv=splits, refit=False)
+
+
+def test_a_step_that_fails():
+    params = {"pca__n_components": [2, 99], "net__alpha": [1e-4, 1.0]}
+    with pytest.warns((FitFailedWarning, UserWarning)):
+        compare(pipe(PCA()), params, X, Y, cv=3)
+
+
+def test_refusals():
+    for estimator in (LogisticRegression(), make_pipeline(StandardScaler()), BackpropClassifier):
+        with pytest.raises(TypeError, match="BackpropSearchCV searches for"):
+            BackpropSearchCV(estimator, {}).fit(X, Y)
+    with pytest.raises(TypeError, match="in the place of 'net'"):
+        BackpropSearchCV(pipe(), {"net": [LogisticRegression()]}).fit(X, Y)
+    with pytest.raises(ValueError, match="Did you mean"):
+        BackpropSearchCV(NET, {"lr": [0.1]}).fit(X, Y)
+    with pytest.raises(ValueError, match="n_candidates"):
+        BackpropSearchCV(NET, GRID, strategy="random", n_candidates=None).fit(X, Y)
+    with pytest.raises(ValueError, match="n_jobs"):
+        BackpropSearchCV(NET, GRID, n_jobs=0).fit(X, Y)
+    with pytest.raises(ValueError, match="strategy"):
+        BackpropSearchCV(NET, GRID, strategy="bayes").fit(X, Y)
+
+
+@pytest.mark.parametrize("kind", ["callbacks", "subclass"])
+def test_whole_fits(kind):
+    """Where callbacks follow, or `fit` is not fastbp's, scikit-learn runs whole fits."""
+
+    class Own(BackpropClassifier):
+        def fit(self, X, y):
+            return super().fit(X, y)
+
+    net = Own(**NET.get_params()) if kind == "subclass" else NET
+    theirs = GridSearchCV(net, GRID, cv=3).fit(X, Y)
+    monitor = ScoringMonitor(scoring="accuracy")
+    if kind == "callbacks":
+        net = clone(net).set_callbacks(monitor)
+    ours = BackpropSearchCV(net, GRID, cv=3, n_jobs=2)
+    assert_same_results(ours.fit(X, Y), theirs)
+    if kind == "callbacks":
+        assert len(monitor.get_logs().data) == (12 + 1) * (6 + 1)  # fits, the refit, epochs
+    with pytest.raises(ValueError, match="can be paused"):
+        ours.set_params(strategy="halving").fit(X, Y)
+
+
+def test_tabular_estimators():
+    X, y = draw_regression(60, 3)
+    net = TabularRegressor(max_iter=2, n_networks=2, n_members=2, random_state=0)
+    params = {"learning_rate_init": [1e-3, 1e-2]}
+    theirs = GridSearchCV(net, params, cv=2).fit(X, y)
+    assert_same_results(BackpropSearchCV(net, params, cv=2).fit(X, y), theirs)
+
+
+def test_tags_and_clones():
+    search = BackpropSearchCV(NET, GRID)
+    assert search.__sklearn_tags__().classifier_tags.multi_label
+    assert search.__sklearn_tags__().input_tags.sparse
+    assert clone(search).get_params()["estimator__max_iter"] == 6
+    assert repr(search).startswith("BackpropSearchCV(")
+
+
+SEARCHES = [
+    BackpropSearchCV(
+        net(hidden_layer_sizes=(30,), max_iter=90, learning_rate_init=0.01, random_state=0),
+        {"alpha": [1e-4, 1e-2, 0.1]}, strategy=strategy, cv=2, random_state=0, n_jobs=2,
+    )
+    for net in (BackpropClassifier, BackpropRegressor)
+    for strategy in ("grid", "halving")
+]  # fmt: skip
+
+
+def list_checks():
+    for search in SEARCHES:
+        for estimator, check in estimator_checks_generator(search):
+            name = check.func.__name__
+            yield pytest.param(estimator, check, id=f"{search.strategy}-{name}")
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::UserWarning")
+@pytest.mark.parametrize(("estimator", "check"), list(list_checks()))
+def test_estimator_checks(estimator, check):
+    check(estimator)
