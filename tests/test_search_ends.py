@@ -1,0 +1,241 @@
+"""How a search ends before its time, and what it shows meanwhile."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+from problems import draw_classes
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from test_training import interrupt_after
+
+import fastbp.search.fits
+from fastbp import BackpropClassifier, BackpropSearchCV
+from fastbp.search.candidates import cost_of
+from fastbp.search.control import Control, Job, count_workers
+from fastbp.search.live import SearchReport
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+X, Y = draw_classes(90, 5, 3)
+# The first two candidates stop soon, the others never.
+LONG = BackpropClassifier((6,), max_iter=10**8, tol=10.0, learning_rate_init=1e-6, random_state=0)
+PATIENCE = {"n_iter_no_change": [2, 3, 10**8, np.inf]}
+# Fits that every epoch is looked at, that the engine runs on its own, and that make no pauses.
+KINDS = {
+    "looked at": dict(early_stopping=True, n_iter_no_change=10**8, tol=0.0),
+    "alone": dict(tol=0.0, n_iter_no_change=np.inf),
+    "numba": dict(tol=0.0, n_iter_no_change=np.inf, engine="numba"),
+    "lbfgs": dict(solver="lbfgs", tol=0.0, max_fun=10**9, hidden_layer_sizes=(1000, 1000)),
+}
+
+
+def assert_ended_early(search):
+    assert search.cv_results_["status"].tolist() == ["finished"] * 2 + ["unfinished"] * 2
+    scores = search.cv_results_["mean_test_score"]
+    assert np.isnan(scores).tolist() == [False, False, True, True]
+    assert search.best_index_ in (0, 1)
+    assert search.predict(X).shape == Y.shape
+    assert len(search.candidate_curves_[0][0]["loss"]) > 0
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+@pytest.mark.parametrize("whole", [False, True])
+def test_max_time_ends_with_what_is_finished(whole, n_jobs):
+    estimator, params = LONG, PATIENCE
+    if whole:
+        estimator = make_pipeline(StandardScaler(), LONG)
+        params = {f"backpropclassifier__{name}": values for name, values in PATIENCE.items()}
+    search = BackpropSearchCV(estimator, params, cv=2, n_jobs=n_jobs, max_time=1.0)
+    begun = time.perf_counter()
+    with pytest.warns(UserWarning, match="max_time=1 seconds are over: 2 of 4 candidates"):
+        search.fit(X, Y)
+    assert time.perf_counter() - begun < 30
+    assert_ended_early(search)
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_an_interrupt_ends_with_what_is_finished(n_jobs):
+    search = BackpropSearchCV(LONG, PATIENCE, cv=2, n_jobs=n_jobs)
+    with pytest.warns(UserWarning, match="was interrupted") as caught, interrupt_after(1.5):
+        search.fit(X, Y)
+    assert "The search was interrupted: 2 of 4" in str(caught[-1].message)
+    assert_ended_early(search)
+
+
+@pytest.mark.parametrize("settings", KINDS.values(), ids=KINDS)
+def test_every_kind_of_fit_is_ended(settings):
+    net = BackpropClassifier(**LONG.get_params() | settings)
+    search = BackpropSearchCV(net, {"alpha": [0.0, 1e-3]}, cv=2, n_jobs=2, max_time=0.3)
+    begun = time.perf_counter()
+    with pytest.raises(ValueError, match="before a candidate was finished"):
+        search.fit(X, Y)
+    assert time.perf_counter() - begun < 30
+    assert not hasattr(search, "cv_results_")
+
+
+def test_an_interrupt_before_anything_is_finished():
+    search = BackpropSearchCV(LONG, {"n_iter_no_change": [10**8, np.inf]}, cv=2, n_jobs=1)
+    with (
+        pytest.warns(UserWarning, match="Training interrupted"),
+        pytest.raises(KeyboardInterrupt),
+        interrupt_after(0.5),
+    ):
+        search.fit(X, Y)
+
+
+def score_until(n_calls):
+    """Return a scorer that ends the search, as Ctrl-C does, when it was called so often."""
+    calls = []
+
+    def score(estimator, X, y):
+        calls.append(1)
+        if len(calls) > n_calls:
+            raise KeyboardInterrupt
+        return float(np.mean(estimator.predict(X) == y))
+
+    return score
+
+
+def test_an_interrupt_between_two_fits():
+    net = BackpropClassifier((4,), max_iter=3, random_state=0)
+    search = BackpropSearchCV(
+        net, {"alpha": [1e-4, 1e-3, 1e-2]}, cv=2, n_jobs=1, scoring=score_until(5)
+    )
+    with pytest.warns(UserWarning, match="2 of 3 candidates are finished"):
+        search.fit(X, Y)
+    assert search.cv_results_["status"].tolist() == ["finished"] * 2 + ["unfinished"]
+
+
+def test_a_halving_that_is_interrupted_has_a_best_of_the_last_rung():
+    net = BackpropClassifier((4,), max_iter=27, tol=0.0, n_iter_no_change=99, random_state=0)
+    params = {"learning_rate_init": [1e-5, 1e-4, 1e-3, 3e-2]}
+    search = BackpropSearchCV(
+        net, params, strategy="halving", cv=2, n_jobs=1, scoring=score_until(9)
+    )
+    with pytest.warns(UserWarning, match="the best of the last rung counts, unfinished"):
+        search.fit(X, Y)
+    assert set(search.cv_results_["status"]) == {"discarded", "unfinished"}
+    assert search.best_params_ == {"learning_rate_init": 3e-2}
+    assert np.isnan(search.best_score_)
+    assert search.best_estimator_.n_iter_ == 27
+
+
+def test_an_error_in_a_thread_ends_all():
+    def score(estimator, X, y):
+        raise OSError("no disk")
+
+    search = BackpropSearchCV(LONG, PATIENCE, cv=2, n_jobs=2, scoring=score, error_score="raise")
+    with pytest.raises(OSError, match="no disk"):
+        search.fit(X, Y)
+
+
+# ---------------------------------------------------------------------------------- threads
+
+
+def test_cores_are_not_oversubscribed(monkeypatch):
+    monkeypatch.setattr("fastbp.search.control.thread_ceiling", lambda n: 6)
+    for n_jobs, n_fits, expected in ((2, 9, 3), (None, 9, 1), (4, 2, 3), (1, 9, 6)):
+        control, shares = Control(n_jobs, None), []
+        gate = threading.Barrier(min(control.n_workers, n_fits), timeout=20)
+
+        def work(control=control, shares=shares, gate=gate):
+            if len(shares) < gate.parties:
+                shares.append(control.share())
+                gate.wait()
+
+        control.run([Job(work)] * n_fits)
+        assert set(shares[: gate.parties]) == {expected}
+
+
+@pytest.mark.parametrize(("wanted", "most"), [(None, 1), (1, 1), (-1, 1), (5, 1)])
+def test_threads_of_a_fit(monkeypatch, wanted, most):
+    used = []
+
+    class Watched(fastbp.search.fits.OpenFit):
+        def __init__(self, estimator, *more, **how):
+            used.append(estimator.n_threads)
+            super().__init__(estimator, *more, **how)
+
+    monkeypatch.setattr("fastbp.search.fits.OpenFit", Watched)
+    monkeypatch.setattr("fastbp.search.control.thread_ceiling", lambda n: 2)
+    net = BackpropClassifier((4,), max_iter=2, n_threads=wanted, random_state=0)
+    search = BackpropSearchCV(net, {"alpha": [0.0, 1.0]}, cv=4, n_jobs=2).fit(X, Y)
+    assert used[0] == most
+    assert search.best_estimator_.n_threads == wanted
+
+
+def test_the_longest_fits_begin_first(monkeypatch):
+    order, before = [], fastbp.search.fits.CandidateFit.advance
+
+    def advance(self, share=1.0):
+        order.append(self.params["hidden_layer_sizes"])
+        before(self, share)
+
+    monkeypatch.setattr(fastbp.search.fits.CandidateFit, "advance", advance)
+    net = BackpropClassifier(max_iter=2, random_state=0)
+    params = {"hidden_layer_sizes": [(3,), (50, 50), 20]}
+    BackpropSearchCV(net, params, cv=2, n_jobs=1, refit=False).fit(X, Y)
+    assert order == [(50, 50)] * 2 + [20] * 2 + [(3,)] * 2
+    order.clear()
+    BackpropSearchCV(net, params, cv=2, n_jobs=1, refit=False, max_time=1e3).fit(X, Y)
+    assert order == [(3,)] * 2 + [(50, 50)] * 2 + [20] * 2
+    assert cost_of(BackpropClassifier(batch_size="small"), 10, 4, 2) == 0.0
+
+
+def test_counts_of_workers(monkeypatch):
+    monkeypatch.setattr("fastbp.search.control.available_threads", lambda: 4)
+    assert [count_workers(n) for n in (1, 3, 9, -1, -2, -9)] == [1, 3, 9, 4, 3, 1]
+
+
+# ------------------------------------------------------------------------------------- live
+
+
+class Terminal:
+    """A stream that is a terminal."""
+
+    def __init__(self):
+        self.text = ""
+
+    def write(self, text):
+        self.text += text
+
+    def flush(self):
+        pass
+
+    def isatty(self):
+        return True
+
+
+def test_a_live_line(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stdout", terminal)
+    monkeypatch.setattr("fastbp.search.live.REFRESH_S", 0.0)
+    net = BackpropClassifier((4,), max_iter=9, random_state=0)
+    params = {"learning_rate_init": [1e-4, 1e-3, 1e-2]}
+    BackpropSearchCV(net, params, strategy="halving", cv=2, n_jobs=1, verbose=1).fit(X, Y)
+    *_, last = terminal.text.split("\r")
+    assert terminal.text.count("\n") == 1
+    assert "1 of 3 candidates finished, 0 fits running, 2 discarded, best score 0." in last
+    assert "1 fits running" in terminal.text
+
+
+def test_lines_of_a_log(capsys):
+    net = BackpropClassifier((4,), max_iter=3, random_state=0)
+    params = {"alpha": [0.0, 1e-3, 1.0]}
+    BackpropSearchCV(net, params, cv=2, n_jobs=1, verbose=2).fit(X, Y)
+    lines = capsys.readouterr().out.splitlines()
+    assert sum("{'alpha': " in line for line in lines) == 3
+    assert lines[1].startswith("1 of 3 candidates finished, 0 fits running, best score")
+    assert " left" in lines[1]
+    assert lines[-1].startswith("3 of 3 candidates finished")
+    BackpropSearchCV(net, params, cv=2).fit(X, Y)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_report_keeps_a_long_search_in_sight(monkeypatch, capsys):
+    monkeypatch.setattr("fastbp.search.live.SILENCE_S", 0.0)
+    report = SearchReport(1, 3, 6)
+    report.begin_fit()
+    assert capsys.readouterr().out.startswith("0 of 3 candidates finished, 1 fits running, 0 s")
