@@ -1,5 +1,7 @@
 """BackpropSearchCV's grid and random: results of scikit-learn's searches, with less work."""
 
+from unittest import SkipTest
+
 import numpy as np
 import pytest
 import scipy.sparse
@@ -16,6 +18,7 @@ from sklearn.model_selection import GridSearchCV, GroupKFold, RandomizedSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import estimator_checks_generator
+from test_sklearn_checks import NOT_FOR_MLPS
 
 from fastbp import BackpropClassifier, BackpropRegressor, BackpropSearchCV, TabularRegressor
 from fastbp.estimators.fitting import OpenFit
@@ -265,8 +268,8 @@ def test_error_score():
 def test_rows_that_cannot_be_used_fail_their_folds():
     gap = X.copy()
     gap[3, 1] = np.nan
+    splits = [(np.arange(30, 90), np.arange(10, 30)), (np.arange(60), np.arange(60, 90))]
     with pytest.warns((FitFailedWarning, UserWarning)):
-        splits = [(np.arange(30, 90), np.arange(10, 30)), (np.arange(60), np.arange(60, 90))]
         compare(NET, GRID, gap, Y, cv=splits, refit=False)
 
 
@@ -349,4 +352,7 @@ def list_checks():
 @pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::UserWarning")
 @pytest.mark.parametrize(("estimator", "check"), list(list_checks()))
 def test_estimator_checks(estimator, check):
-    check(estimator)
+    try:
+        check(estimator)
+    except SkipTest:
+        assert check.func.__name__ in NOT_FOR_MLPS
