@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from problems import draw_classes, draw_regression
 from sklearn.compose import TransformedTargetRegressor
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -15,8 +16,10 @@ import fastbp
 from fastbp import (
     BackpropClassifier,
     BackpropRegressor,
+    BackpropSearchCV,
     GradientFlowDisplay,
     LossCurveDisplay,
+    SearchCurvesDisplay,
     WeightsDisplay,
 )
 from fastbp.inspection import loss_and_gradients
@@ -278,3 +281,61 @@ def test_curves_that_begin_later_end_together(plt):
     assert list(display.lines_["loss"].get_xdata()) == [1, 2, 3, 4, 5]
     assert list(display.lines_["validation loss"].get_xdata()) == [3, 4, 5]
     assert set(display.lines_["best epoch"].get_xdata()) == {2 + reg.best_iter_}
+
+
+# ------------------------------------------------------------------------ SearchCurvesDisplay
+
+
+@pytest.fixture(scope="module")
+def search():
+    """A halving of four candidates, with a validation set."""
+    X, y = draw_classes(120, 4, 3)
+    net = BackpropClassifier((5,), max_iter=8, early_stopping=True, tol=0.0, random_state=0)
+    params = {"learning_rate_init": [1e-4, 1e-3, 1e-2, 3e-2]}
+    with pytest.warns(ConvergenceWarning, match="Maximum iterations"):
+        return BackpropSearchCV(net, params, strategy="halving", factor=2, cv=2).fit(X, y)
+
+
+@pytest.mark.usefixtures("plt")
+def test_curves_of_a_search(search):
+    display = SearchCurvesDisplay.from_estimator(search)
+    assert [len(line.get_ydata()) for line in display.lines_] == [
+        len(folds[0]["loss"]) for folds in search.candidate_curves_
+    ]
+    best = search.best_index_
+    folds = search.candidate_curves_[best]
+    np.testing.assert_allclose(
+        display.lines_[best].get_ydata(), np.mean([fold["loss"] for fold in folds], axis=0)
+    )
+    styles = {line.get_linestyle() for i, line in enumerate(display.lines_) if i != best}
+    assert styles == {"--"}
+    assert display.lines_[best].get_linestyle() == "-"
+    assert display.lines_[best].get_linewidth() > 1
+    assert display.ax_.get_ylabel() == "training loss"
+    assert "learning_rate_init" in display.ax_.get_legend().get_texts()[0].get_text()
+
+
+@pytest.mark.parametrize("curve", ["validation_loss", "validation_score"])
+def test_other_curves_of_a_search(search, curve, plt):
+    _, ax = plt.subplots()
+    display = SearchCurvesDisplay.from_estimator(
+        search, curve=curve, ax=ax, log_scale=True, color="red"
+    )
+    assert display.ax_ is ax
+    assert ax.get_yscale() == "log"
+    assert ax.get_ylabel() == curve.replace("_", " ")
+    assert {line.get_color() for line in display.lines_} == {"red"}
+
+
+@pytest.mark.usefixtures("plt")
+def test_curves_that_are_not_there(search):
+    with pytest.raises(ValueError, match="curve must be one of"):
+        SearchCurvesDisplay.from_estimator(search, curve="accuracy")
+    with pytest.raises(TypeError, match="fitted BackpropSearchCV"):
+        SearchCurvesDisplay.from_estimator(BackpropSearchCV(BackpropClassifier(), {}))
+    X, y = draw_classes(40, 4, 2)
+    net = BackpropClassifier((3,), solver="lbfgs", tol=0.1, random_state=0)
+    bare = BackpropSearchCV(net, {"alpha": [1.0]}, cv=2).fit(X, y)
+    with pytest.raises(ValueError, match="No candidate recorded a training loss"):
+        SearchCurvesDisplay.from_estimator(bare)
+    assert SearchCurvesDisplay([[1.0]]).plot().lines_[0].get_marker() == "o"

@@ -58,7 +58,7 @@ def test_max_time_ends_with_what_is_finished(whole, n_jobs):
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_an_interrupt_ends_with_what_is_finished(n_jobs):
     search = BackpropSearchCV(LONG, PATIENCE, cv=2, n_jobs=n_jobs)
-    with pytest.warns(UserWarning) as caught, interrupt_after(1.5):
+    with pytest.warns(UserWarning, match="interrupted") as caught, interrupt_after(1.5):
         search.fit(X, Y)
     assert "The search was interrupted: 2 of 4" in str(caught[-1].message)
     assert_ended_early(search)

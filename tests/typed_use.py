@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastbp import Activation, BackpropClassifier, BackpropRegressor, Loss, show_versions
+from fastbp.inspection.displays import SearchCurvesDisplay
+from fastbp.search import BackpropSearchCV
 
 Floats = NDArray[np.floating[Any]]
 
@@ -41,3 +43,8 @@ assert_type(Loss(absolute, link="identity").name, str)
 assert_type(show_versions(), None)
 BackpropRegressor(alpha="0.1")  # type: ignore[arg-type]
 BackpropRegressor(hidden_layer_sizes=(10, "5"))  # type: ignore[arg-type]
+
+search = BackpropSearchCV(classifier, {"alpha": [0.1, 1.0]}, strategy="halving", max_time=5.0)
+assert_type(search.fit(X, [0, 1, 0, 1], sample_weight=np.ones(4)), BackpropSearchCV)
+assert_type(SearchCurvesDisplay.from_estimator(search), SearchCurvesDisplay)
+BackpropSearchCV(classifier, {}, strategy="bayes")  # type: ignore[arg-type]

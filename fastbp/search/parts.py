@@ -168,11 +168,7 @@ class Part:
 
     def features(self, network):
         """Return X to train a network on."""
-        try:
-            full_batch = is_full_batch(network.solver)
-        except (TypeError, ValueError):  # no solver at all
-            full_batch = True
-        found = None if full_batch else self.checked.of(network)
+        found = None if is_full_batch(network.solver) else self.checked.of(network)
         if found is not None:
             array, given, names = found
             return SharedRows(array, given, names, self.rows)

@@ -130,7 +130,7 @@ class BackpropSearchCV(BaseSearchCV):
     >>> from sklearn.datasets import load_digits
     >>> from fastbp import BackpropClassifier, BackpropSearchCV
     >>> X, y = load_digits(return_X_y=True)
-    >>> net = BackpropClassifier((30,), max_iter=27, learning_rate="cosine", random_state=0)
+    >>> net = BackpropClassifier((30,), tol=1e-3, random_state=0)
     >>> params = {"learning_rate_init": [1e-4, 1e-3, 1e-2], "alpha": [1e-4, 1e-2, 1.0]}
     >>> search = BackpropSearchCV(net, params, strategy="halving", cv=3).fit(X / 16, y)
     >>> search.rungs_
@@ -198,7 +198,6 @@ class BackpropSearchCV(BaseSearchCV):
             setattr(tags, name, getattr(own, name))
         return tags
 
-    @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Any, y: Any = None, **params: Any) -> Self:
         """Try all candidates, and fit the best one on all rows.
 
@@ -222,6 +221,10 @@ class BackpropSearchCV(BaseSearchCV):
             For bad parameters, if all fits failed, or if `max_time` was over before a candidate was
             finished.
         """
+        return self._fit(X, y, params)
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def _fit(self, X, y, params):
         network, step = find_network(self.estimator)
         if self.early_discard and self.strategy == "halving":
             raise ValueError(
@@ -251,6 +254,8 @@ class BackpropSearchCV(BaseSearchCV):
         finally:
             searched.close()
             report.close()
+        for name in ("candidate_curves_", "rungs_", "best_score_"):
+            self.__dict__.pop(name, None)  # of an earlier call
         self._choose(searched, control, metric)
         self.scorer_ = scorers._scorers if isinstance(scorers, _MultimetricScorer) else scorers
         if self.refit:
