@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pytest
 from problems import draw_classes
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from test_training import interrupt_after
@@ -239,3 +240,31 @@ def test_a_report_keeps_a_long_search_in_sight(monkeypatch, capsys):
     report = SearchReport(1, 3, 6)
     report.begin_fit()
     assert capsys.readouterr().out.startswith("0 of 3 candidates finished, 1 fits running, 0 s")
+
+
+class Interrupting(TransformerMixin, BaseEstimator):
+    """A step whose second fit is interrupted."""
+
+    n_fits = 0
+
+    def fit(self, X, y=None):
+        type(self).n_fits += 1
+        if self.n_fits == 2:
+            raise KeyboardInterrupt
+        return self
+
+    def transform(self, X):
+        return X
+
+    def __sklearn_is_fitted__(self):
+        return True
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_an_interrupt_of_preprocessing_leaves_nothing_half_made(n_jobs, monkeypatch):
+    monkeypatch.setattr(Interrupting, "n_fits", 0)
+    net = BackpropClassifier((4,), max_iter=3, random_state=0)
+    steps = make_pipeline(Interrupting(), net)
+    params = {"backpropclassifier__alpha": [1e-4, 1e-3, 1e-2]}
+    with pytest.raises(KeyboardInterrupt):
+        BackpropSearchCV(steps, params, cv=2, n_jobs=n_jobs).fit(X, Y)

@@ -135,4 +135,7 @@ class Control:
                 i for i, job in enumerate(self.waiting) if not (job.part and job.part.being_made)
             )
             self.n_running += 1
-            return self.waiting.pop(next(free, 0))
+            job = self.waiting.pop(next(free, 0))
+            if job.part is not None and not job.part.made:
+                job.part.being_made = True
+            return job

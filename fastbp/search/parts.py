@@ -20,6 +20,7 @@ from fastbp.data.features import check_features
 from fastbp.data.row_source import SharedRows
 from fastbp.engine import get_engine
 from fastbp.optimizers import is_full_batch
+from fastbp.search.control import StoppedError
 
 
 class Receiver(BaseEstimator):
@@ -126,6 +127,9 @@ class Part:
                     self._make(pipeline)
                 except Exception as error:
                     self.error = error
+                except BaseException:  # an interrupt: nobody gets half of it
+                    self.error = StoppedError()
+                    raise
                 finally:
                     self.made, self.being_made = True, False
         if self.error is not None:

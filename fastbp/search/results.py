@@ -9,7 +9,7 @@ from sklearn.model_selection._validation import (
 )
 
 from fastbp.messages import warn_user
-from fastbp.search.strategies import FAILED, FINISHED
+from fastbp.search.strategies import FAILED, FINISHED, UNFINISHED
 
 NAN = float("nan")
 
@@ -73,7 +73,7 @@ def say_end(searched, control):
         Whether a candidate was finished.
     """
     n_done = sum(status in (FINISHED, FAILED) for status in searched.status)
-    if not control.stop.is_set():
+    if not control.stop.is_set() or UNFINISHED not in searched.status:
         return n_done > 0
     why = "was interrupted"
     if control.time_is_over:

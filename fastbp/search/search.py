@@ -47,7 +47,7 @@ class BackpropSearchCV(BaseSearchCV):
         Not fitted; a Pipeline ends in one of them, and parameters of all its steps can be
         searched. TabularClassifier and TabularRegressor are taken for "grid" and "random": their
         fits are whole ones, and so are those of an estimator (or a search) that has callbacks, and
-        of subclasses with a `fit` of their own.
+        of subclasses with a `fit` of their own; these share no preprocessing.
     params : dict or list of dict
         Names of parameters and the values to try: lists, or with "random" and "halving" also
         distributions, which have a method ``rvs``.
@@ -72,7 +72,8 @@ class BackpropSearchCV(BaseSearchCV):
         As in GridSearchCV.
     n_jobs : int or None, default=None
         Fits at a time, in threads; None is one for each core. The cores that are left go to the
-        fits' own threads (`n_threads`). The results do not depend on it.
+        fits' own threads (`n_threads`). The results do not depend on it. Of whole fits as in
+        GridSearchCV, but in threads.
     random_state : int, RandomState instance or None, default=None
         Draws the candidates.
     error_score : 'raise' or number, default=np.nan
