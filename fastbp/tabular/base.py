@@ -27,7 +27,7 @@ from fastbp.messages import explains_its_arguments
 from fastbp.optimizers import AdamW
 from fastbp.tabular import recipe
 from fastbp.tabular.encoder import TableEncoder
-from fastbp.tabular.networks import train_all
+from fastbp.tabular.networks import NetworkTasks, train_all
 
 ROWS_PER_BLOCK = 4096  # of a prediction: what encoded columns and members' scores take
 MAX_SEED = 2**31
@@ -36,6 +36,9 @@ MAX_SEED = 2**31
 class BaseTabular(CallbackSupportMixin, BaseParameters):
     """What both tabular estimators share."""
 
+    _fitted_names: tuple[str, ...] = (
+        "encoder_", "networks_", "n_features_in_", "feature_names_in_", "n_iter_",
+    )  # fmt: skip
     encoder_: TableEncoder
     networks_: list[Any]
     n_features_in_: int
@@ -88,8 +91,13 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
         settings = check_parameters(self, self._parameter_rules)
         get_engine(settings.engine)  # where there is none, nothing else need be said
         random_state = check_random_state(settings.random_state)
+        if not settings.hidden_layer_sizes:
+            raise ValueError(
+                f"{type(self).__name__} needs a hidden layer, which its members share. Got "
+                f"hidden_layer_sizes={self.hidden_layer_sizes!r}."
+            )
         _refuse_sparse(X)
-        targets = self._check_targets(settings, X, y)
+        targets, answers = self._check_targets(settings, X, y)
         weights = check_sample_weight(self, sample_weight, len(targets), np.float64)
         encoder = TableEncoder(
             settings.categorical_features,
@@ -97,8 +105,8 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
             target_type=self._target_type(targets),
             random_state=random_state.randint(MAX_SEED),
         )
-        answers = targets[:, 0] if targets.shape[1] == 1 else None
-        Z = np.asarray(encoder.set_output(transform="default").fit_transform(X, answers))
+        column = targets[:, 0] if targets.shape[1] == 1 else None
+        Z = np.asarray(encoder.set_output(transform="default").fit_transform(X, column))
         held_out = _encode_validation(encoder, validation)
         parts = [None] * settings.n_networks
         if held_out["X_val"] is None:
@@ -110,31 +118,46 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
             for rows in parts
         ]
         deadline = None if settings.max_time is None else begun + settings.max_time
+        tasks = NetworkTasks(self, len(networks), X, y, sample_weight)
         networks = train_all(
-            self, networks, (Z, y, sample_weight), held_out, deadline,
-            thread_ceiling(settings.n_threads),
+            networks, (Z, answers, sample_weight), held_out, deadline,
+            thread_ceiling(settings.n_threads), tasks,
         )  # fmt: skip
         self._take(encoder, networks, targets)
+        tasks.end()
         return self
 
     def _check_targets(self, settings, X, y):
-        """Check y as a network does, before any work; return it as numbers or codes."""
+        """Check y as a network does, before any work.
+
+        Returns
+        -------
+        targets : ndarray of shape (n_samples, n_targets)
+            Numbers, or codes of classes.
+        answers : ndarray
+            The same as networks take it, who find nothing more to say of it.
+        """
         network = self._make_network(settings)
         if y is None:
             raise ValueError(
                 f"This {type(self).__name__} estimator requires y to be passed, but the target y "
                 "is None."
             )
-        targets, _ = network._check_y(
-            y, _num_samples(X), np.float64, fresh=True, incremental=False
-        )
+        n_samples = _num_samples(X)
+        if not n_samples:
+            raise ValueError(
+                "Found table X with 0 sample(s) while a minimum of 1 is required by "
+                f"{type(self).__name__}."
+            )
+        targets, _ = network._check_y(y, n_samples, np.float64, fresh=True, incremental=False)
         if vars(network).get("_target_kind") == "multilabel":
             raise ValueError(
                 f"{type(self).__name__} has one label per row; y has {targets.shape[1]} columns. "
                 "Fit a sklearn.multioutput.MultiOutputClassifier of it, or BackpropClassifier on "
                 "numbers."
             )
-        return targets
+        column = targets[:, 0] if targets.shape[1] == 1 else targets
+        return targets, network.classes_[column.astype(np.intp)] if self._has_classes else column
 
     def _target_type(self, targets):
         """What y is to the target encoding."""
@@ -180,6 +203,11 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
         if "feature_names_in_" in vars(encoder):
             self.feature_names_in_ = encoder.feature_names_in_
         self.n_iter_ = max(network.n_iter_ for network in networks)
+
+    def _fitted_attributes(self):
+        """Return what `fit` has set, by name."""
+        state = vars(self)
+        return {name: state[name] for name in self._fitted_names if name in state}
 
     def _raw_scores(self, X):
         """Raw scores of the mean prediction, their engine, and the dtype of predictions."""

@@ -20,6 +20,8 @@ from fastbp.engine import get_engine, network
 from fastbp.engine.parallel import thread_ceiling
 from fastbp.estimators import BackpropClassifier, BackpropRegressor
 from fastbp.losses.combining import combine
+from fastbp.messages import keep_warnings, warn_user
+from fastbp.training.minibatches import INTERRUPTED
 
 
 class Members:
@@ -108,6 +110,7 @@ class Jobs:
         self.n_workers, self.tasks = n_workers, tasks
         self.waiting, self.first = list(enumerate(networks)), networks[0]
         self.lock, self.stop = threading.Lock(), threading.Event()
+        self.warnings = []
 
     def next(self):
         """Return place and network of the next fit and the seconds it may take, or None."""
@@ -130,7 +133,7 @@ class Jobs:
                 index, network, network.max_time = job
                 network._asked_to_stop = self.stop
                 try:
-                    with self.tasks.of(index, network):
+                    with self.tasks.of(index, network, self.stop), keep_warnings(self.warnings):
                         network.fit(*self.data, **self.held_out)
                 finally:
                     del network._asked_to_stop, network._parts
@@ -145,21 +148,25 @@ class NetworkTasks:
     An estimator without callbacks pays nothing.
     """
 
-    def __init__(self, estimator, n_networks, data):
+    def __init__(self, estimator, n_networks, X, y, sample_weight):
         self.estimator, self.context = estimator, None
         if hasattr(estimator, "_skl_callbacks"):
-            _, y, sample_weight = data
             metadata = {} if sample_weight is None else {"sample_weight": sample_weight}
-            self.told = {"X": data[0], "y": y, "metadata": metadata}
-            self.context = estimator._init_callback_context(max_subtasks=n_networks)
+            self.told = {"X": X, "y": y, "metadata": metadata}
+            self.context = estimator._init_callback_context(
+                max_subtasks=n_networks, sequential_subtasks=False
+            )
             self.context.call_on_fit_task_begin(estimator=estimator, **self.told)
             self.parts = [
                 self.context.subcontext(task_name="network", task_id=i) for i in range(n_networks)
             ]
 
     @contextmanager
-    def of(self, index, network):
-        """Tell the callbacks that a network begins and ends, and let them follow its epochs."""
+    def of(self, index, network, stop):
+        """Tell the callbacks that a network begins and ends, and let them follow its epochs.
+
+        If one asks to stop after a network, `stop` is set.
+        """
         if self.context is None:
             yield
             return
@@ -167,15 +174,20 @@ class NetworkTasks:
         with part.propagate_callback_context(network):
             part.call_on_fit_task_begin(estimator=self.estimator, **self.told)
             yield
-            part.call_on_fit_task_end(estimator=self.estimator, **self.told)
+            if part.call_on_fit_task_end(estimator=self.estimator, **self.told):
+                stop.set()
 
     def end(self):
-        """Tell the callbacks that the fit has ended."""
+        """Tell the callbacks that the fit has ended, and what it came to."""
         if self.context is not None:
-            self.context.call_on_fit_task_end(estimator=self.estimator, **self.told)
+            self.context.call_on_fit_task_end(
+                estimator=self.estimator,
+                reconstruction_attributes=self.estimator._fitted_attributes,
+                **self.told,
+            )
 
 
-def train_all(estimator, networks, data, held_out, deadline, n_threads):
+def train_all(networks, data, held_out, deadline, n_threads, tasks):
     """Fit networks, several at a time where there are threads for it; return those fitted.
 
     What a network becomes does not depend on the threads.  After an interrupt (Ctrl-C) the networks
@@ -184,12 +196,23 @@ def train_all(estimator, networks, data, held_out, deadline, n_threads):
     n_workers = max(1, min(n_threads, len(networks)))
     for network in networks:
         network.n_threads = max(1, n_threads // n_workers)
-    tasks = NetworkTasks(estimator, len(networks), data)
     jobs = Jobs(networks, data, held_out, deadline, n_workers, tasks)
     with ThreadPoolExecutor(n_workers) as pool:  # this thread is one of the workers
         others = [pool.submit(jobs.work) for _ in range(n_workers - 1)]
         jobs.work()
+        _wait_for(others, jobs)
+    for message, category in dict.fromkeys(jobs.warnings):  # of several networks, once
+        warn_user(message, category)
+    return [network for network in networks if network.__sklearn_is_fitted__()]
+
+
+def _wait_for(others, jobs):
+    """Wait for the other threads; after an interrupt they end after the epoch in hand."""
+    try:
         for other in others:
             other.result()
-    tasks.end()
-    return [network for network in networks if network.__sklearn_is_fitted__()]
+    except KeyboardInterrupt:
+        jobs.stop.set()
+        jobs.warnings.append((INTERRUPTED, UserWarning))
+        for other in others:
+            other.result()

@@ -122,6 +122,7 @@ default="from_dtype"
 
     _network_class = MembersRegressor
     _has_classes = False
+    _fitted_names = (*BaseTabular._fitted_names, "n_outputs_", "_range")
     _parameter_rules = TABULAR_REGRESSOR_PARAMETERS
 
     @explains_its_arguments
