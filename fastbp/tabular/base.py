@@ -182,7 +182,7 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
             max_iter=recipe.choose_max_iter(n_trained) if max_iter == "auto" else max_iter,
             early_stopping=True,
             n_iter_no_change=settings.n_iter_no_change,
-            tol=0.0,
+            tol=recipe.LEAST_GAIN,
             random_state=seed,
             verbose=settings.verbose,
             dropout=settings.dropout,

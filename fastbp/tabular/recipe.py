@@ -11,6 +11,7 @@ STEPS_PER_EPOCH = 32  # about so many, within the limits
 SMALLEST_BATCH, LARGEST_BATCH = 32, 256
 ROWS_IN_ALL = 400_000  # that a network is trained on at most, within the limits of epochs
 FEWEST_EPOCHS, MOST_EPOCHS = 24, 256
+LEAST_GAIN = 1e-12  # of a score: one that stays the same, as accuracies do, is no better
 BETA_2 = 0.99  # of AdamW: steps are few, and the default remembers a thousand
 
 
