@@ -163,7 +163,7 @@ STEPS = [
     native("the learning rate of the first step for all", "minibatch.pxd",
            "f.call.rates[f.now.step if f.call.n_rates > 1 else 0]", "f.call.rates[0]"),
     native("penalty on the output's bias", "units.pxd",
-           "u.n_biases, 0,\n", "u.n_biases, 0.1,\n"),
+           "u.n_biases, 0, bias_h", "u.n_biases, 0.1, bias_h"),
     native("biases of a layer's later panels: those of the first", "layout.pxi",
            "layer.bias_at + p0 * P, n_panels * P if k0", "layer.bias_at, n_panels * P if k0"),
     native("the penalty in the loss is left out where there is one", "optimizers.h",
@@ -195,6 +195,40 @@ STEPS = [
     native("the samples of an interrupted epoch count", "session.pxi",
            "return self.plan.now.n_counted", "return self.plan.now.n_seen",
            ("tests/test_engine_sessions.py", "tests/test_training.py")),
+]  # fmt: skip
+
+MEMBERS = [
+    native("members: the weights' gradient is not multiplied", "members.h",
+           "old + r[k] * slope", "old + slope"),
+    native("members: the last panel gives nothing to the multipliers' gradient", "members.h",
+           "sum[k] += load(w + at) * slope;",
+           "sum[k] += p + 1 < n_panels ? load(w + at) * slope : (vec){0};"),
+    native("members: the gradient of the sum of their losses", "members.pxd",
+           "scale / f.net.n_members, 0", "scale, 0"),
+    native("members: each one's multipliers go on with the last step's gradient", "members.pxd",
+           "layer.out_panels, accumulate, later_block)", "layer.out_panels, accumulate, accumulate)"),
+    native("members: W_m of the next one is not made", "members.pxd",
+           "0 if m == last else m + 1", "0 if m == last else m"),
+    native("members: no barrier before the first step", "members.pxd",
+           "scale_own_rows(f, worker, n_workers, 0)\n    meet(f, worker, n_workers, False)",
+           "scale_own_rows(f, worker, n_workers, 0)"),
+    native("members: all leave out the same units", "layout.pxi",
+           "own.number = <uint64_t>l + (<uint64_t>m << 32)", "own.number = <uint64_t>l"),
+    native("members: multipliers do not count for the gradient's norm", "units.pxd",
+           "total += squares_at(f, scales_of(u, i), u.n_scales, 0)", "pass"),
+    native("members: decay acts on multipliers", "units.pxd",
+           "u.n_scales, 0,\n                     bias_h)", "u.n_scales, 0,\n                     f.now.h)"),
+    native("members: what CSR rows gave to U is not cleared", "members.pxd",
+           "    if sparse:\n        clear_sparse", "    if False:\n        clear_sparse"),
+    Fault("members, Numba: the multipliers' gradient of a later block replaces",
+          "fastbp/engine/numba/members.py",
+          "        if later_block:\n            total", "        if False:\n            total", NUMBA),
+    python("members: a row's features are multiplied by the first one's scales", "engine/members.py",
+           "zip(scales, hidden, strict=True)", "zip(scales[[0] * len(scales)], hidden, strict=True)",
+           "test_engine_members.py"),
+    python("members: output weights are not penalised", "engine/network.py",
+           "(n_members * n_weights, True)", "(n_members * n_weights, False)",
+           "test_engine_members.py"),
 ]  # fmt: skip
 
 TRAINING = [
@@ -296,7 +330,7 @@ MEMORY = [
 
 SECOND_ENGINE = [
     Fault("Numba: penalty on biases", "fastbp/engine/numba/minibatch.py",
-          "begin + n_weights, n_biases, 0.0, bias", "begin + n_weights, n_biases, 0.1, bias",
+          "begin, n, 0.0, bias_constants", "begin, n, 0.1, bias_constants",
           NUMBA),
     Fault("Numba: rows are not weighted in the loss", "fastbp/engine/numba/blocks.py",
           "buffers.row_loss[i] * weights[i]", "buffers.row_loss[i]", NUMBA),
@@ -315,4 +349,4 @@ LEAK = native("blocks are not given back", "memory.pxi",
               "            fb_release(<void *><size_t>block)\n\n\ndef", "            pass\n\n\ndef",
               ("tests/test_checks.py", "-k", "memory_back"))  # fmt: skip
 
-FAULTS = LOSSES + FORMULAS + PRODUCTS + STEPS + TRAINING + MEMORY + SECOND_ENGINE + [LEAK]
+FAULTS = LOSSES + FORMULAS + PRODUCTS + STEPS + MEMBERS + TRAINING + MEMORY + SECOND_ENGINE + [LEAK]

@@ -18,6 +18,7 @@ from scipy import sparse
 from checks.workers import run
 from fastbp.activations import ACTIVATIONS
 from fastbp.engine import get_engine
+from fastbp.engine.network import count_params, member_views, views
 from fastbp.losses import LOSSES
 from fastbp.optimizers import OPTIMIZERS
 
@@ -98,6 +99,10 @@ class Case:
         self.shuffled = rng.random() < 0.6
         self.weighted = rng.random() < 0.3
         self.spoil = None if rng.random() < 0.85 else str(rng.choice(sorted(SPOILERS)))
+        (apart,) = rng.spawn(1)  # the other choices of a number stay what they were
+        self.n_members = None
+        if n_hidden and apart.random() < 0.25:
+            self.n_members = int(apart.choice([1, 2, 5]))
 
     def hyperparameters(self):
         """One number for each name; usual ones, and the ends of what is allowed."""
@@ -110,6 +115,11 @@ class Case:
             )  # fmt: skip
         return found
 
+    def scores_shape(self):
+        """Of the scores of all samples."""
+        shape = (self.n_samples, self.sizes[-1])
+        return shape if self.n_members is None else (self.n_members, *shape)
+
     def draw_all(self):
         """Arrays and hyper-parameters."""
         return self.draw(), self.hyperparameters()
@@ -117,7 +127,7 @@ class Case:
     def draw(self):
         """Arrays of the case, still unguarded."""
         rng, dtype, n = self.rng, self.dtype, self.n_samples
-        n_params = sum((a + 1) * b for a, b in zip(self.sizes, self.sizes[1:], strict=False))
+        n_params = count_params(self.sizes, self.n_members)
         X = draw_values(rng, (n, self.sizes[0]), dtype)
         if self.sparse:
             X = sparse.csr_array(X * (rng.random(X.shape) < rng.choice([0.0, 0.1, 1.0])))
@@ -199,6 +209,7 @@ def train_once(case, arrays, hyper, n_threads, at_end, instruction_set):
     session = engine.Session(
         case.sizes, case.activations, case.loss, dtype=dtype, params=given["params"],
         batch_size=case.capacity, n_threads=n_threads, sparse=case.sparse,
+        n_members=case.n_members,
     )  # fmt: skip
     out = []
     try:
@@ -220,7 +231,7 @@ def train_once(case, arrays, hyper, n_threads, at_end, instruction_set):
         finite = bool(np.isfinite(params).all() and np.isfinite(losses[done - 1]))
         if session.finite != finite:
             raise AssertionError(f"session.finite is {session.finite}, but that is {finite}")
-        scores = guarded(np.full((case.n_samples, case.sizes[-1]), np.nan, dtype), at_end)
+        scores = guarded(np.full(case.scores_shape(), np.nan, dtype), at_end)
         session.predict_into(given["X"], scores)
         gradient = guarded(np.full(len(params), np.nan, dtype), at_end)
         value = session.loss_and_gradient(
@@ -229,7 +240,8 @@ def train_once(case, arrays, hyper, n_threads, at_end, instruction_set):
         )  # fmt: skip
         out = [losses, params, slots, scores, gradient, np.array(value)]
         flat = read_predictions(case, params, given["X"], n_threads, at_end)
-        if finite and engine.NAME == "cython" and not same(flat, scores):
+        exact = engine.NAME == "cython" and case.n_members is None
+        if finite and exact and not same(flat, scores):
             raise AssertionError("predictions of a session and from flat weights differ")
     finally:
         session.close()
@@ -241,14 +253,16 @@ def train_once(case, arrays, hyper, n_threads, at_end, instruction_set):
 
 def read_predictions(case, params, X, n_threads, at_end):
     """Scores from fitted arrays, without a session."""
-    coefs, intercepts, start = [], [], 0
-    for n_in, n_out in zip(case.sizes, case.sizes[1:], strict=False):
-        middle, end = start + n_in * n_out, start + (n_in + 1) * n_out
-        coefs.append(guarded(params[start:middle].reshape(n_in, n_out), at_end))
-        intercepts.append(guarded(params[middle:end], at_end))
-        start = end
-    scores = guarded(np.full((X.shape[0], case.sizes[-1]), np.nan, case.dtype), at_end)
-    case.engine.predict_into(coefs, intercepts, case.activations, X, scores, n_threads=n_threads)
+    scores = guarded(np.full(case.scores_shape(), np.nan, case.dtype), at_end)
+    rest, verb = (case.activations, X, scores, n_threads), case.engine.predict_into
+    if case.n_members is None:
+        layers = views(params, case.sizes)
+    else:
+        *layers, scales, weights, biases = member_views(params, case.sizes, case.n_members)
+        rest = tuple(guarded(part, at_end) for part in (scales, weights, biases)) + rest
+        verb = case.engine.predict_members_into
+    coefs, intercepts = ([guarded(part, at_end) for part in parts] for parts in layers)
+    verb(coefs, intercepts, *rest)
     return scores
 
 
@@ -277,7 +291,7 @@ def train_spoiled(case, arrays, hyper):
     engine = case.engine
     session = engine.Session(
         case.sizes, case.activations, case.loss, dtype=case.dtype, params=arrays["params"],
-        batch_size=case.capacity, n_threads=2, sparse=case.sparse,
+        batch_size=case.capacity, n_threads=2, sparse=case.sparse, n_members=case.n_members,
     )  # fmt: skip
     call = dict(
         batch_size=case.batch_size, alpha=case.alpha, learning_rate=case.learning_rate,

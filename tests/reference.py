@@ -6,9 +6,9 @@ line with fastbp. Nothing of fastbp may be imported here. A row of a fastbp tabl
 in the tables below makes the tests fail with a sentence.
 
 Parameters are one flat vector: per layer the weights ``(n_in, n_out)`` in C order, then the biases
-``(n_out,)``. Members share the hidden layers; behind these come the multipliers of each one's inputs
-``(n_members, n_features)``, all output weights ``(n_members, n_hidden, n_outputs)`` and all output
-biases ``(n_members, n_outputs)``.
+``(n_out,)``. Members share the hidden layers; behind these come the multipliers of each one's
+inputs ``(n_members, n_features)``, all output weights ``(n_members, n_hidden, n_outputs)`` and all
+output biases ``(n_members, n_outputs)``.
 """
 
 import numpy as np

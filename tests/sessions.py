@@ -30,7 +30,9 @@ CLASSIC_ACTIVATIONS = ["identity", "logistic", "tanh", "relu"]
 CLASSIC_LOSSES = ["squared_error", "poisson", "log_loss", "binary_log_loss"]
 
 
-def open_session(engine, problem, dtype=np.float64, *, batch_size=16, threads=1):
+def open_session(
+    engine, problem, dtype=np.float64, *, batch_size=16, threads=1, n_members=None
+):  # fmt: skip
     """Return a session at the problem's starting point that uses exactly this many threads."""
     session = engine.Session(
         problem.sizes,
@@ -41,6 +43,7 @@ def open_session(engine, problem, dtype=np.float64, *, batch_size=16, threads=1)
         batch_size=batch_size,
         n_threads=threads,
         sparse=sparse.issparse(problem.X),
+        n_members=n_members,
     )
     session.force_threads(threads)
     return session

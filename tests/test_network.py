@@ -83,3 +83,51 @@ def test_each_layer_has_its_activations_factor():
         bound = np.sqrt(factor / 200)
         assert abs(weights).max() == pytest.approx(bound, rel=1e-2)
         assert abs(biases).max() == pytest.approx(bound, rel=0.1)
+
+
+# --- members --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_members", [1, 4])
+@pytest.mark.parametrize("sizes", [(5, 9, 2), (1, 1, 1), (4, 6, 7, 8, 2)], ids=str)
+def test_layout_of_members(sizes, n_members):
+    params = np.arange(network.count_params(sizes, n_members), dtype=float)
+    assert len(params) == reference.count_parameters_of_members(sizes, n_members)
+    coefs, intercepts, *members = network.member_views(params, sizes, n_members)
+    layers, *expected = reference.split_members(params, sizes, n_members)
+    for coef, intercept, (W, b) in zip(coefs, intercepts, layers, strict=True):
+        np.testing.assert_array_equal(coef, W)
+        np.testing.assert_array_equal(intercept, b)
+    for mine, part in zip(members, expected, strict=True):
+        np.testing.assert_array_equal(mine, part)
+        assert np.shares_memory(mine, params)
+    np.testing.assert_array_equal(network.flatten(coefs, intercepts, np.float64, members), params)
+
+
+@pytest.mark.parametrize("n_members", [None, 3])
+def test_parts_are_the_whole_vector(n_members):
+    parts = network.list_parts((4, 6, 7, 2), n_members)
+    found = np.zeros(network.count_params((4, 6, 7, 2), n_members), bool)
+    assert [begin for begin, _, _ in parts] == [0, *(end for _, end, _ in parts[:-1])]
+    assert parts[-1][1] == len(found)
+    for begin, end, is_weights in parts:
+        found[begin:end] = is_weights
+    np.testing.assert_array_equal(found, reference.find_weights((4, 6, 7, 2), n_members))
+
+
+@pytest.mark.parametrize("init", ["auto", "he"])
+def test_initial_values_of_members(init):
+    """Hidden layers as without members, signs, then output layers one by one."""
+    sizes, rows = (5, 9, 4, 2), [ACTIVATIONS["relu"], ACTIVATIONS["logistic"]]
+    random_state, twin = np.random.RandomState(3), np.random.RandomState(3)
+    params = network.initial_params(sizes, rows, random_state, np.float64, init, n_members=3)
+    coefs, intercepts, scales, weights, biases = network.member_views(params, sizes, 3)
+    hidden = network.initial_params(sizes[:-1], rows, twin, np.float64, init)
+    np.testing.assert_array_equal(network.flatten(coefs, intercepts, np.float64), hidden)
+    np.testing.assert_array_equal(scales, 2 * twin.randint(0, 2, (3, 5)) - 1)
+    assert set(scales.ravel()) == {-1.0, 1.0}
+    for member in range(3):
+        output = network.initial_params(sizes[-2:], rows[1:], twin, np.float64, init)
+        np.testing.assert_array_equal(np.append(weights[member], biases[member]), output)
+    assert random_state.randint(2**31) == twin.randint(2**31)
+    assert len(np.unique(weights)) == weights.size

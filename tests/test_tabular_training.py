@@ -217,7 +217,9 @@ def test_one_task_per_network(kind):
         assert told[0] is frame
         assert told[1] is y
         assert told[2] == {"sample_weight": weights}
-    np.testing.assert_array_equal(predictions(recorder.told[-1][3], frame), predictions(model, frame))
+    np.testing.assert_array_equal(
+        predictions(recorder.told[-1][3], frame), predictions(model, frame)
+    )
     assert not [name for name in vars(model) if "callback" in name and name != "_skl_callbacks"]
     plain = make(kind).fit(frame, y, sample_weight=weights)
     np.testing.assert_array_equal(predictions(plain, frame), predictions(model, frame))

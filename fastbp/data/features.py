@@ -10,6 +10,7 @@ import scipy.sparse
 from sklearn import config_context
 from sklearn.utils.validation import assert_all_finite, check_array, validate_data
 
+from fastbp.data.row_source import RowSource
 from fastbp.data.unusable import find_dates, find_missing, find_unusable, label_of
 from fastbp.engine import FLOATS
 
@@ -35,6 +36,9 @@ def check_features(estimator, X, dtype, engine, *, reset):
         Dtype in which X came; float64 for lists, whatever is in them (as in scikit-learn).
     """
     state = vars(estimator)
+    if isinstance(X, RowSource):  # made by fastbp of what was checked
+        state["n_features_in_"] = X.shape[1]
+        return X, X.dtype
     plain = type(X) is np.ndarray and X.dtype in FLOATS and X.ndim == 2 and 0 not in X.shape
     if plain and (
         reset or ("feature_names_in_" not in state and X.shape[1] == state.get("n_features_in_"))

@@ -12,6 +12,7 @@ import scipy.sparse
 from scipy.special import gammaln
 
 from fastbp.data.features import check_features, match_format
+from fastbp.data.row_source import RowSource
 from fastbp.data.targets import refuse_dates
 from fastbp.data.weights import check_sample_weight, weigh_samples
 from fastbp.messages import warn_user
@@ -85,7 +86,8 @@ def prepare_held_out(estimator, held_out, like):
     dtype = like.dtype
     with speaking_of("X_val"):
         X, given = check_features(estimator, X_val, lambda given: dtype, like.engine, reset=False)
-        X = match_format(X, like.X)
+        if not isinstance(X, RowSource):
+            X = match_format(X, like.X)
     refuse_other_form(y_val, like)
     with speaking_of("y_val"):
         targets, _ = estimator._check_y(y_val, X.shape[0], dtype, fresh=False, incremental=True)
@@ -95,7 +97,8 @@ def prepare_held_out(estimator, held_out, like):
         weights = check_sample_weight(estimator, weights, X.shape[0], dtype)
         if like.class_weights is not None:
             weights = weigh_samples(like.class_weights, targets, weights)
-    warn_of_other_scale(like.X, X)
+    if not isinstance(X, RowSource):  # else both were encoded by the same rules
+        warn_of_other_scale(like.X, X)
     part = replace(like, X=X, targets=targets, sample_weight=weights, given=given)
     return HeldOut(part, answers)
 

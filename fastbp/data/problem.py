@@ -18,6 +18,7 @@ import scipy.sparse
 from fastbp.activations import activations_for
 from fastbp.data.features import check_features, check_range
 from fastbp.data.held_out import NOTHING, HeldOut, prepare_held_out
+from fastbp.data.row_source import blocks_of
 from fastbp.data.weights import check_sample_weight, weigh_samples
 from fastbp.engine import get_engine, network, watch_formulas
 from fastbp.engine.parallel import thread_ceiling
@@ -72,15 +73,25 @@ class Problem:
     def scores(self, params):
         """Compute raw scores of all samples under `params`; of members, those of their mean."""
         n_samples, n_outputs = self.X.shape[0], self.layer_sizes[-1]
-        work = self.activations, self.X
+        scores = np.empty((n_samples, n_outputs), self.dtype)
+        for rows, X in blocks_of(self.X):
+            scores[rows] = self._scores_of(X, params)
+        return scores
+
+    def _scores_of(self, X, params):
+        sizes, n_threads, shape = (
+            self.layer_sizes,
+            self.n_threads,
+            (X.shape[0], self.layer_sizes[-1]),
+        )
         if self.n_members is None:
-            scores = np.empty((n_samples, n_outputs), self.dtype)
-            layers = network.views(params, self.layer_sizes)
-            self.engine.predict_into(*layers, *work, scores, self.n_threads)
+            scores = np.empty(shape, self.dtype)
+            layers = network.views(params, sizes)
+            self.engine.predict_into(*layers, self.activations, X, scores, n_threads)
             return scores
-        scores = np.empty((self.n_members, n_samples, n_outputs), self.dtype)
-        layers = network.member_views(params, self.layer_sizes, self.n_members)
-        self.engine.predict_members_into(*layers, *work, scores, self.n_threads)
+        scores = np.empty((self.n_members, *shape), self.dtype)
+        layers = network.member_views(params, sizes, self.n_members)
+        self.engine.predict_members_into(*layers, self.activations, X, scores, n_threads)
         return combine(scores, self.loss.output)
 
     def of_rows(self, rows):

@@ -81,8 +81,8 @@ class Engine(Protocol):
     ):  # fmt: skip
         """Raw scores of all members straight from fitted arrays, as `predict_into`.
 
-        A sample has the same bits alone and among others; those of a session's `predict_into`, which
-        scales weights where this scales features, are equal up to rounding.
+        A sample has the same bits alone and among others; those of a session's `predict_into`,
+        which multiplies weights where this multiplies features, are equal up to rounding.
 
         Parameters
         ----------

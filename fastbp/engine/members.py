@@ -2,8 +2,8 @@
 
 A member is a network whose features are multiplied by its scales and whose output layer is its own.
 Rows go through the shared hidden layers as one row per member and sample, so that few rows read the
-weights once for all members, and then through each output layer.  An engine's scores of a row do not
-depend on the rows beside it; a multiplied feature does not either: hence nor do these.
+weights once for all members, and then through each output layer.  An engine's scores of a row do
+not depend on the rows beside it; a multiplied feature does not either: hence nor do these.
 """
 
 from types import SimpleNamespace

@@ -28,8 +28,9 @@ def list_parts(layer_sizes, n_members=None):
 
     Penalty and decay act on weights, not on biases and not on multipliers of inputs.
     """
-    sizes = [(n_in * n_out, n_out) for n_in, n_out in pairwise(layer_sizes)]
-    lengths = [(n, is_weights) for pair in sizes for n, is_weights in zip(pair, (True, False))]
+    lengths = []
+    for n_in, n_out in pairwise(layer_sizes):
+        lengths += [(n_in * n_out, True), (n_out, False)]
     if n_members is not None:
         (n_weights, _), (n_biases, _) = lengths[-2:]
         lengths[-2:] = [

@@ -251,7 +251,8 @@ def check_parameters(estimator, table):
                 f"{name}={values[name]!r} and {other}={values[other]!r} cannot go together: "
                 f"{reason}. Change one of them."
             )
-    sizes = hidden_sizes(values["hidden_layer_sizes"])
+    sizes = values["hidden_layer_sizes"]
+    sizes = sizes if isinstance(sizes, str) else hidden_sizes(sizes)  # "auto", where it is allowed
     named = {name: plain(values[name]) for name in table}
     return Settings(**named | {"hidden_layer_sizes": sizes})
 

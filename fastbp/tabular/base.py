@@ -28,6 +28,7 @@ from fastbp.optimizers import AdamW
 from fastbp.tabular import recipe
 from fastbp.tabular.encoder import TableEncoder
 from fastbp.tabular.networks import NetworkTasks, train_all
+from fastbp.tabular.rows import encode_rows
 
 ROWS_PER_BLOCK = 4096  # of a prediction: what encoded columns and members' scores take
 MAX_SEED = 2**31
@@ -106,15 +107,18 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
             random_state=random_state.randint(MAX_SEED),
         )
         column = targets[:, 0] if targets.shape[1] == 1 else None
-        Z = np.asarray(encoder.set_output(transform="default").fit_transform(X, column))
+        Z = encode_rows(encoder, encoder._fit_read(X, column))
         held_out = _encode_validation(encoder, validation)
         parts = [None] * settings.n_networks
         if held_out["X_val"] is None:
             parts = recipe.deal_rows(
                 targets, weights, settings.n_networks, random_state, classes=self._has_classes
             )
+        n_outputs = int(targets.max()) + 1 if self._has_classes else targets.shape[1]
         networks = [
-            self._make_network(settings, rows, int(random_state.randint(MAX_SEED)), len(Z))
+            self._make_network(
+                settings, rows, int(random_state.randint(MAX_SEED)), Z.shape[0], n_outputs
+            )
             for rows in parts
         ]
         deadline = None if settings.max_time is None else begun + settings.max_time
@@ -160,20 +164,23 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
         return targets, network.classes_[column.astype(np.intp)] if self._has_classes else column
 
     def _target_type(self, targets):
-        """What y is to the target encoding."""
+        """Say what y is to the target encoding."""
         if not self._has_classes:
             return "continuous"
         return "binary" if targets.max() <= 1 else "multiclass"
 
-    def _make_network(self, settings, rows=None, seed=0, n_samples=1):
-        """An estimator of encoded columns, with members, that is not fitted."""
+    def _make_network(self, settings, rows=None, seed=0, n_samples=1, n_outputs=1):
+        """Make an estimator of encoded columns, with members, that is not fitted."""
         n_trained = n_samples if rows is None else len(rows[0])
         batch_size, max_iter = settings.batch_size, settings.max_iter
         if batch_size == "auto":
             batch_size = recipe.choose_batch_size(n_trained)
         batch_size = max(1, min(batch_size, n_trained))
+        hidden = settings.hidden_layer_sizes
+        if hidden == "auto":
+            hidden = recipe.choose_hidden_layers(n_outputs)
         network = self._network_class(
-            hidden_layer_sizes=settings.hidden_layer_sizes,
+            hidden_layer_sizes=hidden,
             activation=settings.activation,
             solver=AdamW(weight_decay=settings.weight_decay, beta_2=recipe.BETA_2),
             alpha=0.0,
@@ -212,8 +219,7 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
     def _raw_scores(self, X):
         """Raw scores of the mean prediction, their engine, and the dtype of predictions."""
         blocks = [
-            combine(scores, self.networks_[0].out_activation_)
-            for scores in self._member_scores(X)
+            combine(scores, self.networks_[0].out_activation_) for scores in self._member_scores(X)
         ]
         scores = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
         return scores, get_engine(self.engine), _dtype_of(X)
@@ -254,11 +260,11 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
 
 
 def _encode_validation(encoder, validation):
-    """Validation data of the user's as arguments of a network's `fit`."""
+    """Turn validation data of the user's into arguments of a network's `fit`."""
     X_val, y_val, weights = validation
     if X_val is not None and y_val is not None:  # else the network says what is missing
         with speaking_of("X_val"):
-            X_val = encoder.transform(X_val)
+            X_val = encode_rows(encoder, encoder._read(X_val))
     return {"X_val": X_val, "y_val": y_val, "sample_weight_val": weights}
 
 

@@ -8,7 +8,16 @@ from sklearn.base import ClassifierMixin
 
 from fastbp.data.weights import as_numbers
 from fastbp.estimators.annotations import (
-    Activations, ClassWeight, Floats, Labels, LayerSizes, LossLike, RandomState, Scoring, Targets, Weights,
+    Activations,
+    ClassWeight,
+    Floats,
+    Labels,
+    LayerSizes,
+    LossLike,
+    RandomState,
+    Scoring,
+    Targets,
+    Weights,
 )
 from fastbp.messages import explains_its_arguments
 from fastbp.tabular.base import BaseTabular
@@ -39,9 +48,9 @@ default="from_dtype"
         Members of each network (TabM [1]_): they share the hidden layers; each has multipliers of
         its own on the inputs and an output layer of its own. Predictions are the mean over the
         members of all networks, of values or probabilities.
-    hidden_layer_sizes : int or array-like of int, default=(128, 128)
-        Units of each hidden layer.
-    activation : str, callable, Activation or list of these, default="relu"
+    hidden_layer_sizes : int, array-like of int or "auto", default="auto"
+        Units of each hidden layer; "auto": two of 128, of 256 where y has more than 10 classes.
+    activation : str, callable, Activation or list of these, default="mish"
         As in `BackpropClassifier`.
     n_bins : int or "auto", default="auto"
         Pieces into which the range of a column of numbers is cut, as in `TableEncoder`.
@@ -49,7 +58,7 @@ default="from_dtype"
         Share of the hidden units left out in a step, as in `BackpropClassifier`.
     weight_decay : float, default=0.02
         By how much of itself, times the learning rate, a weight shrinks in a step (AdamW [2]_).
-    learning_rate_init : float, default=0.001
+    learning_rate_init : float, default=0.003
         Learning rate of AdamW, the same in every step; predictions use an average of the weights
         over about the last epoch.
     batch_size : int or "auto", default="auto"
@@ -132,12 +141,12 @@ default="from_dtype"
         loss: LossLike = "log_loss",
         n_networks: int = 5,
         n_members: int = 4,
-        hidden_layer_sizes: LayerSizes = (128, 128),
-        activation: Activations = "relu",
+        hidden_layer_sizes: LayerSizes | str = "auto",
+        activation: Activations = "mish",
         n_bins: int | str = "auto",
         dropout: float | Sequence[float] = 0.1,
         weight_decay: float = 0.02,
-        learning_rate_init: float = 0.001,
+        learning_rate_init: float = 0.003,
         batch_size: int | str = "auto",
         max_iter: int | str = "auto",
         n_iter_no_change: int = 10,

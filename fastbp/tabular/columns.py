@@ -53,7 +53,7 @@ class TableColumn:
     name : str
         Of the frame's column, or "x0", "x1", ...
     kind : {"number", "category", "date", "constant", "identifier"}
-        The last two are left out of the encoding.
+        Durations and times of day are numbers. The last two are left out of the encoding.
     n_outputs : int
         How many columns of the encoded table say something of it.
     levels : list or None
@@ -81,9 +81,11 @@ class TableColumn:
             listed = ", ".join(map(str, self.levels[:3])) + ", ..." * (len(self.levels) > 3)
             found = f"{len(self.levels)} levels ({listed})"
         elif self.kind == "date":
-            found = ", ".join(self.knots)
+            times = name_times(self.knots["time"][[0, -1]]) if self.knots else []
+            found = f"{' to '.join(times)} ({', '.join(self.knots)})" if times else "one date"
         else:
-            found = f"{self.knots[''][0]:.4g} to {self.knots[''][-1]:.4g}" if self.knots else ""
+            knots = self.knots.get("", np.zeros(0)).tolist()
+            found = f"{knots[0]:.4g} to {knots[-1]:.4g}" if knots else "one number"
         return "; ".join(filter(None, [found, "missing values" if self.has_missing else ""]))
 
     def __repr__(self):

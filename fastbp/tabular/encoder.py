@@ -31,14 +31,21 @@ from fastbp.tables import Text, format_table
 from fastbp.tabular.columns import open_table
 from fastbp.tabular.plan import make_plan
 
+
+def _is_array_of_columns(value):
+    if isinstance(value, str):
+        return False
+    try:
+        return np.ndim(value) == 1
+    except ValueError:  # lists of several lengths
+        return False
+
+
 _COUNT = number_rule(Integral, "[", 1, float("inf"), ")")
 RULES = {
     "categorical_features": (
         name_rule("from_dtype", other_words={"auto": "from_dtype", "infer": "from_dtype"}),
-        (
-            lambda value: not isinstance(value, str) and np.ndim(value) == 1,
-            "an array-like of str, int or bool",
-        ),
+        (_is_array_of_columns, "an array-like of str, int or bool"),
         NONE,
     ),
     "n_bins": (name_rule("auto"), _COUNT),
@@ -96,8 +103,8 @@ default="from_dtype"
     min_frequency : int or float, default=5
         A level of fewer rows, or of a smaller share of all rows (float), has no output of its own.
     target_type : {"auto", "continuous", "binary", "multiclass"}, default="auto"
-        What y is, for the target encoding, as in scikit-learn's `TargetEncoder`; "auto" takes
-        integers for classes.
+        What y is, for the target encoding, as in scikit-learn's `TargetEncoder`. "auto" takes
+        whole numbers for classes if they are at most 50 different ones.
     random_state : int, RandomState instance or None, default=0
         Of the folds of the target encoding in `fit_transform`.
 
@@ -120,9 +127,9 @@ default="from_dtype"
     -----
     **Numbers.** The first output is ``z / sqrt(1 + (z / 3)^2)`` with z the distance from the median
     in quartile ranges (where that is 0, in whole ranges) [1]_; beside it the pieces between knots
-    at quantiles [2]_ (where values repeat, each counts by the root of its rows), or at all values if
-    there are fewer. A column with two values has one output,
-    0 for the lower one and 1 for the other. Infinity counts as a very large value: the scaled value
+    at quantiles [2]_ (where values repeat, each counts by the root of its rows), or at all values
+    if there are fewer. A column with two values has one output, 0 for the lower one and 1 for the
+    other. Infinity counts as a very large value: the scaled value
     is 3, and all pieces end at the last knot. A missing value is 0 in all outputs of its column and
     1 in an indicator, which there is if values were missing in `fit`; if none were, it is encoded
     as the median.
@@ -159,12 +166,14 @@ default="from_dtype"
     >>> encoder = TableEncoder().fit(X)
     >>> encoder.summary()
     column  kind      outputs  what was found
-    ------  --------  -------  --------------------------
+    ------  --------  -------  ---------------------------
     x0      number          4  23 to 61; missing values
     x1      category        3  3 levels (blue, green, red)
-    >>> encoder.transform([[30.5, "red"], [None, "white"]])
-    array([[-0.5...,  0.5...,  0.  ,  0.  ,  0.  ,  0.  ,  1.  ],
-           [ 0.  ...]], dtype=float32)
+    >>> encoder.get_feature_names_out().tolist()
+    ['x0', 'x0[23, 38)', 'x0[38, 61)', 'x0 missing', 'x1=blue', 'x1=green', 'x1=red']
+    >>> encoder.transform([[30.5, "red"], [None, "white"]]).astype(float).round(2)
+    array([[-0.2,  0.5,  0. ,  0. ,  0. ,  0. ,  1. ],
+           [ 0. ,  0. ,  0. ,  1. ,  0. ,  0. ,  0. ]])
     """
 
     __module__ = "fastbp"
@@ -305,7 +314,16 @@ default="from_dtype"
             ) from None
 
     def _fit(self, X, y, *, is_crossed):
-        """Set the fitted attributes; return cross-fitted targets, or None."""
+        """Set the fitted attributes, or none of them; return cross-fitted targets, or None."""
+        before = dict(vars(self))
+        try:
+            return self._learn(X, y, is_crossed)
+        except BaseException:
+            vars(self).clear()
+            vars(self).update(before)
+            raise
+
+    def _learn(self, X, y, is_crossed):
         settings = self._check_parameters()
         table = open_table(X)
         validate_data(self, table.source, skip_check_array=True)

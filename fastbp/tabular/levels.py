@@ -4,6 +4,7 @@ A code is 0 for a level never seen, 1 for a missing value, 2 + k for level k.  E
 learned has one entry for each code, so that encoding is looking up.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from itertools import repeat
 from typing import Any
@@ -11,11 +12,13 @@ from typing import Any
 import numpy as np
 from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.preprocessing import TargetEncoder
+from sklearn.utils.multiclass import type_of_target
 
 from fastbp.tabular.columns import Coded, is_missing
 
 UNSEEN, MISSING, FIRST = 0, 1, 2
 N_FOLDS = 5  # of the cross-fitted target encoding, as in scikit-learn
+MOST_CLASSES = 50  # more different numbers are not taken for classes
 BLOCK = 8192  # rows whose positions are in memory at once
 
 
@@ -181,7 +184,7 @@ def encode_targets(fits, codes, y, target_type, random_state, *, is_crossed):
     fits : list of LevelsFit
         Their `targets` are set; None where all levels have the same.
     codes : int32 ndarray of shape (n_rows, n_columns)
-    y : array-like of shape (n_rows,)
+    y : ndarray of shape (n_rows,)
     target_type : {"auto", "continuous", "binary", "multiclass"}
     random_state : int, RandomState or None
     is_crossed : bool
@@ -193,9 +196,9 @@ def encode_targets(fits, codes, y, target_type, random_state, *, is_crossed):
     labels : list of str
         What each class's output adds to the column's name; one where there are no classes.
     """
-    encoder = TargetEncoder(target_type=target_type)
+    encoder = TargetEncoder(target_type=_type_of(y) if target_type == "auto" else target_type)
     if is_crossed:
-        encoder.set_params(cv=_new_folds(y, target_type, random_state))
+        encoder.set_params(cv=_new_folds(y, encoder.target_type, random_state))
         crossed = encoder.fit_transform(codes, y)
     else:
         crossed = np.empty((len(codes), 0))
@@ -211,9 +214,10 @@ def encode_targets(fits, codes, y, target_type, random_state, *, is_crossed):
             table[seen, k] = encoder.encodings_[j * n + k]
         own = table[codes[:, j]]
         mean, deviation = own.mean(axis=0), own.std(axis=0)
-        if not (deviation > 1e-9 * np.abs(mean)).any():
+        is_same = deviation <= 1e-9 * np.abs(mean)
+        if is_same.all():
             continue
-        deviation[deviation == 0] = 1
+        deviation[is_same] = 1
         fit.targets = _shrink((table - mean) / deviation)
         if is_crossed:
             kept.append(_shrink((crossed[:, j * n : (j + 1) * n] - mean) / deviation))
@@ -227,14 +231,20 @@ def _shrink(z):
     return (z / np.sqrt(1 + z * z / 9)).astype(np.float32)
 
 
+def _type_of(y):
+    """Return what y is, for "auto": many different numbers are no classes."""
+    is_number = y.dtype.kind in "iuf"
+    return "continuous" if is_number and len(np.unique(y)) > MOST_CLASSES else "auto"
+
+
 def _new_folds(y, target_type, random_state):
-    """Return folds with the shares of the classes where each class has enough rows for that."""
-    y = np.asarray(y).ravel()
-    counts = np.unique(y.astype(str) if y.dtype.kind == "O" else y, return_counts=True)[1]
-    is_class = target_type != "continuous" and not (
-        target_type == "auto" and y.dtype.kind == "f" and (y != np.floor(y)).any()
-    )
-    kind = StratifiedKFold if is_class and counts.min() >= N_FOLDS else KFold
+    """Return folds, with the shares of the classes where each class has enough rows for that."""
+    if target_type == "auto":
+        target_type = type_of_target(y)
+    kind = KFold
+    if target_type != "continuous":
+        n_rows = Counter(y.tolist())
+        kind = StratifiedKFold if min(n_rows.values()) >= N_FOLDS else KFold
     return kind(min(N_FOLDS, len(y)), shuffle=True, random_state=random_state)
 
 

@@ -69,7 +69,7 @@ class Members:
             "out_activation_": problem.loss.output,
         }
 
-    def _raw_scores(self, X):
+    def _raw_scores(self, X, *, hidden=False):
         """Raw scores of the mean prediction; for a scorer, which sees encoded columns."""
         engine = get_engine(self.engine)
         X, given = check_features(
@@ -134,7 +134,9 @@ class Jobs:
                 network._asked_to_stop = self.stop
                 try:
                     with self.tasks.of(index, network, self.stop), keep_warnings(self.warnings):
-                        network.fit(*self.data, **self.held_out)
+                        X, *more = self.data
+                        X = X.view()  # of an array or of a source of rows: for this thread
+                        network.fit(X, *more, **self.held_out)
                 finally:
                     del network._asked_to_stop, network._parts
         except BaseException:
@@ -194,8 +196,8 @@ def train_all(networks, data, held_out, deadline, n_threads, tasks):
     that had begun are kept as far as they came.
     """
     n_workers = max(1, min(n_threads, len(networks)))
-    for network in networks:
-        network.n_threads = max(1, n_threads // n_workers)
+    for one in networks:
+        one.n_threads = max(1, n_threads // n_workers)
     jobs = Jobs(networks, data, held_out, deadline, n_workers, tasks)
     with ThreadPoolExecutor(n_workers) as pool:  # this thread is one of the workers
         others = [pool.submit(jobs.work) for _ in range(n_workers - 1)]
@@ -203,7 +205,7 @@ def train_all(networks, data, held_out, deadline, n_threads, tasks):
         _wait_for(others, jobs)
     for message, category in dict.fromkeys(jobs.warnings):  # of several networks, once
         warn_user(message, category)
-    return [network for network in networks if network.__sklearn_is_fitted__()]
+    return [one for one in networks if one.__sklearn_is_fitted__()]
 
 
 def _wait_for(others, jobs):

@@ -25,11 +25,12 @@ TABULAR_PARAMETERS = {
     **{
         name: SHARED_PARAMETERS[name]
         for name in (
-            "hidden_layer_sizes", "activation", "dropout", "learning_rate_init", "batch_size",
+            "activation", "dropout", "learning_rate_init", "batch_size",
             "n_iter_no_change", "max_time", "scoring", "random_state", "n_threads", "engine",
             "verbose",
         )
     },
+    "hidden_layer_sizes": (name_rule("auto"), *SHARED_PARAMETERS["hidden_layer_sizes"]),
     "max_iter": (name_rule("auto"), _COUNT),
 }  # fmt: skip
 TABULAR_CLASSIFIER_PARAMETERS = {

@@ -89,22 +89,22 @@ class TablePlan:
         """Read a table of `columns.open_table`; return a `ReadTable`."""
         if isinstance(table, ArrayTable) and table.X.dtype.kind in "iuf" and self.takes_arrays:
             return self.read_array(table.X)
-        numbers = np.empty((table.n_rows, len(self.slots)))
         codes = np.empty((table.n_rows, len(self.categories)), np.int32)
+        vectors: list = [None] * len(self.slots)
         dates: dict[int, list[int]] = {}
         for k, (j, kind, _) in enumerate(self.slots):
             if kind == "date":
                 dates.setdefault(j, []).append(k)
             else:
-                numbers[:, k] = read_numbers(table.column(j), kind, label_of(j, self.names))
+                vectors[k] = read_numbers(table.column(j), kind, label_of(j, self.names))
         for j, places in dates.items():
             its = read_dates(table.column(j), label_of(j, self.names))
             parts = split_dates(its, [self.slots[k].part for k in places])
             for k, part in zip(places, parts, strict=True):
-                numbers[:, k] = part
+                vectors[k] = part
         for k, (j, fit) in enumerate(zip(self.categories, self.levels.fits, strict=True)):
             codes[:, k] = find_codes(table.column(j), fit.known)
-        return ReadTable(numbers, codes)
+        return ReadTable(_stack(vectors, table.n_rows), codes)
 
     def encode(self, read, out=None):
         """Encode a `ReadTable`.
@@ -146,6 +146,17 @@ class TablePlan:
                 listed[i] = f"{name} ({used[name]})"
             used[listed[i]] = 1
         return listed
+
+
+def _stack(vectors, n_rows):
+    """Put vectors side by side, in float32 where that holds all of their dtypes' values."""
+    dtypes = {vector.dtype for vector in vectors}
+    is_small = np.result_type(np.float32, *dtypes) == np.float32
+    stacked = np.empty((n_rows, len(vectors)), np.float32 if is_small else np.float64)
+    with np.errstate(over="ignore"):  # of longer floats
+        for k, vector in enumerate(vectors):
+            stacked[:, k] = vector
+    return stacked
 
 
 # ---------------------------------------------------------------------------------- learning
@@ -223,13 +234,16 @@ def _fit_targets(fits, codes, y, settings, is_crossed):
         for i, fit in enumerate(fits)
         if len(fit.levels) > settings.max_levels and not fit.is_identifier
     ]
-    if not many or y is None or (np.ndim(y) > 1 and np.shape(y)[1] != 1):
+    if not many or y is None:
+        return None, []
+    y = np.asarray(y)
+    if y.ndim > 1 and y.shape[1] != 1:
         return None, []
     its_codes = np.stack([codes[i] for i in many], axis=1)
     return encode_targets(
         [fits[i] for i in many],
         its_codes,
-        np.ravel(y),
+        y.ravel(),
         settings.target_type,
         settings.random_state,
         is_crossed=is_crossed,

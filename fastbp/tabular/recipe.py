@@ -11,6 +11,7 @@ STEPS_PER_EPOCH = 32  # about so many, within the limits
 SMALLEST_BATCH, LARGEST_BATCH = 32, 256
 ROWS_IN_ALL = 400_000  # that a network is trained on at most, within the limits of epochs
 FEWEST_EPOCHS, MOST_EPOCHS = 24, 256
+MOST_NARROW = 10  # outputs; on letter, with 26 classes, 256 units had a third less errors than 128
 LEAST_GAIN = 1e-12  # of a score: one that stays the same, as accuracies do, is no better
 BETA_2 = 0.99  # of AdamW: steps are few, and the default remembers a thousand
 
@@ -72,6 +73,11 @@ def choose_batch_size(n_samples):
 def choose_max_iter(n_samples):
     """Most epochs for so many rows."""
     return int(min(max(ROWS_IN_ALL // n_samples, FEWEST_EPOCHS), MOST_EPOCHS))
+
+
+def choose_hidden_layers(n_outputs):
+    """Units of the hidden layers."""
+    return (128, 128) if n_outputs <= MOST_NARROW else (256, 256)
 
 
 def choose_ema_decay(n_samples, batch_size):

@@ -8,10 +8,16 @@ from numpy.typing import ArrayLike
 from sklearn.base import RegressorMixin
 
 from fastbp.estimators import BackpropRegressor
-from fastbp.estimators.parameters import has_link
 from fastbp.estimators.annotations import (
-    Activations, Floats, LayerSizes, LossLike, RandomState, Scoring, Targets, Weights,
+    Activations,
+    LayerSizes,
+    LossLike,
+    RandomState,
+    Scoring,
+    Targets,
+    Weights,
 )
+from fastbp.estimators.parameters import has_link
 from fastbp.messages import explains_its_arguments
 from fastbp.tabular.base import BaseTabular
 from fastbp.tabular.networks import MembersRegressor
@@ -42,17 +48,17 @@ default="from_dtype"
         Members of each network (TabM [1]_): they share the hidden layers; each has multipliers of
         its own on the inputs and an output layer of its own. Predictions are the mean over the
         members of all networks, of values or probabilities.
-    hidden_layer_sizes : int or array-like of int, default=(128, 128)
-        Units of each hidden layer.
-    activation : str, callable, Activation or list of these, default="relu"
+    hidden_layer_sizes : int, array-like of int or "auto", default="auto"
+        Units of each hidden layer; "auto": two of 128, of 256 where y has more than 10 classes.
+    activation : str, callable, Activation or list of these, default="mish"
         As in `BackpropRegressor`.
     n_bins : int or "auto", default="auto"
         Pieces into which the range of a column of numbers is cut, as in `TableEncoder`.
-    dropout : float or list of float, default=0.1
+    dropout : float or list of float, default=0.0
         Share of the hidden units left out in a step, as in `BackpropRegressor`.
     weight_decay : float, default=0.02
         By how much of itself, times the learning rate, a weight shrinks in a step (AdamW [2]_).
-    learning_rate_init : float, default=0.001
+    learning_rate_init : float, default=0.003
         Learning rate of AdamW, the same in every step; predictions use an average of the weights
         over about the last epoch.
     batch_size : int or "auto", default="auto"
@@ -133,12 +139,12 @@ default="from_dtype"
         loss: LossLike = "squared_error",
         n_networks: int = 5,
         n_members: int = 4,
-        hidden_layer_sizes: LayerSizes = (128, 128),
-        activation: Activations = "relu",
+        hidden_layer_sizes: LayerSizes | str = "auto",
+        activation: Activations = "mish",
         n_bins: int | str = "auto",
-        dropout: float | Sequence[float] = 0.1,
+        dropout: float | Sequence[float] = 0.0,
         weight_decay: float = 0.02,
-        learning_rate_init: float = 0.001,
+        learning_rate_init: float = 0.003,
         batch_size: int | str = "auto",
         max_iter: int | str = "auto",
         n_iter_no_change: int = 10,

@@ -15,6 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from fastbp.activations import ACTIVATIONS
 from fastbp.data.best_constant import constant_scores, starts_as_drawn
+from fastbp.data.row_source import RowSource
 from fastbp.data.scaling import is_coarse, measure
 from fastbp.engine import network
 from fastbp.losses import Loss
@@ -41,14 +42,8 @@ FLAT = 1e-3  # fall of a loss that stood still, relative to itself
 # ------------------------------------------------------------------------------ divergence
 
 
-def explain_divergence(problem, when):
-    """Say when training left the finite numbers, and the likely cause.
-
-    What a function of the user's raised is raised again instead, as it is.
-    """
-    settings = problem.settings
-    failure = _failure_of(problem, when)
-    causes = [failure] if failure else []
+def name_large_column(problem):
+    """Say that a column of X has large values, in a list of at most one part."""
     if scipy.sparse.issparse(problem.X):
         sizes = abs(problem.X).max(axis=0).toarray().ravel()
     else:
@@ -57,12 +52,23 @@ def explain_divergence(problem, when):
     with np.errstate(over="ignore"):
         is_standard = root_mean_square(problem.X[:, [column]])[0] <= STANDARD
     if is_standard and sizes[column] > LARGE:
-        causes.append(
+        return [
             f"{name_column(column, problem)} has outliers up to {sizes[column]:.3g} in size (clip "
             "them, or use QuantileTransformer)"
-        )
-    else:
-        causes += name_unscaled_column(sizes, "values up to {:.3g} in size", problem)
+        ]
+    return name_unscaled_column(sizes, "values up to {:.3g} in size", problem)
+
+
+def explain_divergence(problem, when):
+    """Say when training left the finite numbers, and the likely cause.
+
+    What a function of the user's raised is raised again instead, as it is.
+    """
+    settings = problem.settings
+    failure = _failure_of(problem, when)
+    causes = [failure] if failure else []
+    if not isinstance(problem.X, RowSource):  # else encoded, and of unit size
+        causes += name_large_column(problem)
     target = np.abs(problem.targets).max() if problem.loss.task == "regression" else 0.0
     if target > LARGE:
         causes.append(describe_large_target(problem, target))

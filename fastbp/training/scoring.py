@@ -17,6 +17,7 @@ import numpy as np
 from sklearn.metrics import d2_pinball_score, d2_tweedie_score, get_scorer, get_scorer_names
 from sklearn.model_selection import train_test_split
 
+from fastbp.data.row_source import RowSource
 from fastbp.data.scaling import unit_of
 from fastbp.descriptions import is_function, name_of, number_of
 from fastbp.losses.combining import combine
@@ -143,7 +144,9 @@ class Validation:
             shape = (problem.n_members, *shape)
         self.scores = np.empty(shape, problem.dtype)
         if scorer is not None:
-            self.X = problem.X.astype(scorer.dtype, copy=False)
+            self.X = problem.X
+            if not isinstance(self.X, RowSource):
+                self.X = self.X.astype(scorer.dtype, copy=False)
             if problem.sample_weight is not None:
                 scorer.check_weights(scoring)
 

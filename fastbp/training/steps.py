@@ -4,9 +4,11 @@ The state of an optimiser is a dict of plain types that pickles, and goes on in 
 session of the engine that works with it is opened here.
 """
 
+from fastbp.data.row_source import RowSource
 from fastbp.messages import warn_user
 from fastbp.optimizers import AUTO_BATCH_SIZE, OPTIMIZERS, optimizer_for
 from fastbp.schedules import Function, schedule_for
+from fastbp.training.blocks import InBlocks
 
 
 def choose_optimizer(old, settings, *, incremental, resumes):
@@ -67,6 +69,8 @@ def open_session(problem, progress, optimizer, batch_size):
     if weights is not None:
         start, average = weights.astype(problem.dtype, copy=False), progress.params
     session = problem.open_session(start, batch_size)
+    if isinstance(problem.X, RowSource):
+        session = InBlocks(session)
     session.set_optimizer(
         OPTIMIZERS[optimizer["solver"]],
         optimizer["hyperparameters"],

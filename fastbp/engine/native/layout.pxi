@@ -202,7 +202,8 @@ cdef choose_division(Plan *f):
                         and first.n_in * first.n_out
                         > f.net.block_rows * (first.n_in + first.n_out))
     f.net.by_chunks = (not (f.net.by_columns or first.sparse) and f.net.n_members == 0
-                       and weights_are_fewer(f) and step_us(f, f.net.block_rows) >= 2 * WORK_PER_THREAD_US)
+                       and weights_are_fewer(f)
+                       and step_us(f, f.net.block_rows) >= 2 * WORK_PER_THREAD_US)
     second = chunk_of(f, 1, f.net.block_rows)
     f.net.capacity = spread_capacity(second.r0 + second.rows, f.net.lanes)
     f.net.panel = f.net.capacity * f.net.lanes

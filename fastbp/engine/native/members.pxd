@@ -2,15 +2,16 @@
 # share the hidden layers; each has multipliers of the inputs and an output layer of its own.
 #
 # A member is an ordinary network whose first layer has the weights W_m = diag(r_m) W. So one after
-# the other goes through the two phases of an ordinary step, over the same gathered rows and the same
-# buffers. Gradients of what is shared go on where those of the member before ended, as from block to
-# block. A unit of the first layer is whole rows of W, with the multipliers of these inputs: its owner
-# finds both gradients and, between phases, W_m of the next member, and needs nobody for it. All
-# units step after the last member, so that a step can be given up until then.
+# the other goes through the two phases of an ordinary step, over the same gathered rows and the
+# same buffers. Gradients of what is shared go on where those of the member before ended, as from
+# block to block. A unit of the first layer is whole rows of W, with the multipliers of these
+# inputs: its owner finds both gradients and, between phases, W_m of the next member, and needs
+# nobody for it. All units step after the last member, so that a step can be given up until then.
 #
 # Which layers are a member's is known by where `net.layers` points: each worker has a plan of its
-# own for it, and no barrier is needed to turn it. A step of members is never divided by columns (the
-# first layer's units are rows) nor by chunks (W_m's gradient would be there twice).
+# own for it, and no barrier is needed to turn it. A step of members is never divided by columns
+# (the first layer's units are rows) nor by chunks (two of them would need U and the gradients of
+# the multipliers twice).
 from libc.stdint cimport int64_t, uint64_t
 
 from fastbp.engine.native.division cimport chunk_of, owner, part_of

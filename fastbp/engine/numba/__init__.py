@@ -1,10 +1,10 @@
 """The Numba engine: the same verbs as the compiled engine, for installs without a C compiler.
 
 `session` and `prediction` hold the verbs, `data` what they tell the jitted code: `minibatch` with
-its steps, `blocks` with what happens between two of them.  `kernels` compiles `loops` around the
-formulas of the tables, `derivatives` differentiates these on `duals`; formulas that users write
-come in through `formulas` and `checks`, and the compiled engine calls their kernels, too.  Numba is
-imported here and nowhere above.
+its steps, `members` with those of a network that has some, `blocks` with what happens between two
+of them.  `kernels` compiles `loops` around the formulas of the tables, `derivatives` differentiates
+these on `duals`; formulas that users write come in through `formulas` and `checks`, and the
+compiled engine calls their kernels, too.  Numba is imported here and nowhere above.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ import scipy.special
 
 from fastbp.engine import contract
 from fastbp.engine.numba.checks import evaluate_activation
-from fastbp.engine.numba.prediction import are_layers, predict_into
+from fastbp.engine.numba.prediction import are_layers, predict_into, predict_members_into
 from fastbp.engine.numba.session import Session
 
 NAME = "numba"
@@ -28,6 +28,7 @@ __all__ = [
     "fingerprint",
     "instruction_set",
     "predict_into",
+    "predict_members_into",
     "set_instruction_set",
     "supported_instruction_sets",
     "transform_into",

@@ -17,8 +17,9 @@ from fastbp.engine.numba.elementary import add_freely
 BLOCK_ROWS = 1024  # most rows of a block; larger minibatches take several
 
 
-Network = namedtuple("Network", "sizes weight_at params forwards slopes keeps_slopes")
-# sizes (n_layers + 1,), weight_at: place of each layer's weights in params; forwards, slopes:
+Network = namedtuple("Network", "sizes weight_at bias_at parts params forwards slopes keeps_slopes")
+# sizes (n_layers + 1,); weight_at, bias_at: place of each layer's weights and biases in params;
+# parts: begin and length of what is in params, and whether it is weights; forwards, slopes:
 # addresses of each hidden layer's loops (0: identity); keeps_slopes: whether the first keeps slopes
 
 
@@ -67,9 +68,8 @@ def transpose_into(a, out):
 def weights_of(network, vector, layer):
     """Weights (n_in, n_out) and biases (n_out,) of a layer in a flat vector."""
     n_in, n_out = network.sizes[layer], network.sizes[layer + 1]
-    at = network.weight_at[layer]
-    middle = at + n_in * n_out
-    return vector[at:middle].reshape(n_in, n_out), vector[middle : middle + n_out]
+    at, bias_at = network.weight_at[layer], network.bias_at[layer]
+    return vector[at : at + n_in * n_out].reshape(n_in, n_out), vector[bias_at : bias_at + n_out]
 
 
 @jit

@@ -3,24 +3,29 @@
 Arrays were checked before (`contract`).  Nothing is computed here.
 """
 
-from itertools import pairwise
-
 import numpy as np
 
+from fastbp.engine.network import list_parts
 from fastbp.engine.numba import blocks, kernels
 
 
-def lay_out_network(layer_sizes, activations, params):
-    """Describe a network on the flat vector `params` to the jitted code."""
-    sizes = np.array(layer_sizes, np.int64)
-    ends = np.cumsum([(n_in + 1) * n_out for n_in, n_out in pairwise(sizes.tolist())])
+def lay_out_network(layer_sizes, activations, params, n_members=None):
+    """Describe a network on the flat vector `params` to the jitted code.
+
+    Where the output layer of members is, `members.turn_to` says.
+    """
+    n_layers = len(layer_sizes) - 1
+    parts = np.array(list_parts(layer_sizes, n_members), np.int64)
+    parts[:, 1] -= parts[:, 0]
     loops = [
         None if entry.kernel == "identity" else kernels.activation_kernel(entry, params.dtype)
         for entry in activations
     ]
     return blocks.Network(
-        sizes=sizes,
-        weight_at=np.array([0, *ends[:-1]], np.int64),
+        sizes=np.array(layer_sizes, np.int64),
+        weight_at=parts[: 2 * n_layers : 2, 0].copy(),
+        bias_at=parts[1 : 2 * n_layers : 2, 0].copy(),
+        parts=parts,
         params=params,
         forwards=np.array([k.addresses["forward"] if k else 0 for k in loops], np.int64),
         slopes=np.array([k.addresses["slope"] if k else 0 for k in loops], np.int64),

@@ -16,7 +16,6 @@ from fastbp.engine.numba.blocks import (
     loss_of_block,
     place,
     transpose_into,
-    weights_of,
 )
 from fastbp.engine.numba.caching import jit
 from fastbp.engine.numba.elementary import add_freely, count_bad
@@ -66,18 +65,24 @@ def loss_of_scores(network, buffers, data, loss, scores):
 
 
 @jit
+def split_part(network, part):
+    """Begin and length of a part of the parameters, and whether it is weights."""
+    return network.parts[part, 0], network.parts[part, 1], network.parts[part, 2] != 0
+
+
+@jit
 def limit_gradient(network, steps, progress, scale):
     """Scale a gradient that is longer than allowed; returns the factor, for the penalty's too."""
-    total = 0.0
-    for layer in range(network.sizes.size - 1):
-        W, _ = weights_of(network, network.params, layer)
-        G, g = weights_of(network, progress.gradient, layer)
-        l2 = W.dtype.type(steps.alpha * scale)
-        for k in range(W.shape[0]):
-            for j in range(W.shape[1]):
-                total += np.float64(G[k, j] + l2 * W[k, j]) ** 2
-        for j in range(g.size):
-            total += np.float64(g[j]) ** 2
+    total, w, g = 0.0, network.params, progress.gradient
+    l2 = w.dtype.type(steps.alpha * scale)
+    for part in range(len(network.parts)):
+        begin, n, is_weights = split_part(network, part)
+        if is_weights:
+            for i in range(begin, begin + n):
+                total += np.float64(g[i] + l2 * w[i]) ** 2
+        else:
+            for i in range(begin, begin + n):
+                total += np.float64(g[i]) ** 2
     if not total > steps.max_norm**2:
         return 1.0
     factor = steps.max_norm / math.sqrt(total)
@@ -104,7 +109,7 @@ def update_range(network, steps, progress, begin, n, l2, constants):
 
 @jit
 def update_parameters(network, steps, progress, scale):
-    """One step of the optimiser for every layer; returns the sum of the old squared weights."""
+    """One step of the optimiser for every parameter; returns the sum of the old squared weights."""
     progress.counts[T] += 1
     rate = steps.rates[progress.counts[STEP] if steps.rates.size > 1 else 0]
     t = float(progress.counts[T])
@@ -120,14 +125,27 @@ def update_parameters(network, steps, progress, scale):
     if steps.max_norm > 0:
         l2 *= limit_gradient(network, steps, progress, scale)
     squares = 0.0
-    for layer in range(network.sizes.size - 1):
-        begin, n_biases = network.weight_at[layer], network.sizes[layer + 1]
-        n_weights = network.sizes[layer] * n_biases
-        squares += update_range(network, steps, progress, begin, n_weights, l2, steps.constants)
-        update_range(network, steps, progress, begin + n_weights, n_biases, 0.0, bias_constants)
+    for part in range(len(network.parts)):
+        begin, n, is_weights = split_part(network, part)
+        if is_weights:
+            squares += update_range(network, steps, progress, begin, n, l2, steps.constants)
+        else:
+            update_range(network, steps, progress, begin, n, 0.0, bias_constants)
     if steps.average.size:
         update_average(network, steps, t)
     return squares
+
+
+@jit
+def finish_minibatch(network, loss, steps, progress, rows):
+    """All gradients are there: step along them, and add the minibatch's loss to the epoch's."""
+    sums, penalty = progress.sums, 0.0
+    scale = 1 / sums[TOTAL_WEIGHT]
+    if steps.address.size:
+        penalty = update_parameters(network, steps, progress, scale)
+    value = sums[DATA_LOSS] * loss.loss_factor + 0.5 * steps.alpha * penalty
+    sums[EPOCH_LOSS] += value * scale * rows
+    progress.counts[STEP] += 1
 
 
 @jit
@@ -155,12 +173,7 @@ def advance(network, buffers, data, loss, steps, dropout, progress, at, n_blocks
                 progress.gradient[i] += progress.part[i]
         at += rows
         if at == end:
-            penalty = 0.0
-            if steps.address.size:
-                penalty = update_parameters(network, steps, progress, scale)
-            value = sums[DATA_LOSS] * loss.loss_factor + 0.5 * steps.alpha * penalty
-            sums[EPOCH_LOSS] += value * scale * (end - first)
-            progress.counts[STEP] += 1
+            finish_minibatch(network, loss, steps, progress, end - first)
     return at
 
 

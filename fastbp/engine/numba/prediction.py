@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fastbp.engine import contract
+from fastbp.engine import contract, members
 from fastbp.engine.numba import blocks
 from fastbp.engine.numba.checks import activate
 from fastbp.engine.numba.data import describe_data, lay_out_buffers, lay_out_network
@@ -17,7 +17,7 @@ def are_layers(coefs, intercepts, n_features=-1, n_outputs=-1):
     """Whether these are weights and biases as `predict_into` takes them."""
     if not len(coefs) == len(intercepts) > 0:
         return False
-    dtype, width = coefs[0].dtype, n_features
+    dtype, width = getattr(coefs[0], "dtype", None), n_features
     for W, b in zip(coefs, intercepts, strict=True):
         if not (
             isinstance(W, np.ndarray) and isinstance(b, np.ndarray)
@@ -66,3 +66,12 @@ def predict_into(coefs, intercepts, activations, X, out, n_threads=1):
         activate(activation, z)
         out[...] = z[: out.size].reshape(out.shape)
     return bool(np.isfinite(out).all())
+
+
+def predict_members_into(
+    coefs, intercepts, scales, member_coefs, member_intercepts, activations, X, out, n_threads=1
+):
+    """Raw scores of all members straight from fitted arrays; whether all are finite."""
+    contract.check_prediction(are_layers(coefs, intercepts))
+    fitted = coefs, intercepts, scales, member_coefs, member_intercepts
+    return members.predict_members_into(predict_into, fitted, activations, X, out, n_threads)

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from fastbp.engine import contract
-from fastbp.engine.numba import blocks, kernels, minibatch
+from fastbp.engine.numba import blocks, kernels, members, minibatch
 from fastbp.engine.numba.data import (
     describe_data,
     describe_targets,
@@ -43,24 +43,27 @@ class Session:
 
     def __init__(
         self, layer_sizes, activations, loss, *, dtype, params, batch_size, n_threads=1,
-        sparse=False,
+        sparse=False, n_members=None,
     ):  # fmt: skip
         self.lock = threading.Lock()
         self.layer_sizes = tuple(int(n) for n in layer_sizes)
         self.dtype, self.loss, self.sparse = np.dtype(dtype), loss, bool(sparse)
-        contract.check_network(self.layer_sizes, activations, loss, self.dtype, params)
+        contract.check_network(self.layer_sizes, activations, loss, self.dtype, params, n_members)
+        self.n_params, self.members = len(params), None
         self.n_targets = contract.count_targets(self.layer_sizes, loss)
-        self.network = lay_out_network(self.layer_sizes, activations, params.copy())
+        self.network = lay_out_network(self.layer_sizes, activations, params.copy(), n_members)
+        if n_members is not None:
+            self.members, self.network = members.lay_out_members(self.network, n_members)
         self.loss_kernel = kernels.loss_kernel(loss, self.dtype)
         self.loss_hyper = kernels.hyper_of(loss)
         capacity = min(max(int(batch_size), 1), blocks.BLOCK_ROWS)
         self.buffers = lay_out_buffers(
             self.network, capacity, n_targets=self.n_targets, sparse=sparse, training=True
         )
-        size = len(params)
+        apart = batch_size > capacity or n_members is not None
         self.progress = minibatch.Progress(
-            gradient=np.zeros(size, self.dtype),
-            part=np.zeros(size if batch_size > capacity else 0, self.dtype),
+            gradient=np.zeros(self.n_params, self.dtype),
+            part=np.zeros(len(self.network.params) if apart else 0, self.dtype),
             counts=np.zeros(2, np.int64),
             sums=np.zeros(3),
         )
@@ -88,11 +91,11 @@ class Session:
         average=None,
     ):  # fmt: skip
         """Take the optimiser's entry, its hyper-parameters and its state."""
-        contract.check_optimizer(optimizer, slots, self.layer_sizes, self.dtype)
+        contract.check_optimizer(optimizer, slots, self.n_params, self.dtype)
         if average is not None:
-            contract.check_params(average, self.layer_sizes, self.dtype)
+            contract.check_params(average, self.n_params, self.dtype)
         loops = kernels.optimizer_kernel(optimizer, self.dtype).addresses
-        state = np.zeros((contract.MAX_SLOTS, len(self.network.params)), self.dtype)
+        state = np.zeros((contract.MAX_SLOTS, self.n_params), self.dtype)
         if slots is not None:
             state[: optimizer.n_slots] = slots
         hyper = np.zeros(contract.MAX_HYPER)
@@ -110,8 +113,7 @@ class Session:
         if optimizer.decay is not None:
             self.optimizer.decay = optimizer.hyperparameters.index(optimizer.decay)
         if ema_decay is not None:
-            start = self.network.params if average is None else average
-            self.average = start.copy()
+            self.average = (self._params() if average is None else average).copy()
         self.progress.counts[minibatch.T] = t
 
     @locked
@@ -130,7 +132,7 @@ class Session:
     def _make_room(self, batch_rows):
         """Get a place for the gradient of a block, where a minibatch has more than one."""
         if batch_rows > len(self.buffers.row_loss) and not self.progress.part.size:
-            part = np.zeros(len(self.network.params), self.dtype)
+            part = np.zeros(self.n_params, self.dtype)
             self.progress = self.progress._replace(part=part)
 
     def _steps(self, rates, alpha, batch_size):
@@ -177,9 +179,11 @@ class Session:
         self.progress.sums[minibatch.EPOCH_LOSS] = 0.0
         while at < n_samples:
             begun = time.perf_counter()
-            at = minibatch.advance(
-                self.network, buffers, data, loss, steps, dropout, self.progress, at, n_blocks
-            )
+            job = self.network, buffers, data, loss, steps, dropout, self.progress
+            if self.members is None:
+                at = minibatch.advance(*job, at, n_blocks)
+            else:
+                at = members.advance(*job, self.members, at, n_blocks)
             now = time.perf_counter()
             n_seen = at if at == n_samples else at - at % steps.batch_size
             if now >= self.deadline and self.progress.counts[minibatch.STEP] > 0:
@@ -228,7 +232,11 @@ class Session:
         return self.epochs_done
 
     def _is_finite(self, loss):
-        return bool(np.isfinite(loss) and minibatch.all_finite_in(self.network.params))
+        return bool(np.isfinite(loss) and minibatch.all_finite_in(self._params()))
+
+    def _params(self):
+        """View the parameters, without the room that members have behind them."""
+        return self.network.params[: self.n_params]
 
     def _bind(self, X, targets, sample_weight, order):
         """Check the caller's arrays, and find their addresses."""
@@ -243,11 +251,18 @@ class Session:
         """Raw scores of X under the current parameters, or their average."""
         contract.check_open(self.closed)
         contract.check_samples(X, self.dtype, self.layer_sizes[0], self.sparse)
-        contract.check_output(X, out, self.dtype, self.layer_sizes[-1])
-        network = self.network
-        if len(self.average):
-            network = network._replace(params=self.average)
-        predict_blocks(network, self.buffers, describe_data(X), out)
+        params, data = self.average if len(self.average) else self._params(), describe_data(X)
+        if self.members is None:
+            contract.check_output(X, out, self.dtype, self.layer_sizes[-1])
+            predict_blocks(self.network._replace(params=params), self.buffers, data, out)
+            return
+        n_members, n_outputs = self.members.n, self.layer_sizes[-1]
+        contract.check_member_output(X, out, self.dtype, n_members, n_outputs)
+        room = np.zeros(len(self.network.params) - self.n_params, self.dtype)
+        network = self.network._replace(params=np.concatenate([params, room]))
+        for m in range(n_members):
+            members.turn_to(network, self.members, m)
+            predict_blocks(network, self.buffers, data, out[m])
 
     @locked
     def mean_loss(self, scores, targets, sample_weight):
@@ -264,13 +279,13 @@ class Session:
     ):
         """Loss of all samples and its gradient at `params`."""
         contract.check_open(self.closed)
-        contract.check_params(params, self.layer_sizes, self.dtype)
-        contract.check_params(gradient, self.layer_sizes, self.dtype, output=True)
+        contract.check_params(params, self.n_params, self.dtype)
+        contract.check_params(gradient, self.n_params, self.dtype, output=True)
         data = self._bind(X, targets, sample_weight, None)
         n_samples = X.shape[0]
         total = n_samples if sample_weight is None else sample_weight.sum(dtype=np.float64)
         contract.check_total_weight(total, n_samples)
-        self.network.params[:] = params
+        self._params()[:] = params
         self._make_room(n_samples)
         steps = self._steps(np.zeros(1), 0.0, n_samples)
         steps = steps._replace(address=np.empty(0, np.int64))
@@ -283,29 +298,29 @@ class Session:
 
     def _add_penalty(self, value, params, gradient, l2):
         """Add the penalty 0.5 l2 |W|^2 to a loss, which is returned, and to its gradient."""
-        for layer in range(len(self.layer_sizes) - 1):
-            W, _ = blocks.weights_of(self.network, params, layer)
-            G, _ = blocks.weights_of(self.network, gradient, layer)
-            G += (l2 * W).astype(self.dtype, copy=False)
-            value += 0.5 * l2 * float(np.sum(np.square(W, dtype=np.float64)))
+        for begin, n, is_weights in self.network.parts:
+            if is_weights:
+                W, G = params[begin : begin + n], gradient[begin : begin + n]
+                G += (l2 * W).astype(self.dtype, copy=False)
+                value += 0.5 * l2 * float(np.sum(np.square(W, dtype=np.float64)))
         return value
 
     @locked
     def params_into(self, params):
         """Write the parameters into `params` in the flat layout."""
-        contract.check_params(params, self.layer_sizes, self.dtype, output=True)
-        params[:] = self.network.params
+        contract.check_params(params, self.n_params, self.dtype, output=True)
+        params[:] = self._params()
 
     @locked
     def average_into(self, params):
         """Write what predictions use: the average where one is kept, else the parameters."""
-        contract.check_params(params, self.layer_sizes, self.dtype, output=True)
-        params[:] = self.average if len(self.average) else self.network.params
+        contract.check_params(params, self.n_params, self.dtype, output=True)
+        params[:] = self.average if len(self.average) else self._params()
 
     @locked
     def slots_into(self, slots):
         """Write the optimiser's slots into `slots`."""
         contract.check_has_optimizer(self.optimizer is not None)
         n_slots = self.optimizer.entry.n_slots
-        contract.check_slots(slots, n_slots, self.layer_sizes, self.dtype, output=True)
+        contract.check_slots(slots, n_slots, self.n_params, self.dtype, output=True)
         slots[:] = self.optimizer.slots[:n_slots]

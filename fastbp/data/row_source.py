@@ -1,0 +1,52 @@
+"""Features that are made when they are needed, in blocks of rows.
+
+Where the matrix that a network trains on is much larger than what it is made of (a raw table, and
+its encoding), training takes it block by block: in each epoch anew, which costs little beside the
+training, and saves the memory.  What is made, and of what, is the business of those who derive from
+`RowSource`; nothing here trains.
+"""
+
+import numpy as np
+
+ROWS_PER_BLOCK = 16_384  # about; made at once
+
+
+class RowSource:
+    """Features of a problem in the place of an array.
+
+    Attributes
+    ----------
+    shape : tuple of (n_samples, n_features)
+    dtype : dtype
+    """
+
+    shape: tuple
+    dtype: np.dtype
+
+    def take(self, rows):
+        """Make some rows.
+
+        Parameters
+        ----------
+        rows : int64 ndarray or slice
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_features)
+            C-contiguous, of `dtype`, finite; valid until the next call.
+        """
+        raise NotImplementedError
+
+    def __getitem__(self, rows):
+        """Return the source of some rows, an int64 ndarray."""
+        raise NotImplementedError
+
+
+def blocks_of(X, n_rows=ROWS_PER_BLOCK):
+    """Yield slices of rows and X there: all at once where X is an array."""
+    if not isinstance(X, RowSource):
+        yield slice(0, X.shape[0]), X
+        return
+    for first in range(0, X.shape[0], n_rows):
+        rows = slice(first, min(first + n_rows, X.shape[0]))
+        yield rows, X.take(rows)

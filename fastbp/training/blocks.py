@@ -1,0 +1,87 @@
+"""Sessions over features that are made in blocks of rows: the same verbs as an engine's session.
+
+Those who train see no difference: an epoch is one call for each block, in an order that runs over
+all rows.  What is computed in a block is the engine's business, what a block is made of is the
+`RowSource`'s.
+"""
+
+import time
+
+import numpy as np
+
+from fastbp.data.row_source import ROWS_PER_BLOCK, blocks_of
+
+
+class InBlocks:
+    """A session of an engine that takes a `RowSource` as X.
+
+    Verbs and attributes that are not here are the session's own (`fastbp.engine.contract.Session`).
+
+    Parameters
+    ----------
+    session : Session
+    """
+
+    def __init__(self, session):
+        self.session = session
+        self.epochs_done, self.n_seen, self.out_of_time = 0, 0, False
+
+    def __getattr__(self, name):
+        return getattr(self.session, name)
+
+    def train(
+        self, X, targets, sample_weight, order, *, shuffle, batch_size, alpha, learning_rate,
+        n_epochs, losses, stopping=None, time_limit=None,
+    ):  # fmt: skip
+        """Train for up to n_epochs epochs, as a session does; blocks are whole minibatches."""
+        deadline = np.inf if time_limit is None else time.perf_counter() + time_limit
+        order = np.arange(X.shape[0]) if order is None else order
+        rates = np.atleast_1d(np.asarray(learning_rate, np.float64))
+        n_rows = max(ROWS_PER_BLOCK // batch_size, 1) * batch_size
+        if isinstance(shuffle, np.random.BitGenerator):
+            shuffle = np.random.RandomState(shuffle)  # draws from it, and leaves it advanced
+        self.epochs_done, self.out_of_time, stopped, step = 0, False, False, 0
+        value = np.empty(1)
+        while self.epochs_done < n_epochs and not (stopped or self.out_of_time):
+            if shuffle is not None:
+                shuffle.shuffle(order)
+            total, self.n_seen = 0.0, 0
+            for first in range(0, len(order), n_rows):
+                left = deadline - time.perf_counter()
+                self.out_of_time = left <= 0 and self.n_seen + self.epochs_done > 0
+                if self.out_of_time or stopped:
+                    break
+                rows = order[first : first + n_rows]
+                n_steps = -(-len(rows) // batch_size)
+                self.session.train(
+                    X.take(rows),
+                    np.ascontiguousarray(targets[rows]),
+                    None if sample_weight is None else sample_weight[rows],
+                    None,
+                    shuffle=None,
+                    batch_size=batch_size,
+                    alpha=alpha,
+                    learning_rate=rates if len(rates) == 1 else rates[step : step + n_steps],
+                    n_epochs=1,
+                    losses=value,
+                    time_limit=None if left == np.inf else max(left, 0.0),
+                )
+                step += n_steps
+                total += value[0] * self.session.n_seen
+                self.n_seen += self.session.n_seen
+                self.out_of_time = self.session.out_of_time
+                stopped = not self.session.finite
+            if not self.n_seen:  # time was up before the epoch's first step
+                break
+            losses[self.epochs_done] = total / self.n_seen
+            self.epochs_done += 1
+            if stopping is not None:
+                stopped = stopping.saw_loss(float(losses[self.epochs_done - 1])) or stopped
+        return self.epochs_done
+
+    def predict_into(self, X, out):
+        """Raw scores of all rows into `out`, whose second last dimension they are."""
+        for rows, part in blocks_of(X):
+            scores = np.empty((*out.shape[:-2], part.shape[0], out.shape[-1]), out.dtype)
+            self.session.predict_into(part, scores)
+            out[..., rows, :] = scores
