@@ -45,7 +45,7 @@ def test_the_limit_of_time(kind, n_threads):
     assert np.isfinite(predictions(short, X)).all()
 
 
-class Boom(Exception):
+class BoomError(Exception):
     pass
 
 
@@ -102,11 +102,11 @@ def test_what_a_scorer_raises_arrives_and_changes_nothing(kind, n_threads):
     def fail(estimator, Z, answers):
         calls.append(0)
         if len(calls) > 2:
-            raise Boom
+            raise BoomError
         return 0.0
 
     model.set_params(n_threads=n_threads, scoring=fail)
-    with pytest.raises(Boom):
+    with pytest.raises(BoomError):
         model.fit(X, y)
     model.set_params(n_threads=None, scoring=None)
     assert freeze(vars(model)) == before

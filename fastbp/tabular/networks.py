@@ -8,7 +8,7 @@ trained side by side.
 
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import partial
 
@@ -22,6 +22,8 @@ from fastbp.estimators import BackpropClassifier, BackpropRegressor
 from fastbp.losses.combining import combine
 from fastbp.messages import keep_warnings, warn_user
 from fastbp.training.minibatches import INTERRUPTED
+
+LOOK_AROUND_S = 0.1
 
 
 class Members:
@@ -209,12 +211,16 @@ def train_all(networks, data, held_out, deadline, n_threads, tasks):
 
 
 def _wait_for(others, jobs):
-    """Wait for the other threads; after an interrupt they end after the epoch in hand."""
+    """Wait for the other threads; after an interrupt they end after the epoch in hand.
+
+    With a look around now and then: a wait without an end may not notice the interrupt (Windows,
+    and where the system gives the signal to another thread).
+    """
     try:
-        for other in others:
-            other.result()
+        while wait(others, LOOK_AROUND_S).not_done:
+            pass
     except KeyboardInterrupt:
         jobs.stop.set()
         jobs.warnings.append((INTERRUPTED, UserWarning))
-        for other in others:
-            other.result()
+    for other in others:
+        other.result()
