@@ -26,6 +26,7 @@ from fastbp.losses.combining import combine
 from fastbp.messages import explains_its_arguments
 from fastbp.optimizers import AdamW
 from fastbp.tabular import recipe
+from fastbp.tabular.attributes import check_ensemble
 from fastbp.tabular.encoder import TableEncoder
 from fastbp.tabular.networks import NetworkTasks, train_all
 from fastbp.tabular.rows import encode_rows
@@ -37,6 +38,7 @@ MAX_SEED = 2**31
 class BaseTabular(CallbackSupportMixin, BaseParameters):
     """What both tabular estimators share."""
 
+    _is_ensemble = True
     _fitted_names: tuple[str, ...] = (
         "encoder_", "networks_", "n_features_in_", "feature_names_in_", "n_iter_",
     )  # fmt: skip
@@ -237,16 +239,14 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
         """Yield raw scores of all members, (n_all_members, n_rows, n_outputs), of blocks of X."""
         if "networks_" not in vars(self):
             check_is_fitted(self)
+        check_ensemble(vars(self), self._network_class)
         _refuse_sparse(X)
         read = self.encoder_._read(X)
-        shape, n_rows = self.networks_[0].member_intercepts_.shape, len(read)
+        n_rows = len(read)
         n_threads = 1 if n_rows == 1 else thread_ceiling(self.n_threads)
         for first in range(0, n_rows, ROWS_PER_BLOCK):
             Z = self.encoder_._encode(read[first : first + ROWS_PER_BLOCK])
-            scores = np.empty((len(self.networks_), shape[0], len(Z), shape[1]), np.float32)
-            for network, out in zip(self.networks_, scores, strict=True):
-                network.scores_into(Z, out, n_threads)
-            yield scores.reshape(-1, len(Z), shape[1])
+            yield np.concatenate([one.scores_of(Z, n_threads) for one in self.networks_])
 
     def __sklearn_is_fitted__(self):
         return "networks_" in vars(self)

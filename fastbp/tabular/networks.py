@@ -19,11 +19,16 @@ from fastbp.data.features import check_features
 from fastbp.engine import get_engine, network
 from fastbp.engine.parallel import thread_ceiling
 from fastbp.estimators import BackpropClassifier, BackpropRegressor
+from fastbp.estimators.base_parameters import BaseParameters
 from fastbp.losses.combining import combine
 from fastbp.messages import keep_warnings, warn_user
+from fastbp.tabular.attributes import members_of, refuse_ensemble, refuse_numbers
 from fastbp.training.minibatches import INTERRUPTED
 
 LOOK_AROUND_S = 0.1
+# What training on would need, some times the weights, in every pickle: a network of an ensemble is
+# not trained on.
+OF_TRAINING = ("_optimizer", "_place", "_seen")
 
 
 class Members:
@@ -40,27 +45,25 @@ class Members:
         The output layer of each.
     """
 
-    @property
-    def parts(self):
-        """All arrays of the network, in the order of the flat vector."""
-        return (
-            self.coefs_,
-            self.intercepts_,
-            self.member_scales_,
-            self.member_coefs_,
-            self.member_intercepts_,
-        )
+    _is_ensemble = True
 
-    def scores_into(self, Z, out, n_threads):
-        """Write the raw scores (n_members, n_samples, n_outputs) of encoded columns into `out`."""
-        engine = get_engine(self.engine)
-        activations = activations_for(self.activation, len(self.coefs_))
-        finite = engine.predict_members_into(*self.parts, activations, Z, out, n_threads)
-        if not finite:
+    def scores_of(self, Z, n_threads):
+        """Return the raw scores (n_members, n_samples, n_outputs) of encoded columns."""
+        engine, state = get_engine(self.engine), vars(self)
+        parts = members_of(state, engine)
+        activations = activations_for(self.activation, len(parts[0]))
+        if parts[0][0].dtype != Z.dtype:  # edited ones
+            with np.errstate(over="ignore"):
+                lists = ([array.astype(Z.dtype) for array in part] for part in parts[:2])
+                parts = *lists, *(array.astype(Z.dtype) for array in parts[2:])
+        n_members, n_outputs = parts[-1].shape
+        scores = np.empty((n_members, Z.shape[0], n_outputs), Z.dtype)
+        if not engine.predict_members_into(*parts, activations, Z, scores, n_threads):
+            refuse_numbers(state, parts)
             raise ValueError(
-                "The network predicts values that are not finite: an attribute of networks_ was "
-                "edited. Fit again."
+                "A network of networks_ predicts values beyond the range of float32. Fit again."
             )
+        return scores
 
     def _network_of(self, problem, params):
         params = params.astype(problem.weights_dtype, copy=False)
@@ -73,14 +76,39 @@ class Members:
 
     def _raw_scores(self, X, *, hidden=False):
         """Raw scores of the mean prediction; for a scorer, which sees encoded columns."""
+        if hidden:
+            refuse_ensemble(self, "transform")
         engine = get_engine(self.engine)
         X, given = check_features(
-            self, X, partial(self._prediction_dtype, self.coefs_[0].dtype), engine, reset=False
+            self, X, partial(self._prediction_dtype, np.dtype(np.float32)), engine, reset=False
         )
-        shape = self.member_intercepts_.shape
-        scores = np.empty((shape[0], X.shape[0], shape[1]), X.dtype)
-        self.scores_into(X, scores, thread_ceiling(self.n_threads))
+        scores = self.scores_of(X, thread_ceiling(self.n_threads))
         return combine(scores, self.out_activation_), engine, given
+
+    @property
+    def _n_features_out(self):
+        raise AttributeError(f"{type(self).__name__} transforms nothing.")
+
+    def _html_repr(self):
+        """Display for notebooks, without a drawing: that would be of one network."""
+        return BaseParameters._html_repr(self)
+
+
+def _refusing(name):
+    """Make a method that says that networks with members have none of this name."""
+
+    def method(self, *arguments, **keywords):
+        refuse_ensemble(self, name)
+
+    method.__name__ = name
+    return method
+
+
+for _name in (
+    "partial_fit", "transform", "fit_transform", "get_feature_names_out", "summary", "to_c",
+    "to_sklearn",
+):  # fmt: skip
+    setattr(Members, _name, _refusing(_name))
 
 
 class MembersClassifier(Members, BackpropClassifier):
@@ -141,6 +169,8 @@ class Jobs:
                         network.fit(X, *more, **self.held_out)
                 finally:
                     del network._asked_to_stop, network._parts
+                for name in OF_TRAINING:
+                    vars(network).pop(name, None)
         except BaseException:
             self.stop.set()
             raise

@@ -17,6 +17,7 @@ from fastbp.estimators.annotations import (
     Targets,
     Weights,
 )
+from fastbp.estimators.attributes import value_of
 from fastbp.estimators.parameters import has_link
 from fastbp.messages import explains_its_arguments
 from fastbp.tabular.base import BaseTabular
@@ -190,7 +191,7 @@ default="from_dtype"
     def _values_of_member(self, scores, engine, dtype):
         """Values of raw scores, within the range of y."""
         values = self.networks_[0]._values_of(scores, engine, dtype)
-        lowest, highest = self._range
+        lowest, highest = value_of(vars(self), "_range")
         return np.clip(values, lowest, highest, dtype=values.dtype)
 
     def score(self, X: Any, y: Targets, sample_weight: Weights = None) -> float:
