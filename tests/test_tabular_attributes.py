@@ -146,7 +146,7 @@ def test_wrong_edits_of_the_whole_are_named(fitted):
     ]:  # fmt: skip
         model = copy.deepcopy(original)
         setattr(model, name, value)
-        with pytest.raises(ValueError, match="networks_|encoder_|features"):
+        with pytest.raises(ValueError, match=r"networks_|encoder_|features"):
             predictions(model, X)
     for name in ("encoder_", "networks_"):
         model = copy.deepcopy(original)
@@ -184,7 +184,7 @@ def test_looks_at_one_network_are_refused(fitted, look, tmp_path):
 def test_a_search_of_one_is_refused(fitted):
     model, X, y = fitted
     search = GridSearchCV(make(type(model)), {"n_members": [1]}, cv=2).fit(X, y)
-    with pytest.raises(TypeError, match="one network.*Tabular"):
+    with pytest.raises(TypeError, match=r"one network.*Tabular"):
         inspection.diagnose(search, X, y)
 
 
@@ -212,7 +212,7 @@ def test_onnx_is_refused(fitted):
     onnx.register()
     model, X, _ = fitted
     Z = model.encoder_.transform(X)
-    with pytest.raises(Exception, match="Unable to find.*Members"):  # of skl2onnx itself
+    with pytest.raises(Exception, match=r"(Unable to find|looks at one network).*Members"):
         convert.to_onnx(model.networks_[0], Z[:1])
 
 

@@ -57,8 +57,8 @@ def test_searches(kind):
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
     assert search.predict(frame).shape == y.shape
     halving = HalvingGridSearchCV(
-        make(kind), {"n_members": [1, 2]}, resource="max_iter", min_resources=2, max_resources=4, factor=2,
-        cv=2, error_score="raise", random_state=0,
+        make(kind), {"n_members": [1, 2]}, resource="max_iter", min_resources=2, max_resources=4,
+        factor=2, cv=2, error_score="raise", random_state=0,
     ).fit(frame, y)  # fmt: skip
     assert halving.best_estimator_.max_iter == 4
 

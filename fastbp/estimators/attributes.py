@@ -298,17 +298,22 @@ def check_attributes(state, *, goes_on=True):
         Names what is wrong, what was expected and what it is.
     """
     coefs, intercepts = network_of(state)
+    check_records(state)
+    if goes_on:
+        n_params = sum(array.size for array in (*coefs, *intercepts))
+        _check_inner(state.get("_optimizer"), n_params, _check_optimizer, "optimizer's state")
+        _check_inner(state.get("_place"), n_params, _check_place, "place where training left off")
+    return coefs, intercepts
+
+
+def check_records(state):
+    """Check what there is besides the network: units of y, curves, weights of classes."""
     check_numbers(state)
     for name, rules in _RULES.items():
         if name in state and not is_allowed(state[name], rules):
             raise wrong_attribute(name, " or ".join(text for _, text in rules), state[name])
     if "_class_weights" in state:
         _check_class_weights(state)
-    if goes_on:
-        n_params = sum(array.size for array in (*coefs, *intercepts))
-        _check_inner(state.get("_optimizer"), n_params, _check_optimizer, "optimizer's state")
-        _check_inner(state.get("_place"), n_params, _check_place, "place where training left off")
-    return coefs, intercepts
 
 
 def _check_class_weights(state):

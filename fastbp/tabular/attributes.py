@@ -10,12 +10,14 @@ from fastbp.estimators.attributes import (
     chain_of,
     check_numbers,
     check_outputs,
+    check_records,
     check_scale,
     has_outputs,
     refuse_infinite,
     value_of,
     wrong_attribute,
 )
+from fastbp.tabular.encoder import TableEncoder
 
 MEMBERS = ("member_scales_", "member_coefs_", "member_intercepts_")
 
@@ -116,6 +118,10 @@ def check_members(state):
     """
     parts = members_of(state)
     refuse_numbers(state, parts)
+    check_records(state)
+    if state.get("_n_members") != len(parts[-1]):
+        found = repr(state.get("_n_members"))
+        raise wrong_attribute("_n_members", f"{len(parts[-1])}, as its arrays have", found=found)
 
 
 def refuse_numbers(state, parts):
@@ -144,9 +150,9 @@ def check_ensemble(state, kind):
     if not (isinstance(networks, list | tuple) and networks):
         raise wrong_attribute("networks_", "a list of at least one network", networks)
     encoder = value_of(state, "encoder_")
-    width = getattr(getattr(encoder, "_plan", None), "n_outputs", None)
-    if width is None:
+    if type(encoder) is not TableEncoder or "_plan" not in vars(encoder):
         raise wrong_attribute("encoder_", "a fitted TableEncoder", encoder)
+    width = encoder._plan.n_outputs
     for i, one in enumerate(networks):
         name = f"networks_[{i}]"
         if type(one) is not kind or "coefs_" not in vars(one):
@@ -160,6 +166,27 @@ def check_ensemble(state, kind):
         if vars(one).get("n_features_in_") != width:
             found = f"one of {vars(one).get('n_features_in_')!r}"
             raise wrong_attribute(name, f"a network of the {width} encoded columns", found=found)
+
+
+def range_of(state):
+    """Lowest and highest y of each target, between which predictions stay."""
+    found, one = value_of(state, "_range"), state["networks_"][0]
+    shared = one.out_activation_ == "cumulative_softplus"  # quantiles of one target
+    wanted = (1 if shared else one.n_outputs_,)
+    fits = isinstance(found, tuple | list) and len(found) == 2
+    if not (fits and all(_is_finite(end, wanted) for end in found)):
+        text = f"two arrays of finite numbers of shape {wanted}"
+        raise wrong_attribute("_range", text, found)
+    return found
+
+
+def _is_finite(array, shape):
+    return (
+        isinstance(array, np.ndarray)
+        and array.shape == shape
+        and array.dtype.kind == "f"
+        and bool(np.isfinite(array).all())
+    )
 
 
 def _outputs_of(one):

@@ -39,6 +39,7 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
     """What both tabular estimators share."""
 
     _is_ensemble = True
+    _saved_parts = ("encoder_", "networks_")  # estimators within, for fastbp.save
     _fitted_names: tuple[str, ...] = (
         "encoder_", "networks_", "n_features_in_", "feature_names_in_", "n_iter_",
     )  # fmt: skip
@@ -247,6 +248,10 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
         for first in range(0, n_rows, ROWS_PER_BLOCK):
             Z = self.encoder_._encode(read[first : first + ROWS_PER_BLOCK])
             yield np.concatenate([one.scores_of(Z, n_threads) for one in self.networks_])
+
+    def _check_fitted(self):
+        """Check all that predictions are made with; for a saved model, too."""
+        check_ensemble(vars(self), self._network_class)
 
     def __sklearn_is_fitted__(self):
         return "networks_" in vars(self)

@@ -22,7 +22,7 @@ from fastbp.estimators import BackpropClassifier, BackpropRegressor
 from fastbp.estimators.base_parameters import BaseParameters
 from fastbp.losses.combining import combine
 from fastbp.messages import keep_warnings, warn_user
-from fastbp.tabular.attributes import members_of, refuse_ensemble, refuse_numbers
+from fastbp.tabular.attributes import check_members, members_of, refuse_ensemble, refuse_numbers
 from fastbp.training.minibatches import INTERRUPTED
 
 LOOK_AROUND_S = 0.1
@@ -46,6 +46,11 @@ class Members:
     """
 
     _is_ensemble = True
+    _saved_names = ("_n_members",)  # attributes beside the usual ones, for fastbp.save
+
+    def _check_fitted(self):
+        """Check all that a prediction reads; for a saved model, too."""
+        check_members(vars(self))
 
     def scores_of(self, Z, n_threads):
         """Return the raw scores (n_members, n_samples, n_outputs) of encoded columns."""
