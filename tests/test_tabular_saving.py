@@ -1,5 +1,6 @@
 """Saved tabular models and encoders: what comes back, what cannot be saved, damage and forgery."""
 
+import contextlib
 import copy
 import datetime
 import json
@@ -201,7 +202,7 @@ OTHERS = [None, True, -1, 2, 1e300, "", "TableEncoder", [], {}, {"tuple": []}, {
 
 def test_forged_files_predict_or_are_refused(saved, tmp_path):
     """Whatever stands in a file, there is an error of a value or a prediction."""
-    model, content, frame = saved
+    _, content, frame = saved
     path, rng = tmp_path / "model", random.Random(0)
     path.write_bytes(content)
     places = []
@@ -220,16 +221,10 @@ def test_forged_files_predict_or_are_refused(saved, tmp_path):
                 found[place[-1]] = copy.deepcopy(rng.choice(OTHERS))
 
         forge(path, change)
-        try:
-            other = fastbp.load(path)
-        except ValueError as error:
-            assert "cannot be loaded" in str(error)
-            n_refused += 1
+        with contextlib.suppress(ValueError):  # no other error
+            predictions(fastbp.load(path), frame)
             continue
-        try:
-            predictions(other, frame)
-        except ValueError:
-            n_refused += 1
+        n_refused += 1
     assert n_refused > 100
 
 

@@ -159,6 +159,7 @@ def _arrays_of(state, name, n_dims):
 
 
 def value_of(state, name):
+    """Value of a fitted attribute, which must be there."""
     if name not in state:
         raise ValueError(f"The fitted attribute {name} is missing. Fit again.")
     return state[name]

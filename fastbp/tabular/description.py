@@ -1,7 +1,7 @@
 """A plan of a table as plain values, and back: for files that hold no code.
 
-`describe_plan` makes a dict of dicts, lists, numbers, texts and arrays, `plan_from` a plan of it, which
-checks whatever it is given: a description may come from a damaged or forged file.
+`describe_plan` makes dicts of lists, numbers, texts and arrays, `plan_from` a plan of them. It checks
+whatever it is given: a description may come from a damaged or forged file.
 """
 
 from dataclasses import fields
@@ -32,8 +32,8 @@ def describe_plan(plan):
         for level in column.levels or ():
             if type(level) not in SAVED_LEVELS:
                 raise ValueError(
-                    f"The column {column.name!r} has levels of type {type(level).__name__}, such as "
-                    f"{level!r}, which cannot be saved without code: text, numbers and booleans "
+                    f"The column {column.name!r} has levels of type {type(level).__name__}, such "
+                    f"as {level!r}, which cannot be saved without code: text, numbers and booleans "
                     "can. Turn the column into text before fit, or use joblib.dump if a pickle "
                     "will do."
                 )
