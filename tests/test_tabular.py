@@ -286,6 +286,26 @@ def test_spread_of_the_members(kind):
     assert (method(X, return_std=True)[1] == 0).all()
 
 
+@pytest.mark.parametrize("kind", ESTIMATORS)
+def test_a_smaller_copy(kind):
+    X, y = draw_table(kind)
+    model = make(kind, n_networks=3, n_members=4).fit(X, y)
+    expected = predictions(model, X)
+    small = model.reduced(2, 3)
+    assert [len(one.member_coefs_) for one in small.networks_] == [3, 3]
+    scores = [one.best_validation_score_ for one in model.networks_]
+    kept = [one.best_validation_score_ for one in small.networks_]
+    assert kept == sorted(scores, reverse=True)[:2]
+    assert predictions(small, X).shape == expected.shape
+    np.testing.assert_array_equal(predictions(model, X), expected)
+    for wrong, words in [((4, 1), "n_networks"), ((1, 5), "n_members"), ((0, 1), "n_networks")]:
+        check_refusal(model, lambda w=wrong: model.reduced(*w), ValueError, f"{words} must be")
+    with pytest.raises(NotFittedError):
+        make(kind).reduced()
+    blind = make(kind, max_time=1e-9).fit(X, y)  # without a whole epoch
+    assert len(blind.reduced().networks_) == 1
+
+
 # --- weights --------------------------------------------------------------------------------------
 
 

@@ -74,6 +74,8 @@ def test_everything_comes_back(name, tmp_path):
     for left, right in zip(model.networks_, other.networks_, strict=True):
         assert_same_names(left, right)
         assert left.loss_curve_ == right.loss_curve_
+    small = through_file(model.reduced(), tmp_path)
+    np.testing.assert_array_equal(predictions(small, frame), predictions(model.reduced(), frame))
     again = through_file(other, tmp_path).fit(frame, y)
     np.testing.assert_array_equal(predictions(again, frame), predictions(model, frame))
 

@@ -1,7 +1,7 @@
 """A plan of a table as plain values, and back: for files that hold no code.
 
-`describe_plan` makes dicts of lists, numbers, texts and arrays, `plan_from` a plan of them. It checks
-whatever it is given: a description may come from a damaged or forged file.
+`describe_plan` makes dicts of lists, numbers, texts and arrays, `plan_from` a plan of them, which
+checks whatever it is given: a description may come from a damaged or forged file.
 """
 
 from dataclasses import fields

@@ -10,6 +10,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from copy import copy
 from functools import partial
 
 import numpy as np
@@ -47,6 +48,14 @@ class Members:
 
     _is_ensemble = True
     _saved_names = ("_n_members",)  # attributes beside the usual ones, for fastbp.save
+
+    def reduced(self, n_members):
+        """Make a copy with the first members."""
+        smaller = copy(self)
+        for name in ("member_scales_", "member_coefs_", "member_intercepts_"):
+            setattr(smaller, name, np.ascontiguousarray(getattr(self, name)[:n_members]))
+        smaller._n_members = n_members
+        return smaller
 
     def _check_fitted(self):
         """Check all that a prediction reads; for a saved model, too."""
