@@ -18,7 +18,7 @@ from fastbp.engine.numba.blocks import (
     transpose_into,
     weights_of,
 )
-from fastbp.engine.numba.caching import jit
+from fastbp.engine.numba.caching import jit, jit_inside
 from fastbp.engine.numba.elementary import add_freely, count_bad
 
 Steps = namedtuple(
@@ -41,7 +41,7 @@ T, STEP = 0, 1
 EPOCH_LOSS, TOTAL_WEIGHT, DATA_LOSS = 0, 1, 2
 
 
-@jit
+@jit_inside
 def sum_of_weights(network, data, first, end):
     """Sum of the sample weights of a minibatch in row order."""
     if data.sample_weight == 0:
@@ -65,7 +65,7 @@ def loss_of_scores(network, buffers, data, loss, scores):
     return total * loss.loss_factor / sum_of_weights(network, data, 0, data.order.size)
 
 
-@jit
+@jit_inside
 def limit_gradient(network, steps, progress, scale):
     """Scale a gradient that is longer than allowed; returns the factor, for the penalty's too."""
     total = 0.0
@@ -86,7 +86,7 @@ def limit_gradient(network, steps, progress, scale):
     return factor
 
 
-@jit
+@jit_inside
 def update_average(network, steps, t):
     """Move the average towards the parameters; forgets the start (see native/minibatch.pxd)."""
     share = steps.average.dtype.type(1 - min(steps.ema_decay, (1 + t) / (10 + t)))
@@ -94,7 +94,7 @@ def update_average(network, steps, t):
         steps.average[i] += (network.params[i] - steps.average[i]) * share
 
 
-@jit
+@jit_inside
 def update_range(network, steps, progress, begin, n, l2, constants):
     """One step for n parameters; returns the sum of their old squares."""
     w, g = place(network.params[begin:]), place(progress.gradient[begin:])
@@ -102,7 +102,7 @@ def update_range(network, steps, progress, begin, n, l2, constants):
     return call_update(steps.address[1], (w, g, s0, s1, n, l2, place(constants)))
 
 
-@jit
+@jit_inside
 def update_parameters(network, steps, progress, scale):
     """One step of the optimiser for every layer; returns the sum of the old squared weights."""
     progress.counts[T] += 1

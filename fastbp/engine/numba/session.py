@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from fastbp.engine import contract
+from fastbp.engine.network import views
 from fastbp.engine.numba import blocks, kernels, minibatch
 from fastbp.engine.numba.data import (
     describe_data,
@@ -283,9 +284,8 @@ class Session:
 
     def _add_penalty(self, value, params, gradient, l2):
         """Add the penalty 0.5 l2 |W|^2 to a loss, which is returned, and to its gradient."""
-        for layer in range(len(self.layer_sizes) - 1):
-            W, _ = blocks.weights_of(self.network, params, layer)
-            G, _ = blocks.weights_of(self.network, gradient, layer)
+        coefs, gradients = (views(flat, self.layer_sizes)[0] for flat in (params, gradient))
+        for W, G in zip(coefs, gradients, strict=True):
             G += (l2 * W).astype(self.dtype, copy=False)
             value += 0.5 * l2 * float(np.sum(np.square(W, dtype=np.float64)))
         return value
