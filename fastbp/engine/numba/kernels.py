@@ -49,7 +49,9 @@ class Kernel:
 
     def _put_into(self, loop, names):
         dtype = np.dtype(self.real.name)
-        report, at = (np.int64(0 if self.is_ours else a.ctypes.data) for a in (self.report, self.at))
+        places = (0 if self.is_ours else a.ctypes.data for a in (self.report, self.at))
+        # An int would be a type of its own for each number, and what takes it compiled for each.
+        report, at = map(np.int64, places)
         names = {
             "REAL": dtype.type, "LANES": 64 // dtype.itemsize, "REPORT": report, "AT": at, **names
         }  # fmt: skip

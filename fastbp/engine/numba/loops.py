@@ -46,6 +46,24 @@ def fill(block, first, n, value):
 
 
 @jit_inside
+def give_up(noted, values, n, at, report):
+    """Note what a formula raised for, if there is a report, and make the values NaN."""
+    if report:
+        note(noted, 0, n, at, report)
+    fill(values, 0, n, np.nan)
+
+
+@jit_inside
+def give_up_column(targets, scores, first, row_loss, n, at, report):
+    """As `give_up`, for a loss."""
+    if report:
+        note(scores, first, n, at, report)
+        note(targets, first, n, at + 8 * N_NOTED, report)
+    fill(scores, first, n, np.nan)
+    fill(row_loss, 0, n, np.nan)
+
+
+@jit_inside
 def class_code(target):
     """Return a target as a whole number."""
     return np.int64(target)
@@ -161,9 +179,7 @@ def forward(a, slopes, n):
             failure = NOT_FINITE
     except Exception:
         failure = RAISED
-        if REPORT:
-            note(a, 0, n, AT, REPORT)
-        fill(a, 0, n, np.nan)
+        give_up(a, a, n, AT, REPORT)
     if REPORT and failure:
         store_int(REPORT, failure)
 
@@ -176,9 +192,7 @@ def slope(delta, at, n):
             failure = NOT_FINITE
     except Exception:
         failure = RAISED
-        if REPORT:
-            note(at, 0, n, AT, REPORT)
-        fill(delta, 0, n, np.nan)
+        give_up(at, delta, n, AT, REPORT)
     if REPORT and failure:
         store_int(REPORT, failure)
 
@@ -192,17 +206,13 @@ def kept_slope(delta, slopes, n):
 
 def column_or_failure(y, s, at, weights, scale, row_loss, n, hyper):
     """`loss_column` of one output; return what to report of it, or 0."""
-    failure = 0
+    failure, factor = 0, REAL(scale)
     try:
-        if LOOP(y, s, at, weights, REAL(scale), row_loss, n, hyper):
+        if LOOP(y, s, at, weights, factor, row_loss, n, hyper):
             failure = NOT_FINITE
     except Exception:
         failure = RAISED
-        if REPORT:
-            note(s, at, n, AT, REPORT)
-            note(y, at, n, AT + 8 * N_NOTED, REPORT)
-        fill(s, at, n, np.nan)
-        fill(row_loss, 0, n, np.nan)
+        give_up_column(y, s, at, row_loss, n, AT, REPORT)
     return failure
 
 
@@ -243,9 +253,8 @@ def loss_of_rows(targets, scores, weights, scale, row_loss, capacity, rows, n_ou
         except Exception:
             failure = RAISED
             row_loss[i] = np.nan
-            fill(gradient, 0, n_outputs, np.nan)
+            give_up(raw, gradient, n_outputs, AT, REPORT)
             if REPORT:
-                note(raw, 0, n_outputs, AT, REPORT)
                 note(targets, i, 1, AT + 8 * N_NOTED, REPORT)
                 store_int(REPORT + 8, n_outputs)
         for n in range(n_outputs):
