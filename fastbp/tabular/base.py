@@ -6,6 +6,8 @@ classes or of units of y: those are the networks' business.
 """
 
 import time
+from copy import copy
+from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
@@ -185,6 +187,42 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
         if "feature_names_in_" in vars(encoder):
             self.feature_names_in_ = encoder.feature_names_in_
         self.n_iter_ = max(network.n_iter_ for network in networks)
+
+    def reduced(self, n_networks: int = 1, n_members: int = 1) -> Self:
+        """Make a smaller copy of the fitted estimator, for faster predictions.
+
+        It keeps the networks that did best on their held-out rows, and the first members of each
+        (they are exchangeable).  The cost of a prediction goes with the number of members that are
+        left; what is lost is for you to measure.
+
+        Parameters
+        ----------
+        n_networks : int, default=1
+            How many networks to keep.
+        n_members : int, default=1
+            How many members of each.
+
+        Returns
+        -------
+        estimator : TabularClassifier or TabularRegressor
+            Fitted; shares the encoder and the hidden layers with this one.
+
+        Raises
+        ------
+        ValueError
+            If there are not so many.
+        """
+        if "networks_" not in vars(self):
+            check_is_fitted(self)
+        known = len(self.networks_), len(self.networks_[0].member_scales_)
+        wanted = n_networks, n_members
+        for name, n, most in zip(("n_networks", "n_members"), wanted, known, strict=True):
+            if not (isinstance(n, Integral) and 1 <= n <= most):
+                raise ValueError(f"{name} must be an int from 1 to {most}, got {n!r}.")
+        order = sorted(self.networks_, key=lambda network: -network.best_validation_score_)
+        smaller = copy(self)
+        smaller.networks_ = [network.reduced(n_members) for network in order[:n_networks]]
+        return smaller.set_params(n_networks=n_networks, n_members=n_members)
 
     def _raw_scores(self, X):
         """Raw scores of the mean prediction, their engine, and the dtype of predictions."""

@@ -10,6 +10,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from copy import copy
 from functools import partial
 
 import numpy as np
@@ -46,6 +47,14 @@ class Members:
             self.member_coefs_,
             self.member_intercepts_,
         )
+
+    def reduced(self, n_members):
+        """Make a copy with the first members."""
+        smaller = copy(self)
+        for name in ("member_scales_", "member_coefs_", "member_intercepts_"):
+            setattr(smaller, name, np.ascontiguousarray(getattr(self, name)[:n_members]))
+        smaller._n_members = n_members
+        return smaller
 
     def scores_into(self, Z, out, n_threads):
         """Write the raw scores (n_members, n_samples, n_outputs) of encoded columns into `out`."""

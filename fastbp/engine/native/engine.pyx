@@ -26,8 +26,8 @@ from fastbp.engine.native.kernels cimport *
 from fastbp.engine.native.members cimport scale_first_layer
 from fastbp.engine.native.packing cimport (copy_weights, pack, point_weights, refresh_transposes,
                                            unpack)
-from fastbp.engine.native.plan cimport (BLOCK_ROWS, DOUBLES_PER_LINE, Layer, Plan, Progress, Unit,
-                                        element, size_of)
+from fastbp.engine.native.plan cimport (BLOCK_ROWS, DOUBLES_PER_LINE, Layer, Plan, Unit, element,
+                                        size_of)
 from fastbp.engine.native.rows cimport forward_rows, gather_rows
 from fastbp.engine.native.sums cimport sum_losses, sum_of_weights
 

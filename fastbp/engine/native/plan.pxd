@@ -133,7 +133,10 @@ cdef struct Plan:
     Steps opt
     Call call
     fb_team *team
-    Progress *now                           # cache lines away from what all workers read
+    Progress *now                           # that of the session, also in workers' own plans
+    char pad0[64]                           # a cache line away from what all workers read
+    Progress progress
+    char pad1[64]
 
 
 cdef inline int64_t size_of(Plan *f, int64_t n) noexcept nogil:

@@ -34,6 +34,9 @@ cdef class Session:
     cdef readonly int64_t epochs_done
     cdef readonly bint finite
 
+    def __cinit__(self):
+        self.plan.now = &self.plan.progress
+
     def __init__(self, layer_sizes, activations, loss, *, dtype, params, batch_size, n_threads=1,
                  sparse=False, n_members=None):
         self.lock = threading.Lock()
@@ -45,7 +48,6 @@ cdef class Session:
         self.process = os.getpid()
         self.finite = True
         self.memory = Memory()
-        self.plan.now = <Progress *>self.memory.take(sizeof(Progress) + 64)
         lay_out(self, activations, loss, int(batch_size), bool(sparse))
         pack(&self.plan, self.plan.buf.w, bytes_of(params))
         refresh_transposes(&self.plan)
@@ -70,7 +72,7 @@ cdef class Session:
 
     @property
     def t(self):
-        return self.plan.now.t if self.plan.now != NULL else 0
+        return self.plan.now.t
 
     def force_threads(self, n_threads):
         """Run every epoch on exactly this many threads."""
