@@ -5,6 +5,7 @@ import sys
 import joblib
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from fastbp.__main__ import main
 from fastbp.demonstration import table_file, table_report
@@ -16,6 +17,13 @@ pandas = pytest.importorskip("pandas")
 @pytest.fixture(autouse=True)
 def in_an_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def one_thread_of_trees():
+    """On a busy machine OpenMP's threads wait for each other much longer than they compute."""
+    with threadpool_limits(1, user_api="openmp"):
+        yield
 
 
 def make_frame(n=90):

@@ -16,6 +16,7 @@ from sklearn.metrics import accuracy_score, log_loss, r2_score, root_mean_square
 from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from threadpoolctl import threadpool_limits
 
 from fastbp.demonstration.table_file import N_FOLDS
 from fastbp.estimators import BackpropClassifier, BackpropRegressor
@@ -80,7 +81,14 @@ def make_contenders(table, X, n_numbers):
         ]
     )
     more = {} if table.is_classification else {"scale_targets": True}
-    network = plain(early_stopping=True, random_state=0, **more)
+    network = plain(
+        early_stopping=True,
+        scoring="loss",
+        validation_fraction=0.2,
+        n_iter_no_change=30,
+        random_state=0,
+        **more,
+    )
     return [
         Contender(tabular.__name__, tabular(random_state=0), takes_raw=True),
         Contender(trees.__name__, trees(categorical_features=categories, random_state=0)),
@@ -107,18 +115,38 @@ def compare(table):
         N_FOLDS, shuffle=True, random_state=0
     )
     print(f"  {N_FOLDS} folds ", end="", flush=True)
-    for train, test in folds.split(rows, table.y[rows]):
-        train, test = rows[train], rows[test]
-        for one in contenders:
-            one.model = clone(one.model)
-            data = table.rows if one.takes_raw else X.__getitem__
-            start = time.perf_counter()
-            one.model.fit(data(train), table.y[train])
-            one.seconds += (time.perf_counter() - start) / N_FOLDS
-            one.scores.append(score(table, one.model, data(test), table.y[test]))
-            print(".", end="", flush=True)
+    with threadpool_limits(best_threads_of_trees(contenders[1], X[rows], table.y[rows]), "openmp"):
+        for train, test in folds.split(rows, table.y[rows]):
+            train, test = rows[train], rows[test]
+            for one in contenders:
+                run_fold(table, one, table.rows if one.takes_raw else X.__getitem__, train, test)
+                print(".", end="", flush=True)
     print()
     return contenders, test
+
+
+def run_fold(table, one, data, train, test):
+    """Fit a contender on some rows, and score it on others; `data` gives it rows."""
+    one.model = clone(one.model)
+    start = time.perf_counter()
+    one.model.fit(data(train), table.y[train])
+    one.seconds += (time.perf_counter() - start) / N_FOLDS
+    one.scores.append(score(table, one.model, data(test), table.y[test]))
+
+
+def best_threads_of_trees(trees, X, y):
+    """Return how many threads of OpenMP serve trees best here: 1, or None, which is all.
+
+    All cores are much slower than one for small tables on a busy machine; fastbp uses no OpenMP.
+    """
+    seconds = {}
+    for n_threads in (1, None):
+        model = clone(trees.model).set_params(max_iter=5)
+        with threadpool_limits(n_threads, "openmp"):
+            start = time.perf_counter()
+            model.fit(X, y)
+            seconds[n_threads] = time.perf_counter() - start
+    return min(seconds, key=seconds.get)
 
 
 def choose_rows(table):
