@@ -2,11 +2,11 @@
 
 import sys
 
-import joblib
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
+import fastbp
 from fastbp.__main__ import main
 from fastbp.demonstration import table_file, table_report
 from fastbp.demonstration.table_file import load_table
@@ -61,10 +61,9 @@ def run_wrong(capsys, *arguments):
 
 
 @pytest.mark.usefixtures("quick")
-def test_classes_of_a_csv_file(capsys, monkeypatch):
+def test_classes_of_a_csv_file(capsys):
     make_frame().to_csv("shop.csv", index=False)
-    monkeypatch.setattr(table_report, "save", joblib.dump)
-    assert main(["--table", "shop.csv", "--target", "bought", "--save", "model"]) == 0
+    assert main(["--table", "shop.csv", "--target", "bought", "--save", "model.safetensors"]) == 0
     out = capsys.readouterr().out
     for words in (
         "shop.csv: 85 rows, 6 columns, target 'bought': 2 classes",
@@ -74,7 +73,7 @@ def test_classes_of_a_csv_file(capsys, monkeypatch):
     ):  # fmt: skip
         assert words in out
     assert "since   date" in out
-    model = joblib.load("model")
+    model = fastbp.load("model.safetensors")
     assert set(model.predict(make_frame().drop(columns="bought"))) <= {"bought", "left"}
 
 

@@ -130,6 +130,7 @@ default="from_dtype"
 
     _network_class = MembersClassifier
     _has_classes = True
+    _fitted_names = (*BaseTabular._fitted_names, "classes_")
     _parameter_rules = TABULAR_CLASSIFIER_PARAMETERS
 
     @explains_its_arguments

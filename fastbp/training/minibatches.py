@@ -39,6 +39,8 @@ from fastbp.training.watching import (
 EPOCHS_PER_CALL = 4096  # when nobody watches in between; bounds the buffer of losses
 STEPS_PER_CALL = 65536  # where each step has a learning rate of its own; bounds their buffer
 
+INTERRUPTED = "Training interrupted by user."
+
 
 def train_stochastic(
     problem, progress, stream, *, incremental=False, tasks=None, validation=None, scorer=None
@@ -149,7 +151,7 @@ def train_until_the_end(run, max_iter):
         with one_blas_thread() if run.problem.engine.NAME == "numba" else nullcontext():
             return run.train(max_iter)
     except KeyboardInterrupt:
-        warn_user("Training interrupted by user.")
+        warn_user(INTERRUPTED)
         if run.problem.asked_to_stop is not None:
             run.problem.asked_to_stop.set()
     except DivergenceError as error:
