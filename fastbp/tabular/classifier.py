@@ -97,7 +97,7 @@ default="from_dtype"
         Labels.
     n_features_in_ : int
         Number of columns of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Their names; only where X had names that are all strings.
     n_iter_ : int
         Most epochs that a network took.

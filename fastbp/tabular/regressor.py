@@ -94,7 +94,7 @@ default="from_dtype"
         (n_members, n_outputs) the output layer of each.
     n_features_in_ : int
         Number of columns of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Their names; only where X had names that are all strings.
     n_outputs_ : int
         Number of outputs: of targets, or of quantiles with a list of them.
