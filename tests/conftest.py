@@ -40,9 +40,13 @@ model.fit(X, y).predict(X)
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes():
-    """Compile the Numba engine before the workers start: each would, as none finds it on disk."""
-    commands = [[sys.executable, "-c", COMPILE, dtype] for dtype in ("float32", "float64")]
-    for process in [subprocess.Popen(command) for command in commands]:
+    """Compile the Numba engine before the workers start: each would, as none finds it on disk.
+
+    `-P` leaves a checkout off the path that lies in the current folder and may not be in use.  What
+    fails here fails again, and is told, in the tests.
+    """
+    commands = [[sys.executable, "-P", "-c", COMPILE, dtype] for dtype in ("float32", "float64")]
+    for process in [subprocess.Popen(command, stderr=subprocess.DEVNULL) for command in commands]:
         process.wait()
 
 
