@@ -94,7 +94,8 @@ def test_a_value_of_most_rows_leaves_knots_to_the_others():
     X = np.concatenate([np.zeros(900), amounts])[:, None]
     knots = TableEncoder(n_bins=10).fit(X).columns_[0].knots[""]
     # 0 counts as 30 rows, the root of 900: 130 in all, of which each bin takes 13
-    assert knots[0] == 0 and knots[-1] == 100
+    assert knots[0] == 0
+    assert knots[-1] == 100
     assert (knots > 0).sum() >= 8  # of quantiles one
     np.testing.assert_allclose(np.diff(knots[2:-1]), 13, atol=1)
 
