@@ -64,6 +64,8 @@ sphinx_gallery_conf = {
     "filename_pattern": r"/plot_",
     "within_subsection_order": ExplicitOrder(
         [
+            "plot_raw_table.py",
+            "plot_sure.py",
             "plot_digits.py",
             "plot_regression.py",
             "plot_text.py",

@@ -14,6 +14,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TypeVar
 
@@ -196,8 +197,28 @@ INSIDE = (
 )
 
 
+_KEPT: ContextVar[list | None] = ContextVar("fastbp_kept_warnings", default=None)
+
+
+@contextlib.contextmanager
+def keep_warnings(kept):
+    """Put what `warn_user` is told in this block, and in this thread, on the list `kept`.
+
+    A thread that works for the user's own has no line of the user's to warn at.
+    """
+    token = _KEPT.set(kept)
+    try:
+        yield
+    finally:
+        _KEPT.reset(token)
+
+
 def warn_user(message, category=UserWarning):
     """Warn, with the line of the user's as the place: the first one outside of `INSIDE`."""
+    kept = _KEPT.get()
+    if kept is not None:
+        kept.append((message, category))
+        return
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and frame.f_code.co_filename.startswith(INSIDE):
         frame, level = frame.f_back, level + 1

@@ -1,6 +1,9 @@
 """Fixtures shared by the tests: the engines under test, on each instruction set of the machine."""
 
+import gc
 import signal
+import subprocess
+import sys
 
 import pytest
 from engines import ENGINES, PAIRS
@@ -15,6 +18,36 @@ threadpool_limits(1, user_api="blas")
 # A shell starts background jobs with SIGINT ignored, and Python then leaves it so: the tests that
 # interrupt a fit would wait for ever.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Numba makes millions of objects when it compiles, nearly all of which last or go by themselves.
+gc.set_threshold(10_000, 20, 100)
+
+
+def pytest_collection_finish():
+    """Let the cycle collector forget what was imported, which lasts anyway."""
+    gc.freeze()
+
+
+COMPILE = """
+import sys, warnings
+warnings.simplefilter("ignore")
+from fastbp import BackpropClassifier
+X, y = [[0.0], [1.0]] * 9, [0, 1] * 9
+model = BackpropClassifier((2,), engine="numba", dtype=sys.argv[1], early_stopping=True, max_iter=2)
+model.fit(X, y).predict(X)
+"""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes():
+    """Compile the Numba engine before the workers start: each would, as none finds it on disk.
+
+    `-P` leaves a checkout off the path that lies in the current folder and may not be in use.  What
+    fails here fails again, and is told, in the tests.
+    """
+    commands = [[sys.executable, "-P", "-c", COMPILE, dtype] for dtype in ("float32", "float64")]
+    for process in [subprocess.Popen(command, stderr=subprocess.DEVNULL) for command in commands]:
+        process.wait()
 
 
 @pytest.fixture(params=ENGINES)

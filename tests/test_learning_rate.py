@@ -104,7 +104,8 @@ def test_divergence_ends_the_test_with_nan():
 
 def test_weights_sparse_and_multilabel_data():
     X, y = draw_labels(100, 6, 3)
-    model = BackpropClassifier(**SETTINGS)
+    # In float32 the last, diverging steps enlarge the rounding errors of another order of sums.
+    model = BackpropClassifier(**SETTINGS, dtype="float64")
     dense = find_learning_rate(model, X, y, np.ones(100))
     np.testing.assert_allclose(
         find_learning_rate(model, sparse.csr_array(X), y).losses, dense.losses, rtol=1e-4

@@ -12,8 +12,16 @@ import numpy as np
 import pytest
 from problems import draw_classes, draw_regression
 
-import fastbp.__main__ as demonstration
-from fastbp.__main__ import LossLine, Result, builtin_jobs, check_results, main, save_picture
+import fastbp.__main__ as program
+from fastbp.__main__ import main
+from fastbp.demonstration import side_by_side as demonstration
+from fastbp.demonstration.side_by_side import (
+    LossLine,
+    Result,
+    builtin_jobs,
+    check_results,
+    save_picture,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -79,9 +87,9 @@ def test_a_file_without_the_arrays(capsys):
 
 
 def test_without_an_engine(monkeypatch, capsys):
-    facts = dict.fromkeys(demonstration.collect_versions(), "1.0") | {"engine": "none: not built"}
+    facts = dict.fromkeys(program.collect_versions(), "1.0") | {"engine": "none: not built"}
     facts.pop("instruction set")
-    monkeypatch.setattr(demonstration, "collect_versions", lambda: facts)
+    monkeypatch.setattr(program, "collect_versions", lambda: facts)
     assert run() == 2
     assert "no engine to train with: not built" in capsys.readouterr().out
 

@@ -57,7 +57,8 @@ def check(model, X, atol):
         got = run(model, X)["variable"]
         assert got.shape == wanted.shape
         assert got.dtype == X.dtype
-        np.testing.assert_allclose(got, wanted, rtol=0, atol=atol)
+        # A number beyond 1 is rounded in proportion to its size.
+        np.testing.assert_allclose(got, wanted, rtol=atol / 2, atol=atol)
         return
     got = run(model, X, options={"zipmap": False})
     np.testing.assert_allclose(got["probabilities"], wanted, rtol=0, atol=atol)

@@ -935,7 +935,12 @@ def test_models_of_earlier_commits_load(folder):
             predicted, wanted = model.predict(X), expected[path.stem]
             assert predicted.dtype == wanted.dtype, path.stem
             if wanted.dtype.kind == "f":
-                np.testing.assert_allclose(predicted, wanted, rtol=1e-5, err_msg=path.stem)
+                # Another engine adds in another order: a prediction near 0 has the rounding errors
+                # of the terms that cancel in it.
+                atol = np.finfo(model.coefs_[0].dtype).eps * np.abs(wanted).max()
+                np.testing.assert_allclose(
+                    predicted, wanted, rtol=1e-5, atol=atol, err_msg=path.stem
+                )
             else:
                 assert (predicted == wanted).all(), path.stem
         if path.stem == "resumed":

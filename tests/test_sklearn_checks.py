@@ -4,7 +4,8 @@ from unittest import SkipTest
 
 import numpy as np
 import pytest
-from covering import naming
+from covering import cover_pairs, naming
+from engines import ENGINES
 from problems import draw_classes, draw_regression
 from sklearn.base import TransformerMixin, clone, is_classifier
 from sklearn.neural_network import MLPClassifier, MLPRegressor
@@ -101,8 +102,9 @@ def run_checks(estimator, *, failing=(), left_out=()):
     assert names.issuperset((*failing, *left_out))
 
 
-@pytest.mark.parametrize("dtype", [None, "float64"])
-@pytest.mark.parametrize("kind", ESTIMATORS)
+@pytest.mark.parametrize(
+    ("kind", "dtype", "engine_name"), cover_pairs(ESTIMATORS, [None, "float64"], ENGINES)
+)
 def test_checks_in_float64(kind, dtype, engine_name):
     run_checks(kind(dtype=dtype, engine=engine_name))
 

@@ -79,14 +79,25 @@ def test_numbers_are_scaled_and_cut_into_pieces_at_their_values():
 
 def test_many_values_are_cut_at_quantiles():
     rng = np.random.default_rng(0)
-    X = rng.lognormal(size=(500, 1))
+    X = rng.lognormal(size=(501, 1))
     encoder = TableEncoder(n_bins=4).fit(X)
     knots = np.quantile(X, np.linspace(0, 1, 5))
-    np.testing.assert_allclose(encoder.columns_[0].knots[""], knots)
+    np.testing.assert_array_equal(encoder.columns_[0].knots[""], knots)
     lower, median, upper = np.quantile(X, [0.25, 0.5, 0.75])
     expected = [smooth((X[:, 0] - median) / (upper - lower))]
     expected += [np.clip((X[:, 0] - a) / (b - a), 0, 1) for a, b in zip(knots[:-1], knots[1:])]
     np.testing.assert_allclose(encoder.transform(X), np.transpose(expected), rtol=1e-5, atol=1e-6)
+
+
+def test_a_value_of_most_rows_leaves_knots_to_the_others():
+    amounts = np.arange(1.0, 101.0)
+    X = np.concatenate([np.zeros(900), amounts])[:, None]
+    knots = TableEncoder(n_bins=10).fit(X).columns_[0].knots[""]
+    # 0 counts as 30 rows, the root of 900: 130 in all, of which each bin takes 13
+    assert knots[0] == 0
+    assert knots[-1] == 100
+    assert (knots > 0).sum() >= 8  # of quantiles one
+    np.testing.assert_allclose(np.diff(knots[2:-1]), 13, atol=1)
 
 
 def test_hats_are_one_at_their_knot_and_sum_to_one():

@@ -59,20 +59,26 @@ def network_of(state, engine=None):
     plain = False
     if engine is not None:
         try:
-            coefs, intercepts, kind = state["coefs_"], state["intercepts_"], state.get(KIND)
-            n_outputs = state["n_outputs_"]
-            plain = (
-                engine.are_layers(coefs, intercepts, state["n_features_in_"], n_outputs)
-                and state["out_activation_"] in OUTPUTS[kind]
-                and (_fit(state["classes_"], kind, n_outputs) if kind else "classes_" not in state)
+            coefs, intercepts, n_outputs = (
+                state[name] for name in ("coefs_", "intercepts_", "n_outputs_")
             )
+            plain = engine.are_layers(
+                coefs, intercepts, state["n_features_in_"], n_outputs
+            ) and has_outputs(state, n_outputs)
         except Exception:  # whatever an edited attribute raises: it is named below
             plain = False
     if not plain:
         coefs, intercepts = _convert(state)
-    if "target_scale_" in state or "target_mean_" in state:
-        _check_scale(state)
+    check_scale(state)
     return coefs, intercepts
+
+
+def has_outputs(state, n_outputs):
+    """Whether transform and classes are what so many outputs have."""
+    kind = state.get(KIND)
+    return state["out_activation_"] in OUTPUTS[kind] and (
+        _fit(state["classes_"], kind, n_outputs) if kind else "classes_" not in state
+    )
 
 
 def _fit(classes, kind, n_outputs):
@@ -86,34 +92,8 @@ def _fit(classes, kind, n_outputs):
 
 def _convert(state):
     """Weights and biases as arrays of one dtype; an error where they make no network."""
-    coefs, intercepts = _arrays_of(state, "coefs_", 2), _arrays_of(state, "intercepts_", 1)
-    if not coefs:
-        raise _refusal("coefs_", "the weights of each layer", coefs)
-    if len(coefs) != len(intercepts):
-        wanted = f"one array for each of the {len(coefs)} arrays of coefs_"
-        raise _refusal("intercepts_", wanted, found=f"{len(intercepts)} arrays")
-    width, before = _count_of(state, "n_features_in_"), "n_features_in_"
-    for layer, (W, b) in enumerate(zip(coefs, intercepts, strict=True)):
-        name, (n_in, n_out) = f"coefs_[{layer}]", W.shape
-        if not (n_in == width and n_out):
-            wanted = f"an array with {width} rows, to follow {before}, and at least one column"
-            raise _refusal(name, wanted, W)
-        if b.shape != (n_out,):
-            wanted = f"an array with a number for each of the {n_out} columns of {name}"
-            raise _refusal(f"intercepts_[{layer}]", wanted, b)
-        width, before = n_out, name
-    if _count_of(state, "n_outputs_") != width:
-        raise _refusal("n_outputs_", f"{width}, the columns of {before}", state["n_outputs_"])
-    output, has_classes = _value_of(state, "out_activation_"), "classes_" in state
-    kind = _value_of(state, KIND) if has_classes else state.get(KIND)
-    if not (isinstance(kind, str | None) and kind in OUTPUTS) or (has_classes and kind is None):
-        raise _refusal(KIND, f"one of {sorted(filter(None, OUTPUTS))}", kind)
-    if not (isinstance(output, str) and output in OUTPUTS[kind]):
-        names = " or ".join(map(repr, OUTPUTS[kind]))
-        raise _refusal("out_activation_", f"{names} for {kind or 'real'} targets", output)
-    if kind is not None and not _fit(_value_of(state, "classes_"), kind, width):
-        wanted = "1 or 2 labels, for one output" if kind == "binary" else f"{width} labels"
-        raise _refusal("classes_", f"an array of {wanted}", state["classes_"])
+    coefs, intercepts, width, before = chain_of(state)
+    check_outputs(state, width, f"the columns of {before}")
     found = np.result_type(*coefs, *intercepts)
     dtype = np.float32 if np.can_cast(found, np.float32) else np.float64
     with np.errstate(over="ignore"):  # of longdouble
@@ -123,11 +103,48 @@ def _convert(state):
         )
 
 
+def chain_of(state):
+    """Arrays of layers that follow each other, the width of the last one, and its name."""
+    coefs, intercepts = _arrays_of(state, "coefs_", 2), _arrays_of(state, "intercepts_", 1)
+    if not coefs:
+        raise wrong_attribute("coefs_", "the weights of each layer", coefs)
+    if len(coefs) != len(intercepts):
+        wanted = f"one array for each of the {len(coefs)} arrays of coefs_"
+        raise wrong_attribute("intercepts_", wanted, found=f"{len(intercepts)} arrays")
+    width, before = _count_of(state, "n_features_in_"), "n_features_in_"
+    for layer, (W, b) in enumerate(zip(coefs, intercepts, strict=True)):
+        name, (n_in, n_out) = f"coefs_[{layer}]", W.shape
+        if not (n_in == width and n_out):
+            wanted = f"an array with {width} rows, to follow {before}, and at least one column"
+            raise wrong_attribute(name, wanted, W)
+        if b.shape != (n_out,):
+            wanted = f"an array with a number for each of the {n_out} columns of {name}"
+            raise wrong_attribute(f"intercepts_[{layer}]", wanted, b)
+        width, before = n_out, name
+    return coefs, intercepts, width, before
+
+
+def check_outputs(state, width, what):
+    """Refuse a number of outputs, a transform or classes that do not belong to so many scores."""
+    if _count_of(state, "n_outputs_") != width:
+        raise wrong_attribute("n_outputs_", f"{width}, {what}", state["n_outputs_"])
+    output, has_classes = value_of(state, "out_activation_"), "classes_" in state
+    kind = value_of(state, KIND) if has_classes else state.get(KIND)
+    if not (isinstance(kind, str | None) and kind in OUTPUTS) or (has_classes and kind is None):
+        raise wrong_attribute(KIND, f"one of {sorted(filter(None, OUTPUTS))}", kind)
+    if not (isinstance(output, str) and output in OUTPUTS[kind]):
+        names = " or ".join(map(repr, OUTPUTS[kind]))
+        raise wrong_attribute("out_activation_", f"{names} for {kind or 'real'} targets", output)
+    if kind is not None and not _fit(value_of(state, "classes_"), kind, width):
+        wanted = "1 or 2 labels, for one output" if kind == "binary" else f"{width} labels"
+        raise wrong_attribute("classes_", f"an array of {wanted}", state["classes_"])
+
+
 def _arrays_of(state, name, n_dims):
     """Attribute `name` as a list of arrays of real numbers of so many dimensions."""
-    values = _value_of(state, name)
+    values = value_of(state, name)
     if not isinstance(values, list | tuple):
-        raise _refusal(name, "a list of arrays, one for each layer", values)
+        raise wrong_attribute(name, "a list of arrays, one for each layer", values)
     arrays = []
     for layer, value in enumerate(values):
         try:
@@ -136,33 +153,36 @@ def _arrays_of(state, name, n_dims):
             array = None
         if array is None or array.ndim != n_dims or array.dtype.kind != "f":
             wanted = f"an array of floats of {n_dims} dimension{'s' * (n_dims > 1)}"
-            raise _refusal(f"{name}[{layer}]", wanted, value)
+            raise wrong_attribute(f"{name}[{layer}]", wanted, value)
         arrays.append(array)
     return arrays
 
 
-def _value_of(state, name):
+def value_of(state, name):
+    """Value of a fitted attribute, which must be there."""
     if name not in state:
         raise ValueError(f"The fitted attribute {name} is missing. Fit again.")
     return state[name]
 
 
 def _count_of(state, name):
-    count = _value_of(state, name)
+    count = value_of(state, name)
     if not isinstance(count, Integral):
-        raise _refusal(name, "an int", count)
+        raise wrong_attribute(name, "an int", count)
     return count
 
 
-def _check_scale(state):
+def check_scale(state):
     """Refuse what predictions of scaled targets cannot be put back with."""
+    if "target_scale_" not in state and "target_mean_" not in state:
+        return
     shared = state["out_activation_"] == "cumulative_softplus"  # quantiles of one target
     wanted = (1 if shared else state["n_outputs_"],)
     for name in ("target_mean_", "target_scale_"):
-        value = _value_of(state, name)
+        value = value_of(state, name)
         is_array = isinstance(value, np.ndarray) and value.dtype.kind in "fiu"
         if not (is_array and value.shape == wanted):
-            raise _refusal(name, f"an array of real numbers of shape {wanted}", value)
+            raise wrong_attribute(name, f"an array of real numbers of shape {wanted}", value)
 
 
 def check_numbers(state, coefs=(), intercepts=()):
@@ -181,26 +201,30 @@ def check_numbers(state, coefs=(), intercepts=()):
     """
     for name, arrays in (("coefs_", coefs), ("intercepts_", intercepts)):
         for layer, array in enumerate(arrays):
-            finite = np.isfinite(array)
-            if not finite.all():
-                raise _refuse_number(f"{name}[{layer}]", "finite", array, finite)
+            refuse_infinite(f"{name}[{layer}]", array)
     if "target_scale_" in state:
         mean, scale = state["target_mean_"], state["target_scale_"]
-        finite, usable = np.isfinite(mean), np.isfinite(scale) & (scale > 0)
-        if not finite.all():
-            raise _refuse_number("target_mean_", "finite", mean, finite)
+        usable = np.isfinite(scale) & (scale > 0)
+        refuse_infinite("target_mean_", mean)
         if not usable.all():
             raise _refuse_number("target_scale_", "positive and finite", scale, usable)
+
+
+def refuse_infinite(name, array):
+    """Refuse an array with a number that is not finite."""
+    finite = np.isfinite(array)
+    if not finite.all():
+        raise _refuse_number(name, "finite", array, finite)
 
 
 def _refuse_number(name, wanted, array, good):
     """Make the error about a number of an attribute that is not as it must be."""
     place = np.unravel_index(np.argmin(good), array.shape)
     found = f"{array[place]} at {', '.join(map(str, place))}"
-    return _refusal(name, wanted, found=found)
+    return wrong_attribute(name, wanted, found=found)
 
 
-def _refusal(name, wanted, value=None, *, found=None):
+def wrong_attribute(name, wanted, value=None, *, found=None):
     """Make the error about an attribute that is not as it must be."""
     return ValueError(
         f"The fitted attribute {name} must be {wanted}, but it is {found or _describe(value)}. "
@@ -275,12 +299,7 @@ def check_attributes(state, *, goes_on=True):
         Names what is wrong, what was expected and what it is.
     """
     coefs, intercepts = network_of(state)
-    check_numbers(state)
-    for name, rules in _RULES.items():
-        if name in state and not is_allowed(state[name], rules):
-            raise _refusal(name, " or ".join(text for _, text in rules), state[name])
-    if "_class_weights" in state:
-        _check_class_weights(state)
+    check_records(state)
     if goes_on:
         n_params = sum(array.size for array in (*coefs, *intercepts))
         _check_inner(state.get("_optimizer"), n_params, _check_optimizer, "optimizer's state")
@@ -288,11 +307,21 @@ def check_attributes(state, *, goes_on=True):
     return coefs, intercepts
 
 
+def check_records(state):
+    """Check what there is besides the network: units of y, curves, weights of classes."""
+    check_numbers(state)
+    for name, rules in _RULES.items():
+        if name in state and not is_allowed(state[name], rules):
+            raise wrong_attribute(name, " or ".join(text for _, text in rules), state[name])
+    if "_class_weights" in state:
+        _check_class_weights(state)
+
+
 def _check_class_weights(state):
     """Refuse weights of classes that are not those of this network's classes."""
     kind, weights = state.get(KIND), state["_class_weights"]
     if kind is None:
-        raise _refusal("_class_weights", "absent: these targets have no classes", weights)
+        raise wrong_attribute("_class_weights", "absent: these targets have no classes", weights)
     n_classes = len(state["classes_"])
     sizes = [2] * n_classes if kind == "multilabel" else [n_classes]
     fits = len(weights) == len(sizes) and all(
@@ -309,7 +338,7 @@ def _check_class_weights(state):
             else (f"an array of {n_classes} weights")
         )
         wanted = f"a list of {len(sizes)}, for each column of targets {one}"
-        raise _refusal("_class_weights", wanted, weights)
+        raise wrong_attribute("_class_weights", wanted, weights)
 
 
 def _check_inner(inner, n_params, check, title):

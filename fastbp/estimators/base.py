@@ -499,6 +499,10 @@ class BaseBackprop(
 
         write_c(self, path, name=name, X=X)
 
+    def _check_fitted(self):
+        """Check the fitted attributes, also those to train on from; for a saved model, too."""
+        check_attributes(vars(self))
+
     def __sklearn_is_fitted__(self):
         return "coefs_" in vars(self)
 

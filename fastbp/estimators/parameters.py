@@ -77,7 +77,6 @@ def _list_of(rule):
 
 
 _INF = float("inf")
-_ANY = (lambda value: True, "what TableEncoder takes")
 _COUNT = _number(Integral, "[", 1, _INF, ")")
 _PROBABILITY = _number(Real, "[", 0.0, 1.0, ")")
 _RANDOM_STATE = (_number(Integral, "[", 0, 2**32 - 1, "]"), _instance_of(np.random.RandomState))
@@ -156,21 +155,6 @@ REGRESSOR_PARAMETERS = {
     **SHARED_PARAMETERS,
     "scale_targets": (BOOLEAN,),
 }
-
-TABULAR_PARAMETERS = {
-    name: SHARED_PARAMETERS[name]
-    for name in (
-        "hidden_layer_sizes", "activation", "dropout", "learning_rate_init", "batch_size",
-        "max_iter", "n_iter_no_change", "max_time", "scoring", "random_state", "n_threads",
-        "engine", "verbose",
-    )
-} | {
-    "categorical_features": (_ANY,),
-    "n_networks": (_COUNT,),
-    "n_members": (_COUNT,),
-    "n_bins": (_one_of("auto"), _COUNT),
-    "weight_decay": (_number(Real, "[", 0.0, _INF, ")"),),
-}  # fmt: skip
 
 # Settings that cannot go together: (parameter, test of its value, other parameter, test of its
 # value, reason). Everything else can.

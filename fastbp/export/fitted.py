@@ -21,6 +21,7 @@ from sklearn.utils.validation import check_is_fitted
 from fastbp.activations import ACTIVATIONS, activations_for
 from fastbp.data.scaling import is_coarse, restore, unit_of
 from fastbp.estimators.attributes import check_attributes
+from fastbp.tabular.attributes import refuse_ensemble
 
 TOLERANCE = {"float32": 1e-4, "float64": 1e-9}  # of raw scores, relative to 1 + their size
 
@@ -121,6 +122,7 @@ def describe_fitted(
     NotFittedError
         If the estimator was not fitted.
     """
+    refuse_ensemble(estimator, receiver)
     check_is_fitted(estimator)
     coefs, intercepts = map(list, check_attributes(vars(estimator), goes_on=False))
     names = [

@@ -22,7 +22,9 @@ from fastbp.engine import find_kernels, get_engine
 from fastbp.estimators import BackpropClassifier, BackpropRegressor
 from fastbp.estimators.attributes import check_attributes, network_of
 from fastbp.optimizers import is_full_batch
+from fastbp.tabular.attributes import refuse_ensemble
 
+LOOK = "fastbp's inspection"
 OURS = (BackpropClassifier, BackpropRegressor)
 SCALERS = {
     "StandardScaler", "RobustScaler", "MinMaxScaler", "MaxAbsScaler", "QuantileTransformer",
@@ -53,6 +55,7 @@ def open_wrappers(estimator, X=None, y=None):
     sklearn.exceptions.NotFittedError
     """
     whole = estimator
+    refuse_ensemble(estimator, LOOK)
     while not isinstance(estimator, OURS):
         if isinstance(estimator, Pipeline):
             if X is not None and len(estimator) > 1:
@@ -76,6 +79,7 @@ def open_wrappers(estimator, X=None, y=None):
                 f"{type(estimator).__name__}"
                 f"{'' if estimator is whole else f' in {type(whole).__name__}'}."
             )
+        refuse_ensemble(estimator, LOOK)
     check_is_fitted(estimator)
     return estimator, X, y
 

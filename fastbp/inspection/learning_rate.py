@@ -15,6 +15,7 @@ from fastbp.estimators import BackpropClassifier, BackpropRegressor
 from fastbp.estimators.annotations import Features, Targets, Weights
 from fastbp.messages import warn_user
 from fastbp.optimizers import is_full_batch
+from fastbp.tabular.attributes import refuse_ensemble
 from fastbp.training.causes import LARGE, describe_large_target
 from fastbp.training.randomness import draw_seed, own_stream
 from fastbp.training.steps import choose_batch_size, new_optimizer, open_session
@@ -154,6 +155,7 @@ def find_learning_rate(
     if isinstance(estimator, Pipeline) and len(estimator) > 1:
         X = clone(estimator[:-1]).fit_transform(X, y)
     model = estimator[-1] if isinstance(estimator, Pipeline) else estimator
+    refuse_ensemble(model, "find_learning_rate")
     if not isinstance(model, BackpropClassifier | BackpropRegressor):
         raise TypeError(
             "find_learning_rate takes a BackpropClassifier, a BackpropRegressor or a Pipeline that "

@@ -25,14 +25,22 @@ from sklearn.utils.metadata_routing import MetadataRequest
 
 from fastbp import safetensors
 from fastbp.estimators import BackpropClassifier, BackpropRegressor
-from fastbp.estimators.attributes import check_attributes
 from fastbp.safetensors import require
 from fastbp.saving.values import Writer, decode
+from fastbp.tabular import TableEncoder, TabularClassifier, TabularRegressor
+from fastbp.tabular.networks import MembersClassifier, MembersRegressor
 from fastbp.versions import __version__, refuse_newer
 
 FORMAT = 1
 
-ESTIMATORS = {kind.__name__: kind for kind in (BackpropClassifier, BackpropRegressor)}
+ESTIMATORS = {
+    kind.__name__: kind
+    for kind in (
+        BackpropClassifier, BackpropRegressor, TabularClassifier, TabularRegressor, TableEncoder,
+    )
+}  # fmt: skip
+# What is found within these only.
+INNER = {kind.__name__: kind for kind in (TableEncoder, MembersClassifier, MembersRegressor)}
 PARAMETERS = {name for kind in ESTIMATORS.values() for name in kind._get_param_names()}
 # What scikit-learn keeps in an estimator besides: callbacks, which watch a training and are no part
 # of the model, and the requests for metadata, which go into the file by themselves.
@@ -50,7 +58,7 @@ def save(estimator: Any, path: str | PathLike[str]) -> None:
 
     Parameters
     ----------
-    estimator : BackpropClassifier, BackpropRegressor or Pipeline
+    estimator : estimator of fastbp, TableEncoder or Pipeline
         Fitted or not.  Callbacks are left out.  A :class:`~sklearn.pipeline.Pipeline` with one of
         them as a step, its own or of a pipeline within, needs skops (``pip install
         'fastbp[skops]'``); its other steps are scikit-learn's own transformers.  Arrays of another
@@ -108,13 +116,19 @@ def _describe(estimator, writer):
             f"{kind.__name__}. What is around one (a search, a class of your own) is code of other "
             "packages: save the fitted network in it, or use joblib.dump for the whole."
         )
-    state, parameters = vars(estimator), estimator.get_params(deep=False)
-    if "coefs_" in state:
-        check_attributes(state)
+    return _describe_one(estimator, writer)
+
+
+def _describe_one(estimator, writer):
+    """Describe an estimator that may be within another."""
+    kind, state, parameters = type(estimator), vars(estimator), estimator.get_params(deep=False)
+    if estimator.__sklearn_is_fitted__():
+        estimator._check_fitted()
+    parts, learned = _special_names(kind)
     attributes = {
         name: value
         for name, value in state.items()
-        if name not in parameters and name not in NOT_OF_THE_MODEL
+        if name not in parameters and name not in {*NOT_OF_THE_MODEL, *parts, *learned}
     }
     for name in attributes:
         if not _may_be_attribute(name, kind):
@@ -122,12 +136,29 @@ def _describe(estimator, writer):
                 f"The attribute {name!r} cannot be saved: it is a name of {kind.__name__}'s own, "
                 "or none that a saved model can have. Give it another name, such as 'note'."
             )
-    return {
+    model = {
         "class": kind.__name__,
         "parameters": {name: writer.encode(v, name) for name, v in parameters.items()},
         "attributes": {name: writer.encode(value, name) for name, value in attributes.items()},
         "requests": writer.encode(_requests_of(state), "_metadata_request"),
     }
+    if parts and estimator.__sklearn_is_fitted__():
+        model["parts"] = {name: _describe_part(state[name], writer) for name in parts}
+    if learned:
+        model["learned"] = writer.encode(estimator._describe_learned(), "learned")
+    return model
+
+
+def _describe_part(part, writer):
+    """Describe an estimator within another, or a list of them."""
+    if isinstance(part, list | tuple):
+        return [_describe_one(one, writer) for one in part]
+    return _describe_one(part, writer)
+
+
+def _special_names(kind):
+    """Names of attributes that are estimators, and of those that their class itself describes."""
+    return getattr(kind, "_saved_parts", ()), getattr(kind, "_learned_names", ())
 
 
 def _describe_pipeline(pipeline, writer):
@@ -163,7 +194,7 @@ def _may_be_attribute(name, kind):
         isinstance(name, str)
         and name.isidentifier()
         and not name.startswith("__")
-        and not hasattr(kind, name)
+        and (not hasattr(kind, name) or name in getattr(kind, "_saved_names", ()))
     )
 
 
@@ -176,7 +207,7 @@ def load(path: str | PathLike[str]) -> Any:
 
     Returns
     -------
-    estimator : BackpropClassifier, BackpropRegressor or Pipeline
+    estimator : estimator of fastbp, TableEncoder or Pipeline
         With the parameters, the predictions and the future (`partial_fit`, `warm_start`) of the
         saved one, bit for bit on the same engine and instruction set.
 
@@ -238,19 +269,29 @@ def _refuse_newer_format(metadata):
 # ------------------------------------------------------------------------- the estimator
 
 
-def _restore(model, arrays):
+def _restore(model, arrays, kinds=None):
     """Estimator of a decoded file, after a check that its parts fit together."""
-    kind = ESTIMATORS[model["class"]]
+    kind = (kinds or ESTIMATORS)[model["class"]]
     estimator = kind(**{name: decode(v, arrays) for name, v in model["parameters"].items()})
     attributes = {name: decode(v, arrays) for name, v in model["attributes"].items()}
+    parts, learned = _special_names(kind)
     for name in attributes:
         require(
-            _may_be_attribute(name, kind) and name not in vars(estimator),
+            _may_be_attribute(name, kind)
+            and name not in vars(estimator)
+            and name not in {*parts, *learned},
             f"{name!r} is not a fitted attribute",
         )
-    if "coefs_" in attributes:
-        check_attributes(attributes)
+    if "parts" in model:
+        require(set(model["parts"]) == set(parts), "an ensemble lacks a part")
+        for name, part in model["parts"].items():
+            attributes[name] = _restore_part(part, arrays)
     vars(estimator).update(attributes)
+    if model.get("learned") is not None:
+        require(learned, f"{kind.__name__} learns nothing of columns")
+        estimator._take_learned(decode(model["learned"], arrays))
+    if estimator.__sklearn_is_fitted__():
+        estimator._check_fitted()
     requests = decode(model["requests"], arrays)
     if requests is not None:
         estimator._metadata_request = MetadataRequest(owner=estimator)
@@ -258,6 +299,13 @@ def _restore(model, arrays):
             for name, alias in wanted.items():
                 getattr(estimator._metadata_request, method).add_request(param=name, alias=alias)
     return estimator
+
+
+def _restore_part(part, arrays):
+    """Estimator within another, or a list of them."""
+    if isinstance(part, list):
+        return [_restore(one, arrays, INNER) for one in part]
+    return _restore(part, arrays, INNER)
 
 
 def _requests_of(state):

@@ -28,8 +28,9 @@ from fastbp.losses.combining import combine
 from fastbp.messages import explains_its_arguments
 from fastbp.optimizers import AdamW
 from fastbp.tabular import recipe
+from fastbp.tabular.attributes import check_ensemble
 from fastbp.tabular.encoder import TableEncoder
-from fastbp.tabular.networks import train_all
+from fastbp.tabular.networks import NetworkTasks, train_all
 from fastbp.tabular.rows import encode_rows
 
 ROWS_PER_BLOCK = 4096  # of a prediction: what encoded columns and members' scores take
@@ -39,6 +40,11 @@ MAX_SEED = 2**31
 class BaseTabular(CallbackSupportMixin, BaseParameters):
     """What both tabular estimators share."""
 
+    _is_ensemble = True
+    _saved_parts = ("encoder_", "networks_")  # estimators within, for fastbp.save
+    _fitted_names: tuple[str, ...] = (
+        "encoder_", "networks_", "n_features_in_", "feature_names_in_", "n_iter_",
+    )  # fmt: skip
     encoder_: TableEncoder
     networks_: list[Any]
     n_features_in_: int
@@ -91,8 +97,13 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
         settings = check_parameters(self, self._parameter_rules)
         get_engine(settings.engine)  # where there is none, nothing else need be said
         random_state = check_random_state(settings.random_state)
+        if not settings.hidden_layer_sizes:
+            raise ValueError(
+                f"{type(self).__name__} needs a hidden layer, which its members share. Got "
+                f"hidden_layer_sizes={self.hidden_layer_sizes!r}."
+            )
         _refuse_sparse(X)
-        targets = self._check_targets(settings, X, y)
+        targets, answers = self._check_targets(settings, X, y)
         weights = check_sample_weight(self, sample_weight, len(targets), np.float64)
         encoder = TableEncoder(
             settings.categorical_features,
@@ -100,8 +111,8 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
             target_type=self._target_type(targets),
             random_state=random_state.randint(MAX_SEED),
         )
-        answers = targets[:, 0] if targets.shape[1] == 1 else None
-        Z = encode_rows(encoder, encoder._fit_read(X, answers))
+        column = targets[:, 0] if targets.shape[1] == 1 else None
+        Z = encode_rows(encoder, encoder._fit_read(X, column))
         held_out = _encode_validation(encoder, validation)
         parts = [None] * settings.n_networks
         if held_out["X_val"] is None:
@@ -116,29 +127,46 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
             for rows in parts
         ]
         deadline = None if settings.max_time is None else begun + settings.max_time
+        tasks = NetworkTasks(self, len(networks), X, y, sample_weight)
         networks = train_all(
-            self, networks, (Z, y, sample_weight), held_out, deadline,
-            thread_ceiling(settings.n_threads),
+            networks, (Z, answers, sample_weight), held_out, deadline,
+            thread_ceiling(settings.n_threads), tasks,
         )  # fmt: skip
         self._take(encoder, networks, targets)
+        tasks.end()
         return self
 
     def _check_targets(self, settings, X, y):
-        """Check y as a network does, before any work; return it as numbers or codes."""
+        """Check y as a network does, before any work.
+
+        Returns
+        -------
+        targets : ndarray of shape (n_samples, n_targets)
+            Numbers, or codes of classes.
+        answers : ndarray
+            The same as networks take it, who find nothing more to say of it.
+        """
         network = self._make_network(settings)
         if y is None:
             raise ValueError(
                 f"This {type(self).__name__} estimator requires y to be passed, but the target y "
                 "is None."
             )
-        targets, _ = network._check_y(y, _num_samples(X), np.float64, fresh=True, incremental=False)
+        n_samples = _num_samples(X)
+        if not n_samples:
+            raise ValueError(
+                "Found table X with 0 sample(s) while a minimum of 1 is required by "
+                f"{type(self).__name__}."
+            )
+        targets, _ = network._check_y(y, n_samples, np.float64, fresh=True, incremental=False)
         if vars(network).get("_target_kind") == "multilabel":
             raise ValueError(
                 f"{type(self).__name__} has one label per row; y has {targets.shape[1]} columns. "
                 "Fit a sklearn.multioutput.MultiOutputClassifier of it, or BackpropClassifier on "
                 "numbers."
             )
-        return targets
+        column = targets[:, 0] if targets.shape[1] == 1 else targets
+        return targets, network.classes_[column.astype(np.intp)] if self._has_classes else column
 
     def _target_type(self, targets):
         """Say what y is to the target encoding."""
@@ -166,7 +194,7 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
             max_iter=recipe.choose_max_iter(n_trained) if max_iter == "auto" else max_iter,
             early_stopping=True,
             n_iter_no_change=settings.n_iter_no_change,
-            tol=0.0,
+            tol=recipe.LEAST_GAIN,
             random_state=seed,
             verbose=settings.verbose,
             dropout=settings.dropout,
@@ -187,6 +215,11 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
         if "feature_names_in_" in vars(encoder):
             self.feature_names_in_ = encoder.feature_names_in_
         self.n_iter_ = max(network.n_iter_ for network in networks)
+
+    def _fitted_attributes(self):
+        """Return what `fit` has set, by name."""
+        state = vars(self)
+        return {name: state[name] for name in self._fitted_names if name in state}
 
     def reduced(self, n_networks: int = 1, n_members: int = 1) -> Self:
         """Make a smaller copy of the fitted estimator, for faster predictions.
@@ -214,12 +247,13 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
         """
         if "networks_" not in vars(self):
             check_is_fitted(self)
+        self._check_fitted()
         known = len(self.networks_), len(self.networks_[0].member_scales_)
         wanted = n_networks, n_members
         for name, n, most in zip(("n_networks", "n_members"), wanted, known, strict=True):
             if not (isinstance(n, Integral) and 1 <= n <= most):
                 raise ValueError(f"{name} must be an int from 1 to {most}, got {n!r}.")
-        order = sorted(self.networks_, key=lambda network: -network.best_validation_score_)
+        order = sorted(self.networks_, key=_held_out_loss)
         smaller = copy(self)
         smaller.networks_ = [network.reduced(n_members) for network in order[:n_networks]]
         return smaller.set_params(n_networks=n_networks, n_members=n_members)
@@ -245,16 +279,18 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
         """Yield raw scores of all members, (n_all_members, n_rows, n_outputs), of blocks of X."""
         if "networks_" not in vars(self):
             check_is_fitted(self)
+        check_ensemble(vars(self), self._network_class)
         _refuse_sparse(X)
         read = self.encoder_._read(X)
-        shape, n_rows = self.networks_[0].member_intercepts_.shape, len(read)
+        n_rows = len(read)
         n_threads = 1 if n_rows == 1 else thread_ceiling(self.n_threads)
         for first in range(0, n_rows, ROWS_PER_BLOCK):
             Z = self.encoder_._encode(read[first : first + ROWS_PER_BLOCK])
-            scores = np.empty((len(self.networks_), shape[0], len(Z), shape[1]), np.float32)
-            for network, out in zip(self.networks_, scores, strict=True):
-                network.scores_into(Z, out, n_threads)
-            yield scores.reshape(-1, len(Z), shape[1])
+            yield np.concatenate([one.scores_of(Z, n_threads) for one in self.networks_])
+
+    def _check_fitted(self):
+        """Check all that predictions are made with; for a saved model, too."""
+        check_ensemble(vars(self), self._network_class)
 
     def __sklearn_is_fitted__(self):
         return "networks_" in vars(self)
@@ -265,6 +301,12 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
         tags.input_tags.categorical = True
         tags.input_tags.string = True
         return tags
+
+
+def _held_out_loss(network):
+    """Order networks by their best score on held-out rows; without one (NaN) they come last."""
+    score = network.best_validation_score_
+    return np.inf if score is None else -score
 
 
 def _encode_validation(encoder, validation):

@@ -50,7 +50,7 @@ default="from_dtype"
         members of all networks, of values or probabilities.
     hidden_layer_sizes : int, array-like of int or "auto", default="auto"
         Units of each hidden layer; "auto": two of 128, of 256 where y has more than 10 classes.
-    activation : str, callable, Activation or list of these, default="mish"
+    activation : str, callable, Activation or list of these, default="relu"
         As in `BackpropClassifier`.
     n_bins : int or "auto", default="auto"
         Pieces into which the range of a column of numbers is cut, as in `TableEncoder`.
@@ -97,7 +97,7 @@ default="from_dtype"
         Labels.
     n_features_in_ : int
         Number of columns of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Their names; only where X had names that are all strings.
     n_iter_ : int
         Most epochs that a network took.
@@ -130,6 +130,7 @@ default="from_dtype"
 
     _network_class = MembersClassifier
     _has_classes = True
+    _fitted_names = (*BaseTabular._fitted_names, "classes_")
     _parameter_rules = TABULAR_CLASSIFIER_PARAMETERS
 
     @explains_its_arguments
@@ -141,7 +142,7 @@ default="from_dtype"
         n_networks: int = 5,
         n_members: int = 4,
         hidden_layer_sizes: LayerSizes | str = "auto",
-        activation: Activations = "mish",
+        activation: Activations = "relu",
         n_bins: int | str = "auto",
         dropout: float | Sequence[float] = 0.1,
         weight_decay: float = 0.02,

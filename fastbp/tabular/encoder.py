@@ -29,6 +29,7 @@ from fastbp.estimators.annotations import Features, RandomState, Targets
 from fastbp.messages import explains_its_arguments, find_name
 from fastbp.tables import Text, format_table
 from fastbp.tabular.columns import open_table
+from fastbp.tabular.description import describe_plan, plan_from
 from fastbp.tabular.plan import make_plan
 
 
@@ -305,6 +306,33 @@ default="from_dtype"
         """Encode a compact form, or some rows of it (`read[rows]`), into `out` or a new array."""
         return self._fitted_plan().encode(read, out)
 
+    # What `fit` learned, as plain values in place of these attributes, for `fastbp.save`.
+    _learned_names = ("_plan", "columns_")
+
+    def _describe_learned(self):
+        """Describe in plain values what was learned; None before `fit`."""
+        return describe_plan(self._plan) if "_plan" in vars(self) else None
+
+    def _take_learned(self, described):
+        """Be fitted as a description says; whatever it says is checked."""
+        self._plan = plan_from(described)
+        self.columns_ = self._plan.columns
+
+    def _check_fitted(self):
+        """Check what a saved encoder holds besides."""
+        state, n_columns = vars(self), len(self._fitted_plan().columns)
+        names = state.get("feature_names_in_")
+        fits = names is None or (
+            isinstance(names, np.ndarray)
+            and names.shape == (n_columns,)
+            and all(isinstance(name, str) for name in names.tolist())
+        )
+        if state.get("n_features_in_") != n_columns or not fits:
+            raise ValueError(
+                f"The fitted attributes n_features_in_ and feature_names_in_ must be those of "
+                f"{n_columns} columns. Fit again."
+            )
+
     def _fitted_plan(self):
         try:
             return vars(self)["_plan"]
@@ -395,6 +423,9 @@ default="from_dtype"
             )
         mask[given] = True
         return mask
+
+    def __sklearn_is_fitted__(self):
+        return "_plan" in vars(self)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -8,7 +8,7 @@ trained side by side.
 
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from copy import copy
 from functools import partial
@@ -20,7 +20,16 @@ from fastbp.data.features import check_features
 from fastbp.engine import get_engine, network
 from fastbp.engine.parallel import thread_ceiling
 from fastbp.estimators import BackpropClassifier, BackpropRegressor
+from fastbp.estimators.base_parameters import BaseParameters
 from fastbp.losses.combining import combine
+from fastbp.messages import keep_warnings, warn_user
+from fastbp.tabular.attributes import check_members, members_of, refuse_ensemble, refuse_numbers
+from fastbp.training.minibatches import INTERRUPTED
+
+LOOK_AROUND_S = 0.1
+# What training on would need, some times the weights, in every pickle: a network of an ensemble is
+# not trained on.
+OF_TRAINING = ("_optimizer", "_place", "_seen")
 
 
 class Members:
@@ -37,16 +46,8 @@ class Members:
         The output layer of each.
     """
 
-    @property
-    def parts(self):
-        """All arrays of the network, in the order of the flat vector."""
-        return (
-            self.coefs_,
-            self.intercepts_,
-            self.member_scales_,
-            self.member_coefs_,
-            self.member_intercepts_,
-        )
+    _is_ensemble = True
+    _saved_names = ("_n_members",)  # attributes beside the usual ones, for fastbp.save
 
     def reduced(self, n_members):
         """Make a copy with the first members."""
@@ -56,16 +57,27 @@ class Members:
         smaller._n_members = n_members
         return smaller
 
-    def scores_into(self, Z, out, n_threads):
-        """Write the raw scores (n_members, n_samples, n_outputs) of encoded columns into `out`."""
-        engine = get_engine(self.engine)
-        activations = activations_for(self.activation, len(self.coefs_))
-        finite = engine.predict_members_into(*self.parts, activations, Z, out, n_threads)
-        if not finite:
+    def _check_fitted(self):
+        """Check all that a prediction reads; for a saved model, too."""
+        check_members(vars(self))
+
+    def scores_of(self, Z, n_threads):
+        """Return the raw scores (n_members, n_samples, n_outputs) of encoded columns."""
+        engine, state = get_engine(self.engine), vars(self)
+        parts = members_of(state, engine)
+        activations = activations_for(self.activation, len(parts[0]))
+        if parts[0][0].dtype != Z.dtype:  # edited ones
+            with np.errstate(over="ignore"):
+                lists = ([array.astype(Z.dtype) for array in part] for part in parts[:2])
+                parts = *lists, *(array.astype(Z.dtype) for array in parts[2:])
+        n_members, n_outputs = parts[-1].shape
+        scores = np.empty((n_members, Z.shape[0], n_outputs), Z.dtype)
+        if not engine.predict_members_into(*parts, activations, Z, scores, n_threads):
+            refuse_numbers(state, parts)
             raise ValueError(
-                "The network predicts values that are not finite: an attribute of networks_ was "
-                "edited. Fit again."
+                "A network of networks_ predicts values beyond the range of float32. Fit again."
             )
+        return scores
 
     def _network_of(self, problem, params):
         params = params.astype(problem.weights_dtype, copy=False)
@@ -78,14 +90,39 @@ class Members:
 
     def _raw_scores(self, X, *, hidden=False):
         """Raw scores of the mean prediction; for a scorer, which sees encoded columns."""
+        if hidden:
+            refuse_ensemble(self, "transform")
         engine = get_engine(self.engine)
         X, given = check_features(
-            self, X, partial(self._prediction_dtype, self.coefs_[0].dtype), engine, reset=False
+            self, X, partial(self._prediction_dtype, np.dtype(np.float32)), engine, reset=False
         )
-        shape = self.member_intercepts_.shape
-        scores = np.empty((shape[0], X.shape[0], shape[1]), X.dtype)
-        self.scores_into(X, scores, thread_ceiling(self.n_threads))
+        scores = self.scores_of(X, thread_ceiling(self.n_threads))
         return combine(scores, self.out_activation_), engine, given
+
+    @property
+    def _n_features_out(self):
+        raise AttributeError(f"{type(self).__name__} transforms nothing.")
+
+    def _html_repr(self):
+        """Display for notebooks, without a drawing: that would be of one network."""
+        return BaseParameters._html_repr(self)
+
+
+def _refusing(name):
+    """Make a method that says that networks with members have none of this name."""
+
+    def method(self, *arguments, **keywords):
+        refuse_ensemble(self, name)
+
+    method.__name__ = name
+    return method
+
+
+for _name in (
+    "partial_fit", "transform", "fit_transform", "get_feature_names_out", "summary", "to_c",
+    "to_sklearn",
+):  # fmt: skip
+    setattr(Members, _name, _refusing(_name))
 
 
 class MembersClassifier(Members, BackpropClassifier):
@@ -117,6 +154,7 @@ class Jobs:
         self.n_workers, self.tasks = n_workers, tasks
         self.waiting, self.first = list(enumerate(networks)), networks[0]
         self.lock, self.stop = threading.Lock(), threading.Event()
+        self.warnings = []
 
     def next(self):
         """Return place and network of the next fit and the seconds it may take, or None."""
@@ -139,12 +177,14 @@ class Jobs:
                 index, network, network.max_time = job
                 network._asked_to_stop = self.stop
                 try:
-                    with self.tasks.of(index, network):
+                    with self.tasks.of(index, network, self.stop), keep_warnings(self.warnings):
                         X, *more = self.data
                         X = X.view()  # of an array or of a source of rows: for this thread
                         network.fit(X, *more, **self.held_out)
                 finally:
                     del network._asked_to_stop, network._parts
+                for name in OF_TRAINING:
+                    vars(network).pop(name, None)
         except BaseException:
             self.stop.set()
             raise
@@ -156,12 +196,11 @@ class NetworkTasks:
     An estimator without callbacks pays nothing.
     """
 
-    def __init__(self, estimator, n_networks, data):
+    def __init__(self, estimator, n_networks, X, y, sample_weight):
         self.estimator, self.context = estimator, None
         if hasattr(estimator, "_skl_callbacks"):
-            _, y, sample_weight = data
             metadata = {} if sample_weight is None else {"sample_weight": sample_weight}
-            self.told = {"X": data[0], "y": y, "metadata": metadata}
+            self.told = {"X": X, "y": y, "metadata": metadata}
             self.context = estimator._init_callback_context(
                 max_subtasks=n_networks, sequential_subtasks=False
             )
@@ -171,8 +210,11 @@ class NetworkTasks:
             ]
 
     @contextmanager
-    def of(self, index, network):
-        """Tell the callbacks that a network begins and ends, and let them follow its epochs."""
+    def of(self, index, network, stop):
+        """Tell the callbacks that a network begins and ends, and let them follow its epochs.
+
+        If one asks to stop after a network, `stop` is set.
+        """
         if self.context is None:
             yield
             return
@@ -180,15 +222,20 @@ class NetworkTasks:
         with part.propagate_callback_context(network):
             part.call_on_fit_task_begin(estimator=self.estimator, **self.told)
             yield
-            part.call_on_fit_task_end(estimator=self.estimator, **self.told)
+            if part.call_on_fit_task_end(estimator=self.estimator, **self.told):
+                stop.set()
 
     def end(self):
-        """Tell the callbacks that the fit has ended."""
+        """Tell the callbacks that the fit has ended, and what it came to."""
         if self.context is not None:
-            self.context.call_on_fit_task_end(estimator=self.estimator, **self.told)
+            self.context.call_on_fit_task_end(
+                estimator=self.estimator,
+                reconstruction_attributes=self.estimator._fitted_attributes,
+                **self.told,
+            )
 
 
-def train_all(estimator, networks, data, held_out, deadline, n_threads):
+def train_all(networks, data, held_out, deadline, n_threads, tasks):
     """Fit networks, several at a time where there are threads for it; return those fitted.
 
     What a network becomes does not depend on the threads.  After an interrupt (Ctrl-C) the networks
@@ -197,12 +244,27 @@ def train_all(estimator, networks, data, held_out, deadline, n_threads):
     n_workers = max(1, min(n_threads, len(networks)))
     for one in networks:
         one.n_threads = max(1, n_threads // n_workers)
-    tasks = NetworkTasks(estimator, len(networks), data)
     jobs = Jobs(networks, data, held_out, deadline, n_workers, tasks)
     with ThreadPoolExecutor(n_workers) as pool:  # this thread is one of the workers
         others = [pool.submit(jobs.work) for _ in range(n_workers - 1)]
         jobs.work()
-        for other in others:
-            other.result()
-    tasks.end()
+        _wait_for(others, jobs)
+    for message, category in dict.fromkeys(jobs.warnings):  # of several networks, once
+        warn_user(message, category)
     return [one for one in networks if one.__sklearn_is_fitted__()]
+
+
+def _wait_for(others, jobs):
+    """Wait for the other threads; after an interrupt they end after the epoch in hand.
+
+    With a look around now and then: a wait without an end may not notice the interrupt (Windows,
+    and where the system gives the signal to another thread).
+    """
+    try:
+        while wait(others, LOOK_AROUND_S).not_done:
+            pass
+    except KeyboardInterrupt:
+        jobs.stop.set()
+        jobs.warnings.append((INTERRUPTED, UserWarning))
+    for other in others:
+        other.result()

@@ -129,7 +129,7 @@ class NumberPlan:
     """
 
     def __init__(self, fits, encoding):
-        self.fits, self.is_hat = fits, encoding == "hat"
+        self.fits, self.encoding, self.is_hat = fits, encoding, encoding == "hat"
         self.median = np.array([fit.median for fit in fits])
         factors = np.array([fit.factor for fit in fits])
         self.factors = None if (factors == 1).all() else factors

@@ -12,6 +12,7 @@ SMALLEST_BATCH, LARGEST_BATCH = 32, 256
 ROWS_IN_ALL = 400_000  # that a network is trained on at most, within the limits of epochs
 FEWEST_EPOCHS, MOST_EPOCHS = 24, 256
 MOST_NARROW = 10  # outputs; on letter, with 26 classes, 256 units had a third less errors than 128
+LEAST_GAIN = 1e-12  # of a score: one that stays the same, as accuracies do, is no better
 BETA_2 = 0.99  # of AdamW: steps are few, and the default remembers a thousand
 
 

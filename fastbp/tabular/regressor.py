@@ -19,6 +19,7 @@ from fastbp.estimators.annotations import (
 )
 from fastbp.estimators.parameters import has_link
 from fastbp.messages import explains_its_arguments
+from fastbp.tabular.attributes import range_of
 from fastbp.tabular.base import BaseTabular
 from fastbp.tabular.networks import MembersRegressor
 from fastbp.tabular.parameters import TABULAR_REGRESSOR_PARAMETERS
@@ -93,7 +94,7 @@ default="from_dtype"
         (n_members, n_outputs) the output layer of each.
     n_features_in_ : int
         Number of columns of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Their names; only where X had names that are all strings.
     n_outputs_ : int
         Number of outputs: of targets, or of quantiles with a list of them.
@@ -128,6 +129,7 @@ default="from_dtype"
 
     _network_class = MembersRegressor
     _has_classes = False
+    _fitted_names = (*BaseTabular._fitted_names, "n_outputs_", "_range")
     _parameter_rules = TABULAR_REGRESSOR_PARAMETERS
 
     @explains_its_arguments
@@ -189,8 +191,12 @@ default="from_dtype"
     def _values_of_member(self, scores, engine, dtype):
         """Values of raw scores, within the range of y."""
         values = self.networks_[0]._values_of(scores, engine, dtype)
-        lowest, highest = self._range
+        lowest, highest = range_of(vars(self))
         return np.clip(values, lowest, highest, dtype=values.dtype)
+
+    def _check_fitted(self):
+        super()._check_fitted()
+        range_of(vars(self))
 
     def score(self, X: Any, y: Targets, sample_weight: Weights = None) -> float:
         """Score the predictions: R2, or the D2 of the loss, as `BackpropRegressor.score`.

@@ -39,6 +39,8 @@ from fastbp.training.watching import (
 EPOCHS_PER_CALL = 4096  # when nobody watches in between; bounds the buffer of losses
 STEPS_PER_CALL = 65536  # where each step has a learning rate of its own; bounds their buffer
 
+INTERRUPTED = "Training interrupted by user."
+
 
 class Training:
     """Training by minibatches of one call, which changes `progress`; in parts, where wanted.
@@ -180,7 +182,7 @@ def train_until(run, n_epochs):
     except KeyboardInterrupt:
         if run.problem.asked_to_stop is not None:
             run.problem.asked_to_stop.set()
-        warn_user("Training interrupted by user.")
+        warn_user(INTERRUPTED)
     except DivergenceError as error:
         if not has_best(run.problem, run.progress, run.selection):
             raise

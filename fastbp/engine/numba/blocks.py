@@ -11,7 +11,7 @@ from collections import namedtuple
 import numpy as np
 
 from fastbp.engine.numba.addresses import call_forward, call_loss, call_slope, pointer
-from fastbp.engine.numba.caching import jit
+from fastbp.engine.numba.caching import jit, jit_inside
 from fastbp.engine.numba.elementary import add_freely
 
 BLOCK_ROWS = 1024  # most rows of a block; larger minibatches take several
@@ -43,20 +43,20 @@ Dropout = namedtuple("Dropout", "thresholds scales key")
 # (1,): of the epoch
 
 
-@jit
+@jit_inside
 def place(array):
     """Address of an array's first element."""
     return np.int64(array.ctypes.data)
 
 
-@jit
+@jit_inside
 def clear(values):
     """Set a vector to 0."""
     for i in range(values.size):
         values[i] = 0
 
 
-@jit
+@jit_inside
 def transpose_into(a, out):
     """Write the transpose of a matrix."""
     for i in range(a.shape[0]):
@@ -64,7 +64,7 @@ def transpose_into(a, out):
             out[j, i] = a[i, j]
 
 
-@jit
+@jit_inside
 def weights_of(network, vector, layer):
     """Weights (n_in, n_out) and biases (n_out,) of a layer in a flat vector."""
     n_in, n_out = network.sizes[layer], network.sizes[layer + 1]
@@ -72,14 +72,14 @@ def weights_of(network, vector, layer):
     return vector[at : at + n_in * n_out].reshape(n_in, n_out), vector[bias_at : bias_at + n_out]
 
 
-@jit
+@jit_inside
 def hidden(network, buffers, values, layer, rows):
     """Block (rows, n_units) of a hidden layer in one of its buffers."""
     at, n_units = buffers.unit_at[layer], network.sizes[layer + 1]
     return values[at : at + rows * n_units].reshape(rows, n_units)
 
 
-@jit
+@jit_inside
 def index(address, index_bytes, at):
     """Element `at` of an array of int32 or int64."""
     if index_bytes == 4:
@@ -87,7 +87,7 @@ def index(address, index_bytes, at):
     return pointer(address, np.int64)[at]
 
 
-@jit
+@jit_inside
 def sparse_product(network, data, first, rows, W, b, out):
     """out[i] = b + sum over the non-zeros of row i of x W[k]."""
     for i in range(rows):
@@ -103,7 +103,7 @@ def sparse_product(network, data, first, rows, W, b, out):
                 out[i, j] += x * W[k, j]
 
 
-@jit
+@jit_inside
 def sparse_gradient(network, data, first, rows, delta, G):
     """G[k] = sum over the non-zeros of column k of x delta[i]."""
     clear(G.reshape(G.size))
@@ -118,7 +118,7 @@ def sparse_gradient(network, data, first, rows, delta, G):
                 G[k, j] += x * delta[i, j]
 
 
-@jit
+@jit_inside
 def gather(network, data, first, rows, out):
     """out[i] = X[order[first + i]]."""
     n = out.shape[1]
@@ -129,7 +129,7 @@ def gather(network, data, first, rows, out):
             out[i, j] = X[at + j]
 
 
-@jit
+@jit_inside
 def gather_columns(network, data, address, n_columns, first, rows, out):
     """out[c, i] = Y[order[first + i], c], `out` flat."""
     Y = pointer(address, network.params)
@@ -138,7 +138,7 @@ def gather_columns(network, data, address, n_columns, first, rows, out):
             out[c * rows + i] = Y[data.order[first + i] * n_columns + c]
 
 
-@jit
+@jit_inside
 def mix(x):
     """Compute number x of SplitMix64's stream with seed 0 (fb_mix of native/kernels.h)."""
     x = (x + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
@@ -153,7 +153,7 @@ def epoch_key(seed, t):
     return mix(mix(seed) + np.uint64(t))
 
 
-@jit
+@jit_inside
 def drop_units(dropout, layer, first, values, out):
     """Leave units of a hidden layer out, by the place of a row in the epoch.
 
@@ -175,7 +175,7 @@ def drop_units(dropout, layer, first, values, out):
             out[i, j] = values[i, j] * scale if x >= threshold else zero
 
 
-@jit
+@jit_inside
 def forward_block(network, buffers, data, dropout, first, rows):
     """Rows first.. of the order, up to the raw scores (n_outputs, rows), which it returns."""
     last = network.sizes.size - 2
@@ -218,7 +218,7 @@ def forward_block(network, buffers, data, dropout, first, rows):
     return scores
 
 
-@jit
+@jit_inside
 def output_gradient(scores, a, G, g):
     """Gradient of the output layer, whose delta is `scores` (n_outputs, rows)."""
     for n in range(g.size):
@@ -229,7 +229,7 @@ def output_gradient(scores, a, G, g):
     np.dot(a.T, scores.T, G)
 
 
-@jit
+@jit_inside
 def bias_gradient(delta, g):
     """Sum of delta (rows, n_out) over its rows."""
     clear(g)
@@ -238,7 +238,7 @@ def bias_gradient(delta, g):
             g[j] += delta[i, j]
 
 
-@jit
+@jit_inside
 def slopes_into(network, buffers, layer, rows, delta):
     """Multiply delta by the slope of a hidden layer's activation."""
     if network.slopes[layer]:
@@ -247,7 +247,7 @@ def slopes_into(network, buffers, layer, rows, delta):
         call_slope(network.slopes[layer], (place(delta), place(at), at.size))
 
 
-@jit
+@jit_inside
 def backward_block(network, buffers, data, dropout, first, rows, scores, gradient):
     """Gradient of a block in the flat layout; `scores` holds dLoss/dscore by now."""
     last = network.sizes.size - 2
@@ -281,7 +281,7 @@ def backward_block(network, buffers, data, dropout, first, rows, scores, gradien
         above, below = below, above
 
 
-@jit
+@jit_inside
 def loss_of_block(network, buffers, data, loss, scale, first, rows, scores):
     """Raw scores become dLoss/dscore; returns the sum of the weighted losses."""
     gather_columns(network, data, data.y, loss.n_targets, first, rows, buffers.targets)

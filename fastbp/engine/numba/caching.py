@@ -15,6 +15,9 @@ from types import CellType, FunctionType
 from numba import njit
 
 OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+# For functions that jitted code alone calls (Python would jump to address 0): Numba otherwise makes
+# two further functions of each, which take arguments from Python and from C.
+INSIDE = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
 def _digest_sources():
@@ -46,7 +49,12 @@ def cached(decorate, function, **options):
 
 def jit(function):
     """Compile a function of this package when it is first called."""
-    return cached(njit, function, **OPTIONS)
+    return cached(njit, function, no_cfunc_wrapper=True, **OPTIONS)
+
+
+def jit_inside(function):
+    """As `jit`, for a function that only jitted code calls."""
+    return cached(njit, function, **INSIDE, **OPTIONS)
 
 
 def copy_with(function, name, **names):

@@ -20,7 +20,9 @@ from numba.extending import (
     register_model,
 )
 
-INLINE = {"forceinline": True, "fastmath": {"contract"}}
+from fastbp.engine.numba.caching import INSIDE
+
+INLINE = {"forceinline": True, "fastmath": {"contract"}, **INSIDE}
 PLAIN = (types.Integer, types.Float, types.Boolean)
 
 

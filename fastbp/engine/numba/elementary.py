@@ -14,6 +14,10 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload
 
+from fastbp.engine.numba.caching import INSIDE
+
+INLINE = {"forceinline": True, **INSIDE}
+
 FLOAT32 = SimpleNamespace(
     real=np.float32, bits=32, mantissa=23, bias=127, magic=1.5 * 2.0**23, high=88.72, low=-86.6,
     ln2_high=0.693359375, ln2_low=-2.12194440e-4, n_exp=7, n_log=4,
@@ -107,7 +111,7 @@ def vector_function(make):
     def function(x):
         raise NotImplementedError("for jitted code")
 
-    @overload(function, jit_options={"forceinline": True, "fastmath": {"contract"}})
+    @overload(function, jit_options={"fastmath": {"contract"}, **INLINE})
     def choose(x):
         return make(FORMATS[x]) if x in FORMATS else None
 
@@ -232,7 +236,7 @@ def spoilt(y, z):
     raise NotImplementedError("for jitted code")
 
 
-@overload(spoilt, jit_options={"forceinline": True})
+@overload(spoilt, jit_options=INLINE)
 def _spoilt(y, z):
     real = FORMATS[y].real
     largest, zero, one = real(np.finfo(real).max), real(0), real(1)

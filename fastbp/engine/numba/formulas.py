@@ -15,7 +15,7 @@ from numba import njit, types
 from numba.core.dispatcher import Dispatcher
 
 from fastbp.engine.numba import derivatives  # noqa: F401  (registers the rules)
-from fastbp.engine.numba.caching import OPTIONS, copy_with
+from fastbp.engine.numba.caching import INSIDE, OPTIONS, copy_with
 from fastbp.engine.numba.duals import PLAIN, Dual
 
 OURS = ("fastbp.activations", "fastbp.losses", "fastbp.optimizers")
@@ -149,7 +149,7 @@ def _jit(function, jitted):
                 helpers[name] = helper
     if helpers:
         copy = copy_with(function, function.__name__, **helpers)
-    jitted[function] = njit(**OPTIONS, forceinline=True)(copy if helpers else function)
+    jitted[function] = njit(**OPTIONS, **INSIDE, forceinline=True)(copy if helpers else function)
     return jitted[function]
 
 

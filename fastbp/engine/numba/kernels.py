@@ -13,7 +13,7 @@ import numpy as np
 from numba import cfunc, njit, types
 
 from fastbp.engine.numba import loops
-from fastbp.engine.numba.caching import OPTIONS, cached, copy_with
+from fastbp.engine.numba.caching import INSIDE, OPTIONS, cached, copy_with
 from fastbp.engine.numba.duals import Dual
 from fastbp.engine.numba.formulas import (
     compile_formula,
@@ -25,6 +25,7 @@ from fastbp.engine.numba.formulas import (
 
 _lock = threading.RLock()
 _kernels = {}
+_kept_slopes = {}  # by float type: the kernel whose loop all entries share that keep slopes
 
 
 @dataclass
@@ -48,7 +49,9 @@ class Kernel:
 
     def _put_into(self, loop, names):
         dtype = np.dtype(self.real.name)
-        report, at = (0 if self.is_ours else a.ctypes.data for a in (self.report, self.at))
+        places = (0 if self.is_ours else a.ctypes.data for a in (self.report, self.at))
+        # An int would be a type of its own for each number, and what takes it compiled for each.
+        report, at = map(np.int64, places)
         names = {
             "REAL": dtype.type, "LANES": 64 // dtype.itemsize, "REPORT": report, "AT": at, **names
         }  # fmt: skip
@@ -56,7 +59,7 @@ class Kernel:
 
     def loop(self, loop, **names):
         """Make a jitted loop around formulas."""
-        return njit(forceinline=True, **OPTIONS)(self._put_into(loop, names))
+        return njit(forceinline=True, **INSIDE, **OPTIONS)(self._put_into(loop, names))
 
     def add(self, loop, result, *parameters, **names):
         """Compile a loop to a C function and note its address under the loop's name."""
@@ -100,23 +103,26 @@ def _compile_activation(kernel, entry):
     value = kernel.formula(entry.value, 1)
     given = None if entry.slope is None else kernel.formula(entry.slope, 1)
     values = kernel.loop(loops.values_of, VALUE=value)
-    if entry.slope_of == "activation":
-        both = kernel.loop(loops.values_without_slopes, LOOP=values)
-        slope_at = kernel.loop(loops.slope_at_activation, DERIVATIVE=given)
-    else:
-        pair = kernel.loop(
-            loops.with_derived_slope if given is None else loops.with_given_slope,
-            VALUE=value,
-            DERIVATIVE=given,
-        )
-        both = kernel.loop(loops.values_and_slopes_of, PAIR=pair)
-        slope_at = kernel.loop(loops.kept_slope)
     block = types.CPointer(kernel.real)
     signature = types.void, block, block, types.int64
-    note_block = kernel.loop(loops.note)
-    kernel.add(loops.forward, *signature, LOOP=values, LOOP_WITH_SLOPES=both, NOTE=note_block)
-    times = kernel.loop(loops.times_slopes, DERIVATIVE=slope_at)
-    kernel.add(loops.slope, *signature, LOOP=times, NOTE=note_block)
+    if entry.slope_of == "activation":
+        both = kernel.loop(loops.values_without_slopes, LOOP=values)
+        kernel.add(loops.forward, *signature, LOOP=both)
+        slope_at = kernel.loop(loops.slope_at_activation, DERIVATIVE=given)
+        times = kernel.loop(loops.times_slopes, DERIVATIVE=slope_at)
+        kernel.add(loops.slope, *signature, LOOP=times)
+        return
+    pair = kernel.loop(
+        loops.with_derived_slope if given is None else loops.with_given_slope,
+        VALUE=value,
+        DERIVATIVE=given,
+    )
+    both = kernel.loop(loops.values_and_slopes_of, LOOP=values, PAIR=pair)
+    kernel.add(loops.forward, *signature, LOOP=both)
+    if kernel.real not in _kept_slopes:
+        _kept_slopes[kernel.real] = Kernel("all", kernel.real, is_ours=True)
+        _kept_slopes[kernel.real].add(loops.kept_slope, *signature)
+    kernel.addresses["slope"] = _kept_slopes[kernel.real].addresses["kept_slope"]
 
 
 def hyper_of(entry):
@@ -143,14 +149,13 @@ def _compile_loss(kernel, entry):
         if not entry.hyper:
             value = kernel.loop(loops.row_value_without_hyper, FORMULA=value)
             gradient = kernel.loop(loops.row_gradient_without_hyper, FORMULA=gradient)
-        as_target = njit(loops.class_code if entry.target == "class" else loops.number)
+        as_target = loops.class_code if entry.target == "class" else loops.number
         kernel.add(
             loops.loss_of_rows,
             *signature,
             VALUE=value,
             DERIVATIVE=gradient,
             AS_TARGET=as_target,
-            NOTE=kernel.loop(loops.note),
         )
         kernel.addresses["loss"] = kernel.addresses["loss_of_rows"]
         return
@@ -166,7 +171,8 @@ def _compile_loss(kernel, entry):
     else:
         gradient = kernel.loop(loops.given_gradient, DERIVATIVE=formula(entry.gradient))
     column = kernel.loop(loops.loss_column, VALUE=value, DERIVATIVE=gradient)
-    kernel.add(loops.loss, *signature, LOOP=column, NOTE=kernel.loop(loops.note))
+    column = kernel.loop(loops.column_or_failure, LOOP=column)
+    kernel.add(loops.loss, *signature, COLUMN=column)
 
 
 def optimizer_kernel(entry, dtype):
@@ -180,6 +186,6 @@ def _compile_optimizer(kernel, entry):
     kernel.add(
         loops.update,
         types.float64, *[block] * 4, types.int64, types.float64, double,
-        UPDATE=njit(**OPTIONS)(entry.update), N_SLOTS=entry.n_slots,
+        UPDATE=njit(**INSIDE, **OPTIONS)(entry.update), N_SLOTS=entry.n_slots,
         N_GIVEN=len(entry.hyperparameters),
     )  # fmt: skip

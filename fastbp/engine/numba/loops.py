@@ -2,13 +2,15 @@
 
 Those of an activation, a loss and an optimiser's step have the signatures of
 `engine/native/kernels.h`.  The formulas, the dtype and where to report stand in them as names that
-`kernels` binds anew for each entry; how they are compiled is said there.
+`kernels` binds anew for each entry; how they are compiled is said there.  What holds no formula is
+compiled once for all entries: a user waits for every line that is compiled with a function of his.
 """
 
 import numpy as np
 
 from fastbp.engine.contract import MAX_HYPER
 from fastbp.engine.numba.addresses import is_null, store_int, store_real
+from fastbp.engine.numba.caching import jit_inside
 from fastbp.engine.numba.duals import dual, slope_as, value_as
 from fastbp.engine.numba.elementary import add_freely, prefer_whole_vectors, spoilt
 
@@ -20,8 +22,60 @@ N_NOTED = 2**15  # most numbers noted: raw scores or arguments, and as many targ
 
 # Names that `copy_with` binds: the formulas, the dtype, and where to report and to note arguments
 # (0: nowhere).
-VALUE = DERIVATIVE = PAIR = UPDATE = LOOP = LOOP_WITH_SLOPES = FORMULA = AS_TARGET = NOTE = None
+VALUE = DERIVATIVE = PAIR = UPDATE = LOOP = FORMULA = COLUMN = AS_TARGET = None
 REAL, LANES, REPORT, AT, N_SLOTS, N_GIVEN = np.float64, 8, 0, 0, 1, 0
+
+
+# --- the same for all entries ---
+
+
+@jit_inside
+def note(block, first, n, at, report):
+    """Copy a block backwards: loops go upwards, so what they had not reached is unchanged."""
+    n_noted = min(n, N_NOTED)
+    for i in range(n_noted):
+        store_real(at + 8 * i, block[first + n - 1 - i])
+    store_int(report + 8, n_noted)
+
+
+@jit_inside
+def fill(block, first, n, value):
+    """Set n elements."""
+    for i in range(first, first + n):
+        block[i] = value
+
+
+@jit_inside
+def give_up(noted, values, n, at, report):
+    """Note what a formula raised for, if there is a report, and make the values NaN."""
+    if report:
+        note(noted, 0, n, at, report)
+    fill(values, 0, n, np.nan)
+
+
+@jit_inside
+def give_up_column(targets, scores, first, row_loss, n, at, report):
+    """As `give_up`, for a loss."""
+    if report:
+        note(scores, first, n, at, report)
+        note(targets, first, n, at + 8 * N_NOTED, report)
+    fill(scores, first, n, np.nan)
+    fill(row_loss, 0, n, np.nan)
+
+
+@jit_inside
+def class_code(target):
+    """Return a target as a whole number."""
+    return np.int64(target)
+
+
+@jit_inside
+def number(target):
+    """Return a target as it is."""
+    return target
+
+
+# --- around formulas ---
 
 
 def with_derived_slope(z):
@@ -37,11 +91,6 @@ def with_given_slope(z):
 def slope_at_activation(a):
     """f'(z) by the entry's own formula of a = f(z)."""
     return value_as(DERIVATIVE(dual(a, a)), a)
-
-
-def kept_slope(slope):
-    """f'(z) as `values_and_slopes_of` left it."""
-    return slope
 
 
 def without_hyper(y, s, hyper):
@@ -73,7 +122,9 @@ def values_of(a, n):
 
 
 def values_and_slopes_of(a, slopes, n):
-    """Compute slopes <- f'(a), then a <- f(a).  Return as `values_of`."""
+    """Compute slopes <- f'(a) unless it is NULL, then a <- f(a).  Return as `values_of`."""
+    if is_null(slopes):
+        return LOOP(a, n)
     prefer_whole_vectors()
     n_spoilt = REAL(0)
     for i in range(n):
@@ -94,7 +145,7 @@ def values_without_slopes(a, slopes, n):
 
 
 def times_slopes(delta, at, n):
-    """Compute delta <- delta * f'; `at` is f(z) or the slopes kept.  Return as `values_of`."""
+    """Compute delta <- delta * f'; `at` is f(z).  Return as `values_of`."""
     prefer_whole_vectors()
     n_spoilt = REAL(0)
     for i in range(n):
@@ -120,64 +171,60 @@ def loss_column(y, s, at, weights, scale, row_loss, n, hyper):
     return n_spoilt > 0
 
 
-def note(block, first, n, behind):
-    """Copy a block backwards: loops go upwards, so what they had not reached is unchanged."""
-    n_noted = min(n, N_NOTED)
-    for i in range(n_noted):
-        store_real(AT + 8 * (behind + i), block[first + n - 1 - i])
-    store_int(REPORT + 8, n_noted)
-
-
 def forward(a, slopes, n):
     """fb_activation.forward: slopes <- f'(a) unless it is NULL, a <- f(a)."""
     failure = 0
     try:
-        if LOOP(a, n) if is_null(slopes) else LOOP_WITH_SLOPES(a, slopes, n):
+        if LOOP(a, slopes, n):
             failure = NOT_FINITE
     except Exception:
         failure = RAISED
-        if REPORT:
-            NOTE(a, 0, n, 0)
-        for i in range(n):
-            a[i] = np.nan
+        give_up(a, a, n, AT, REPORT)
     if REPORT and failure:
         store_int(REPORT, failure)
 
 
 def slope(delta, at, n):
-    """fb_activation.slope: delta <- delta * f'."""
+    """fb_activation.slope where f' is a formula of f(z): delta <- delta * f'."""
     failure = 0
     try:
         if LOOP(delta, at, n):
             failure = NOT_FINITE
     except Exception:
         failure = RAISED
-        if REPORT:
-            NOTE(at, 0, n, 0)
-        for i in range(n):
-            delta[i] = np.nan
+        give_up(at, delta, n, AT, REPORT)
     if REPORT and failure:
         store_int(REPORT, failure)
 
 
+def kept_slope(delta, slopes, n):
+    """fb_activation.slope where `forward` kept f', and reported what is wrong with it."""
+    prefer_whole_vectors()
+    for i in range(n):
+        delta[i] *= slopes[i]
+
+
+def column_or_failure(y, s, at, weights, scale, row_loss, n, hyper):
+    """`loss_column` of one output; return what to report of it, or 0."""
+    failure, factor = 0, REAL(scale)
+    try:
+        if LOOP(y, s, at, weights, factor, row_loss, n, hyper):
+            failure = NOT_FINITE
+    except Exception:
+        failure = RAISED
+        give_up_column(y, s, at, row_loss, n, AT, REPORT)
+    return failure
+
+
 def loss(targets, scores, weights, scale, row_loss, capacity, rows, n_outputs, hyper):
     """fb_loss.loss, elementwise: see native/losses.h; deltas beyond the last row become 0."""
-    for i in range(rows):
-        row_loss[i] = 0.0
-    failure = 0
+    fill(row_loss, 0, rows, 0.0)
+    padded, failure = min(capacity, (rows + LANES - 1) // LANES * LANES), 0
     for n in range(n_outputs):
-        try:
-            if LOOP(targets, scores, n * capacity, weights, REAL(scale), row_loss, rows, hyper):
-                failure = NOT_FINITE
-        except Exception:
-            failure = RAISED
-            if REPORT:
-                NOTE(scores, n * capacity, rows, 0)
-                NOTE(targets, n * capacity, rows, N_NOTED)
-            for i in range(rows):
-                scores[n * capacity + i] = row_loss[i] = np.nan
-        for i in range(rows, min(capacity, (rows + LANES - 1) // LANES * LANES)):
-            scores[n * capacity + i] = 0.0
+        at = n * capacity
+        found = COLUMN(targets, scores, at, weights, scale, row_loss, rows, hyper)
+        fill(scores, at + rows, padded - rows, 0.0)
+        failure = found if found else failure
     if REPORT and failure:
         store_int(REPORT, failure)
 
@@ -192,20 +239,10 @@ def row_gradient_without_hyper(y, raw, hyper, out):
     FORMULA(y, raw, out)
 
 
-def class_code(target):
-    """Return a target as a whole number."""
-    return np.int64(target)
-
-
-def number(target):
-    """Return a target as it is."""
-    return target
-
-
 def loss_of_rows(targets, scores, weights, scale, row_loss, capacity, rows, n_outputs, hyper):
     """fb_loss.loss of a loss that sees one target and all raw scores of a row."""
     raw, gradient = np.empty(n_outputs, REAL), np.empty(n_outputs, REAL)
-    failure = 0
+    padded, failure = min(capacity, (rows + LANES - 1) // LANES * LANES), 0
     for i in range(rows):
         for n in range(n_outputs):
             raw[n] = scores[n * capacity + i]
@@ -215,16 +252,15 @@ def loss_of_rows(targets, scores, weights, scale, row_loss, capacity, rows, n_ou
             DERIVATIVE(target, raw, hyper, gradient)
         except Exception:
             failure = RAISED
-            row_loss[i] = gradient[:] = np.nan
+            row_loss[i] = np.nan
+            give_up(raw, gradient, n_outputs, AT, REPORT)
             if REPORT:
-                NOTE(raw, 0, n_outputs, 0)
-                NOTE(targets, i, 1, N_NOTED)
+                note(targets, i, 1, AT + 8 * N_NOTED, REPORT)
                 store_int(REPORT + 8, n_outputs)
         for n in range(n_outputs):
             scores[n * capacity + i] = gradient[n] * factor
     for n in range(n_outputs):
-        for i in range(rows, min(capacity, (rows + LANES - 1) // LANES * LANES)):
-            scores[n * capacity + i] = 0.0
+        fill(scores, n * capacity + rows, padded - rows, 0.0)
     if REPORT and failure:
         store_int(REPORT, failure)
 

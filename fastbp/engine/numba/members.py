@@ -10,7 +10,7 @@ from collections import namedtuple
 import numpy as np
 
 from fastbp.engine.numba.blocks import backward_block, forward_block, loss_of_block
-from fastbp.engine.numba.caching import jit
+from fastbp.engine.numba.caching import jit, jit_inside
 from fastbp.engine.numba.minibatch import (
     DATA_LOSS,
     STEP,
@@ -54,14 +54,14 @@ def turn_to(network, members, m):
             scaled[j] = r * W[j]
 
 
-@jit
+@jit_inside
 def add_range(part, gradient, begin, end, accumulate):
     """Let a range of the gradient be that of a part, or add it."""
     for i in range(begin, end):
         gradient[i] = gradient[i] + part[i] if accumulate else part[i]
 
 
-@jit
+@jit_inside
 def add_member(network, members, m, part, gradient, later_block):
     """Add what a member's rows of a block gave.
 
@@ -87,7 +87,7 @@ def add_member(network, members, m, part, gradient, later_block):
     add_range(part, gradient, biases_at, biases_at + n_out, later_block)
 
 
-@jit
+@jit_inside
 def pass_over_block(network, buffers, data, loss, dropout, progress, members, first, rows, later):
     """All members on the rows of a block: the mean of their losses, and its gradient."""
     scale = 1 / (progress.sums[TOTAL_WEIGHT] * members.n)

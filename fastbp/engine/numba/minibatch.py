@@ -17,7 +17,7 @@ from fastbp.engine.numba.blocks import (
     place,
     transpose_into,
 )
-from fastbp.engine.numba.caching import jit
+from fastbp.engine.numba.caching import jit, jit_inside
 from fastbp.engine.numba.elementary import add_freely, count_bad
 
 Steps = namedtuple(
@@ -40,7 +40,7 @@ T, STEP = 0, 1
 EPOCH_LOSS, TOTAL_WEIGHT, DATA_LOSS = 0, 1, 2
 
 
-@jit
+@jit_inside
 def sum_of_weights(network, data, first, end):
     """Sum of the sample weights of a minibatch in row order."""
     if data.sample_weight == 0:
@@ -64,13 +64,13 @@ def loss_of_scores(network, buffers, data, loss, scores):
     return total * loss.loss_factor / sum_of_weights(network, data, 0, data.order.size)
 
 
-@jit
+@jit_inside
 def split_part(network, part):
     """Begin and length of a part of the parameters, and whether it is weights."""
     return network.parts[part, 0], network.parts[part, 1], network.parts[part, 2] != 0
 
 
-@jit
+@jit_inside
 def limit_gradient(network, steps, progress, scale):
     """Scale a gradient that is longer than allowed; returns the factor, for the penalty's too."""
     total, w, g = 0.0, network.params, progress.gradient
@@ -91,7 +91,7 @@ def limit_gradient(network, steps, progress, scale):
     return factor
 
 
-@jit
+@jit_inside
 def update_average(network, steps, t):
     """Move the average towards the parameters; forgets the start (see native/minibatch.pxd)."""
     share = steps.average.dtype.type(1 - min(steps.ema_decay, (1 + t) / (10 + t)))
@@ -99,7 +99,7 @@ def update_average(network, steps, t):
         steps.average[i] += (network.params[i] - steps.average[i]) * share
 
 
-@jit
+@jit_inside
 def update_range(network, steps, progress, begin, n, l2, constants):
     """One step for n parameters; returns the sum of their old squares."""
     w, g = place(network.params[begin:]), place(progress.gradient[begin:])
@@ -107,7 +107,7 @@ def update_range(network, steps, progress, begin, n, l2, constants):
     return call_update(steps.address[1], (w, g, s0, s1, n, l2, place(constants)))
 
 
-@jit
+@jit_inside
 def update_parameters(network, steps, progress, scale):
     """One step of the optimiser for every parameter; returns the sum of the old squared weights."""
     progress.counts[T] += 1
@@ -136,7 +136,7 @@ def update_parameters(network, steps, progress, scale):
     return squares
 
 
-@jit
+@jit_inside
 def finish_minibatch(network, loss, steps, progress, rows):
     """All gradients are there: step along them, and add the minibatch's loss to the epoch's."""
     sums, penalty = progress.sums, 0.0
