@@ -1,5 +1,7 @@
 """BackpropSearchCV's grid and random: results of scikit-learn's searches, with less work."""
 
+import pickle
+import tracemalloc
 from unittest import SkipTest
 
 import numpy as np
@@ -14,7 +16,13 @@ from sklearn.decomposition import PCA
 from sklearn.exceptions import FitFailedWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, make_scorer
-from sklearn.model_selection import GridSearchCV, GroupKFold, RandomizedSearchCV, ShuffleSplit
+from sklearn.model_selection import (
+    GridSearchCV,
+    GroupKFold,
+    RandomizedSearchCV,
+    ShuffleSplit,
+    cross_val_score,
+)
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import estimator_checks_generator
@@ -356,3 +364,26 @@ def test_estimator_checks(estimator, check):
         check(estimator)
     except SkipTest:
         assert check.func.__name__ in NOT_FOR_MLPS
+
+
+def test_pickles_and_nests():
+    search = BackpropSearchCV(NET, GRID, cv=2).fit(X, Y)
+    loaded = pickle.loads(pickle.dumps(search))
+    assert np.array_equal(loaded.predict(X), search.predict(X))
+    assert loaded.candidate_curves_[0][0]["loss"].shape == (6,)
+    theirs = cross_val_score(GridSearchCV(NET, GRID, cv=2), X, Y, cv=3)
+    assert np.array_equal(cross_val_score(BackpropSearchCV(NET, GRID, cv=2), X, Y, cv=3), theirs)
+
+
+def test_memory_of_a_search_without_preprocessing():
+    """Beside X: itself in float32, and the rows to score on, once; not a fold for each fit."""
+    X, y = draw_classes(20_000, 60, 2)
+    net = BackpropClassifier((2,), max_iter=1, random_state=0)
+    search = BackpropSearchCV(net, {"alpha": [0.0, 0.1, 1.0]}, cv=4, refit=False, n_jobs=2)
+    tracemalloc.start()
+    try:
+        search.fit(X, y)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2.2 * X.nbytes  # half for float32, one for the rows to score on, predictions

@@ -1,7 +1,8 @@
 """What holds for all fits of a search: when to stop, how many threads, and who works.
 
 The jobs are taken by a few threads, of which the caller's is one; no processes.  An interrupt
-(Ctrl-C) or `max_time` sets one event, which every fit looks at.
+(Ctrl-C) or `max_time` sets one event, which every fit looks at.  What fits warn of is kept, and is
+said once for all that say the same, at the user's line.
 """
 
 import threading
@@ -14,6 +15,7 @@ from typing import Any
 from sklearn import config_context, get_config
 
 from fastbp.engine.parallel import available_threads, thread_ceiling
+from fastbp.messages import keep_warnings
 
 
 class StoppedError(Exception):
@@ -62,7 +64,7 @@ class Control:
         self.n_workers, self.cores = count_workers(n_jobs), thread_ceiling(None)
         self.stop, self.lock = threading.Event(), threading.Lock()
         self.max_time, self.time_is_over = max_time, False
-        self.waiting, self.n_running = [], 0
+        self.waiting, self.n_running, self.warnings = [], 0, []
 
     @contextmanager
     def clock(self):
@@ -116,7 +118,8 @@ class Control:
             with config_context(**config):  # which scikit-learn keeps for each thread
                 while (job := self._take()) is not None:
                     try:
-                        job.work()
+                        with keep_warnings(self.warnings):
+                            job.work()
                     except StoppedError:
                         pass
                     finally:

@@ -1,6 +1,7 @@
 """What a search leaves: `cv_results_` in scikit-learn's form, curves, and the best candidate."""
 
 import warnings
+from collections import Counter
 
 import numpy as np
 from sklearn.model_selection._validation import (
@@ -10,6 +11,7 @@ from sklearn.model_selection._validation import (
 
 from fastbp.messages import warn_user
 from fastbp.search.strategies import FAILED, FINISHED, UNFINISHED
+from fastbp.training.minibatches import INTERRUPTED
 
 NAN = float("nan")
 
@@ -91,6 +93,19 @@ def say_end(searched, control):
         "cv_results_['status'] tells of each."
     )
     return n_done > 0
+
+
+def say_warnings(kept):
+    """Warn of what fits have warned of: once for all that say the same.
+
+    Parameters
+    ----------
+    kept : list of tuple of (message, category)
+    """
+    counts = Counter(kept)
+    for (message, category), count in sorted(counts.items(), key=lambda item: str(item[0])):
+        if message != INTERRUPTED:  # the search says so itself
+            warn_user(message if count == 1 else f"{message} (In {count} fits.)", category)
 
 
 def curves_of(searched):

@@ -29,7 +29,7 @@ from fastbp.search.control import Control
 from fastbp.search.fits import CandidateFit, Plan, make_estimator
 from fastbp.search.live import SearchReport
 from fastbp.search.parts import Data, Part
-from fastbp.search.results import curves_of, format_results, say_end
+from fastbp.search.results import curves_of, format_results, say_end, say_warnings
 from fastbp.search.strategies import Search
 
 
@@ -261,6 +261,7 @@ class BackpropSearchCV(BaseSearchCV):
         self.scorer_ = scorers._scorers if isinstance(scorers, _MultimetricScorer) else scorers
         if self.refit:
             self._refit_best(plan.estimator, X, y, routed.estimator.fit)
+        say_warnings(control.warnings)
         return self
 
     @available_if(lambda self: hasattr(self.estimator, "transform"))
