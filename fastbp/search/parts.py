@@ -1,9 +1,10 @@
 """The data of a search: folds, and what the steps before the network make of them, each once.
 
 A fold's rows are not copied for the fits: these read the one X by index (`SharedRows`), converted
-once to the dtype of the arithmetic and checked once.  Copied are the rows to score on, once a fold,
-and for 'lbfgs', `warm_start`, sparse X and frames those to train on.  After preprocessing a fold is
-what the steps return, shared by all candidates with the same steps, and dropped after the last.
+once to the dtype of the arithmetic and checked once.  Copied are, by each fit and for as long as it
+needs them, the rows to score on, and for 'lbfgs', `warm_start` and sparse X those to train on.
+After preprocessing a fold is what the steps return, shared by all candidates with the same steps,
+and dropped after the last.
 """
 
 import threading
@@ -14,7 +15,7 @@ import scipy.sparse
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils import _safe_indexing
 from sklearn.utils._metadata_requests import _routing_enabled
-from sklearn.utils.validation import _check_method_params
+from sklearn.utils.validation import _check_method_params, _num_samples
 
 from fastbp.data.features import check_features
 from fastbp.data.row_source import SharedRows
@@ -51,7 +52,7 @@ class CheckedArrays:
         That is so for 'lbfgs', `warm_start` and sparse X, and for an X (or a setting) that the
         checks refuse: `fit` will say why, or the rows at fault are not among those it gets.
         """
-        if self.X is None or network.warm_start:
+        if network.warm_start:
             return None
         key = str(network.dtype)
         with self.lock:
@@ -87,7 +88,7 @@ class Data:
     def __init__(self, X, y, fit_params, score_params, splits):
         self.X, self.y, self.splits = X, y, splits
         self.fit_params, self.score_params = fit_params, score_params
-        self.checked = CheckedArrays(X if type(X) is np.ndarray else None)
+        self.checked = CheckedArrays(X)
 
 
 class Part:
@@ -140,15 +141,10 @@ class Part:
         self.y_train, self.y_test = self._rows(data.y, self.train), self._rows(data.y, self.test)
         self.fit_params = _check_method_params(X, params=data.fit_params, indices=self.train)
         self.score_params = _check_method_params(X, params=data.score_params, indices=self.test)
-        self.X_train, self.checked, self.rows = None, data.checked, self.train
-        if self.rows.dtype == bool:
-            self.rows = np.flatnonzero(self.rows)
-        self.rows = self.rows.astype(np.int64, copy=False)
-        if pipeline is None:
-            if data.checked.X is None:  # a frame, or sparse: a fold is copied, and checked once
-                self.X_train = _safe_indexing(X, self.train)
-                self.checked, self.rows = CheckedArrays(self.X_train), None
-        else:
+        self.X_train, self.checked = None, data.checked
+        self.rows = np.arange(_num_samples(X))[self.train]  # of masks and counts from the end, too
+        self.X_test = self.X_seen = None  # transformed rows, as scorers see them
+        if pipeline is not None:
             name, network = pipeline.steps[-1]
             pipeline.steps = [*pipeline.steps[:-1], (name, Receiver(network))]
             pipeline.fit(_safe_indexing(X, self.train), self.y_train, **self.fit_params)
@@ -156,18 +152,16 @@ class Part:
             self.X_train, self.fit_params = receiver.X_, receiver.params_
             pipeline.steps[-1] = (name, network)
             self.checked, self.rows = CheckedArrays(self.X_train), None
-        self.X_test = self._transform(_safe_indexing(X, self.test))
-        self.X_seen = None  # the training rows as scorers see them, where they are asked for
+            self.X_test = self._transform(_safe_indexing(X, self.test))
 
     @staticmethod
     def _rows(y, rows):
         return None if y is None else _safe_indexing(y, rows)
 
     def _transform(self, X):
-        if self.steps is not None and not _routing_enabled():
-            for _, step in self.steps.steps[:-1]:
-                if step is not None and step != "passthrough":
-                    X = step.transform(X)
+        for _, step in () if _routing_enabled() else self.steps.steps[:-1]:
+            if step is not None and step != "passthrough":
+                X = step.transform(X)
         return X
 
     def features(self, network):
@@ -195,6 +189,8 @@ class Part:
             whole = copy(self.steps)
             whole.steps = [*whole.steps[:-1], (whole.steps[-1][0], network)]
             return whole, _safe_indexing(self.data.X, rows), y, params
+        if self.steps is None:
+            return network, _safe_indexing(self.data.X, rows), y, params
         if not train:
             return network, self.X_test, y, params
         with self.lock:

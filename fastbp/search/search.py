@@ -114,10 +114,10 @@ class BackpropSearchCV(BaseSearchCV):
     Notes
     -----
     Steps of a Pipeline before the network are fitted once for each fold and setting of theirs, and
-    dropped when the last candidate that needs them is finished. Fits read rows of the one X by
-    index, converted once to their dtype; X is never pickled. Copied are: the rows to score on, once
-    a fold; frames and sparse matrices, once a fold; and a fold for each fit with 'lbfgs' or
-    `warm_start`. Scorers of scikit-learn's get the network and the transformed rows; any other
+    dropped when the last candidate that needs them is finished. Without such steps fits read rows
+    of the one X by index, converted once to their dtype; X is never pickled. Each fit copies, for
+    as long as it needs them, the rows to score on, and with 'lbfgs', `warm_start` and sparse X
+    those to train on. Scorers of scikit-learn's get the network and the transformed rows; any other
     gets the fitted Pipeline and rows as they came, which are then transformed once more.
 
     References
