@@ -73,6 +73,7 @@ sphinx_gallery_conf = {
             "plot_quantiles.py",
             "plot_custom_loss.py",
             "plot_grid_search.py",
+            "plot_halving.py",
             "plot_inside.py",
             "*",
         ]

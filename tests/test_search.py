@@ -191,6 +191,8 @@ def test_pipelines():
     params = {"net__alpha": [1e-4, 1.0], "pca__n_components": [2, 4],
               "standardscaler": ["passthrough", StandardScaler()]}  # fmt: skip
     compare(steps, params, X, Y, cv=3, return_train_score=True)
+    unhashable = {"counting__factor": [[1.0] * 5, [2.0] * 5], "net__alpha": [1e-4, 1.0]}
+    compare(pipe(Counting()), unhashable, X, Y, cv=2)
     swap = {"net": [NET, BackpropClassifier((3,), solver="sgd", max_iter=3, random_state=1)]}
     compare(steps, swap, X, Y, cv=2)
     compare(make_pipeline(NET), {"backpropclassifier__alpha": [1e-4, 1.0]}, X, Y, cv=2)

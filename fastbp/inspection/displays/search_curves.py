@@ -166,7 +166,9 @@ class SearchCurvesDisplay:
         if log_scale:
             ax.set_yscale("log")
         if self.best_index is not None and self.names is not None:
-            ax.legend(handles=[self.lines_[self.best_index]], title="best candidate")
+            ax.legend(
+                handles=[self.lines_[self.best_index]], title="best candidate", fontsize="small"
+            )
         return self
 
 
@@ -178,5 +180,9 @@ def _mean_of(curves):
 
 
 def _name_of(params):
-    """Write a candidate's parameters, without the names of the steps that they belong to."""
-    return ", ".join(f"{name.rpartition('__')[2]}={value}" for name, value in params.items())
+    """Write a candidate's parameters, one a line, without the steps that they belong to."""
+    written = {
+        name.rpartition("__")[2]: f"{value:.3g}" if isinstance(value, float) else value
+        for name, value in params.items()
+    }
+    return "\n".join(f"{name}={value}" for name, value in written.items())
