@@ -255,12 +255,15 @@ def test_fits_read_the_one_x(monkeypatch):
 
 def test_data_are_dropped_after_the_last_fit():
     part = Part(Data(X, Y, {}, {}, [(np.arange(60), np.arange(60, 90))]), 0, preprocesses=True)
-    part.expect().expect()
+    part.expect(NET).expect(NET)
     part.make(pipe(StandardScaler()))
+    assert part.X_train.dtype == np.float64
+    assert part.features(NET).array.dtype == np.float32
+    assert part.X_train is None  # only the converted rows are needed
     part.leave()
-    assert part.X_train is not None
+    assert part.X_test is not None
     part.leave()
-    assert part.X_train is None is part.X_test
+    assert part.X_test is None is part.checked
 
 
 def test_error_score():

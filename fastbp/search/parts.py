@@ -107,10 +107,14 @@ class Part:
         self.train, self.test = map(np.asarray, data.splits[fold])
         self.lock, self.being_made, self.made = threading.Lock(), False, False
         self.error = self.steps = None
+        self.kinds = set()  # of networks, by what they need X for
 
-    def expect(self):
-        """Count a fit that will use the data."""
+    def expect(self, network):
+        """Count a fit of a network that will use the data."""
         self.n_fits += 1
+        self.kinds.add(
+            (is_full_batch(network.solver), bool(network.warm_start), str(network.dtype))
+        )
         return self
 
     def make(self, pipeline):
@@ -169,6 +173,8 @@ class Part:
         found = None if is_full_batch(network.solver) else self.checked.of(network)
         if found is not None:
             array, given, names = found
+            if self.steps is not None and len(self.kinds) == 1:  # nobody needs it but converted
+                self.X_train = self.checked.X = None
             return SharedRows(array, given, names, self.rows)
         return _safe_indexing(self.data.X, self.train) if self.X_train is None else self.X_train
 

@@ -379,13 +379,13 @@ def _make_fits(plan, candidates, data, step):
                if step is None or name.startswith(f"{step}__")}  # fmt: skip
         if not known.issuperset(params):
             make_estimator(plan.estimator, params)  # says which name it does not know
-        trial = clone(network).set_params(**own)
+        trial = clone(params.get(step, network)).set_params(**own)
         cost = cost_of(trial, n_samples, n_features, n_outputs)
         key, row = setting_of_steps(params, step), []
         for fold in range(len(data.splits)):
             if (key, fold) not in parts:
                 parts[key, fold] = Part(data, fold, preprocesses=step is not None)
-            row.append(CandidateFit(plan, params, parts[key, fold].expect(), cost))
+            row.append(CandidateFit(plan, params, parts[key, fold].expect(trial), cost))
         fits.append(row)
     return fits
 
