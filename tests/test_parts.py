@@ -138,3 +138,14 @@ def test_divergence_on_shared_rows_names_the_column():
     net = BackpropRegressor(hidden_layer_sizes=(5,), solver="sgd", random_state=0)
     with pytest.raises(ValueError, match="column 2 of X is unscaled"):
         net.fit(shared, y[:50])
+
+
+@pytest.mark.parametrize("verbose", [1, 2])
+def test_pauses_are_not_to_be_seen(verbose, capsys, monkeypatch):
+    monkeypatch.setattr("fastbp.training.reports.Report._describe", lambda self, s: self.latest[0])
+    X, y = draw_classes(60, 4, 2)
+    net = BackpropClassifier((4,), max_iter=7, verbose=verbose, random_state=0)
+    net.fit(X, y)
+    whole = capsys.readouterr().out
+    fit_in_parts(net, X, y, [3, 4])
+    assert capsys.readouterr().out == whole

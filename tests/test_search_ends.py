@@ -2,6 +2,7 @@
 
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from fastbp import BackpropClassifier, BackpropSearchCV
 from fastbp.search.candidates import cost_of
 from fastbp.search.control import Control, Job, count_workers
 from fastbp.search.live import SearchReport
+from fastbp.search.strategies import longest_first
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -181,6 +183,12 @@ def test_the_longest_fits_begin_first(monkeypatch):
     BackpropSearchCV(net, params, cv=2, n_jobs=1, refit=False, max_time=1e3).fit(X, Y)
     assert order == [(3,)] * 2 + [(50, 50)] * 2 + [20] * 2
     assert cost_of(BackpropClassifier(batch_size="small"), 10, 4, 2) == 0.0
+
+
+def test_fits_on_one_preprocessed_fold_stay_together():
+    parts = [SimpleNamespace(preprocesses=True) for _ in range(2)]
+    jobs = [Job(None, cost, parts[i]) for cost, i in [(1, 0), (2, 1), (3, 0), (4, 1), (3, 1)]]
+    assert [job.cost for job in longest_first(jobs)] == [4, 3, 2, 3, 1]
 
 
 def test_counts_of_workers(monkeypatch):

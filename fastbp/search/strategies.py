@@ -69,20 +69,7 @@ class Search:
             for c, fits in enumerate(self.fits)
             for fit in fits
         ]
-        if not by_candidate:
-            longest = {}
-            for job in jobs:
-                if job.part.preprocesses:
-                    longest[id(job.part)] = max(longest.get(id(job.part), 0.0), job.cost)
-            first = {id(job.part): i for i, job in reversed(list(enumerate(jobs)))}
-            jobs.sort(
-                key=lambda job: (
-                    (-longest[id(job.part)], first[id(job.part)], -job.cost)
-                    if job.part.preprocesses
-                    else (-job.cost, 0, 0)
-                )
-            )
-        self.control.run(jobs)
+        self.control.run(jobs if by_candidate else longest_first(jobs))
 
     def _finish(self, candidate, fit):
         fit.advance()
@@ -198,6 +185,16 @@ class Search:
                 return
         for fit in fits:
             self._finish(candidate, fit)
+
+
+def longest_first(jobs):
+    """Sort jobs by cost; those on one preprocessed fold stay together, by the longest of them."""
+    ranks = {}
+    for number, job in enumerate(jobs):
+        if job.part.preprocesses:
+            cost, first = ranks.get(id(job.part), (0.0, number))
+            ranks[id(job.part)] = min(cost, -job.cost), first
+    return sorted(jobs, key=lambda job: (*ranks.get(id(job.part), (-job.cost, 0)), -job.cost))
 
 
 def plan_rungs(n_candidates, factor, max_iter):

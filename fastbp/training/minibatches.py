@@ -120,6 +120,7 @@ class Training:
 
     def close(self):
         """Close the session, also of a training that is given up."""
+        self.run.watcher.close()
         self.run.session.close()
 
 
@@ -176,9 +177,10 @@ def find_schedule(optimizer, settings):
 
 def train_until(run, n_epochs):
     """Train up to an epoch (None: to the end); return why it ended, None if interrupted."""
+    end = None
     try:
         with one_blas_thread() if run.problem.engine.NAME == "numba" else nullcontext():
-            return run.train(n_epochs)
+            end = run.train(n_epochs)
     except KeyboardInterrupt:
         if run.problem.asked_to_stop is not None:
             run.problem.asked_to_stop.set()
@@ -187,10 +189,11 @@ def train_until(run, n_epochs):
         if not has_best(run.problem, run.progress, run.selection):
             raise
         return_to_best(str(error), run.progress)
-        return DIVERGED
+        end = DIVERGED
     finally:
-        run.watcher.close()
-    return None
+        if end != PAUSED:
+            run.watcher.close()
+    return end
 
 
 def warn_of_what_is_missing(run, end):
