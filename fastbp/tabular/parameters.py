@@ -25,12 +25,13 @@ TABULAR_PARAMETERS = {
     **{
         name: SHARED_PARAMETERS[name]
         for name in (
-            "activation", "dropout", "learning_rate_init", "batch_size",
+            "activation", "learning_rate_init", "batch_size",
             "n_iter_no_change", "max_time", "scoring", "random_state", "n_threads", "engine",
             "verbose",
         )
     },
     "hidden_layer_sizes": (name_rule("auto"), *SHARED_PARAMETERS["hidden_layer_sizes"]),
+    "dropout": (name_rule("auto"), *SHARED_PARAMETERS["dropout"]),
     "max_iter": (name_rule("auto"), _COUNT),
 }  # fmt: skip
 TABULAR_CLASSIFIER_PARAMETERS = {
