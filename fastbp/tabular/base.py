@@ -209,7 +209,10 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
             engine=settings.engine,
             **self._parameters_of_network(settings),
         )
-        network._n_members, network._parts = settings.n_members, rows
+        n_members = settings.n_members
+        if n_members == "auto":
+            n_members = recipe.choose_n_members(n_trained)
+        network._n_members, network._parts = n_members, rows
         return network
 
     def _take(self, encoder, networks, targets):

@@ -44,10 +44,10 @@ default="from_dtype"
         How many networks are trained. The rows are dealt into so many parts; each network holds one
         of them out and keeps the weights of the epoch that did best there, so that every row is
         trained on by all networks but one.
-    n_members : int, default=4
-        Members of each network (TabM [1]_): they share the hidden layers; each has multipliers of
-        its own on the inputs and an output layer of its own. Predictions are the mean over the
-        members of all networks, of values or probabilities.
+    n_members : int or "auto", default="auto"
+        Members of each network (TabM [1]_); "auto": 4, or 8 below 2000 rows. They share the hidden
+        layers; each has multipliers of its own on the inputs and an output layer of its own.
+        Predictions are the mean over the members of all networks, of values or probabilities.
     hidden_layer_sizes : int, array-like of int or "auto", default="auto"
         Units of each hidden layer; "auto": two of 128, of 256 where y has more than 10 classes.
     activation : str, callable, Activation or list of these, default="relu"
@@ -142,7 +142,7 @@ default="from_dtype"
         *,
         loss: LossLike = "log_loss",
         n_networks: int = 5,
-        n_members: int = 4,
+        n_members: int | str = "auto",
         hidden_layer_sizes: LayerSizes | str = "auto",
         activation: Activations = "relu",
         n_bins: int | str = "auto",

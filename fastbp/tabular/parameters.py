@@ -19,7 +19,7 @@ _COUNT = number_rule(Integral, "[", 1, _INF, ")")
 TABULAR_PARAMETERS = {
     "categorical_features": RULES["categorical_features"],
     "n_networks": (number_rule(Integral, "[", 1, 1000, "]"),),
-    "n_members": (number_rule(Integral, "[", 1, 1000, "]"),),
+    "n_members": (name_rule("auto"), number_rule(Integral, "[", 1, 1000, "]")),
     "n_bins": RULES["n_bins"],
     "weight_decay": (number_rule(Real, "[", 0.0, _INF, ")"),),
     **{

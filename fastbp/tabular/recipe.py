@@ -8,6 +8,7 @@ import numpy as np
 
 FEWEST_HELD_OUT = 2  # rows of a part; tables with fewer hold nothing out
 STEPS_PER_EPOCH = 32  # about so many, within the limits
+SMALL = 2000  # rows
 SMALLEST_BATCH, LARGEST_BATCH = 32, 256
 ROWS_IN_ALL = 400_000  # that a network is trained on at most, within the limits of epochs
 FEWEST_EPOCHS, MOST_EPOCHS = 24, 256
@@ -72,6 +73,11 @@ def choose_dropouts(settings, *, classes):
     if settings.max_time is not None:  # no time to try
         return [USUAL_DROPOUT if classes else 0.0]
     return [0.0, USUAL_DROPOUT]
+
+
+def choose_n_members(n_samples):
+    """Members of a network: small tables can afford more."""
+    return 8 if n_samples < SMALL else 4
 
 
 def choose_batch_size(n_samples):
