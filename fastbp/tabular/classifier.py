@@ -66,7 +66,8 @@ default="from_dtype"
     batch_size : int or "auto", default="auto"
         Rows of a minibatch; "auto": a power of two from 32 to 256, about one in 32 rows.
     max_iter : int or "auto", default="auto"
-        Most epochs of a network; "auto": fewer for more rows, from 256 down to 24.
+        Most epochs of a network; "auto": from 256 for small tables down to 25 for 16 000 rows and
+        10 for 250 000.
     n_iter_no_change : int, default=10
         A network's training ends after so many epochs without a better one on its held-out rows.
     max_time : float or None, default=None
