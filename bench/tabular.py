@@ -75,16 +75,14 @@ def compare_threads(n_rounds):
 
 
 def fit_large(n_samples):
-    """A default fit of many rows: seconds and growth of memory."""
+    """Fit many rows with the defaults: seconds and growth of memory."""
     X, y = draw(n_samples)
     TabularRegressor(max_iter=1, n_networks=2).fit(X[:500], y[:500])  # what is loaded once
     with Memory() as memory:
         model, taken = seconds(TabularRegressor(random_state=0).fit, X, y)
     ratio = memory.growth / (X.nbytes / 2**20)
-    print(
-        f"{n_samples} rows: {taken:.0f} s, memory grew by {memory.growth:.0f} MiB, {ratio:.1f} times "
-        f"X; epochs {[network.n_iter_ for network in model.networks_]}"
-    )
+    print(f"{n_samples} rows: {taken:.0f} s, memory grew by {memory.growth:.0f} MiB, {ratio:.1f} X")
+    print(f"  epochs of the networks: {[network.n_iter_ for network in model.networks_]}")
 
 
 def time_predictions():
