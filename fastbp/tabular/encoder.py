@@ -93,7 +93,7 @@ default="from_dtype"
         column.
     n_bins : int or "auto", default="auto"
         At most so many pieces for each column of numbers. "auto": 512 divided by the number of such
-        columns (those with more than two values; parts of dates count), one for 32 rows, 128: the
+        columns (those with more than two values; parts of dates count), one for 32 rows, 48: the
         smallest of these, but at least 8.
     encoding : {"piecewise", "hat", "none"}, default="piecewise"
         What joins the scaled value of a number. "piecewise": for each bin, how far the value has

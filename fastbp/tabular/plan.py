@@ -25,7 +25,7 @@ from fastbp.tabular.numbers import NumberPlan, count_values, fit_numbers, name_k
 
 PIECES = 512  # of all columns together with n_bins="auto"
 ROWS_PER_BIN = 32  # at least, with n_bins="auto"
-FEWEST_BINS, MOST_BINS = 8, 128  # of one column with n_bins="auto"
+FEWEST_BINS, MOST_BINS = 8, 48  # of one column with n_bins="auto"
 
 
 class Slot(NamedTuple):
