@@ -17,6 +17,7 @@ from sklearn.metrics import make_scorer, mean_absolute_error
 from tables import as_frame, draw_table, make
 
 from fastbp import TabularClassifier, TabularRegressor
+from fastbp.tabular.recipe import USUAL_DROPOUT
 
 ESTIMATORS = [TabularClassifier, TabularRegressor]
 LONG = dict(max_iter=10**6, n_iter_no_change=10**6)
@@ -81,7 +82,8 @@ def test_ctrl_c(kind, n_threads):
         its_own = threading.current_thread() is threading.main_thread()
         return 1.0 if its_own and n_threads > 1 else time.perf_counter()
 
-    model = make(kind, scoring=stand_still, n_threads=n_threads, **{**LONG, "n_iter_no_change": 2})
+    settings = dict(LONG, n_iter_no_change=2, dropout=0.0)
+    model = make(kind, scoring=stand_still, n_threads=n_threads, **settings)
     timer = threading.Timer(0.4, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
     begun = time.perf_counter()
@@ -161,6 +163,23 @@ def test_scores_that_stay_the_same_end_training(kind):
 
 
 @pytest.mark.parametrize("kind", ESTIMATORS)
+@pytest.mark.parametrize("better", [0.0, USUAL_DROPOUT])
+def test_dropout_is_chosen_by_the_first_part(kind, better):
+    X, y = draw_table(kind)
+    asked = []
+
+    def score(estimator, Z, answers):
+        asked.append(estimator.dropout)
+        return float(estimator.dropout == better)
+
+    model = make(kind, scoring=score, n_networks=3, n_threads=1, max_iter=1).fit(X, y)
+    assert asked == [0.0, USUAL_DROPOUT, better, better]
+    assert [network.dropout for network in model.networks_] == [better] * 3
+    given = make(kind, scoring=score, n_networks=3, max_iter=1, dropout=better).fit(X, y)
+    np.testing.assert_array_equal(predictions(model, X), predictions(given, X))
+
+
+@pytest.mark.parametrize("kind", ESTIMATORS)
 def test_verbose(kind, capsys):
     X, y = draw_table(kind)
     model = make(kind, verbose=True).fit(X, y)
@@ -206,7 +225,7 @@ class Propagated(Recorder):
 def test_one_task_per_network(kind):
     X, y = draw_table(kind)
     frame, recorder = as_frame(X), Recorder()
-    model = make(kind, n_threads=1).set_callbacks(recorder)
+    model = make(kind, n_threads=1, dropout=0.0).set_callbacks(recorder)
     weights = np.ones(len(y))
     model.fit(frame, y, sample_weight=weights)
     tasks = [("begin", "network"), ("end", "network")] * 2
@@ -221,17 +240,21 @@ def test_one_task_per_network(kind):
         predictions(recorder.told[-1][3], frame), predictions(model, frame)
     )
     assert not [name for name in vars(model) if "callback" in name and name != "_skl_callbacks"]
-    plain = make(kind).fit(frame, y, sample_weight=weights)
+    plain = make(kind, dropout=0.0).fit(frame, y, sample_weight=weights)
     np.testing.assert_array_equal(predictions(plain, frame), predictions(model, frame))
 
 
 @pytest.mark.parametrize("kind", ESTIMATORS)
 def test_a_request_to_stop(kind):
     X, y = draw_table(kind)
-    model = make(kind, n_threads=1, n_networks=4).set_callbacks(Recorder("network")).fit(X, y)
+    model = (
+        make(kind, n_threads=1, n_networks=4, dropout=0.0)
+        .set_callbacks(Recorder("network"))
+        .fit(X, y)
+    )
     assert len(model.networks_) == 1
     recorder = Propagated("epoch")
-    model = make(kind, n_threads=1).set_callbacks(recorder).fit(X, y)
+    model = make(kind, n_threads=1, dropout=0.0).set_callbacks(recorder).fit(X, y)
     assert [network.n_iter_ for network in model.networks_] == [1, 1]
     assert recorder.calls.count(("end", "epoch")) == 2
 

@@ -8,7 +8,7 @@ training, and saves the memory.  What is made, and of what, is the business of t
 
 import numpy as np
 
-ROWS_PER_BLOCK = 16_384  # about; made at once
+ROWS_PER_BLOCK = 8192  # about; made at once, for each network that is trained at the time
 
 
 class RowSource:

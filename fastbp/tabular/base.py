@@ -7,6 +7,7 @@ classes or of units of y: those are the networks' business.
 
 import time
 from copy import copy
+from functools import partial
 from numbers import Integral
 from typing import Any, Self
 
@@ -25,7 +26,7 @@ from fastbp.estimators.attributes import unchanged_on_error
 from fastbp.estimators.base_parameters import BaseParameters
 from fastbp.estimators.parameters import check_parameters
 from fastbp.losses.combining import combine
-from fastbp.messages import explains_its_arguments
+from fastbp.messages import explains_its_arguments, warn_user
 from fastbp.optimizers import AdamW
 from fastbp.tabular import recipe
 from fastbp.tabular.attributes import check_ensemble
@@ -120,20 +121,24 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
                 targets, weights, settings.n_networks, random_state, classes=self._has_classes
             )
         n_outputs = int(targets.max()) + 1 if self._has_classes else targets.shape[1]
-        networks = [
-            self._make_network(
-                settings, rows, int(random_state.randint(MAX_SEED)), Z.shape[0], n_outputs
-            )
-            for rows in parts
-        ]
-        deadline = None if settings.max_time is None else begun + settings.max_time
-        tasks = NetworkTasks(self, len(networks), X, y, sample_weight)
-        networks = train_all(
-            networks, (Z, answers, sample_weight), held_out, deadline,
-            thread_ceiling(settings.n_threads), tasks,
-        )  # fmt: skip
-        self._take(encoder, networks, targets)
+        seeds = random_state.randint(MAX_SEED, size=len(parts)).tolist()
+        make = partial(self._make_network, settings, n_samples=Z.shape[0], n_outputs=n_outputs)
+        dropouts = recipe.choose_dropouts(settings, classes=self._has_classes)
+        tasks = NetworkTasks(self, len(parts) + len(dropouts) - 1, X, y, sample_weight)
+        said: list[Any] = []
+        train = partial(
+            train_all,
+            data=(Z, answers, sample_weight),
+            held_out=held_out,
+            deadline=None if settings.max_time is None else begun + settings.max_time,
+            n_threads=thread_ceiling(settings.n_threads),
+            tasks=tasks,
+            said=said,
+        )
+        self._take(encoder, train_ensemble(make, train, parts, seeds, dropouts), targets)
         tasks.end()
+        for message, category in dict.fromkeys(said):  # of several networks, once
+            warn_user(message, category)
         return self
 
     def _check_targets(self, settings, X, y):
@@ -174,7 +179,7 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
             return "continuous"
         return "binary" if targets.max() <= 1 else "multiclass"
 
-    def _make_network(self, settings, rows=None, seed=0, n_samples=1, n_outputs=1):
+    def _make_network(self, settings, rows=None, seed=0, dropout=0.0, *, n_samples=1, n_outputs=1):
         """Make an estimator of encoded columns, with members, that is not fitted."""
         n_trained = n_samples if rows is None else len(rows[0])
         batch_size, max_iter = settings.batch_size, settings.max_iter
@@ -197,14 +202,17 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
             tol=recipe.LEAST_GAIN,
             random_state=seed,
             verbose=settings.verbose,
-            dropout=settings.dropout,
+            dropout=dropout,
             ema_decay=recipe.choose_ema_decay(n_trained, batch_size),
             init="he",
             scoring=settings.scoring or "loss",
             engine=settings.engine,
             **self._parameters_of_network(settings),
         )
-        network._n_members, network._parts = settings.n_members, rows
+        n_members = settings.n_members
+        if n_members == "auto":
+            n_members = recipe.choose_n_members(n_trained)
+        network._n_members, network._parts = n_members, rows
         return network
 
     def _take(self, encoder, networks, targets):
@@ -307,6 +315,39 @@ def _held_out_loss(network):
     """Order networks by their best score on held-out rows; without one (NaN) they come last."""
     score = network.best_validation_score_
     return np.inf if score is None else -score
+
+
+def train_ensemble(make, train, parts, seeds, dropouts):
+    """Train a network for each part; the first with each dropout, of which the better one stays.
+
+    Parameters
+    ----------
+    make : callable
+        ``make(rows, seed, dropout)``: a network that is not fitted.
+    train : callable
+        ``train(networks)``: those that were fitted, and whether training was stopped.
+    parts : list of tuple of ndarray or None
+        Rows to train on and rows to hold out, of each network.
+    seeds : list of int
+    dropouts : list
+        With more than one the other networks get that of the better first one.
+
+    Returns
+    -------
+    list of fitted estimators
+    """
+    jobs = [make(parts[0], seeds[0], dropout) for dropout in dropouts]
+    if len(dropouts) == 1:
+        jobs += [make(*one, dropouts[0]) for one in zip(parts[1:], seeds[1:], strict=True)]
+        return train(jobs)[0]
+    first, stopped = train(jobs)
+    best = min(first, key=_held_out_loss)
+    if stopped or len(parts) == 1:
+        return [best]
+    return [
+        best,
+        *train([make(*one, best.dropout) for one in zip(parts[1:], seeds[1:], strict=True)])[0],
+    ]
 
 
 def _encode_validation(encoder, validation):

@@ -44,18 +44,20 @@ default="from_dtype"
         How many networks are trained. The rows are dealt into so many parts; each network holds one
         of them out and keeps the weights of the epoch that did best there, so that every row is
         trained on by all networks but one.
-    n_members : int, default=4
-        Members of each network (TabM [1]_): they share the hidden layers; each has multipliers of
-        its own on the inputs and an output layer of its own. Predictions are the mean over the
-        members of all networks, of values or probabilities.
+    n_members : int or "auto", default="auto"
+        Members of each network (TabM [1]_); "auto": 4, or 8 below 2000 rows. They share the hidden
+        layers; each has multipliers of its own on the inputs and an output layer of its own.
+        Predictions are the mean over the members of all networks, of values or probabilities.
     hidden_layer_sizes : int, array-like of int or "auto", default="auto"
         Units of each hidden layer; "auto": two of 128, of 256 where y has more than 10 classes.
     activation : str, callable, Activation or list of these, default="relu"
         As in `BackpropClassifier`.
     n_bins : int or "auto", default="auto"
         Pieces into which the range of a column of numbers is cut, as in `TableEncoder`.
-    dropout : float or list of float, default=0.1
-        Share of the hidden units left out in a step, as in `BackpropClassifier`.
+    dropout : float, list of float or "auto", default="auto"
+        Share of the hidden units left out in a step. "auto": the first network is trained without
+        and with 0.15, and the others as the one that did better on the held-out rows; with
+        `max_time` 0.15 at once.
     weight_decay : float, default=0.02
         By how much of itself, times the learning rate, a weight shrinks in a step (AdamW [2]_).
     learning_rate_init : float, default=0.003
@@ -64,7 +66,8 @@ default="from_dtype"
     batch_size : int or "auto", default="auto"
         Rows of a minibatch; "auto": a power of two from 32 to 256, about one in 32 rows.
     max_iter : int or "auto", default="auto"
-        Most epochs of a network; "auto": fewer for more rows, from 256 down to 24.
+        Most epochs of a network; "auto": from 256 for small tables down to 25 for 16 000 rows and
+        10 for 250 000.
     n_iter_no_change : int, default=10
         A network's training ends after so many epochs without a better one on its held-out rows.
     max_time : float or None, default=None
@@ -140,11 +143,11 @@ default="from_dtype"
         *,
         loss: LossLike = "log_loss",
         n_networks: int = 5,
-        n_members: int = 4,
+        n_members: int | str = "auto",
         hidden_layer_sizes: LayerSizes | str = "auto",
         activation: Activations = "relu",
         n_bins: int | str = "auto",
-        dropout: float | Sequence[float] = 0.1,
+        dropout: float | Sequence[float] | str = "auto",
         weight_decay: float = 0.02,
         learning_rate_init: float = 0.003,
         batch_size: int | str = "auto",

@@ -93,7 +93,8 @@ default="from_dtype"
         column.
     n_bins : int or "auto", default="auto"
         At most so many pieces for each column of numbers. "auto": 512 divided by the number of such
-        columns (those with more than two values; parts of dates count), at least 8, at most 48.
+        columns (those with more than two values; parts of dates count), one for 32 rows, 48: the
+        smallest of these, but at least 8.
     encoding : {"piecewise", "hat", "none"}, default="piecewise"
         What joins the scaled value of a number. "piecewise": for each bin, how far the value has
         come through it, from 0 to 1. "hat": for each knot, a hat function, 1 there and 0 at its

@@ -22,7 +22,7 @@ from fastbp.engine.parallel import thread_ceiling
 from fastbp.estimators import BackpropClassifier, BackpropRegressor
 from fastbp.estimators.base_parameters import BaseParameters
 from fastbp.losses.combining import combine
-from fastbp.messages import keep_warnings, warn_user
+from fastbp.messages import keep_warnings
 from fastbp.tabular.attributes import check_members, members_of, refuse_ensemble, refuse_numbers
 from fastbp.training.minibatches import INTERRUPTED
 
@@ -147,37 +147,39 @@ class Jobs:
         once it is over none begins but the first.
     n_workers : int
     tasks : NetworkTasks
+    said : list
+        Gets message and category of warnings.
     """
 
-    def __init__(self, networks, data, held_out, deadline, n_workers, tasks):
+    def __init__(self, networks, data, held_out, deadline, n_workers, tasks, said):
         self.data, self.held_out, self.deadline = data, held_out, deadline
         self.n_workers, self.tasks = n_workers, tasks
-        self.waiting, self.first = list(enumerate(networks)), networks[0]
+        self.waiting, self.first = list(networks), networks[0]
         self.lock, self.stop = threading.Lock(), threading.Event()
-        self.warnings = []
+        self.warnings = said
 
     def next(self):
-        """Return place and network of the next fit and the seconds it may take, or None."""
+        """Return the network of the next fit and the seconds that it may take, or None."""
         with self.lock:
             if not self.waiting or self.stop.is_set():
                 return None
-            index, network = self.waiting.pop(0)
+            network = self.waiting.pop(0)
             rounds = 1 + len(self.waiting) // self.n_workers
         if self.deadline is None:
-            return index, network, None
+            return network, None
         seconds = (self.deadline - time.perf_counter()) / rounds
         if seconds <= 0 and network is not self.first:
             return None
-        return index, network, max(seconds, 1e-3)
+        return network, max(seconds, 1e-3)
 
     def work(self):
         """Fit networks until there are none left, or something went wrong."""
         try:
             while (job := self.next()) is not None:
-                index, network, network.max_time = job
+                network, network.max_time = job
                 network._asked_to_stop = self.stop
                 try:
-                    with self.tasks.of(index, network, self.stop), keep_warnings(self.warnings):
+                    with self.tasks.of(network, self.stop), keep_warnings(self.warnings):
                         X, *more = self.data
                         X = X.view()  # of an array or of a source of rows: for this thread
                         network.fit(X, *more, **self.held_out)
@@ -197,7 +199,7 @@ class NetworkTasks:
     """
 
     def __init__(self, estimator, n_networks, X, y, sample_weight):
-        self.estimator, self.context = estimator, None
+        self.estimator, self.context, self.lock = estimator, None, threading.Lock()
         if hasattr(estimator, "_skl_callbacks"):
             metadata = {} if sample_weight is None else {"sample_weight": sample_weight}
             self.told = {"X": X, "y": y, "metadata": metadata}
@@ -210,7 +212,7 @@ class NetworkTasks:
             ]
 
     @contextmanager
-    def of(self, index, network, stop):
+    def of(self, network, stop):
         """Tell the callbacks that a network begins and ends, and let them follow its epochs.
 
         If one asks to stop after a network, `stop` is set.
@@ -218,7 +220,8 @@ class NetworkTasks:
         if self.context is None:
             yield
             return
-        part = self.parts[index]
+        with self.lock:
+            part = self.parts.pop(0)
         with part.propagate_callback_context(network):
             part.call_on_fit_task_begin(estimator=self.estimator, **self.told)
             yield
@@ -235,23 +238,27 @@ class NetworkTasks:
             )
 
 
-def train_all(networks, data, held_out, deadline, n_threads, tasks):
-    """Fit networks, several at a time where there are threads for it; return those fitted.
+def train_all(networks, data, held_out, deadline, n_threads, tasks, said):
+    """Fit networks, several at a time where there are threads for it.
 
     What a network becomes does not depend on the threads.  After an interrupt (Ctrl-C) the networks
     that had begun are kept as far as they came.
+
+    Returns
+    -------
+    fitted : list of fastbp estimators
+    stopped : bool
+        Whether an interrupt or a callback asked for an end.
     """
     n_workers = max(1, min(n_threads, len(networks)))
     for one in networks:
         one.n_threads = max(1, n_threads // n_workers)
-    jobs = Jobs(networks, data, held_out, deadline, n_workers, tasks)
+    jobs = Jobs(networks, data, held_out, deadline, n_workers, tasks, said)
     with ThreadPoolExecutor(n_workers) as pool:  # this thread is one of the workers
         others = [pool.submit(jobs.work) for _ in range(n_workers - 1)]
         jobs.work()
         _wait_for(others, jobs)
-    for message, category in dict.fromkeys(jobs.warnings):  # of several networks, once
-        warn_user(message, category)
-    return [one for one in networks if one.__sklearn_is_fitted__()]
+    return [one for one in networks if one.__sklearn_is_fitted__()], jobs.stop.is_set()
 
 
 def _wait_for(others, jobs):

@@ -19,18 +19,19 @@ _COUNT = number_rule(Integral, "[", 1, _INF, ")")
 TABULAR_PARAMETERS = {
     "categorical_features": RULES["categorical_features"],
     "n_networks": (number_rule(Integral, "[", 1, 1000, "]"),),
-    "n_members": (number_rule(Integral, "[", 1, 1000, "]"),),
+    "n_members": (name_rule("auto"), number_rule(Integral, "[", 1, 1000, "]")),
     "n_bins": RULES["n_bins"],
     "weight_decay": (number_rule(Real, "[", 0.0, _INF, ")"),),
     **{
         name: SHARED_PARAMETERS[name]
         for name in (
-            "activation", "dropout", "learning_rate_init", "batch_size",
+            "activation", "learning_rate_init", "batch_size",
             "n_iter_no_change", "max_time", "scoring", "random_state", "n_threads", "engine",
             "verbose",
         )
     },
     "hidden_layer_sizes": (name_rule("auto"), *SHARED_PARAMETERS["hidden_layer_sizes"]),
+    "dropout": (name_rule("auto"), *SHARED_PARAMETERS["dropout"]),
     "max_iter": (name_rule("auto"), _COUNT),
 }  # fmt: skip
 TABULAR_CLASSIFIER_PARAMETERS = {

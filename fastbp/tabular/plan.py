@@ -24,6 +24,7 @@ from fastbp.tabular.levels import LevelsPlan, encode_targets, find_codes, fit_le
 from fastbp.tabular.numbers import NumberPlan, count_values, fit_numbers, name_knots
 
 PIECES = 512  # of all columns together with n_bins="auto"
+ROWS_PER_BIN = 32  # at least, with n_bins="auto"
 FEWEST_BINS, MOST_BINS = 8, 48  # of one column with n_bins="auto"
 
 
@@ -217,7 +218,9 @@ def _fit_numbers(slots, vectors, settings):
     counts = [count_values(vector) for vector in vectors]
     n_bins = settings.n_bins
     if n_bins == "auto":
-        n_bins = min(max(PIECES // max(1, counts.count(3)), FEWEST_BINS), MOST_BINS)
+        n_rows = max(map(len, vectors), default=0)
+        wanted = min(PIECES // max(1, counts.count(3)), n_rows // ROWS_PER_BIN, MOST_BINS)
+        n_bins = max(wanted, FEWEST_BINS)
     kept, fits = [], []
     for slot, vector, count in zip(slots, vectors, counts, strict=True):
         shows_missing = slot.part in ("", PARTS[0]) and bool(np.isnan(vector).any())

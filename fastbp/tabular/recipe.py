@@ -8,11 +8,15 @@ import numpy as np
 
 FEWEST_HELD_OUT = 2  # rows of a part; tables with fewer hold nothing out
 STEPS_PER_EPOCH = 32  # about so many, within the limits
+SMALL = 2000  # rows
 SMALLEST_BATCH, LARGEST_BATCH = 32, 256
-ROWS_IN_ALL = 400_000  # that a network is trained on at most, within the limits of epochs
-FEWEST_EPOCHS, MOST_EPOCHS = 24, 256
+# Most epochs: so many that a network trains on 400 000 rows in all, and no more than 256; above
+# 16 000 rows 25 times the third root of 16 000 / rows: more rows need fewer epochs, but more steps.
+ROWS_IN_ALL, MOST_EPOCHS = 400_000, 256
+MANY, EPOCHS_OF_MANY = 16_000, 25
 MOST_NARROW = 10  # outputs; on letter, with 26 classes, 256 units had a third less errors than 128
 LEAST_GAIN = 1e-12  # of a score: one that stays the same, as accuracies do, is no better
+USUAL_DROPOUT = 0.15  # hurts where y is nearly a function of X, and helps where it is noisy
 BETA_2 = 0.99  # of AdamW: steps are few, and the default remembers a thousand
 
 
@@ -64,6 +68,20 @@ def _deal_few(rows, n_samples, n_parts, random_state):
     return [(np.setdiff1d(np.arange(n_samples), held_out), held_out)]
 
 
+def choose_dropouts(settings, *, classes):
+    """List the dropouts to try: what the user said, or what "auto" means."""
+    if settings.dropout != "auto":
+        return [settings.dropout]
+    if settings.max_time is not None:  # no time to try
+        return [USUAL_DROPOUT if classes else 0.0]
+    return [0.0, USUAL_DROPOUT]
+
+
+def choose_n_members(n_samples):
+    """Members of a network: small tables can afford more."""
+    return 8 if n_samples < SMALL else 4
+
+
 def choose_batch_size(n_samples):
     """Rows of a minibatch: a power of two, so that an epoch has some dozens of steps."""
     wanted = 2 ** round(np.log2(max(n_samples / STEPS_PER_EPOCH, 1)))
@@ -72,7 +90,9 @@ def choose_batch_size(n_samples):
 
 def choose_max_iter(n_samples):
     """Most epochs for so many rows."""
-    return int(min(max(ROWS_IN_ALL // n_samples, FEWEST_EPOCHS), MOST_EPOCHS))
+    if n_samples > MANY:
+        return round(EPOCHS_OF_MANY * (MANY / n_samples) ** (1 / 3)) or 1
+    return min(ROWS_IN_ALL // n_samples, MOST_EPOCHS)
 
 
 def choose_hidden_layers(n_outputs):

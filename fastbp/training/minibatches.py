@@ -131,7 +131,8 @@ def choose_rows(problem, progress, random_state, *, splits, resumes):
     if rows is not None:
         return rows
     if splits and problem.parts is not None:
-        return problem.parts
+        rows, aside = problem.parts
+        return rows.copy(), aside  # the order is shuffled in place
     if splits:
         return split_off_validation(problem, problem.settings.validation_fraction, random_state)
     return np.arange(n_samples), None
