@@ -263,6 +263,9 @@ def test_predictions_stay_within_the_range_of_y():
         assert (y.min() <= values).all()
         assert (values <= y.max()).all()
     assert (spread >= 0).all()
+    ends = np.where(y > np.median(y), 1.7e308, -1.7e308)  # beyond them float64 ends
+    found = make(TabularRegressor, learning_rate_init=0.1, max_iter=30).fit(X, ends).predict(far)
+    assert (np.abs(found) <= 1.7e308).all()
     constant = make(TabularRegressor).fit(X, np.full(len(y), 7.0))
     np.testing.assert_array_equal(constant.predict(X), np.full(len(y), 7.0))
 

@@ -30,6 +30,7 @@ from fastbp.messages import explains_its_arguments, warn_user
 from fastbp.optimizers import AdamW
 from fastbp.tabular import recipe
 from fastbp.tabular.attributes import check_ensemble
+from fastbp.tabular.columns import refuse_lazy
 from fastbp.tabular.encoder import TableEncoder
 from fastbp.tabular.networks import NetworkTasks, train_all
 from fastbp.tabular.rows import encode_rows
@@ -71,7 +72,8 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Class labels, or real numbers.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each sample; not negative, not all zero.
+            Weight of each sample; not negative, not all zero.  The encoding counts all rows alike,
+            but takes no targets from rows of weight 0.
         X_val : data frame or array-like of shape (n_val, n_features), default=None
             Validation data, as raw as X, on which every network chooses its best epoch; all of them
             are then trained on all rows of X.
@@ -104,6 +106,7 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
                 f"hidden_layer_sizes={self.hidden_layer_sizes!r}."
             )
         _refuse_sparse(X)
+        refuse_lazy(X)
         targets, answers = self._check_targets(settings, X, y)
         weights = check_sample_weight(self, sample_weight, len(targets), np.float64)
         encoder = TableEncoder(
