@@ -142,6 +142,7 @@ def test_a_candidate_that_fails_ranks_last():
     (8, 2, 100, [(1 / 8, 8), (1 / 4, 4), (1 / 2, 2), (1.0, 1)]),
     (100, 3, 9, [(1 / 9, 100), (1 / 3, 34), (1.0, 12)]),
     (5, 1.5, 2, [(1 / 1.5, 5), (1.0, 4)]),
+    (4, 1.3, 100, [(1.3**-4, 4), (1.3**-3, 3), (1.0, 2)]),
 ])  # fmt: skip
 def test_rungs(n, factor, max_iter, rungs):
     found = plan_rungs(n, factor, max_iter)
@@ -164,6 +165,11 @@ def test_refusals():
         BackpropSearchCV(TabularRegressor(), {"dropout": [0.1]}, strategy="halving").fit(X, Y)
     with pytest.raises(ValueError, match="factor"):
         BackpropSearchCV(BackpropClassifier(), GRID, strategy="halving", factor=1).fit(X, Y)
+    for strategy in ("grid", "halving"):
+        with pytest.raises(ValueError, match="params is an empty list"):
+            BackpropSearchCV(BackpropClassifier(), [], strategy=strategy).fit(X, Y)
+    with pytest.raises(ValueError, match="cv must make at least one fold"):
+        BackpropSearchCV(BackpropClassifier(), GRID, cv=[]).fit(X, Y)
 
 
 # ------------------------------------------------------------------------------- median rule

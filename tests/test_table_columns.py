@@ -9,7 +9,7 @@ import uuid
 import numpy as np
 import pytest
 
-from fastbp import TableEncoder
+from fastbp import TableEncoder, TabularRegressor
 from fastbp.tabular.columns import name_times, open_table
 
 N = 60
@@ -162,6 +162,7 @@ def kinds_of(X, **settings):
     [
         ([1, 2.5, None, np.int8(3)], "number"),
         ([decimal.Decimal("1.5"), 2, decimal.Decimal("NaN")], "number"),
+        ([decimal.Decimal("1.5"), 2, decimal.Decimal("sNaN")], "number"),
         ([fractions.Fraction(1, 3), 2, 1.0], "number"),
         ([True, False, None], "category"),
         ([True, np.nan, False], "category"),
@@ -359,6 +360,8 @@ def test_dtypes_that_cannot_be_encoded_are_named():
             TableEncoder().fit(pl.DataFrame({"bad": values}))
     with pytest.raises(TypeError, match=r"X is lazy \(LazyFrame\): give X.collect\(\)"):
         TableEncoder().fit(pl.LazyFrame({"a": [1, 2]}))
+    with pytest.raises(TypeError, match=r"X is lazy \(LazyFrame\): give X.collect\(\)"):
+        TabularRegressor().fit(pl.LazyFrame({"a": [1, 2]}), [1.0, 2.0])
     pd = pytest.importorskip("pandas")
     with pytest.raises(ValueError, match=r"Column 0 \('z'\) of X holds complex128"):
         TableEncoder().fit(pd.DataFrame({"z": [1j, 2]}))

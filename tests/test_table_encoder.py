@@ -395,6 +395,13 @@ def test_what_targets_are_can_be_said():
     assert TableEncoder().fit_transform(X, many).shape[1] == n + 1  # no classes
 
 
+@pytest.mark.parametrize(("target_type", "said"), [("continuous", "numbers"), ("binary", "two")])
+def test_targets_that_are_not_what_was_said(target_type, said):
+    X, y = np.array([[f"k{i % 40}"] for i in range(400)], object), ["a", "b", "c", "d"] * 100
+    with pytest.raises(ValueError, match=f"target_type='{target_type}' needs .*{said}"):
+        TableEncoder(target_type=target_type).fit(X, y)
+
+
 def test_missing_levels_have_a_target():
     X, cities = draw_cities()
     X[cities == 3] = None

@@ -148,6 +148,12 @@ def test_wrong_edits_of_the_whole_are_named(fitted):
         setattr(model, name, value)
         with pytest.raises(ValueError, match=r"networks_|encoder_|features"):
             predictions(model, X)
+    if hasattr(original, "classes_"):
+        model = copy.deepcopy(original)
+        predictions(model, X)  # copies of the labels are the labels
+        model.classes_ = model.classes_[::-1]
+        with pytest.raises(ValueError, match="attribute classes_ must be"):
+            predictions(model, X)
     for name in ("encoder_", "networks_"):
         model = copy.deepcopy(original)
         delattr(model, name)

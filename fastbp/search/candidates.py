@@ -57,6 +57,8 @@ def list_candidates(search):
     `n_candidates` is None.
     """
     strategy, params, n_candidates = search.strategy, search.params, search.n_candidates
+    if isinstance(params, list) and not params:
+        raise ValueError("params is an empty list: no candidate. Give {} for a single one.")
     if strategy == "random":
         if n_candidates is None:
             raise ValueError("n_candidates must be an int with strategy='random', got None.")

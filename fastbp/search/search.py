@@ -283,7 +283,9 @@ class BackpropSearchCV(BaseSearchCV):
         cv = check_cv(self.cv, y, classifier=is_classifier(self.estimator))
         self.n_splits_ = cv.get_n_splits(X, y, **params)
         splits = list(cv.split(X, y, **params))
-        if len(splits) != self.n_splits_ or not splits:
+        if not splits:
+            raise ValueError(f"cv must make at least one fold. Got none from cv={self.cv!r}.")
+        if len(splits) != self.n_splits_:
             raise ValueError(
                 "cv.split and cv.get_n_splits return inconsistent results. Expected "
                 f"{self.n_splits_} splits, got {len(splits)}"

@@ -211,8 +211,10 @@ def plan_rungs(n_candidates, factor, max_iter):
     last = 0
     while factor ** (last + 1) <= min(n_candidates, max_iter):
         last += 1
-    rungs, size = [], n_candidates
+    rungs = []
     for number in range(last + 1):
+        size = math.ceil(n_candidates / float(factor) ** number - 1e-9)
+        if rungs and rungs[-1][1] == size:  # a rung at which nobody is given up is none
+            rungs.pop()
         rungs.append((float(factor) ** (number - last), size))
-        size = math.ceil(size / factor)
     return rungs

@@ -166,6 +166,10 @@ def check_ensemble(state, kind):
         if vars(one).get("n_features_in_") != width:
             found = f"one of {vars(one).get('n_features_in_')!r}"
             raise wrong_attribute(name, f"a network of the {width} encoded columns", found=found)
+    if "classes_" in state:
+        classes, own = state["classes_"], vars(networks[0]).get("classes_")
+        if classes is not own and not np.array_equal(classes, own):
+            raise wrong_attribute("classes_", f"networks_[0].classes_, {own!r}", classes)
 
 
 def range_of(state):

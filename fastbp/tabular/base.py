@@ -30,6 +30,7 @@ from fastbp.messages import explains_its_arguments, warn_user
 from fastbp.optimizers import AdamW
 from fastbp.tabular import recipe
 from fastbp.tabular.attributes import check_ensemble
+from fastbp.tabular.columns import refuse_lazy
 from fastbp.tabular.encoder import TableEncoder
 from fastbp.tabular.networks import NetworkTasks, train_all
 from fastbp.tabular.rows import encode_rows
@@ -71,7 +72,8 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Class labels, or real numbers.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each sample; not negative, not all zero.
+            Weight of each sample; not negative, not all zero.  The encoding counts all rows alike,
+            but takes no targets from rows of weight 0.
         X_val : data frame or array-like of shape (n_val, n_features), default=None
             Validation data, as raw as X, on which every network chooses its best epoch; all of them
             are then trained on all rows of X.
@@ -104,6 +106,7 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
                 f"hidden_layer_sizes={self.hidden_layer_sizes!r}."
             )
         _refuse_sparse(X)
+        refuse_lazy(X)
         targets, answers = self._check_targets(settings, X, y)
         weights = check_sample_weight(self, sample_weight, len(targets), np.float64)
         encoder = TableEncoder(
@@ -113,7 +116,8 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
             random_state=random_state.randint(MAX_SEED),
         )
         column = targets[:, 0] if targets.shape[1] == 1 else None
-        Z = encode_rows(encoder, encoder._fit_read(X, column))
+        counted = None if weights is None else np.flatnonzero(weights)
+        Z = encode_rows(encoder, encoder._fit_read(X, column, counted))
         held_out = _encode_validation(encoder, validation)
         parts = [None] * settings.n_networks
         if held_out["X_val"] is None:
@@ -135,7 +139,8 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
             tasks=tasks,
             said=said,
         )
-        self._take(encoder, train_ensemble(make, train, parts, seeds, dropouts), targets)
+        networks = train_ensemble(make, train, parts, seeds, dropouts)
+        self._take(encoder, networks, targets if counted is None else targets[counted])
         tasks.end()
         for message, category in dict.fromkeys(said):  # of several networks, once
             warn_user(message, category)
@@ -275,13 +280,14 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
         return scores, get_engine(self.engine), _dtype_of(X)
 
     def _mean_and_std(self, X):
-        """Mean and standard deviation of the predictions of all members."""
+        """Mean prediction, as without a spread, and standard deviation over all members."""
         means, spreads, engine, dtype = [], [], get_engine(self.engine), _dtype_of(X)
         for scores in self._member_scores(X):
+            mean = combine(scores, self.networks_[0].out_activation_).copy()
+            means.append(self._values_of_member(mean, engine, dtype))
             values = [self._values_of_member(one, engine, np.float64) for one in scores]
-            means.append(np.mean(values, axis=0))
             spreads.append(np.std(values, axis=0))
-        return np.concatenate(means).astype(dtype), np.concatenate(spreads).astype(dtype)
+        return np.concatenate(means), np.concatenate(spreads).astype(dtype)
 
     def _member_scores(self, X):
         """Yield raw scores of all members, (n_all_members, n_rows, n_outputs), of blocks of X."""

@@ -184,12 +184,17 @@ def open_table(X):
                 f"Found frame X with 0 {what}(s) (shape={shape}) while a minimum of 1 is required."
             )
         return table
-    if hasattr(X, "collect") and hasattr(X, "collect_schema"):
-        raise TypeError(f"X is lazy ({type(X).__name__}): give X.collect().")
+    refuse_lazy(X)
     if isinstance(X, list | tuple):
         array = np.asarray(X)
         X = np.asarray(X, object) if array.dtype.kind in "US" else array  # numbers beside texts
     return ArrayTable(check_array(X, dtype=None, ensure_all_finite=False, input_name="X"))
+
+
+def refuse_lazy(X):
+    """Refuse a frame that is a plan of one."""
+    if hasattr(X, "collect") and hasattr(X, "collect_schema"):
+        raise TypeError(f"X is lazy ({type(X).__name__}): give X.collect().")
 
 
 # ------------------------------------------------------------------------- what a column is
@@ -254,7 +259,9 @@ def is_missing(value):
         return True
     if isinstance(value, np.datetime64 | np.timedelta64):
         return bool(np.isnat(value))
-    return isinstance(value, (*_FLOATS, Decimal)) and value != value
+    if isinstance(value, Decimal):
+        return value.is_nan()
+    return isinstance(value, _FLOATS) and value != value
 
 
 # ------------------------------------------------------------------------ values as numbers

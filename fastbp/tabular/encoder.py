@@ -279,9 +279,12 @@ default="from_dtype"
 
     # -------------------------------------------------------------- the two steps of encoding
 
-    def _fit_read(self, X, y=None):
-        """Fit; return the compact form of X, with cross-fitted targets (`plan.ReadTable`)."""
-        crossed = self._fit(X, y, is_crossed=True)
+    def _fit_read(self, X, y=None, counted=None):
+        """Fit; return the compact form of X, with cross-fitted targets (`plan.ReadTable`).
+
+        Target means are those of the rows `counted` (indices; None: all).
+        """
+        crossed = self._fit(X, y, is_crossed=True, counted=counted)
         read = self._read(X)
         read.targets = crossed
         return read
@@ -342,17 +345,17 @@ default="from_dtype"
                 f"This {type(self).__name__} instance is not fitted yet: call fit first."
             ) from None
 
-    def _fit(self, X, y, *, is_crossed):
+    def _fit(self, X, y, *, is_crossed, counted=None):
         """Set the fitted attributes, or none of them; return cross-fitted targets, or None."""
         before = dict(vars(self))
         try:
-            return self._learn(X, y, is_crossed)
+            return self._learn(X, y, is_crossed, counted)
         except BaseException:
             vars(self).clear()
             vars(self).update(before)
             raise
 
-    def _learn(self, X, y, is_crossed):
+    def _learn(self, X, y, is_crossed, counted):
         settings = self._check_parameters()
         table = open_table(X)
         validate_data(self, table.source, skip_check_array=True)
@@ -366,6 +369,7 @@ default="from_dtype"
             names=None if names is None else list(map(str, names)),
             is_category=self._find_categories(),
             is_crossed=is_crossed,
+            counted=counted,
         )
         if not plan.n_outputs:
             raise ValueError(

@@ -176,7 +176,7 @@ def fit_levels(values, max_levels, min_frequency):
 # --------------------------------------------------------------------------- target encoding
 
 
-def encode_targets(fits, codes, y, target_type, random_state, *, is_crossed):
+def encode_targets(fits, codes, y, target_type, random_state, *, counted, is_crossed):
     """Add to each of some columns the mean target of its levels, by scikit-learn's TargetEncoder.
 
     Parameters
@@ -187,6 +187,8 @@ def encode_targets(fits, codes, y, target_type, random_state, *, is_crossed):
     y : ndarray of shape (n_rows,)
     target_type : {"auto", "continuous", "binary", "multiclass"}
     random_state : int, RandomState or None
+    counted : ndarray of int of shape (n_counted,)
+        The rows that means are taken of.
     is_crossed : bool
         Whether the rows' own, cross-fitted values are wanted.
 
@@ -196,13 +198,14 @@ def encode_targets(fits, codes, y, target_type, random_state, *, is_crossed):
     labels : list of str
         What each class's output adds to the column's name; one where there are no classes.
     """
+    y = _check_targets(y, target_type)
     encoder = TargetEncoder(target_type=_type_of(y) if target_type == "auto" else target_type)
+    learned = codes[counted], y[counted]
     if is_crossed:
-        encoder.set_params(cv=_new_folds(y, encoder.target_type, random_state))
-        crossed = encoder.fit_transform(codes, y)
+        encoder.set_params(cv=_new_folds(y[counted], encoder.target_type, random_state))
+        crossed = encoder.fit_transform(*learned)
     else:
-        crossed = np.empty((len(codes), 0))
-        encoder.fit(codes, y)
+        encoder.fit(*learned)
     is_multiclass = encoder.target_type_ == "multiclass"
     labels = [f" target={c}" for c in encoder.classes_] if is_multiclass else [" target"]
     n = len(labels)
@@ -212,7 +215,7 @@ def encode_targets(fits, codes, y, target_type, random_state, *, is_crossed):
         table = np.tile(np.asarray(encoder.target_mean_, np.float64), (FIRST + len(fit.levels), 1))
         for k in range(n):
             table[seen, k] = encoder.encodings_[j * n + k]
-        own = table[codes[:, j]]
+        own = table[codes[counted, j]]
         mean, deviation = own.mean(axis=0), own.std(axis=0)
         is_same = deviation <= 1e-9 * np.abs(mean)
         if is_same.all():
@@ -220,7 +223,9 @@ def encode_targets(fits, codes, y, target_type, random_state, *, is_crossed):
         deviation[is_same] = 1
         fit.targets = _shrink((table - mean) / deviation)
         if is_crossed:
-            kept.append(_shrink((crossed[:, j * n : (j + 1) * n] - mean) / deviation))
+            its_own = fit.targets[codes[:, j]]
+            its_own[counted] = _shrink((crossed[:, j * n : (j + 1) * n] - mean) / deviation)
+            kept.append(its_own)
     if not is_crossed:
         return None, labels
     return np.concatenate([np.empty((len(codes), 0), np.float32), *kept], axis=1), labels
@@ -229,6 +234,27 @@ def encode_targets(fits, codes, y, target_type, random_state, *, is_crossed):
 def _shrink(z):
     """Clip smoothly, as numbers are."""
     return (z / np.sqrt(1 + z * z / 9)).astype(np.float32)
+
+
+def _check_targets(y, target_type):
+    """Return y as `target_type` says that it is.
+
+    Raises
+    ------
+    ValueError
+        If it is not.
+    """
+    if target_type == "continuous":
+        try:
+            return y.astype(np.float64)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"target_type='continuous' needs numbers, but: {error}.") from error
+    if target_type == "binary" and len(set(y.tolist())) > 2:
+        raise ValueError(
+            f"target_type='binary' needs y with two classes. Got {len(set(y.tolist()))}; use "
+            "'multiclass'."
+        )
+    return y
 
 
 def _type_of(y):

@@ -26,6 +26,7 @@ from fastbp.messages import keep_warnings
 from fastbp.tabular.attributes import check_members, members_of, refuse_ensemble, refuse_numbers
 from fastbp.training.minibatches import INTERRUPTED
 
+LARGEST = np.finfo(np.float64).max
 LOOK_AROUND_S = 0.1
 # What training on would need, some times the weights, in every pickle: a network of an ensemble is
 # not trained on.
@@ -78,6 +79,14 @@ class Members:
                 "A network of networks_ predicts values beyond the range of float32. Fit again."
             )
         return scores
+
+    def _refuse(self, predictions):
+        """Bring values beyond float64 (in place) to its ends: they are clipped to the range of y.
+
+        Not what edited weights, or an edited scale, make of them.
+        """
+        refuse_numbers(vars(self), members_of(vars(self)))
+        np.clip(predictions, -LARGEST, LARGEST, out=predictions)
 
     def _network_of(self, problem, params):
         params = params.astype(problem.weights_dtype, copy=False)

@@ -163,7 +163,7 @@ def _stack(vectors, n_rows):
 # ---------------------------------------------------------------------------------- learning
 
 
-def make_plan(table, settings, y, *, names, is_category, is_crossed):
+def make_plan(table, settings, y, *, names, is_category, is_crossed, counted=None):
     """Learn the plan of a table.
 
     Parameters
@@ -177,6 +177,8 @@ def make_plan(table, settings, y, *, names, is_category, is_crossed):
         None looks at what the columns hold.
     is_crossed : bool
         Whether cross-fitted targets are wanted.
+    counted : ndarray of int or None, default=None
+        The rows whose targets count; None: all.
 
     Returns
     -------
@@ -205,7 +207,7 @@ def make_plan(table, settings, y, *, names, is_category, is_crossed):
             slots.append(Slot(j, kind, ""))
             vectors.append(read_numbers(values, kind, label))
     slots, numbers = _fit_numbers(slots, vectors, settings)
-    crossed, labels = _fit_targets(fits, codes, y, settings, is_crossed)
+    crossed, labels = _fit_targets(fits, codes, y, settings, is_crossed, counted)
     kept = [i for i, fit in enumerate(fits) if fit.n_outputs]
     levels = LevelsPlan([fits[i] for i in kept])
     _tell(columns, slots, numbers, dict(zip(categories, fits, strict=True)))
@@ -230,7 +232,7 @@ def _fit_numbers(slots, vectors, settings):
     return kept, NumberPlan(fits, settings.encoding)
 
 
-def _fit_targets(fits, codes, y, settings, is_crossed):
+def _fit_targets(fits, codes, y, settings, is_crossed, counted):
     """Encode targets where there are many levels; return crossed values and outputs' labels."""
     many = [
         i
@@ -242,6 +244,10 @@ def _fit_targets(fits, codes, y, settings, is_crossed):
     y = np.asarray(y)
     if y.ndim > 1 and y.shape[1] != 1:
         return None, []
+    if counted is None:
+        counted = np.arange(len(y))
+    if len(counted) < 2:  # no folds
+        return None, []
     its_codes = np.stack([codes[i] for i in many], axis=1)
     return encode_targets(
         [fits[i] for i in many],
@@ -249,6 +255,7 @@ def _fit_targets(fits, codes, y, settings, is_crossed):
         y.ravel(),
         settings.target_type,
         settings.random_state,
+        counted=counted,
         is_crossed=is_crossed,
     )
 
