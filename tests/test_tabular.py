@@ -347,6 +347,18 @@ def test_targets_of_rows_without_weight_are_not_looked_at():
     assert same.max() <= y[weights > 0].max()
 
 
+def test_rows_of_little_weight_teach_little_of_many_levels():
+    draw = np.random.default_rng(0)
+    city = np.arange(1200) % 40
+    y = 5 * draw.normal(size=40)[city] + draw.normal(0, 0.1, 1200)
+    X = np.array([[f"city {c}" for c in city], draw.normal(size=1200)], object).T
+    bad = draw.random(1200) < 0.5
+    nonsense = np.where(bad, y + 100 * draw.normal(size=1200), y)
+    model = make(TabularRegressor, max_iter=40, n_networks=2, hidden_layer_sizes=32)
+    model.fit(X, nonsense, np.where(bad, 1e-6, 1.0))
+    assert model.score(X[~bad], y[~bad]) > 0.9
+
+
 def test_weights_of_classes():
     X, y = draw_table(TabularClassifier, n_classes=2)
     y[:] = np.arange(len(y)) % 8 == 0

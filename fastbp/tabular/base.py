@@ -37,6 +37,7 @@ from fastbp.tabular.rows import encode_rows
 
 ROWS_PER_BLOCK = 4096  # of a prediction: what encoded columns and members' scores take
 MAX_SEED = 2**31
+FEW_LEVELS, MOST_LEVELS = 20, 256  # with an output of their own: beside target means, and alone
 
 
 class BaseTabular(CallbackSupportMixin, BaseParameters):
@@ -73,7 +74,7 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
             Class labels, or real numbers.
         sample_weight : array-like of shape (n_samples,), default=None
             Weight of each sample; not negative, not all zero.  The encoding counts all rows alike,
-            but takes no targets from rows of weight 0.
+            but takes no targets from rows of weight 0, and none at all where weights differ.
         X_val : data frame or array-like of shape (n_val, n_features), default=None
             Validation data, as raw as X, on which every network chooses its best epoch; all of them
             are then trained on all rows of X.
@@ -109,14 +110,17 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
         refuse_lazy(X)
         targets, answers = self._check_targets(settings, X, y)
         weights = check_sample_weight(self, sample_weight, len(targets), np.float64)
+        column = targets[:, 0] if targets.shape[1] == 1 else None
+        counted = None if weights is None else np.flatnonzero(weights)
+        if weights is not None and np.ptp(weights[counted]) > 0:
+            column = None  # scikit-learn's TargetEncoder knows no weights
         encoder = TableEncoder(
             settings.categorical_features,
             n_bins=settings.n_bins,
+            max_levels=MOST_LEVELS if column is None else FEW_LEVELS,
             target_type=self._target_type(targets),
             random_state=random_state.randint(MAX_SEED),
         )
-        column = targets[:, 0] if targets.shape[1] == 1 else None
-        counted = None if weights is None else np.flatnonzero(weights)
         Z = encode_rows(encoder, encoder._fit_read(X, column, counted))
         held_out = _encode_validation(encoder, validation)
         parts = [None] * settings.n_networks
