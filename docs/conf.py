@@ -51,6 +51,7 @@ numpydoc_xref_param_type = False
 LINKS = {
     "bench/README.md": "benchmarks.md",
     "bench/results/steps.md": "measurements.md",
+    "bench/results/quality.md": "tables.md",
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
 }
@@ -103,7 +104,7 @@ html_theme_options = {
     "footer_end": [],
     "header_links_before_dropdown": 6,
 }
-html_sidebars = {"get_started": [], "migration": [], "changelog": [], "measurements": []}
+html_sidebars = {"get_started": [], "migration": [], "changelog": [], "measurements": [], "tables": []}
 
 
 def lead_links_here(app, path, parent, content):
