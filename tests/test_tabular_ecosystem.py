@@ -44,6 +44,8 @@ def test_checks_of_scikit_learn(estimator, check):
     try:
         check(estimator)
     except SkipTest as skipped:
+        if "pandas is not installed" in str(skipped):
+            raise
         if check.func.__name__ not in ("check_array_api_input",):
             raise AssertionError("this check skips itself") from skipped
 
