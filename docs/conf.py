@@ -104,7 +104,13 @@ html_theme_options = {
     "footer_end": [],
     "header_links_before_dropdown": 6,
 }
-html_sidebars = {"get_started": [], "migration": [], "changelog": [], "measurements": [], "tables": []}
+html_sidebars = {
+    "get_started": [],
+    "migration": [],
+    "changelog": [],
+    "measurements": [],
+    "tables": [],
+}
 
 
 def lead_links_here(app, path, parent, content):
