@@ -71,7 +71,7 @@ default="from_dtype"
     n_iter_no_change : int, default=10
         A network's training ends after so many epochs without a better one on its held-out rows.
     max_time : float or None, default=None
-        Seconds after which `fit` ends, whatever it has reached by then.
+        Seconds after which `fit` ends, whatever it has reached by then: perhaps fewer networks.
     scoring : str, callable or None, default=None
         By what the best epoch is chosen; None is the loss, which is what probabilities and values
         profit from. Otherwise as in `BackpropClassifier`; a callable gets encoded columns.
