@@ -135,6 +135,19 @@ def test_scores_by_name(kind, scoring):
         assert scores[network.best_iter_ - 1] == max(scores)
 
 
+def test_large_tables_are_encoded_in_blocks(monkeypatch):
+    X, y = draw_table(TabularRegressor)
+    settings = dict(dropout=0.0, max_iter=150, n_networks=2, learning_rate_init=0.01)
+    whole = make(TabularRegressor, **settings).fit(X, y).score(X, y)
+    assert whole > 0.5
+    monkeypatch.setattr("fastbp.tabular.rows.LARGEST", 0)
+    monkeypatch.setattr("fastbp.training.blocks.ROWS_PER_BLOCK", 8)
+    measure = lambda model, Z, t: -np.abs(model.predict(Z) - t).mean()  # noqa: E731
+    for scoring in (None, "r2", measure):
+        parts = make(TabularRegressor, scoring=scoring, **settings).fit(X, y)
+        assert abs(parts.score(X, y) - whole) < 0.2
+
+
 def test_scorers_see_encoded_columns_and_answers_in_units_of_y():
     X, y = draw_table(TabularRegressor)
     y = 1000 + 50 * y

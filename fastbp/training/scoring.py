@@ -144,9 +144,10 @@ class Validation:
             shape = (problem.n_members, *shape)
         self.scores = np.empty(shape, problem.dtype)
         if scorer is not None:
-            self.X = problem.X
-            if not isinstance(self.X, RowSource):
-                self.X = self.X.astype(scorer.dtype, copy=False)
+            X = problem.X
+            if isinstance(X, RowSource):  # a scorer wants an array
+                X = X.take(slice(None)).copy()
+            self.X = X.astype(scorer.dtype, copy=False)
             if problem.sample_weight is not None:
                 scorer.check_weights(scoring)
 
