@@ -313,7 +313,7 @@ MEMORY = [
            "        engine, past[\"coefs_\"], past[\"intercepts_\"]\n    )",
            "weights = True", "test_sameness.py"),
     python("alpha is no part of the objective", "training/sameness.py",
-           "problem.activations, settings.alpha, ", "problem.activations, ", "test_sameness.py"),
+           "digest(entries, settings.alpha, ", "digest(entries, ", "test_sameness.py"),
     python("inspection forgets class weights", "data/problem.py",
            'known = vars(probe).get("_class_weights")', "known = None",
            "test_inspection.py"),

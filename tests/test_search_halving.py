@@ -136,6 +136,20 @@ def test_a_candidate_that_fails_ranks_last():
     assert search.best_index_ != 1
 
 
+def test_a_candidate_that_fails_wins_no_rung_by_its_error_score():
+    params = {"alpha": [-1.0, -2.0, 1e-4, 1e-3]}
+    search = BackpropSearchCV(
+        BackpropClassifier(**HOW), params, strategy="halving", factor=2, error_score=100, cv=2,
+        refit=False,
+    )  # fmt: skip
+    with pytest.warns(FitFailedWarning):
+        search.fit(X, Y)
+    found = zip(search.cv_results_["params"], search.cv_results_["status"], strict=True)
+    finished = [params["alpha"] for params, status in found if status == "finished"]
+    assert finished
+    assert min(finished) > 0
+
+
 @pytest.mark.parametrize(("n", "factor", "max_iter", "rungs"), [
     (1, 3, 100, [(1.0, 1)]),
     (10, 3, 100, [(1 / 9, 10), (1 / 3, 4), (1.0, 2)]),

@@ -6,12 +6,14 @@ training, and saves the memory.  What is made, and of what, is the business of t
 `RowSource`; nothing here trains.  Also how many fits read rows of one array (`SharedRows`).
 """
 
+from abc import ABC, abstractmethod
+
 import numpy as np
 
 ROWS_PER_BLOCK = 8192  # about; made at once, for each network that is trained at the time
 
 
-class RowSource:
+class RowSource(ABC):
     """Features of a problem in the place of an array.
 
     Attributes
@@ -23,6 +25,7 @@ class RowSource:
     shape: tuple
     dtype: np.dtype
 
+    @abstractmethod
     def take(self, rows):
         """Make some rows.
 
@@ -35,11 +38,14 @@ class RowSource:
         ndarray of shape (n_rows, n_features)
             C-contiguous, of `dtype`, finite; valid until the next call.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def __getitem__(self, rows):
         """Return the source of some rows, an int64 ndarray."""
-        raise NotImplementedError
+
+    @abstractmethod
+    def view(self):
+        """Return the same rows for another thread."""
 
 
 def blocks_of(X, n_rows=ROWS_PER_BLOCK):

@@ -3,7 +3,6 @@
 Text and clock only: it is told what happens, and knows nothing of how fits are run.
 """
 
-import shutil
 import sys
 import threading
 import time
@@ -11,6 +10,7 @@ import time
 from fastbp.training.reports import (
     REFRESH_S,
     SILENCE_S,
+    LiveLine,
     can_write_over,
     format_duration,
     is_milestone,
@@ -32,10 +32,10 @@ class SearchReport:
     def __init__(self, verbose, n_candidates, n_fits):
         self.verbose, self.n_candidates, self.n_fits = verbose, n_candidates, n_fits
         self.lock, self.begun = threading.Lock(), time.perf_counter()
-        self.n_running = self.n_finished = self.n_discarded = self.width = 0
+        self.n_running = self.n_finished = self.n_discarded = 0
         self.best, self.cost_done, self.cost_left = None, 0.0, None
         self.live = bool(verbose) and can_write_over(sys.stdout)
-        self.shown_at = self.begun
+        self.line, self.shown_at = LiveLine(self.live), self.begun
 
     def begin_fit(self):
         """Count a fit that is being trained."""
@@ -74,9 +74,7 @@ class SearchReport:
         """Show how the search has ended, and end the live line."""
         if self.verbose:
             self._show()
-            if self.width:
-                print()
-                self.width = 0
+            self.line.end()
 
     def _show_if_due(self, milestone=False):
         silence_s = time.perf_counter() - self.shown_at
@@ -86,14 +84,7 @@ class SearchReport:
 
     def _show(self):
         self.shown_at = time.perf_counter()
-        line = self._describe(self.shown_at - self.begun)
-        if self.live:
-            if sys.stdout.isatty():  # a line that wraps cannot be written over
-                line = line[: shutil.get_terminal_size().columns - 1]
-            print("\r" + line.ljust(self.width), end="", flush=True)
-            self.width = len(line)
-        else:
-            print(line, flush=True)
+        self.line.show(self._describe(self.shown_at - self.begun))
 
     def _describe(self, elapsed_s):
         parts = [

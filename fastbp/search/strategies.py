@@ -136,11 +136,15 @@ class Search:
             self._settle(candidate)
 
     def _best(self, candidates, size):
-        """Return the best so many, in the order given; NaN is the worst, the first wins a tie."""
+        """Return the best so many, in the order given; the first wins a tie.
+
+        The worst are those with a fit that failed, whatever `error_score` says, or the score NaN.
+        """
         if len(candidates) <= size:
             return candidates
         scores = np.array([self.score_of(c) for c in candidates])
-        scores[np.isnan(scores)] = -np.inf
+        failed = [any(fit.error is not None for fit in self.fits[c]) for c in candidates]
+        scores[np.isnan(scores) | failed] = -np.inf
         best = np.argsort(-scores, kind="stable")[:size]
         return [candidates[i] for i in sorted(best)]
 

@@ -1,8 +1,8 @@
 """What both tabular estimators share: from a raw table to networks, and from these to scores.
 
 `fit` encodes the columns (`encoder`), deals the rows into parts (`recipe`), and has one network of
-members trained for each part that is held out (`networks`).  No formulas here, and nothing of
-classes or of units of y: those are the networks' business.
+members (`networks`) trained for each part that is held out (`fits`).  No formulas here, and nothing
+of classes or of units of y: those are the networks' business.
 """
 
 import time
@@ -32,7 +32,7 @@ from fastbp.tabular import recipe
 from fastbp.tabular.attributes import check_ensemble
 from fastbp.tabular.columns import refuse_lazy
 from fastbp.tabular.encoder import TableEncoder
-from fastbp.tabular.networks import NetworkTasks, train_all
+from fastbp.tabular.fits import NetworkTasks, held_out_loss, train_all, train_ensemble
 from fastbp.tabular.rows import encode_rows
 
 ROWS_PER_BLOCK = 4096  # of a prediction: what encoded columns and members' scores take
@@ -268,9 +268,9 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
         known = len(self.networks_), len(self.networks_[0].member_scales_)
         wanted = n_networks, n_members
         for name, n, most in zip(("n_networks", "n_members"), wanted, known, strict=True):
-            if not (isinstance(n, Integral) and 1 <= n <= most):
+            if isinstance(n, bool) or not (isinstance(n, Integral) and 1 <= n <= most):
                 raise ValueError(f"{name} must be an int from 1 to {most}, got {n!r}.")
-        order = sorted(self.networks_, key=_held_out_loss)
+        order = sorted(self.networks_, key=held_out_loss)
         smaller = copy(self)
         smaller.networks_ = [network.reduced(n_members) for network in order[:n_networks]]
         return smaller.set_params(n_networks=n_networks, n_members=n_members)
@@ -319,45 +319,6 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
         tags.input_tags.categorical = True
         tags.input_tags.string = True
         return tags
-
-
-def _held_out_loss(network):
-    """Order networks by their best score on held-out rows; without one (NaN) they come last."""
-    score = network.best_validation_score_
-    return np.inf if score is None else -score
-
-
-def train_ensemble(make, train, parts, seeds, dropouts):
-    """Train a network for each part; the first with each dropout, of which the better one stays.
-
-    Parameters
-    ----------
-    make : callable
-        ``make(rows, seed, dropout)``: a network that is not fitted.
-    train : callable
-        ``train(networks)``: those that were fitted, and whether training was stopped.
-    parts : list of tuple of ndarray or None
-        Rows to train on and rows to hold out, of each network.
-    seeds : list of int
-    dropouts : list
-        With more than one the other networks get that of the better first one.
-
-    Returns
-    -------
-    list of fitted estimators
-    """
-    jobs = [make(parts[0], seeds[0], dropout) for dropout in dropouts]
-    if len(dropouts) == 1:
-        jobs += [make(*one, dropouts[0]) for one in zip(parts[1:], seeds[1:], strict=True)]
-        return train(jobs)[0]
-    first, stopped = train(jobs)
-    best = min(first, key=_held_out_loss)
-    if stopped or len(parts) == 1:
-        return [best]
-    return [
-        best,
-        *train([make(*one, best.dropout) for one in zip(parts[1:], seeds[1:], strict=True)])[0],
-    ]
 
 
 def _encode_validation(encoder, validation):

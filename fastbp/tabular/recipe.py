@@ -1,7 +1,7 @@
 """The recipe of the tabular estimators, as far as the data decide it: parts of rows, batch sizes.
 
-What each rule brings was measured on real tables (docs: "The recipe"); the constants here are what
-that bench found.  Nothing here trains.
+The constants are what trials on real tables found (bench/results/quality.md says what each
+ingredient brings).  Nothing here trains.
 """
 
 import numpy as np

@@ -11,6 +11,35 @@ REFRESH_S = 0.1  # between two states of the live line
 SILENCE_S = 60.0  # longest pause between two lines of a log
 
 
+class LiveLine:
+    """A line that is written over where that can be; else one line after the other.
+
+    Parameters
+    ----------
+    live : bool
+        Whether it can.
+    """
+
+    def __init__(self, live):
+        self.live, self.width = live, 0  # of what stands on the screen
+
+    def show(self, line):
+        """Print a state of the line."""
+        if self.live:
+            if sys.stdout.isatty():  # a line that wraps cannot be written over
+                line = line[: shutil.get_terminal_size().columns - 1]
+            print("\r" + line.ljust(self.width), end="", flush=True)
+            self.width = len(line)
+        else:
+            print(line, flush=True)
+
+    def end(self):
+        """Let what follows stand on a line of its own."""
+        if self.width:
+            print()
+            self.width = 0
+
+
 class Report:
     """The lines of one call of `fit` or `partial_fit`.
 
@@ -34,7 +63,7 @@ class Report:
         self.live = not self.every and can_write_over(sys.stdout)
         self.begun = self.shown_at = time.perf_counter()
         self.latest = self.shown = None  # (n_iter, loss, score, n_samples)
-        self.width = 0  # of the live line on the screen
+        self.line = LiveLine(self.live)
 
     def after_epoch(self, n_iter, loss, score, n_samples):
         """Show an epoch, or not yet.
@@ -69,20 +98,11 @@ class Report:
         """Show the last epoch, if it is not to be seen yet, and end the live line."""
         if not self.every and self.latest is not self.shown:
             self._show()
-        if self.width:
-            print()
-            self.width = 0
+        self.line.end()
 
     def _show(self):
         self.shown, self.shown_at = self.latest, time.perf_counter()
-        line = self._describe(self.shown_at - self.begun)
-        if self.live:
-            if sys.stdout.isatty():  # a line that wraps cannot be written over
-                line = line[: shutil.get_terminal_size().columns - 1]
-            print("\r" + line.ljust(self.width), end="", flush=True)
-            self.width = len(line)
-        else:
-            print(line, flush=True)
+        self.line.show(self._describe(self.shown_at - self.begun))
 
     def _describe(self, elapsed_s):
         n_iter, loss, score, n_samples = self.latest
