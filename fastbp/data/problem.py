@@ -53,6 +53,7 @@ class Problem:
     deadline: float | None = None  # of time.perf_counter, for training
     held_out: HeldOut | None = None  # the user's validation data
     n_members: int | None = None  # of an ensemble in one network
+    continues: np.ndarray | None = None  # its features that go on where the one before ended
     parts: tuple | None = None  # rows to train on and rows to hold out, where these are not drawn
     asked_to_stop: Any = None  # a threading.Event of others, or None
 
@@ -66,8 +67,9 @@ class Problem:
             params=params,
             batch_size=batch_size,
             n_threads=self.n_threads,
-            sparse=scipy.sparse.issparse(self.X),
+            sparse=scipy.sparse.issparse(self.X) or getattr(self.X, "is_sparse", False),
             n_members=self.n_members,
+            continues=self.continues,
         )
 
     def scores(self, params):
@@ -91,7 +93,9 @@ class Problem:
             return scores
         scores = np.empty((self.n_members, *shape), self.dtype)
         layers = network.member_views(params, sizes, self.n_members)
-        self.engine.predict_members_into(*layers, self.activations, X, scores, n_threads)
+        self.engine.predict_members_into(
+            *layers, self.activations, X, scores, n_threads, self.continues
+        )
         return combine(scores, self.loss.output)
 
     def of_rows(self, rows):
@@ -230,6 +234,7 @@ def _check(
         classes=state.get("classes_"),
         one_class=estimator._has_one_class,
         n_members=estimator._n_members,
+        continues=estimator._continues,
         parts=estimator._parts,
         asked_to_stop=estimator._asked_to_stop,
     )

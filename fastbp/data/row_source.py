@@ -20,10 +20,13 @@ class RowSource(ABC):
     ----------
     shape : tuple of (n_samples, n_features)
     dtype : dtype
+    is_sparse : bool
+        Whether rows come as CSR.
     """
 
     shape: tuple
     dtype: np.dtype
+    is_sparse = False
 
     @abstractmethod
     def take(self, rows):
@@ -35,7 +38,7 @@ class RowSource(ABC):
 
         Returns
         -------
-        ndarray of shape (n_rows, n_features)
+        ndarray or CSR array of shape (n_rows, n_features)
             C-contiguous, of `dtype`, finite; valid until the next call.
         """
 

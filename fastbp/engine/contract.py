@@ -77,12 +77,12 @@ class Engine(Protocol):
 
     def predict_members_into(
         self, coefs, intercepts, scales, member_coefs, member_intercepts, activations, X, out,
-        n_threads=1,
+        n_threads=1, continues=None,
     ):  # fmt: skip
         """Raw scores of all members straight from fitted arrays, as `predict_into`.
 
-        A sample has the same bits alone and among others; those of a session's `predict_into`,
-        which multiplies weights where this multiplies features, are equal up to rounding.
+        A sample has the same bits alone and among others; those of a session's `predict_into` are
+        equal up to rounding.
 
         Parameters
         ----------
@@ -99,6 +99,8 @@ class Engine(Protocol):
         out : ndarray of shape (n_members, n_samples, n_outputs)
             OUT, C-contiguous, of the same dtype.
         n_threads : int, default=1
+        continues : uint8 ndarray of shape (n_features,) or None, default=None
+            As a session takes it; for CSR.
 
         Returns
         -------
@@ -184,6 +186,11 @@ class Session(Protocol):
         minibatch's loss is the mean over the members of each one's loss on the same rows, never the
         loss of their mean; the penalty acts on the weights of the hidden layers and of all output
         layers, not on multipliers.  Needs a hidden layer.  None: an ordinary network.
+    continues : uint8 ndarray of shape (n_features,) or None, default=None
+        Of members over CSR: features that continue the run of the one before.  A value at feature
+        k stands for itself at all features of its run up to k, so that a column of pieces, 1 1 1
+        0.3 0 0, is stored as two values, 0.7 at the third and 0.3 at the fourth, and trains like
+        the dense one.  The first feature continues nothing.
 
     Attributes
     ----------
@@ -207,7 +214,7 @@ class Session(Protocol):
 
     def __init__(
         self, layer_sizes, activations, loss, *, dtype, params, batch_size, n_threads=1,
-        sparse=False, n_members=None,
+        sparse=False, n_members=None, continues=None,
     ):  # fmt: skip
         """Copy the parameters, take the memory of the fit."""
 
@@ -437,6 +444,18 @@ def check_members(n_members, layer_sizes):
         raise ValueError("n_members needs a hidden layer, which the members share")
 
 
+
+def check_continues(continues, n_features, sparse, n_members):
+    """Refuse what does not say of each feature whether it continues a run, or may not be said."""
+    if continues is None:
+        return
+    if not sparse or n_members is None:
+        raise ValueError("continues is for members over CSR")
+    check_vector(continues, np.dtype(np.uint8), n_features, "features")
+    if continues[0] or continues.max() > 1:
+        raise ValueError("continues must hold 0 and 1, and begin with 0")
+
+
 def check_params(params, n_params, dtype, *, output=False):
     """Refuse what is no flat vector of a network's parameters; OUT: nor one to write to."""
     check_vector(params, dtype, n_params, "parameters")
@@ -469,6 +488,18 @@ def check_member_arrays(coefs, scales, member_coefs, member_intercepts):
         and member_coefs.shape[1] == coefs[-1].shape[1]
         and member_coefs.shape[2] == member_intercepts.shape[1] > 0
     )
+
+
+def check_members_prediction(fitted, activations, X, out, continues):
+    """Refuse what `Engine.predict_members_into` cannot read, or write into."""
+    coefs, _, scales, member_coefs, member_intercepts = fitted
+    check_prediction(len(coefs) == len(activations) > 0)
+    check_member_arrays(coefs, scales, member_coefs, member_intercepts)
+    n_members, n_features = scales.shape
+    sparse = not isinstance(X, np.ndarray)
+    check_samples(X, scales.dtype, n_features, sparse)
+    check_member_output(X, out, scales.dtype, n_members, member_coefs.shape[2])
+    check_continues(continues, n_features, sparse, n_members)
 
 
 # --- of samples ----------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ from fastbp.tabular.columns import refuse_lazy
 from fastbp.tabular.encoder import TableEncoder
 from fastbp.tabular.fits import NetworkTasks, held_out_loss, train_all, train_ensemble
 from fastbp.tabular.rows import encode_rows
+from fastbp.tabular.runs import as_rows
 
 ROWS_PER_BLOCK = 4096  # of a prediction: what encoded columns and members' scores take
 MAX_SEED = 2**31
@@ -121,7 +122,8 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
             target_type=self._target_type(targets),
             random_state=random_state.randint(MAX_SEED),
         )
-        Z = encode_rows(encoder, encoder._fit_read(X, column, counted))
+        read = encoder._fit_read(X, column, counted)
+        Z = encode_rows(encoder._plan, read)
         held_out = _encode_validation(encoder, validation)
         parts = [None] * settings.n_networks
         if held_out["X_val"] is None:
@@ -130,7 +132,10 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
             )
         n_outputs = int(targets.max()) + 1 if self._has_classes else targets.shape[1]
         seeds = random_state.randint(MAX_SEED, size=len(parts)).tolist()
-        make = partial(self._make_network, settings, n_samples=Z.shape[0], n_outputs=n_outputs)
+        make = partial(
+            self._make_network, settings, n_samples=Z.shape[0], n_outputs=n_outputs,
+            continues=encoder._plan.runs.continues,
+        )  # fmt: skip
         dropouts = recipe.choose_dropouts(settings, classes=self._has_classes)
         tasks = NetworkTasks(self, len(parts) + len(dropouts) - 1, X, y, sample_weight)
         said: list[Any] = []
@@ -188,7 +193,9 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
             return "continuous"
         return "binary" if targets.max() <= 1 else "multiclass"
 
-    def _make_network(self, settings, rows=None, seed=0, dropout=0.0, *, n_samples=1, n_outputs=1):
+    def _make_network(
+        self, settings, rows=None, seed=0, dropout=0.0, *, n_samples=1, n_outputs=1, continues=None
+    ):
         """Make an estimator of encoded columns, with members, that is not fitted."""
         n_trained = n_samples if rows is None else len(rows[0])
         batch_size, max_iter = settings.batch_size, settings.max_iter
@@ -221,7 +228,7 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
         n_members = settings.n_members
         if n_members == "auto":
             n_members = recipe.choose_n_members(n_trained)
-        network._n_members, network._parts = n_members, rows
+        network._n_members, network._continues, network._parts = n_members, continues, rows
         return network
 
     def _take(self, encoder, networks, targets):
@@ -299,11 +306,11 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
             check_is_fitted(self)
         check_ensemble(vars(self), self._network_class)
         _refuse_sparse(X)
-        read = self.encoder_._read(X)
-        n_rows = len(read)
+        read, runs = self.encoder_._read(X), self.encoder_._plan.runs
+        n_rows, n_columns = len(read), len(runs.continues)
         n_threads = 1 if n_rows == 1 else thread_ceiling(self.n_threads)
         for first in range(0, n_rows, ROWS_PER_BLOCK):
-            Z = self.encoder_._encode(read[first : first + ROWS_PER_BLOCK])
+            Z = as_rows(runs.encode(read[first : first + ROWS_PER_BLOCK]), n_columns)
             yield np.concatenate([one.scores_of(Z, n_threads) for one in self.networks_])
 
     def _check_fitted(self):
@@ -326,7 +333,7 @@ def _encode_validation(encoder, validation):
     X_val, y_val, weights = validation
     if X_val is not None and y_val is not None:  # else the network says what is missing
         with speaking_of("X_val"):
-            X_val = encode_rows(encoder, encoder._read(X_val))
+            X_val = encode_rows(encoder._plan, encoder._read(X_val))
     return {"X_val": X_val, "y_val": y_val, "sample_weight_val": weights}
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from fastbp.data.row_source import RowSource
 from fastbp.messages import keep_warnings
 from fastbp.training.minibatches import INTERRUPTED
 
@@ -105,7 +106,8 @@ class Jobs:
                 try:
                     with self.tasks.of(network, self.stop), keep_warnings(self.warnings):
                         X, *more = self.data
-                        X = X.view()  # of an array or of a source of rows: for this thread
+                        if isinstance(X, RowSource):
+                            X = X.view()  # for this thread
                         network.fit(X, *more, **self.held_out)
                 finally:
                     del network._asked_to_stop, network._parts

@@ -296,15 +296,23 @@ class LevelsPlan:
         """Encode codes (n_rows, n_columns) into `out`; `targets`, if given, are the rows' own."""
         for start in range(0, len(codes), BLOCK):
             rows = slice(start, start + BLOCK)
-            places = self.places[codes[rows] + self.offsets]
+            places = self.find_places(codes[rows])
             indicators = out[rows, : self.n_indicators]
             indicators[...] = 0
             row, column = np.nonzero(places >= 0)
             indicators[row, places[row, column]] = 1
+        self.write_targets(codes, targets, out[:, self.n_indicators :])
+
+    def find_places(self, codes):
+        """Return the indicator that is 1 for each code, or -1."""
+        return self.places[codes + self.offsets]
+
+    def write_targets(self, codes, targets, out):
+        """Write targets, the rows' own or those of their codes, into `out`."""
         if targets is not None:
-            out[:, self.n_indicators :] = targets
+            out[...] = targets
             return
-        start = self.n_indicators
+        start = 0
         for j in self.target_columns:
             fit = self.fits[j]
             out[:, start : start + fit.n_targets] = fit.targets[codes[:, j]]

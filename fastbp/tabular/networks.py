@@ -38,7 +38,7 @@ class Members:
     """
 
     _is_ensemble = True
-    _saved_names = ("_n_members",)  # attributes beside the usual ones, for fastbp.save
+    _saved_names = ("_n_members", "_continues")  # attributes beside the usual ones, for fastbp.save
 
     def reduced(self, n_members):
         """Make a copy with the first members."""
@@ -53,17 +53,20 @@ class Members:
         check_members(vars(self))
 
     def scores_of(self, Z, n_threads):
-        """Return the raw scores (n_members, n_samples, n_outputs) of encoded columns."""
+        """Return the raw scores (n_members, n_samples, n_outputs) of encoded columns, CSR of runs."""
         engine, state = get_engine(self.engine), vars(self)
         parts = members_of(state, engine)
         activations = activations_for(self.activation, len(parts[0]))
-        if parts[0][0].dtype != Z.dtype:  # edited ones
+        dtype = Z.data.dtype
+        if parts[0][0].dtype != dtype:  # edited ones
             with np.errstate(over="ignore"):
-                lists = ([array.astype(Z.dtype) for array in part] for part in parts[:2])
-                parts = *lists, *(array.astype(Z.dtype) for array in parts[2:])
+                lists = ([array.astype(dtype) for array in part] for part in parts[:2])
+                parts = *lists, *(array.astype(dtype) for array in parts[2:])
         n_members, n_outputs = parts[-1].shape
-        scores = np.empty((n_members, Z.shape[0], n_outputs), Z.dtype)
-        if not engine.predict_members_into(*parts, activations, Z, scores, n_threads):
+        scores = np.empty((n_members, Z.shape[0], n_outputs), dtype)
+        if not engine.predict_members_into(
+            *parts, activations, Z, scores, n_threads, self._continues
+        ):
             refuse_numbers(state, parts)
             raise ValueError(
                 "A network of networks_ predicts values beyond the range of float32. Fit again."

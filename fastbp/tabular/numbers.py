@@ -177,27 +177,43 @@ class NumberPlan:
         n_rows = max(1, ELEMENTS // max(1, self.n_pieces))
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             if len(numbers) <= n_rows:
-                self._encode_block(np.array(numbers, np.float64, order="C"), out, None)
+                self._encode_block(numbers, out, None)
                 return
             work = np.empty((n_rows, self.n_pieces))
             for start in range(0, len(numbers), n_rows):
-                rows = slice(start, start + n_rows)
-                block = np.array(numbers[rows], np.float64, order="C")
-                self._encode_block(block, out[rows], work[: len(block)])
+                block = numbers[start : start + n_rows]
+                self._encode_block(block, out[start : start + n_rows], work[: len(block)])
 
-    def _encode_block(self, block, out, work):
+    def fill(self, numbers):
+        """Copy numbers to float64, in the units of the plan; missing ones where they are new.
+
+        Returns
+        -------
+        block : float64 ndarray of shape (n_rows, n_columns)
+            The median where a column had nothing missing when it was learned; otherwise still NaN.
+        missing : bool ndarray of that shape, or None if nothing is
+        """
+        with np.errstate(over="ignore"):  # of longer floats
+            block = np.array(numbers, np.float64, order="C")
         missing = np.isnan(block)
-        has_missing = missing.any()
         if self.factors is not None:
             block *= self.factors
-        if has_missing:
-            np.copyto(block, self.median, where=missing & ~self.keeps_missing)
+        if not missing.any():
+            return block, None
+        np.copyto(block, self.median, where=missing & ~self.keeps_missing)
+        return block, missing
+
+    def scale(self, block):
+        """Return the scaled columns of what `fill` made."""
         scaled = block.take(self.scaled_source, axis=1)
         scaled -= self.centre
         scaled *= self.per_scale
         np.clip(scaled, -FARTHEST, FARTHEST, out=scaled)
-        np.divide(scaled, np.sqrt(1 + scaled * scaled / 9), out=scaled)
-        out[:, : self.n_scaled] = scaled
+        return np.divide(scaled, np.sqrt(1 + scaled * scaled / 9), out=scaled)
+
+    def _encode_block(self, numbers, out, work):
+        block, missing = self.fill(numbers)
+        out[:, : self.n_scaled] = self.scale(block)
         end = self.n_scaled + self.n_pieces
         if self.n_pieces:
             work = np.empty((len(block), self.n_pieces)) if work is None else work
@@ -209,11 +225,12 @@ class NumberPlan:
                 self._make_hats(work, pieces)
             else:
                 np.clip(work, 0, 1, out=pieces)
-        if has_missing:
-            encoded = out[:, :end]
-            encoded[np.isnan(encoded)] = 0
-        if self.n_missing:
-            out[:, end:] = missing.take(self.missing_source, axis=1)
+        if missing is None:
+            out[:, end:] = 0
+            return
+        encoded = out[:, :end]
+        encoded[np.isnan(encoded)] = 0
+        out[:, end:] = missing.take(self.missing_source, axis=1)
 
     def _make_hats(self, work, out):
         np.clip(work, 0, 1, out=work)

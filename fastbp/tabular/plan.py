@@ -5,6 +5,7 @@
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ from fastbp.tabular.columns import (
 )
 from fastbp.tabular.levels import LevelsPlan, encode_targets, find_codes, fit_levels
 from fastbp.tabular.numbers import NumberPlan, count_values, fit_numbers, name_knots
+from fastbp.tabular.runs import RunsPlan
 
 PIECES = 512  # of all columns together with n_bins="auto"
 ROWS_PER_BIN = 32  # at least, with n_bins="auto"
@@ -79,6 +81,11 @@ class TablePlan:
         self.takes_arrays = not self.categories and all(s.kind == "number" for s in self.slots)
         picked = [slot.column for slot in self.slots]
         self.picked = None if picked == list(range(len(self.columns))) else picked
+
+    @cached_property
+    def runs(self):
+        """How networks take the encoding."""
+        return RunsPlan(self)
 
     def read_array(self, X):
         """Read an array of numbers, where there is nothing but numbers (`takes_arrays`)."""

@@ -1,10 +1,12 @@
-"""A table's encoding, whole or made block by block: what the networks train on."""
+"""A table's encoding as networks take it, whole or made block by block."""
 
 import numpy as np
 
 from fastbp.data.row_source import RowSource
+from fastbp.tabular.runs import as_csr
 
-LARGEST = 2**26  # bytes of an encoding that is kept whole; 16 000 rows of 1000 columns
+LARGEST = 2**26  # bytes of an encoding that is kept whole; 140 000 rows of 20 columns
+BYTES = 8  # of a value that is stored, and its place
 
 
 class EncodedRows(RowSource):
@@ -12,37 +14,32 @@ class EncodedRows(RowSource):
 
     Parameters
     ----------
-    encoder : TableEncoder
-        Fitted.
+    plan : TablePlan
     read : ReadTable
         The compact form of the table.
     """
 
-    def __init__(self, encoder, read):
-        self.encoder, self.read = encoder, read
-        self.dtype, self.buffer = np.dtype(np.float32), None
-        self.shape = (len(read), encoder._plan.n_outputs)
+    is_sparse = True
+
+    def __init__(self, plan, read):
+        self.plan, self.read = plan, read
+        self.dtype, self.shape = np.dtype(np.float32), (len(read), plan.n_outputs)
 
     def take(self, rows):
-        """Encode some rows into a buffer that the next call uses again."""
-        read = self.read[rows]
-        if self.buffer is None or len(self.buffer) < len(read):
-            self.buffer = np.empty((len(read), self.shape[1]), np.float32)
-        out = self.buffer[: len(read)]
-        self.encoder._encode(read, out)
-        return out
+        """Encode some rows."""
+        return as_csr(self.plan.runs.encode(self.read[rows]), self.shape[1])
 
     def __getitem__(self, rows):
         """Return the source of some rows, of a copy of their compact form."""
-        return EncodedRows(self.encoder, self.read[rows])
+        return EncodedRows(self.plan, self.read[rows])
 
     def view(self):
-        """Return the same rows with a buffer of their own, for another thread."""
-        return EncodedRows(self.encoder, self.read)
+        """Return the same rows, which any thread may take."""
+        return self
 
 
-def encode_rows(encoder, read):
+def encode_rows(plan, read):
     """Encode a table, or return the source of its encoding where that is large."""
-    if 4 * len(read) * encoder._plan.n_outputs <= LARGEST:
-        return encoder._encode(read)
-    return EncodedRows(encoder, read)
+    if BYTES * len(read) * len(plan.runs.places) <= LARGEST:
+        return as_csr(plan.runs.encode(read), plan.n_outputs)
+    return EncodedRows(plan, read)

@@ -15,7 +15,7 @@ cimport numpy as cnp
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.math cimport isfinite
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 from numpy.random cimport bitgen_t
 
@@ -23,7 +23,7 @@ from fastbp.engine import contract, find_kernels, members, network
 from fastbp.engine.native.division cimport Share, WORK_PER_THREAD_US, chunk_of, step_us
 from fastbp.engine.native.epochs cimport Stopping, Stream, all_parameters_finite, run_epochs
 from fastbp.engine.native.kernels cimport *
-from fastbp.engine.native.members cimport scale_first_layer
+from fastbp.engine.native.members cimport write_first_layer
 from fastbp.engine.native.packing cimport (copy_weights, pack, point_weights, refresh_transposes,
                                            unpack)
 from fastbp.engine.native.plan cimport (BLOCK_ROWS, DOUBLES_PER_LINE, Layer, Plan, Unit, element,

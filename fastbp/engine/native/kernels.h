@@ -134,6 +134,15 @@ typedef struct {
     void (*member_gradient)(const void *w, int64_t w_row, int64_t w_panel, const void *r,
                             const void *u, int64_t u_panel, void *g, void *g_r, int64_t n_k,
                             int64_t n_panels, int accumulate, int accumulate_r);
+    /* the same over CSR, where W is row-major: V[k, :] = r[k] W[k, :] (+ V[k - 1, :] where
+     * continues[k]); wanted: rows that are needed, NULL: all; V OUT, laid out as W */
+    void (*run_rows)(const void *w, int64_t w_row, const void *r, const uint8_t *continues,
+                     const uint8_t *wanted, void *v, int64_t n_k, int64_t n);
+    /* S[k, :] = U[k, :] (+ S[k + 1, :] where continues[k + 1]); G[k, :] (+)= r[k] S[k, :];
+     * g_r[k] (+)= sum_h W[k, h] S[k, h]; U INOUT: 0 afterwards; G, g_r OUT */
+    void (*run_gradient)(const void *w, int64_t w_row, const void *r, const uint8_t *continues,
+                         void *u, void *g, void *g_r, int64_t n_k, int64_t n_panels,
+                         int accumulate, int accumulate_r);
 
     /* units left out of a step, and what goes with an optimiser's step: see dropout.h, optimizers.h */
     void (*dropout)(const void *a, void *out, int64_t panel, int64_t rows, int64_t n_panels,

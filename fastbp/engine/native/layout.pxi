@@ -58,9 +58,11 @@ cdef list units_of(Plan *f, int l):
     cdef bint columns = l == 0 and f.net.by_columns
     cdef bint whole_rows = l == 0 and f.net.n_members > 0    # see members.pxd
     cdef int64_t n_panels = layer.in_panels if layer.narrow else layer.out_panels
-    if layer.sparse and f.net.n_members == 0:
+    if layer.sparse and whole_rows:          # sums run along rows
+        return [(0, layer.n_in, 0, n_panels)]
+    if layer.sparse:
         return [(k, n, 0, n_panels) for k, n in cut(layer.n_in, 1024, True)]
-    largest = 1024 if layer.sparse else 32 if layer.n_in < 512 or whole_rows else 256
+    largest = 32 if layer.n_in < 512 or whole_rows else 256
     blocks = [(k * P, min(n * P, layer.n_in - k * P))
               for k, n in cut(layer.in_panels, largest // P, True)]
     # 3 panels: the width of a weight-gradient tile
@@ -158,6 +160,7 @@ cdef take_buffers(Plan *f, Memory memory, bint sparse):
         f.buf.scaled = take(f, memory, f.net.layers[0].weight_size)
         if sparse:
             f.buf.sparse_u = take(f, memory, f.net.layers[0].weight_size)
+            f.buf.continues = <uint8_t *>memory.take(f.net.n_features)
     f.buf.scores = f.buf.delta_out = take(f, memory, round_up(f.net.n_outputs, P) * f.net.capacity)
     f.buf.targets = take(f, memory, f.net.n_targets * f.net.capacity)
     f.buf.weights = take(f, memory, f.net.capacity)

@@ -8,6 +8,8 @@
 # inputs: its owner finds both gradients and, between phases, W_m of the next member, and needs
 # nobody for it. All units step after the last member, so that a step can be given up until then.
 #
+# Over CSR W_m is summed along runs of inputs (see members.h), so the first layer is a single unit.
+#
 # Which layers are a member's is known by where `net.layers` points: each worker has a plan of its
 # own for it, and no barrier is needed to turn it. A step of members is never divided by columns
 # (the first layer's units are rows) nor by chunks (two of them would need U and the gradients of
@@ -20,37 +22,48 @@ from fastbp.engine.native.minibatch cimport begin_step, meet, must_stop
 from fastbp.engine.native.plan cimport DOUBLES_PER_LINE, Layer, Plan, Unit, element, panel_row
 from fastbp.engine.native.rows cimport pass_over_rows
 from fastbp.engine.native.sums cimport sum_of_weights, weighted_row_losses
-from fastbp.engine.native.units cimport (clear_sparse_gradient, finish_unit, own_rows, scales_of,
-                                         unit_gradient, update_within_norm)
+from fastbp.engine.native.units cimport (finish_unit, own_rows, scales_of, unit_gradient,
+                                         update_within_norm)
 
 
 cdef enum:
     STRIP_PANELS = 3             # the width of a weight gradient's tile
 
 
-cdef inline void scale_first_layer(Plan *f, const char *packed, int member) noexcept nogil:
-    """W_m of the whole first layer of these parameters, on one thread."""
+cdef inline void write_rows(Plan *f, const char *packed, int member, int64_t k0,
+                            int64_t n_k) noexcept nogil:
+    """W_m of rows k0.. of the first layer of these parameters; all of them over CSR. (It lies as
+    W, which is the first of all.)"""
     cdef Layer *layer = &f.net.layers[0]
-    cdef int64_t at = f.net.scales_at + member * layer.in_panels * f.net.lanes
-    f.net.kernels.scale_rows(element(f, packed, layer.weight_at), layer.w_row, layer.w_panel,
-                             element(f, packed, at), f.buf.scaled, layer.n_in, layer.out_panels)
+    cdef int64_t at = f.net.scales_at + member * layer.in_panels * f.net.lanes + k0
+    cdef int64_t first = k0 * layer.w_row
+    if layer.sparse:
+        f.net.kernels.run_rows(packed, layer.w_row, element(f, packed, at), f.buf.continues, NULL,
+                               f.buf.scaled, layer.n_in, layer.w_row)
+    else:
+        f.net.kernels.scale_rows(element(f, packed, first), layer.w_row, layer.w_panel,
+                                 element(f, packed, at), element(f, f.buf.scaled, first), n_k,
+                                 layer.out_panels)
 
 
-cdef inline void scale_own_rows(Plan *f, int worker, int n_workers, int member) noexcept nogil:
-    """W_m of the first layer's units of this worker. (It lies as W, which is the first of all.)"""
+cdef inline void write_first_layer(Plan *f, const char *packed, int member) noexcept nogil:
+    """W_m of the whole first layer, on one thread."""
+    write_rows(f, packed, member, 0, f.net.n_features)
+
+
+cdef inline void write_own_rows(Plan *f, int worker, int n_workers, int member) noexcept nogil:
+    """W_m of the first layer's units of this worker."""
     cdef int i
     cdef Unit *u
     for i in range(f.net.n_shared):
         u = &f.net.units[i]
         if u.l == 0 and owner(u, n_workers) == worker:
-            f.net.kernels.scale_rows(element(f, f.buf.w, u.at), u.layer.w_row, u.layer.w_panel,
-                                     element(f, f.buf.w, scales_of(u, member)),
-                                     element(f, f.buf.scaled, u.at), u.n_k, u.layer.out_panels)
+            write_rows(f, f.buf.w, member, u.k0, u.n_k)
 
 
 cdef inline void begin_members(Plan *f, int worker, int n_workers) noexcept nogil:
     """Before the first step of an epoch: the first member's W_m, which every step leaves behind."""
-    scale_own_rows(f, worker, n_workers, 0)
+    write_own_rows(f, worker, n_workers, 0)
     meet(f, worker, n_workers, False)
 
 
@@ -61,19 +74,24 @@ cdef inline void first_layer_gradient(Plan *f, Unit *u, int member, int64_t rows
     cdef const fb_kernels *k = f.net.kernels
     cdef Layer *layer = u.layer
     cdef const char *a = element(f, f.buf.a0, u.k0 * f.net.capacity)
-    cdef char *U = element(f, f.buf.sparse_u, u.at) if layer.sparse else scratch
-    cdef int64_t u_panel = layer.w_panel if layer.sparse else u.n, p = 0
+    cdef int64_t p = 0
     cdef bint accumulate = later_block or member > 0
     if u.n_biases > 0:
         k.weight_gradient(a, f.net.panel, layer.delta, f.net.panel, scratch, 0,
                           element(f, f.buf.g, u.bias_at), rows, 0, layer.out_panels, accumulate)
-    while p < layer.out_panels and not layer.sparse:
+    if layer.sparse:
+        k.run_gradient(f.buf.w, layer.w_row, element(f, f.buf.w, scales_of(u, member)),
+                       f.buf.continues, f.buf.sparse_u, f.buf.g,
+                       element(f, f.buf.g, scales_of(u, member)), u.n_k, layer.out_panels,
+                       accumulate, later_block)
+        return
+    while p < layer.out_panels:
         k.weight_gradient(a, f.net.panel, panel_row(f, layer.delta, p, 0), f.net.panel,
-                          element(f, U, p * u_panel), u_panel, NULL, rows, u.n_k,
+                          element(f, scratch, p * u.n), u.n, NULL, rows, u.n_k,
                           min(STRIP_PANELS, layer.out_panels - p), False)
         p += STRIP_PANELS
     k.member_gradient(element(f, f.buf.w, u.at), layer.w_row, layer.w_panel,
-                      element(f, f.buf.w, scales_of(u, member)), U, u_panel,
+                      element(f, f.buf.w, scales_of(u, member)), scratch, u.n,
                       element(f, f.buf.g, u.at), element(f, f.buf.g, scales_of(u, member)), u.n_k,
                       layer.out_panels, accumulate, later_block)
 
@@ -95,8 +113,7 @@ cdef inline void pass_over_gradients(Plan *f, int worker, int n_workers, int mem
     cdef int i, own = f.net.n_shared + member * f.net.n_output_units
     cdef Unit *u
     cdef char *scratch = f.buf.scratch + worker * f.buf.scratch_size
-    cdef bint sparse = f.net.layers[0].sparse
-    if sparse:
+    if f.net.layers[0].sparse:
         find_sparse_u(f, worker, n_workers, first, rows)
     for i in range(f.net.n_shared):
         u = &f.net.units[i]
@@ -109,8 +126,6 @@ cdef inline void pass_over_gradients(Plan *f, int worker, int n_workers, int mem
         u = &f.net.units[i]
         if owner(u, n_workers) == worker:
             unit_gradient(f, u, chunk_of(f, 0, rows), later_block, f.buf.g, NULL)
-    if sparse:
-        clear_sparse_gradient(f, worker, n_workers, first, rows, f.buf.sparse_u)
 
 
 cdef inline void update_members(Plan *f, int worker, int n_workers, double l2) noexcept nogil:
@@ -150,7 +165,7 @@ cdef inline bint minibatch_of_members(Plan *f, int worker, int n_workers, int64_
             pass_over_gradients(f, worker, n_workers, m, start, n, later_block)
             if last_block and m == last and f.call.update:
                 update_members(f, worker, n_workers, f.call.alpha * scale)
-            scale_own_rows(f, worker, n_workers, 0 if m == last else m + 1)
+            write_own_rows(f, worker, n_workers, 0 if m == last else m + 1)
             if worker == 0:
                 data_loss += weighted_row_losses(f, chunk_of(f, 0, n))
             meet(f, worker, n_workers, False)

@@ -86,7 +86,7 @@ cdef inline void refresh_transposes(Plan *f) noexcept nogil:
 
 cdef inline void point_weights(Plan *f, char *packed) noexcept nogil:
     """Let the layers read these packed weights and biases (NULL: leave them); the first of members
-    reads what `scale_rows` makes of its weights."""
+    reads what `write_first_layer` makes of its weights."""
     cdef int i
     cdef Layer *layer
     if packed == NULL:

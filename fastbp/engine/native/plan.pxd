@@ -1,6 +1,6 @@
 # What a fit is to the threads that compute it: layers, units, buffers, data. Structs only, and
 # where an element of them lies; nothing is computed here.
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from fastbp.engine.native.kernels cimport (FB_MAX_CONSTANTS, FB_MAX_HYPER, FB_MAX_SLOTS,
                                            fb_activation, fb_csr, fb_kernels, fb_loss, fb_optimizer,
@@ -73,7 +73,8 @@ cdef struct Buffers:
     char *scratch                           # one unit's gradients (of two chunks) for each worker
     int64_t scratch_size
     char *scaled                            # members: the first layer's weights of the one in hand,
-    char *sparse_u                          # and over CSR their gradient
+    char *sparse_u                          # and over CSR their gradient, which is 0 between blocks
+    uint8_t *continues                      # over CSR: inputs whose weights add to those before
     char *a0                                # gathered X
     char *scores                            # of the output layer, in columns
     char *delta_out                         # its delta, in the same place: the loss overwrites

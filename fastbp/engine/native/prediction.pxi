@@ -4,6 +4,10 @@
 # the scores.
 
 
+cdef enum:
+    FEW_ROWS = 16                # read a small part of a first layer over CSR
+
+
 cdef struct Prediction:
     Plan *plan
     int64_t n_rows
@@ -85,6 +89,13 @@ cdef set_packed_layer(Plan *f, Memory memory, Layer *layer, W, b):
     memcpy(layer.b, bytes_of(b), size_of(f, layer.n_out))
 
 
+cdef set_fitted_layer(Plan *f, Memory memory, Layer *layer, W, b, int64_t n_rows):
+    if layer.narrow or (n_rows >= 32 and not layer.sparse):
+        set_packed_layer(f, memory, layer, W, b)
+    else:
+        set_flat_layer(f, memory, layer, W, b)
+
+
 cdef lay_out_prediction(Plan *f, Memory memory, coefs, intercepts, activations, bint sparse,
                         int64_t n_rows, int n_threads):
     """A plan with weights and two activation buffers only. Few rows read the flat weights in place
@@ -106,10 +117,7 @@ cdef lay_out_prediction(Plan *f, Memory memory, coefs, intercepts, activations, 
         set_layer(f, l, n_in, n_out, l == f.net.n_layers - 1, sparse and l == 0)
         f.net.cost += layer.n_in * layer.out_panels * f.net.lanes
         widest = max(widest, layer.out_panels)
-        if layer.narrow or (n_rows >= 32 and not layer.sparse):
-            set_packed_layer(f, memory, layer, coefs[l], intercepts[l])
-        else:
-            set_flat_layer(f, memory, layer, coefs[l], intercepts[l])
+        set_fitted_layer(f, memory, layer, coefs[l], intercepts[l], n_rows)
         if l < len(activations):
             layer.activation = find_activation(f.net.kernels, activations[l], memory)
     f.net.n_features, f.net.n_outputs = coefs[0].shape[0], coefs[-1].shape[1]
@@ -152,8 +160,57 @@ def predict_into(coefs, intercepts, activations, X, out, n_threads=1):
 
 
 def predict_members_into(coefs, intercepts, scales, member_coefs, member_intercepts, activations, X,
-                         out, n_threads=1):
+                         out, n_threads=1, continues=None):
     """Raw scores of all members straight from fitted arrays; whether all are finite."""
     contract.check_prediction(are_layers(coefs, intercepts))
     fitted = coefs, intercepts, scales, member_coefs, member_intercepts
-    return members.predict_members_into(predict_into, fitted, activations, X, out, n_threads)
+    contract.check_members_prediction(fitted, activations, X, out, continues)
+    if isinstance(X, np.ndarray):
+        return members.predict_members_into(predict_into, fitted, activations, X, out, n_threads)
+    return predict_members_over_csr(fitted, activations, X, out, max(1, int(n_threads)), continues)
+
+
+cdef uint8_t *rows_to_write(Memory memory, X, const uint8_t *continues) except? NULL:
+    """Which rows of a first layer a few rows of CSR read, and those before them in their runs."""
+    cdef int64_t n = X.shape[1], k
+    cdef uint8_t *wanted = <uint8_t *>memory.take(n)
+    for k in X.indices[X.indptr[0]:X.indptr[len(X.indptr) - 1]].tolist():
+        wanted[k] = 1
+    for k in range(n - 1, 0, -1):
+        wanted[k - 1] |= continues[k] & wanted[k]
+    return wanted
+
+
+cdef bint predict_members_over_csr(fitted, activations, X, out, int n_threads, continues) except -1:
+    """Each member in turn: its first layer's weights (see members.h), then an ordinary prediction."""
+    cdef Plan plan
+    cdef Plan *f = &plan
+    cdef Memory memory = Memory()
+    cdef Layer *layer
+    cdef const uint8_t *runs
+    cdef const uint8_t *wanted = NULL
+    cdef int ceiling = min(n_threads, FB_TEAM_MAX), m
+    cdef bint finite = True
+    cdef int64_t n_rows = X.shape[0]
+    coefs, intercepts, scales, member_coefs, member_intercepts = fitted
+    memset(f, 0, sizeof(Plan))
+    f.net.kernels = fb_find_kernels(chosen, scales.dtype.itemsize)
+    f.call.csr = csr_of(X)
+    f.call.n_rows = f.call.n_samples = n_rows
+    lay_out_prediction(f, memory, [*coefs, member_coefs[0]], [*intercepts, member_intercepts[0]],
+                       activations, True, n_rows, ceiling)
+    layer = &f.net.layers[0]
+    runs = (<uint8_t *>bytes_of(continues) if continues is not None
+            else <uint8_t *>memory.take(layer.n_in))
+    if n_rows < FEW_ROWS:
+        wanted = rows_to_write(memory, X, runs)
+    layer.w = take(f, memory, layer.weight_size)
+    for m in range(len(scales)):
+        f.net.kernels.run_rows(bytes_of(coefs[0]), layer.w_row, bytes_of(scales[m]), runs, wanted,
+                               layer.w, layer.n_in, layer.n_out)
+        if m > 0:
+            set_fitted_layer(f, memory, &f.net.layers[f.net.n_layers - 1], member_coefs[m],
+                             member_intercepts[m], n_rows)
+        run_prediction(f, out[m], ceiling, False)
+        finite = finite and f.net.kernels.all_finite(bytes_of(out[m]), n_rows * f.net.n_outputs)
+    return finite

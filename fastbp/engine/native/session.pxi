@@ -38,7 +38,7 @@ cdef class Session:
         self.plan.now = &self.plan.progress
 
     def __init__(self, layer_sizes, activations, loss, *, dtype, params, batch_size, n_threads=1,
-                 sparse=False, n_members=None):
+                 sparse=False, n_members=None, continues=None):
         self.lock = threading.Lock()
         self.layer_sizes = tuple(int(n) for n in layer_sizes)
         self.dtype = np.dtype(dtype)
@@ -48,7 +48,10 @@ cdef class Session:
         self.process = os.getpid()
         self.finite = True
         self.memory = Memory()
+        contract.check_continues(continues, self.layer_sizes[0], sparse, n_members)
         lay_out(self, activations, loss, int(batch_size), bool(sparse))
+        if continues is not None:
+            memcpy(self.plan.buf.continues, bytes_of(continues), self.layer_sizes[0])
         pack(&self.plan, self.plan.buf.w, bytes_of(params))
         refresh_transposes(&self.plan)
 
@@ -245,7 +248,7 @@ cdef class Session:
         try:
             for m in range(self.n_members):
                 f.net.layers = f.net.all_layers + m * f.net.n_layers
-                scale_first_layer(f, packed, m)
+                write_first_layer(f, packed, m)
                 run_prediction(f, out[m], self.n_threads, self.forced)
         finally:
             f.net.layers = f.net.all_layers

@@ -71,25 +71,48 @@ static void NAME(sparse_product)(const fb_csr *x, const int64_t *order, int64_t 
     }
 }
 
+/* Rows k0 <= k < k1 of np panels of G, what row i of D gives to them. */
+INLINE void NAME(sparse_outer)(const int np, const fb_csr *x, int64_t from, int64_t to,
+                               const REAL *d, int64_t d_panel, REAL *g, int64_t g_row, int64_t k0,
+                               int64_t k1)
+{
+    const REAL *data = x->data;
+    vec delta[8 * NVP];
+    UNROLL for (int p = 0; p < np; p++) UNROLL for (int v = 0; v < NVP; v++)
+        delta[p * NVP + v] = load(d + p * d_panel + v * VL);
+    for (int64_t j = from; j < to; j++) {
+        int64_t k = index_at(x->indices, x->index_bytes, j);
+        if (k < k0 || k >= k1)
+            continue;
+        REAL s = data[j], *target = g + k * g_row;
+        UNROLL for (int v = 0; v < np * NVP; v++)
+            store(target + v * VL, load(target + v * VL) + s * delta[v]);
+    }
+}
+
+#define OUTER_CASE(n)                                                                              \
+    case n:                                                                                        \
+        NAME(sparse_outer)(n, x, from, to, d + p * d_panel + i * P, d_panel, g + p * P, g_row, k0, \
+                           k1);                                                                    \
+        break;
+
 static void NAME(sparse_gradient)(const fb_csr *x, const int64_t *order, int64_t first,
                                   int64_t rows, const void *d_, int64_t d_panel, void *g_,
                                   int64_t g_row, int64_t n_panels, int64_t k0, int64_t k1)
 {
-    const REAL *data = x->data, *d = d_;
+    const REAL *d = d_;
     REAL *g = g_;
     for (int64_t i = 0; i < rows; i++) {
         int64_t row = order ? order[first + i] : first + i;
+        int64_t from = index_at(x->indptr, x->index_bytes, row);
         int64_t to = index_at(x->indptr, x->index_bytes, row + 1);
-        for (int64_t j = index_at(x->indptr, x->index_bytes, row); j < to; j++) {
-            int64_t k = index_at(x->indices, x->index_bytes, j);
-            if (k < k0 || k >= k1)
-                continue;
-            REAL s = data[j], *target = g + k * g_row;
-            for (int64_t p = 0; p < n_panels; p++)
-                UNROLL for (int v = 0; v < NVP; v++) store(
-                    target + p * P + v * VL,
-                    load(target + p * P + v * VL) + s * load(d + p * d_panel + i * P + v * VL));
-        }
+        for (int64_t p = 0; p < n_panels; p += SPARSE_PANELS)
+            switch (n_panels - p < SPARSE_PANELS ? n_panels - p : SPARSE_PANELS) {
+                OUTER_CASE(1) OUTER_CASE(2)
+#if VBYTES == 64
+                OUTER_CASE(3) OUTER_CASE(4) OUTER_CASE(5) OUTER_CASE(6) OUTER_CASE(7) OUTER_CASE(8)
+#endif
+            }
     }
 }
 

@@ -57,6 +57,7 @@
 #undef GRADIENT_CASE
 #undef SPARSE_PANELS
 #undef SPARSE_CASE
+#undef OUTER_CASE
 #undef MEMBER_ROWS
 #undef EACH
 #undef FORWARD

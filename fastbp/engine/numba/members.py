@@ -1,7 +1,8 @@
 """Members of a network that is trained in one, jitted: minibatches that all of them work off.
 
 A member is an ordinary network whose first layer has the weights W_m = diag(r_m) W, with r_m its
-multipliers of the inputs, and whose output layer is its own.  So each goes through `blocks` in
+multipliers of the inputs, and whose output layer is its own.  (W_m is summed along runs of
+features, and its gradient back along them: a value stands for all features of its run before.)  So each goes through `blocks` in
 turn, on parameters that have room for W_m behind them; what shared weights get from each is added.
 """
 
@@ -19,11 +20,12 @@ from fastbp.engine.numba.minibatch import (
     sum_of_weights,
 )
 
-Members = namedtuple("Members", "n scales_at weights_at biases_at room_at")
-# places in the vector of parameters: multipliers, output weights, output biases, room for W_m
+Members = namedtuple("Members", "n scales_at weights_at biases_at room_at continues")
+# places in the vector of parameters: multipliers, output weights, output biases, room for W_m; and
+# which features continue a run
 
 
-def lay_out_members(network, n_members):
+def lay_out_members(network, n_members, continues=None):
     """Describe the members, and let the network's first layer read the room behind its parameters.
 
     Returns them and the network on parameters with that room.
@@ -33,9 +35,35 @@ def lay_out_members(network, n_members):
     room = np.zeros(network.sizes[0] * network.sizes[1], network.params.dtype)
     network.weight_at[0] = room_at
     return (
-        Members(n_members, scales_at, weights_at, biases_at, room_at),
+        Members(
+            n_members, scales_at, weights_at, biases_at, room_at,
+            np.zeros(network.sizes[0], np.uint8) if continues is None else continues,
+        ),  # fmt: skip
         network._replace(params=np.concatenate([network.params, room])),
     )
+
+
+@jit
+def sum_runs(W, r, continues, out):
+    """out[k] = r[k] W[k] (+ out[k - 1] where continues[k]): W_m, summed along runs of features.
+
+    W and out are flat, with a row for each feature; W may be longer.
+    """
+    n_units = out.size // r.size
+    for k in range(r.size):
+        for j in range(k * n_units, (k + 1) * n_units):
+            out[j] = r[k] * W[j]
+            if continues[k]:
+                out[j] += out[j - n_units]
+
+
+@jit_inside
+def sum_back(U, n_features, n_units, continues):
+    """U[k] += U[k + 1] where that continues the run, from the last feature on."""
+    for k in range(n_features - 1, 0, -1):
+        if continues[k]:
+            for j in range(k * n_units, (k + 1) * n_units):
+                U[j - n_units] += U[j]
 
 
 @jit
@@ -45,13 +73,10 @@ def turn_to(network, members, m):
     n_in, n_out = network.sizes[last], network.sizes[last + 1]
     network.weight_at[last] = members.weights_at + m * n_in * n_out
     network.bias_at[last] = members.biases_at + m * n_out
-    n_features, n_units = network.sizes[0], network.sizes[1]
-    for k in range(n_features):
-        r = network.params[members.scales_at + m * n_features + k]
-        W = network.params[k * n_units : (k + 1) * n_units]
-        scaled = network.params[members.room_at + k * n_units :]
-        for j in range(n_units):
-            scaled[j] = r * W[j]
+    n_features = network.sizes[0]
+    scales_at = members.scales_at + m * n_features
+    r = network.params[scales_at : scales_at + n_features]
+    sum_runs(network.params, r, members.continues, network.params[members.room_at :])
 
 
 @jit_inside
@@ -68,6 +93,7 @@ def add_member(network, members, m, part, gradient, later_block):
     From U, the gradient of W_m: diag(r) U to that of W, and to that of r_k the sum of W[k] U[k].
     """
     n_features, n_units = network.sizes[0], network.sizes[1]
+    sum_back(part[members.room_at :], n_features, n_units, members.continues)
     accumulate = later_block or m > 0
     for k in range(n_features):
         r_at, total = members.scales_at + m * n_features + k, 0.0

@@ -6,6 +6,7 @@ from fastbp.engine import contract, members
 from fastbp.engine.numba import blocks
 from fastbp.engine.numba.checks import activate
 from fastbp.engine.numba.data import describe_data, lay_out_buffers, lay_out_network
+from fastbp.engine.numba.members import sum_runs
 
 PREDICTION_ROWS = 64
 
@@ -69,9 +70,20 @@ def predict_into(coefs, intercepts, activations, X, out, n_threads=1):
 
 
 def predict_members_into(
-    coefs, intercepts, scales, member_coefs, member_intercepts, activations, X, out, n_threads=1
-):
+    coefs, intercepts, scales, member_coefs, member_intercepts, activations, X, out, n_threads=1,
+    continues=None,
+):  # fmt: skip
     """Raw scores of all members straight from fitted arrays; whether all are finite."""
     contract.check_prediction(are_layers(coefs, intercepts))
     fitted = coefs, intercepts, scales, member_coefs, member_intercepts
-    return members.predict_members_into(predict_into, fitted, activations, X, out, n_threads)
+    contract.check_members_prediction(fitted, activations, X, out, continues)
+    if isinstance(X, np.ndarray):
+        return members.predict_members_into(predict_into, fitted, activations, X, out, n_threads)
+    if continues is None:
+        continues = np.zeros(scales.shape[1], np.uint8)
+    first, finite = np.empty_like(coefs[0]), True
+    for r, W, b, scores in zip(scales, member_coefs, member_intercepts, out, strict=True):
+        sum_runs(coefs[0].ravel(), r, continues, first.ravel())
+        layers = [first, *coefs[1:], W], [*intercepts, b]
+        finite &= predict_into(*layers, activations, X, scores, n_threads)
+    return finite

@@ -43,17 +43,20 @@ class Session:
 
     def __init__(
         self, layer_sizes, activations, loss, *, dtype, params, batch_size, n_threads=1,
-        sparse=False, n_members=None,
+        sparse=False, n_members=None, continues=None,
     ):  # fmt: skip
         self.lock = threading.Lock()
         self.layer_sizes = tuple(int(n) for n in layer_sizes)
         self.dtype, self.loss, self.sparse = np.dtype(dtype), loss, bool(sparse)
         contract.check_network(self.layer_sizes, activations, loss, self.dtype, params, n_members)
+        contract.check_continues(continues, self.layer_sizes[0], sparse, n_members)
         self.n_params, self.members = len(params), None
         self.n_targets = contract.count_targets(self.layer_sizes, loss)
         self.network = lay_out_network(self.layer_sizes, activations, params.copy(), n_members)
         if n_members is not None:
-            self.members, self.network = members.lay_out_members(self.network, n_members)
+            self.members, self.network = members.lay_out_members(
+                self.network, n_members, continues
+            )
         self.loss_kernel = kernels.loss_kernel(loss, self.dtype)
         self.loss_hyper = kernels.hyper_of(loss)
         capacity = min(max(int(batch_size), 1), blocks.BLOCK_ROWS)
