@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from checks import ENGINE_TESTS
 
 ENGINE = (*ENGINE_TESTS, "-k", "not numba")
+RUNS = ("tests/test_engine_runs.py",)
 NUMBA = ("tests/test_numba_engine.py", *ENGINE_TESTS, "-k", "numba")
 
 
@@ -199,7 +200,7 @@ STEPS = [
 
 MEMBERS = [
     native("members: the weights' gradient is not multiplied", "members.h",
-           "old + r[k] * slope", "old + slope"),
+           "old + r[k] * slope);\n            sum", "old + slope);\n            sum"),
     native("members: the last panel gives nothing to the multipliers' gradient", "members.h",
            "sum[k] += load(w + at) * slope;",
            "sum[k] += p + 1 < n_panels ? load(w + at) * slope : (vec){0};"),
@@ -210,21 +211,41 @@ MEMBERS = [
     native("members: W_m of the next one is not made", "members.pxd",
            "0 if m == last else m + 1", "0 if m == last else m"),
     native("members: no barrier before the first step", "members.pxd",
-           "scale_own_rows(f, worker, n_workers, 0)\n    meet(f, worker, n_workers, False)",
-           "scale_own_rows(f, worker, n_workers, 0)"),
+           "write_own_rows(f, worker, n_workers, 0)\n    meet(f, worker, n_workers, False)",
+           "write_own_rows(f, worker, n_workers, 0)"),
     native("members: all leave out the same units", "layout.pxi",
            "own.number = <uint64_t>l + (<uint64_t>m << 32)", "own.number = <uint64_t>l"),
     native("members: multipliers do not count for the gradient's norm", "units.pxd",
            "total += squares_at(f, scales_of(u, i), u.n_scales, 0)", "pass"),
     native("members: decay acts on multipliers", "units.pxd",
            "u.n_scales, 0,\n                     bias_h)", "u.n_scales, 0,\n                     f.now.h)"),
-    native("members: what CSR rows gave to U is not cleared", "members.pxd",
-           "    if sparse:\n        clear_sparse", "    if False:\n        clear_sparse"),
+    native("runs: what CSR rows gave to U is not cleared", "members.h",
+           "store(u + at, is_read ? slope : zero);", "store(u + at, slope);", RUNS),
+    native("runs: what is read from the row after is not cleared", "members.h",
+           "                    store(after + at, zero);\n", "", RUNS),
+    native("runs: the gradient does not run back", "members.h",
+           "slope += load(after + at);", "slope += zero;", RUNS),
+    native("runs: the gradient is not multiplied", "members.h",
+           "old + r[k] * slope);\n                sum", "old + slope);\n                sum", RUNS),
+    native("runs: the last elements of a row are not added to", "members.h",
+           "v[j] = before[j] + r[k] * w[j]", "v[j] = r[k] * w[j]", RUNS),
+    native("runs: few rows do not pass through their runs", "prediction.pxi",
+           "slots[k - 1] = passed", "pass", RUNS),
+    native("runs: few rows begin in the middle of a run", "prediction.pxi",
+           "while end < n_in and runs[end]:", "while False:", RUNS),
+    Fault("runs, Numba: weights are not summed", "fastbp/engine/numba/members.py",
+          "            if continues[k]:\n                out", "            if False:\n                out",
+          RUNS),
+    Fault("runs: the first bin has a bin before", "fastbp/tabular/runs.py",
+          "bins - is_later", "bins - 1", ("tests/test_tabular_runs.py",)),
+    Fault("runs: a missing value is stored", "fastbp/tabular/runs.py",
+          "values[:, :pieces][np.isnan(values[:, :pieces])] = 0", "pass",
+          ("tests/test_tabular_runs.py",)),
     Fault("members, Numba: the multipliers' gradient of a later block replaces",
           "fastbp/engine/numba/members.py",
           "        if later_block:\n            total", "        if False:\n            total", NUMBA),
     python("members: a row's features are multiplied by the first one's scales", "engine/members.py",
-           "zip(scales, hidden, strict=True)", "zip(scales[[0] * len(scales)], hidden, strict=True)",
+           "scales[:, np.newaxis]", "scales[[0] * len(scales), np.newaxis]",
            "test_engine_members.py"),
     python("members: output weights are not penalised", "engine/network.py",
            "(n_members * n_weights, True)", "(n_members * n_weights, False)",

@@ -208,7 +208,7 @@ class NumberPlan:
         scaled = block.take(self.scaled_source, axis=1)
         scaled -= self.centre
         scaled *= self.per_scale
-        np.clip(scaled, -FARTHEST, FARTHEST, out=scaled)
+        np.minimum(np.maximum(scaled, -FARTHEST, out=scaled), FARTHEST, out=scaled)
         return np.divide(scaled, np.sqrt(1 + scaled * scaled / 9), out=scaled)
 
     def _encode_block(self, numbers, out, work):

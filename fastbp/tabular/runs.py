@@ -36,7 +36,8 @@ class RunsPlan:
         self.columns, starts, n_pieces = np.unique(
             numbers.source, return_index=True, return_counts=True
         )
-        self.first = (n + starts).astype(np.int32)  # piece of each column
+        self.first_piece = starts.astype(np.int32)  # of each column
+        self.first = n + self.first_piece  # its place among the outputs
         self.last_bin = (n_pieces - 1).astype(np.int32)
         self.starts = starts + np.arange(len(starts))  # of each column's knots among all
         self.knots = [
@@ -84,6 +85,9 @@ class RunsPlan:
             values[:, missing:indicators] = found >= 0
             places[:, missing:indicators] += np.maximum(found, 0).astype(np.int32)
             levels.write_targets(read.codes, read.targets, values[:, indicators:])
+        if n_rows < FEW_ROWS:  # storing zeros, too, costs less than leaving them out
+            indptr = np.arange(0, values.size + 1, len(self.places), dtype=np.int32)
+            return values.ravel(), places.ravel(), indptr
         stored = values != 0
         indptr = np.zeros(n_rows + 1, np.int64)
         np.cumsum(np.count_nonzero(stored, axis=1), out=indptr[1:])
@@ -103,16 +107,21 @@ class RunsPlan:
             bins = np.empty((len(block), len(self.columns)), np.int32)
             for k, (i, knots) in enumerate(zip(self.columns.tolist(), self.knots, strict=True)):
                 bins[:, k] = knots.searchsorted(block[:, i], "right")
-        np.clip(bins - 1, 0, self.last_bin, out=bins)
+        bins -= 1
+        np.maximum(bins, 0, out=bins)
+        np.minimum(bins, self.last_bin, out=bins)
         places[:, 1::2] += bins
-        places[:, ::2] += np.maximum(bins - 1, 0)
-        piece = bins + (self.first - numbers.n_scaled)
+        is_later = bins > 0
+        places[:, ::2] += bins - is_later
+        bins += self.first_piece
         share = block.take(self.columns, axis=1)
-        share -= numbers.low[piece]
-        share *= numbers.per_width[piece]
-        np.clip(share, 0, 1, out=share)
+        share -= numbers.low.take(bins)
+        share *= numbers.per_width.take(bins)
+        np.minimum(np.maximum(share, 0, out=share), 1, out=share)
         values[:, 1::2] = share
-        values[:, ::2] = np.where(bins > 0, 1 - share, 0 * share)
+        np.subtract(1, share, out=share)
+        share *= is_later
+        values[:, ::2] = share
 
 
 def as_csr(parts, n_columns):

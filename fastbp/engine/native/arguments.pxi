@@ -43,6 +43,28 @@ def are_layers(coefs, intercepts, n_features=-1, n_outputs=-1):
     return last < 0 or last == width
 
 
+cdef bint are_members(coefs, scales, weights, biases):
+    """`contract.check_member_arrays` as a question, of layers that fit each other."""
+    cdef int number = cnp.PyArray_TYPE(coefs[0])
+    return (is_plain(scales, 2, number) and is_plain(weights, 3, number)
+            and is_plain(biases, 2, number) and len(scales) == len(weights) == len(biases) > 0
+            and cnp.PyArray_DIM(scales, 1) == cnp.PyArray_DIM(coefs[0], 0)
+            and cnp.PyArray_DIM(weights, 1) == cnp.PyArray_DIM(coefs[-1], 1)
+            and cnp.PyArray_DIM(weights, 2) == cnp.PyArray_DIM(biases, 1) > 0)
+
+
+cdef bint is_csr(X, int number, int64_t n_columns):
+    """`contract.check_csr` as a question; with indices of 32 bits."""
+    if isinstance(X, np.ndarray) or X.format != "csr":
+        return False
+    data, indices, indptr, shape = X.data, X.indices, X.indptr, X.shape
+    return (is_plain(data, 1, number) and is_plain(indices, 1, cnp.NPY_INT32)
+            and is_plain(indptr, 1, cnp.NPY_INT32) and shape[1] == n_columns
+            and cnp.PyArray_DIM(indptr, 0) == shape[0] + 1
+            and (<int32_t *>cnp.PyArray_DATA(indptr))[shape[0]]
+            <= min(cnp.PyArray_DIM(indices, 0), cnp.PyArray_DIM(data, 0)))
+
+
 cdef fb_csr csr_of(X):
     """The arrays of a CSR matrix."""
     return fb_csr(<void *>cnp.PyArray_DATA(X.data), <void *>cnp.PyArray_DATA(X.indices),

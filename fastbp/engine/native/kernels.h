@@ -135,9 +135,9 @@ typedef struct {
                             const void *u, int64_t u_panel, void *g, void *g_r, int64_t n_k,
                             int64_t n_panels, int accumulate, int accumulate_r);
     /* the same over CSR, where W is row-major: V[k, :] = r[k] W[k, :] (+ V[k - 1, :] where
-     * continues[k]); wanted: rows that are needed, NULL: all; V OUT, laid out as W */
+     * continues[k]); slots: row of V for each k, or -1, NULL: k; V OUT, its rows w_row apart */
     void (*run_rows)(const void *w, int64_t w_row, const void *r, const uint8_t *continues,
-                     const uint8_t *wanted, void *v, int64_t n_k, int64_t n);
+                     const int32_t *slots, void *v, int64_t n_k, int64_t n);
     /* S[k, :] = U[k, :] (+ S[k + 1, :] where continues[k + 1]); G[k, :] (+)= r[k] S[k, :];
      * g_r[k] (+)= sum_h W[k, h] S[k, h]; U INOUT: 0 afterwards; G, g_r OUT */
     void (*run_gradient)(const void *w, int64_t w_row, const void *r, const uint8_t *continues,

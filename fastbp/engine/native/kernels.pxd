@@ -1,7 +1,7 @@
 # The C interface of the kernels, the shuffle, the fingerprint and the workers, as Cython sees it.
 # Meanings, shapes and which arrays are written stand in kernels.h, shuffle.h, fingerprint.h and
 # team.h.
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 
 cdef extern from "fingerprint.h" nogil:
@@ -94,7 +94,7 @@ cdef extern from "kernels.h" nogil:
                            int64_t) noexcept nogil
         void (*member_gradient)(const void *, int64_t, int64_t, const void *, const void *,
                                 int64_t, void *, void *, int64_t, int64_t, int, int) noexcept nogil
-        void (*run_rows)(const void *, int64_t, const void *, const uint8_t *, const uint8_t *,
+        void (*run_rows)(const void *, int64_t, const void *, const uint8_t *, const int32_t *,
                          void *, int64_t, int64_t) noexcept nogil
         void (*run_gradient)(const void *, int64_t, const void *, const uint8_t *, void *, void *,
                              void *, int64_t, int64_t, int, int) noexcept nogil

@@ -63,19 +63,19 @@ static void NAME(member_gradient)(const void *w_, int64_t w_row, int64_t w_panel
 }
 
 /* V[k, :] = r[k] W[k, :], plus V[k - 1, :] where continues[k]; n elements of a row, rows w_row apart
- * in both. Rows that are not wanted (NULL: all are) may be left out where nothing wanted follows in
- * their run. */
+ * in both. Where only some rows are wanted each row has a slot of V: -1 is never read, one that only
+ * leads to another may have the same slot as that. */
 static void NAME(run_rows)(const void *w_, int64_t w_row, const void *r_, const uint8_t *continues,
-                           const uint8_t *wanted, void *v_, int64_t n_k, int64_t n)
+                           const int32_t *slots, void *v_, int64_t n_k, int64_t n)
 {
     const REAL *w = w_, *r = r_;
-    REAL *v = v_;
     const int64_t whole = n / VL * VL;
-    for (int64_t k = 0; k < n_k; k++, w += w_row, v += w_row) {
-        if (wanted && !wanted[k])
+    for (int64_t k = 0; k < n_k; k++, w += w_row) {
+        if (slots && slots[k] < 0)
             continue;
+        REAL *v = (REAL *)v_ + (slots ? slots[k] : k) * w_row;
         if (continues[k]) {
-            const REAL *before = v - w_row;
+            const REAL *before = (REAL *)v_ + (slots ? slots[k - 1] : k - 1) * w_row;
             for (int64_t j = 0; j < whole; j += VL)
                 store(v + j, load(before + j) + r[k] * load(w + j));
             for (int64_t j = whole; j < n; j++)

@@ -164,21 +164,71 @@ def predict_members_into(coefs, intercepts, scales, member_coefs, member_interce
     """Raw scores of all members straight from fitted arrays; whether all are finite."""
     contract.check_prediction(are_layers(coefs, intercepts))
     fitted = coefs, intercepts, scales, member_coefs, member_intercepts
-    contract.check_members_prediction(fitted, activations, X, out, continues)
+    if not (len(coefs) == len(activations) and are_members(coefs, scales, member_coefs,
+                                                           member_intercepts)
+            and is_csr(X, cnp.PyArray_TYPE(scales), cnp.PyArray_DIM(scales, 1))
+            and is_plain(out, 3, cnp.PyArray_TYPE(scales)) and cnp.PyArray_ISWRITEABLE(out)
+            and out.shape == (scales.shape[0], X.shape[0], member_coefs.shape[2])):
+        contract.check_members_prediction(fitted, activations, X, out, continues)
+    elif continues is not None:
+        contract.check_continues(continues, X.shape[1], True, len(scales))
     if isinstance(X, np.ndarray):
         return members.predict_members_into(predict_into, fitted, activations, X, out, n_threads)
     return predict_members_over_csr(fitted, activations, X, out, max(1, int(n_threads)), continues)
 
 
-cdef uint8_t *rows_to_write(Memory memory, X, const uint8_t *continues) except? NULL:
-    """Which rows of a first layer a few rows of CSR read, and those before them in their runs."""
-    cdef int64_t n = X.shape[1], k
-    cdef uint8_t *wanted = <uint8_t *>memory.take(n)
-    for k in X.indices[X.indptr[0]:X.indptr[len(X.indptr) - 1]].tolist():
-        wanted[k] = 1
+cdef inline int64_t stored_index(const void *indices, int index_bytes, int64_t j) noexcept nogil:
+    if index_bytes == 8:
+        return (<const int64_t *>indices)[j]
+    return (<const int32_t *>indices)[j]
+
+
+cdef int32_t *find_slots(Memory memory, fb_csr *x, int64_t n_rows, const uint8_t *continues,
+                         int64_t n, int64_t *n_slots) except NULL:
+    """Number the rows of a first layer that a few rows of CSR read, and let x name these numbers.
+    Rows before them in their runs share the next one's; what nobody reads has -1."""
+    cdef int64_t begin = stored_index(x.indptr, x.index_bytes, 0), j, k
+    cdef int64_t end = stored_index(x.indptr, x.index_bytes, n_rows)
+    cdef int32_t *slots = <int32_t *>memory.take(n * sizeof(int32_t))
+    cdef char *renamed = memory.take(max(end, 1) * x.index_bytes)
+    cdef int32_t count = 0, read = 1, passed = 2
+    for j in range(begin, end):
+        slots[stored_index(x.indices, x.index_bytes, j)] = read
     for k in range(n - 1, 0, -1):
-        wanted[k - 1] |= continues[k] & wanted[k]
-    return wanted
+        if continues[k] and slots[k] and not slots[k - 1]:
+            slots[k - 1] = passed
+    for k in range(n):
+        if slots[k] == read:
+            slots[k] = count
+            count += 1
+        else:
+            slots[k] = count if slots[k] == passed else -1
+    for j in range(begin, end):
+        k = slots[stored_index(x.indices, x.index_bytes, j)]
+        if x.index_bytes == 8:
+            (<int64_t *>renamed)[j] = k
+        else:
+            (<int32_t *>renamed)[j] = <int32_t>k
+    x.indices = renamed
+    n_slots[0] = count
+    return slots
+
+
+cdef void write_few_rows(Plan *f, const char *W, scales, const uint8_t *runs, const int32_t *slots,
+                         char *v, int64_t member_size):
+    """W_m of all members where few rows of it are read, run by run: W comes from memory once."""
+    cdef int64_t n_in = f.net.layers[0].n_in, n_out = f.net.layers[0].n_out, k = 0, end
+    cdef const char *r = bytes_of(scales)
+    cdef int m, n_members = len(scales)
+    while k < n_in:
+        end = min(k + FEW_ROWS, n_in)
+        while end < n_in and runs[end]:
+            end += 1
+        for m in range(n_members):
+            f.net.kernels.run_rows(element(f, W, k * n_out), n_out, element(f, r, m * n_in + k),
+                                   runs + k, slots + k, element(f, v, m * member_size), end - k,
+                                   n_out)
+        k = end
 
 
 cdef bint predict_members_over_csr(fitted, activations, X, out, int n_threads, continues) except -1:
@@ -188,10 +238,12 @@ cdef bint predict_members_over_csr(fitted, activations, X, out, int n_threads, c
     cdef Memory memory = Memory()
     cdef Layer *layer
     cdef const uint8_t *runs
-    cdef const uint8_t *wanted = NULL
+    cdef int32_t *slots = NULL
+    cdef char *v
+    cdef const char *W
     cdef int ceiling = min(n_threads, FB_TEAM_MAX), m
     cdef bint finite = True
-    cdef int64_t n_rows = X.shape[0]
+    cdef int64_t n_rows = X.shape[0], n_read
     coefs, intercepts, scales, member_coefs, member_intercepts = fitted
     memset(f, 0, sizeof(Plan))
     f.net.kernels = fb_find_kernels(chosen, scales.dtype.itemsize)
@@ -199,15 +251,22 @@ cdef bint predict_members_over_csr(fitted, activations, X, out, int n_threads, c
     f.call.n_rows = f.call.n_samples = n_rows
     lay_out_prediction(f, memory, [*coefs, member_coefs[0]], [*intercepts, member_intercepts[0]],
                        activations, True, n_rows, ceiling)
-    layer = &f.net.layers[0]
+    layer, W = &f.net.layers[0], bytes_of(coefs[0])
     runs = (<uint8_t *>bytes_of(continues) if continues is not None
             else <uint8_t *>memory.take(layer.n_in))
     if n_rows < FEW_ROWS:
-        wanted = rows_to_write(memory, X, runs)
-    layer.w = take(f, memory, layer.weight_size)
+        slots = find_slots(memory, &f.call.csr, n_rows, runs, layer.n_in, &n_read)
+        layer.weight_size = n_read * layer.n_out
+        v = take(f, memory, len(scales) * layer.weight_size + 1)
+        write_few_rows(f, W, scales, runs, slots, v, layer.weight_size)
+    else:
+        layer.w = v = take(f, memory, layer.weight_size)
     for m in range(len(scales)):
-        f.net.kernels.run_rows(bytes_of(coefs[0]), layer.w_row, bytes_of(scales[m]), runs, wanted,
-                               layer.w, layer.n_in, layer.n_out)
+        if slots != NULL:
+            layer.w = element(f, v, m * layer.weight_size)
+        else:
+            f.net.kernels.run_rows(W, layer.n_out, bytes_of(scales[m]), runs, NULL, v, layer.n_in,
+                                   layer.n_out)
         if m > 0:
             set_fitted_layer(f, memory, &f.net.layers[f.net.n_layers - 1], member_coefs[m],
                              member_intercepts[m], n_rows)
