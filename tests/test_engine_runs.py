@@ -81,9 +81,7 @@ def test_training_equals_that_on_whole_rows(engine, problem, max_grad_norm):
     losses, params, scores = train_on_runs(engine, problem, max_grad_norm=max_grad_norm)
     np.testing.assert_allclose(losses, expected[1], rtol=FLOAT64_TOLERANCE, atol=0)
     np.testing.assert_allclose(params, expected[0], rtol=0, atol=FLOAT64_TOLERANCE)
-    whole = reference.predict_members(
-        expected[0], SIZES, N_MEMBERS, problem.activations, problem.X
-    )
+    whole = reference.predict_members(expected[0], SIZES, N_MEMBERS, problem.activations, problem.X)
     np.testing.assert_allclose(scores, whole, rtol=1e-9, atol=1e-9)
 
 
@@ -124,9 +122,7 @@ def test_predictions_are_those_of_whole_rows_alone_and_together(
 ):
     continues, X, _ = draw_runs(dtype)
     X.indices, X.indptr = X.indices.astype(index_dtype), X.indptr.astype(index_dtype)
-    layers, scales, W, b = reference.split_members(
-        problem.params.astype(dtype), SIZES, N_MEMBERS
-    )
+    layers, scales, W, b = reference.split_members(problem.params.astype(dtype), SIZES, N_MEMBERS)
     coefs, intercepts = zip(*layers, strict=True)
     parts = list(coefs), list(intercepts), scales, W, b
     activations = [ACTIVATIONS[name] for name in problem.activations]
@@ -139,7 +135,9 @@ def test_predictions_are_those_of_whole_rows_alone_and_together(
         return scores
 
     together = scores_of(X)
-    whole = reference.predict_members(problem.params, SIZES, N_MEMBERS, problem.activations, problem.X)
+    whole = reference.predict_members(
+        problem.params, SIZES, N_MEMBERS, problem.activations, problem.X
+    )
     atol = 1e-9 if dtype == np.float64 else 2e-5
     np.testing.assert_allclose(together, whole, rtol=atol, atol=atol)
     for rows in ([0], [1], [7, 3], range(20)):
@@ -148,7 +146,7 @@ def test_predictions_are_those_of_whole_rows_alone_and_together(
 
 
 @pytest.mark.parametrize(
-    "change, message",
+    ("change", "message"),
     [
         (dict(sparse=False), "members over CSR"),
         (dict(n_members=None), "members over CSR"),

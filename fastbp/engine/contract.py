@@ -444,7 +444,6 @@ def check_members(n_members, layer_sizes):
         raise ValueError("n_members needs a hidden layer, which the members share")
 
 
-
 def check_continues(continues, n_features, sparse, n_members):
     """Refuse what does not say of each feature whether it continues a run, or may not be said."""
     if continues is None:

@@ -26,7 +26,7 @@ def predict_members_into(predict_into, network, activations, X, out, n_threads):
         Checked.
     """
     coefs, intercepts, scales, member_coefs, member_intercepts = network
-    n_members, n_hidden, n_outputs = member_coefs.shape
+    n_members, n_hidden, _ = member_coefs.shape
     dtype, n_features = scales.dtype, scales.shape[1]
     n_rows = max(1, BLOCK_BYTES // (n_members * (n_hidden + n_features) * dtype.itemsize))
     finite = True

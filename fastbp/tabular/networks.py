@@ -53,7 +53,7 @@ class Members:
         check_members(vars(self))
 
     def scores_of(self, Z, n_threads):
-        """Return the raw scores (n_members, n_samples, n_outputs) of encoded columns, CSR of runs."""
+        """Return the raw scores (n_members, n_samples, n_outputs) of CSR of runs."""
         engine, state = get_engine(self.engine), vars(self)
         parts = members_of(state, engine)
         activations = activations_for(self.activation, len(parts[0]))

@@ -1,6 +1,6 @@
 """The same encoding as few numbers: what networks train on, and predict with.
 
-The pieces of a column, 1 1 1 0.3 0 0, say no more than that its value lies at 0.3 of the fourth bin.
+The pieces of a column, 1 1 1 0.3 0 0, say no more than that its value is at 0.3 of the fourth bin.
 Networks of members take them as a run of features (`fastbp.engine.contract.Session`: `continues`),
 of which two are stored: 0.7 at the third and 0.3 at the fourth.  Weights, steps and predictions are
 those of the whole encoding, for a third to a half of the time.  So this is CSR of the outputs of
@@ -11,7 +11,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import scipy.sparse
-
 
 FEW_ROWS = 32  # below, comparing with all knots costs less than a search for each column
 
@@ -40,9 +39,7 @@ class RunsPlan:
         self.first = n + self.first_piece  # its place among the outputs
         self.last_bin = (n_pieces - 1).astype(np.int32)
         self.starts = starts + np.arange(len(starts))  # of each column's knots among all
-        self.knots = [
-            numbers.fits[i].knots * numbers.fits[i].factor for i in self.columns.tolist()
-        ]
+        self.knots = [numbers.fits[i].knots * numbers.fits[i].factor for i in self.columns.tolist()]
         self.all_knots = np.concatenate([np.zeros(0), *self.knots])
         self.of_knot = np.repeat(self.columns, n_pieces + 1)
         self.continues = np.zeros(plan.n_outputs, np.uint8)
@@ -131,7 +128,7 @@ def as_csr(parts, n_columns):
 
 
 def as_rows(parts, n_columns):
-    """Return the same as an engine reads it: a CSR array costs more than the prediction of a row."""
+    """Return the same as an engine reads it: SciPy's arrays cost as much as a row's prediction."""
     data, indices, indptr = parts
     shape = (len(indptr) - 1, n_columns)
     return SimpleNamespace(data=data, indices=indices, indptr=indptr, format="csr", shape=shape)

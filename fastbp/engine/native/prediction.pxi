@@ -232,7 +232,7 @@ cdef void write_few_rows(Plan *f, const char *W, scales, const uint8_t *runs, co
 
 
 cdef bint predict_members_over_csr(fitted, activations, X, out, int n_threads, continues) except -1:
-    """Each member in turn: its first layer's weights (see members.h), then an ordinary prediction."""
+    """Each member in turn: its first layer's weights (see members.h), then a usual prediction."""
     cdef Plan plan
     cdef Plan *f = &plan
     cdef Memory memory = Memory()

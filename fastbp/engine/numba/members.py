@@ -1,9 +1,9 @@
 """Members of a network that is trained in one, jitted: minibatches that all of them work off.
 
 A member is an ordinary network whose first layer has the weights W_m = diag(r_m) W, with r_m its
-multipliers of the inputs, and whose output layer is its own.  (W_m is summed along runs of
-features, and its gradient back along them: a value stands for all features of its run before.)  So each goes through `blocks` in
+multipliers of the inputs, and whose output layer is its own.  So each goes through `blocks` in
 turn, on parameters that have room for W_m behind them; what shared weights get from each is added.
+Along runs of features W_m is summed, and its gradient is summed back.
 """
 
 from collections import namedtuple
@@ -34,11 +34,10 @@ def lay_out_members(network, n_members, continues=None):
     room_at = len(network.params)
     room = np.zeros(network.sizes[0] * network.sizes[1], network.params.dtype)
     network.weight_at[0] = room_at
+    if continues is None:
+        continues = np.zeros(network.sizes[0], np.uint8)
     return (
-        Members(
-            n_members, scales_at, weights_at, biases_at, room_at,
-            np.zeros(network.sizes[0], np.uint8) if continues is None else continues,
-        ),  # fmt: skip
+        Members(n_members, scales_at, weights_at, biases_at, room_at, continues),
         network._replace(params=np.concatenate([network.params, room])),
     )
 

@@ -54,9 +54,7 @@ class Session:
         self.n_targets = contract.count_targets(self.layer_sizes, loss)
         self.network = lay_out_network(self.layer_sizes, activations, params.copy(), n_members)
         if n_members is not None:
-            self.members, self.network = members.lay_out_members(
-                self.network, n_members, continues
-            )
+            self.members, self.network = members.lay_out_members(self.network, n_members, continues)
         self.loss_kernel = kernels.loss_kernel(loss, self.dtype)
         self.loss_hyper = kernels.hyper_of(loss)
         capacity = min(max(int(batch_size), 1), blocks.BLOCK_ROWS)
