@@ -24,12 +24,12 @@ from fastbp.engine.native.division cimport Share, WORK_PER_THREAD_US, chunk_of, 
 from fastbp.engine.native.epochs cimport Stopping, Stream, all_parameters_finite, run_epochs
 from fastbp.engine.native.kernels cimport *
 from fastbp.engine.native.members cimport write_first_layer
+from fastbp.engine.native.minibatch cimport sum_losses, sum_of_weights
 from fastbp.engine.native.packing cimport (copy_weights, pack, point_weights, refresh_transposes,
                                            unpack)
 from fastbp.engine.native.plan cimport (BLOCK_ROWS, DOUBLES_PER_LINE, Layer, Plan, Unit, element,
                                         size_of)
 from fastbp.engine.native.rows cimport forward_rows, gather_rows
-from fastbp.engine.native.sums cimport sum_losses, sum_of_weights
 
 cnp.import_array()
 assert (FB_MAX_HYPER, FB_MAX_SLOTS) == (contract.MAX_HYPER, contract.MAX_SLOTS)

@@ -1,7 +1,7 @@
 /* Gradients of weights and biases: sums over the rows of a minibatch.
  *
  * Part of the template (see template.h). Each step over rows reads NP panels of one operand and
- * broadcasts MR elements of the other into a tile (see tiles.h). */
+ * broadcasts MR elements of the other into a tile (see product.h). */
 
 /* Rows of a minibatch that a weight-gradient tile takes at a time: 3 panels of D stay in L1. */
 #define ROW_BLOCK 128

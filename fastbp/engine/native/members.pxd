@@ -18,10 +18,10 @@ from libc.stdint cimport int64_t, uint64_t
 
 from fastbp.engine.native.division cimport chunk_of, owner, part_of
 from fastbp.engine.native.kernels cimport fb_kernels
-from fastbp.engine.native.minibatch cimport begin_step, meet, must_stop
+from fastbp.engine.native.minibatch cimport (begin_step, meet, must_stop, sum_of_weights,
+                                             weighted_row_losses)
 from fastbp.engine.native.plan cimport DOUBLES_PER_LINE, Layer, Plan, Unit, element, panel_row
 from fastbp.engine.native.rows cimport pass_over_rows
-from fastbp.engine.native.sums cimport sum_of_weights, weighted_row_losses
 from fastbp.engine.native.units cimport (finish_unit, own_rows, scales_of, unit_gradient,
                                          update_within_norm)
 

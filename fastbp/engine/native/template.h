@@ -4,7 +4,6 @@
  * square root, SQRT_F32 / SQRT_F64. Everything is static except the table at the end. */
 
 #include "vector.h"
-#include "tiles.h"
 #include "product.h"
 #include "gradient.h"
 #include "rearrange.h"
