@@ -11,6 +11,7 @@ import warnings
 import joblib
 import numpy as np
 import pytest
+from covering import cover_pairs
 from problems import draw_classes, draw_counts, draw_labels, draw_regression
 from sklearn.exceptions import ConvergenceWarning
 
@@ -136,9 +137,10 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "solver", "dtype"),
+    cover_pairs(KINDS, ["sgd", "adam", "lbfgs"], ["float32", "float64"]),
+)
 def test_fits_are_the_same_on_any_number_of_threads(kind, solver, dtype, force_threads):
     """Down to the epoch in which the tolerance ends training."""
     estimator, draw = KINDS[kind]
@@ -313,12 +315,12 @@ in_child(lambda: bits(model.partial_fit(X, y)) == bits(twin))
 assert bits(model.partial_fit(X, y)) == bits(twin)
 """,
     "during a fit": """
-expected, short = bits(train(3000)), bits(train())
+expected, short = bits(train(1500)), bits(train())
 results = []
-thread = threading.Thread(target=lambda: results.append(bits(train(3000))))
+thread = threading.Thread(target=lambda: results.append(bits(train(1500))))
 thread.start()
 time.sleep(0.05)
-for _ in range(3):
+for _ in range(2):
     in_child(lambda: bits(train()) == short)
 assert thread.is_alive(), "the fit ended before the forks: give it more epochs"
 thread.join(120)

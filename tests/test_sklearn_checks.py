@@ -53,8 +53,9 @@ class TransformingRegressor(_Transforming, MLPRegressor):
 PEERS = {BackpropClassifier: TransformingClassifier, BackpropRegressor: TransformingRegressor}
 
 # They compare two long trainings at 1e-7: beyond float32, which is held at 1e-2 by
-# test_zero_weight_equals_absence_and_two_equals_twice.
-FLOAT32_FAILURES = {
+# test_zero_weight_equals_absence_and_two_equals_twice, and beyond what holds out rows, takes other
+# minibatches or ends far from a minimum, where scikit-learn's MLP fails them too.
+WEIGHTS_AS_REPETITION = {
     "check_sample_weight_equivalence_on_dense_data",
     "check_sample_weight_equivalence_on_sparse_data",
 }
@@ -127,7 +128,7 @@ def test_checks_with_other_losses(estimator):
 
 @pytest.mark.parametrize("kind", ESTIMATORS)
 def test_checks_at_the_float32_default(kind):
-    run_checks(kind(), left_out=FLOAT32_FAILURES)
+    run_checks(kind(), left_out=WEIGHTS_AS_REPETITION)
 
 
 # --- nothing that scikit-learn's MLP passes fails -------------------------------------------------
@@ -152,12 +153,20 @@ def test_the_checks_of_transformers_run():
         assert {"check_transformer_general", "check_transformer_preserve_dtypes"} <= names
 
 
+def compares_weights(settings):
+    """Whether weights can be compared with repeated rows at these settings."""
+    return not settings.keys() & {"early_stopping", "shuffle", "power_t", "alpha"}
+
+
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 @pytest.mark.parametrize("ours", ESTIMATORS)
 def test_no_check_fails_that_scikit_learn_passes(ours, settings):
     """The peer has the same settings."""
     estimator, peer = ours(dtype=None, **settings), PEERS[ours](**settings)
+    left_out = () if compares_weights(settings) else WEIGHTS_AS_REPETITION
     for _, check in estimator_checks_generator(estimator):
+        if check.func.__name__ in left_out:
+            continue
         try:
             run(check, clone(estimator))
         except Exception:

@@ -9,7 +9,7 @@ compiled once for all entries: a user waits for every line that is compiled with
 import numpy as np
 
 from fastbp.engine.contract import MAX_HYPER
-from fastbp.engine.numba.addresses import is_null, store_int, store_real
+from fastbp.engine.numba.addresses import is_null, outcome, store_int, store_real
 from fastbp.engine.numba.caching import jit_inside
 from fastbp.engine.numba.duals import dual, slope_as, value_as
 from fastbp.engine.numba.elementary import add_freely, prefer_whole_vectors, spoilt
@@ -173,28 +173,20 @@ def loss_column(y, s, at, weights, scale, row_loss, n, hyper):
 
 def forward(a, slopes, n):
     """fb_activation.forward: slopes <- f'(a) unless it is NULL, a <- f(a)."""
-    failure = 0
-    try:
-        if LOOP(a, slopes, n):
-            failure = NOT_FINITE
-    except Exception:
-        failure = RAISED
+    found = outcome(LOOP, (a, slopes, n))
+    if found < 0:
         give_up(a, a, n, AT, REPORT)
-    if REPORT and failure:
-        store_int(REPORT, failure)
+    if REPORT and found:
+        store_int(REPORT, RAISED if found < 0 else NOT_FINITE)
 
 
 def slope(delta, at, n):
     """fb_activation.slope where f' is a formula of f(z): delta <- delta * f'."""
-    failure = 0
-    try:
-        if LOOP(delta, at, n):
-            failure = NOT_FINITE
-    except Exception:
-        failure = RAISED
+    found = outcome(LOOP, (delta, at, n))
+    if found < 0:
         give_up(at, delta, n, AT, REPORT)
-    if REPORT and failure:
-        store_int(REPORT, failure)
+    if REPORT and found:
+        store_int(REPORT, RAISED if found < 0 else NOT_FINITE)
 
 
 def kept_slope(delta, slopes, n):
@@ -206,14 +198,11 @@ def kept_slope(delta, slopes, n):
 
 def column_or_failure(y, s, at, weights, scale, row_loss, n, hyper):
     """`loss_column` of one output; return what to report of it, or 0."""
-    failure, factor = 0, REAL(scale)
-    try:
-        if LOOP(y, s, at, weights, factor, row_loss, n, hyper):
-            failure = NOT_FINITE
-    except Exception:
-        failure = RAISED
+    found = outcome(LOOP, (y, s, at, weights, REAL(scale), row_loss, n, hyper))
+    if found < 0:
         give_up_column(y, s, at, row_loss, n, AT, REPORT)
-    return failure
+        return RAISED
+    return NOT_FINITE if found else 0
 
 
 def loss(targets, scores, weights, scale, row_loss, capacity, rows, n_outputs, hyper):
