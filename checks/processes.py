@@ -117,7 +117,7 @@ PROGRAMS = {
     "a child forked in a fit exits by sys.exit": """
         force_threads(3)
         start_endless()
-        for _ in range(5):
+        for _ in range(3):
             pid = os.fork()
             if pid == 0:
                 train()

@@ -351,7 +351,6 @@ def test_fits_under_a_limit_of_memory(megabytes):
         "exit in a daemon's fit: an atexit handler that fits, threads: 1",
         "exit in a daemon's partial_fit",
         "a child forked in a fit exits by sys.exit",
-        "multiprocessing spawn",
     ],
 )
 @needs_native

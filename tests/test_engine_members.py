@@ -286,38 +286,37 @@ THREAD_CASES = {
     "many inputs": (dict(sizes=(600, 40, 5), n_samples=100), 32),
     "sparse": (dict(sizes=(3000, 20, 3), n_samples=100, density=0.01, loss="log_loss"), 40),
 }
+THREAD_WAYS = cover_pairs(THREAD_CASES, DTYPES, ["plain", "all"])
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("case", THREAD_CASES)
-def test_threads_never_change_a_bit(forced_compiled_engine, case, dtype):
+@pytest.mark.parametrize(("case", "dtype", "extra"), THREAD_WAYS)
+def test_threads_never_change_a_bit(forced_compiled_engine, case, dtype, extra):
     """Losses, weights, state, average, scores, gradient."""
     options, batch_size = THREAD_CASES[case]
     problem = draw_member_problem(n_members=3, **options)
     X, targets, weight, params = problem.in_dtype(dtype)
-    for extra in ("plain", "all"):
-        settings = EXTRAS[extra] | {"learning_rate": 1e-3, "batch_size": batch_size}
-        if "rates" in settings:
-            settings["rates"] = settings["rates"][: len(problem.sizes) - 2]
-        results = []
-        for threads in THREADS:
-            found = train(
-                forced_compiled_engine, problem, 3, dtype, n_epochs=2, threads=threads, **settings
+    settings = EXTRAS[extra] | {"learning_rate": 1e-3, "batch_size": batch_size}
+    if "rates" in settings:
+        settings["rates"] = settings["rates"][: len(problem.sizes) - 2]
+    results = []
+    for threads in THREADS:
+        found = train(
+            forced_compiled_engine, problem, 3, dtype, n_epochs=2, threads=threads, **settings
+        )
+        gradient = np.full(len(params), np.nan, dtype)
+        session = open_session(
+            forced_compiled_engine, problem, dtype, batch_size=batch_size, threads=threads,
+            n_members=3,
+        )  # fmt: skip
+        with closing(session):
+            value = session.loss_and_gradient(
+                params, X, targets, weight, alpha=0.1, gradient=gradient
             )
-            gradient = np.full(len(params), np.nan, dtype)
-            session = open_session(
-                forced_compiled_engine, problem, dtype, batch_size=batch_size, threads=threads,
-                n_members=3,
-            )  # fmt: skip
-            with closing(session):
-                value = session.loss_and_gradient(
-                    params, X, targets, weight, alpha=0.1, gradient=gradient
-                )
-            results.append([*found[:5], gradient, np.array(value)])
-        assert np.isfinite(results[0][1]).all()
-        for other in results[1:]:
-            for left, right in zip(results[0], other, strict=True):
-                assert left.tobytes() == right.tobytes()
+        results.append([*found[:5], gradient, np.array(value)])
+    assert np.isfinite(results[0][1]).all()
+    for other in results[1:]:
+        for left, right in zip(results[0], other, strict=True):
+            assert left.tobytes() == right.tobytes()
 
 
 # --- what goes in and out -------------------------------------------------------------------------

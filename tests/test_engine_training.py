@@ -45,7 +45,7 @@ def test_training_equals_reference(engine, activation):
             with naming(loss, solver, density, weighted, dtype):
                 check_against_reference(
                     engine, (5, 9, 4, N_OUTPUTS[loss]), dtype, solver=solver, activation=name,
-                    loss=loss, density=density, weighted=weighted, n_samples=61,
+                    loss=loss, density=density, weighted=weighted, n_samples=61, n_epochs=4,
                 )  # fmt: skip
 
 

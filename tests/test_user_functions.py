@@ -85,8 +85,7 @@ def check_own_against_built_in(regression, engine, solver, dtype):
     np.testing.assert_allclose(own.predict(X), relu_tanh.predict(X), rtol=0, atol=10 * rtol)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize(("name", "dtype"), list(zip(ACTIVATIONS, itertools.cycle(DTYPES))))
 def test_derived_slope_equals_the_built_in(name, dtype):
     z = np.linspace(-6.1, 5.9, 97).astype(dtype)
     for engine in map(get_engine, ENGINES):

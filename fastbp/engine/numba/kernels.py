@@ -149,14 +149,9 @@ def _compile_loss(kernel, entry):
         if not entry.hyper:
             value = kernel.loop(loops.row_value_without_hyper, FORMULA=value)
             gradient = kernel.loop(loops.row_gradient_without_hyper, FORMULA=gradient)
+        row = kernel.loop(loops.loss_and_gradient_of_row, VALUE=value, DERIVATIVE=gradient)
         as_target = loops.class_code if entry.target == "class" else loops.number
-        kernel.add(
-            loops.loss_of_rows,
-            *signature,
-            VALUE=value,
-            DERIVATIVE=gradient,
-            AS_TARGET=as_target,
-        )
+        kernel.add(loops.loss_of_rows, *signature, LOOP=row, AS_TARGET=as_target)
         kernel.addresses["loss"] = kernel.addresses["loss_of_rows"]
         return
 

@@ -228,6 +228,13 @@ def row_gradient_without_hyper(y, raw, hyper, out):
     FORMULA(y, raw, out)
 
 
+def loss_and_gradient_of_row(target, raw, hyper, row_loss, i, gradient):
+    """row_loss[i] <- loss(target, raw), and its gradient.  Return as `values_of`: nothing looks."""
+    row_loss[i] = VALUE(target, raw, hyper)
+    DERIVATIVE(target, raw, hyper, gradient)
+    return False
+
+
 def loss_of_rows(targets, scores, weights, scale, row_loss, capacity, rows, n_outputs, hyper):
     """fb_loss.loss of a loss that sees one target and all raw scores of a row."""
     raw, gradient = np.empty(n_outputs, REAL), np.empty(n_outputs, REAL)
@@ -236,10 +243,7 @@ def loss_of_rows(targets, scores, weights, scale, row_loss, capacity, rows, n_ou
         for n in range(n_outputs):
             raw[n] = scores[n * capacity + i]
         target, factor = AS_TARGET(targets[i]), weights[i] * REAL(scale)
-        try:
-            row_loss[i] = VALUE(target, raw, hyper)
-            DERIVATIVE(target, raw, hyper, gradient)
-        except Exception:
+        if outcome(LOOP, (target, raw, hyper, row_loss, i, gradient)) < 0:
             failure = RAISED
             row_loss[i] = np.nan
             give_up(raw, gradient, n_outputs, AT, REPORT)
