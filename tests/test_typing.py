@@ -3,8 +3,6 @@
 import inspect
 from pathlib import Path
 
-import pytest
-
 import fastbp
 
 PUBLIC = [getattr(fastbp, name) for name in fastbp.__all__]
@@ -37,13 +35,13 @@ def test_callables_were_found():
     } <= set(CALLABLES)  # fmt: skip
 
 
-@pytest.mark.parametrize("name", CALLABLES)
-def test_signatures_are_annotated(name):
-    signature = inspect.signature(CALLABLES[name])
-    assert signature.return_annotation is not inspect.Signature.empty
-    for parameter in signature.parameters.values():
-        if parameter.name not in ("self", "cls"):
-            assert parameter.annotation is not inspect.Parameter.empty, parameter.name
+def test_signatures_are_annotated():
+    for name, function in CALLABLES.items():
+        signature = inspect.signature(function)
+        assert signature.return_annotation is not inspect.Signature.empty, name
+        for parameter in signature.parameters.values():
+            if parameter.name not in ("self", "cls"):
+                assert parameter.annotation is not inspect.Parameter.empty, (name, parameter.name)
 
 
 def test_type_checkers_are_told():

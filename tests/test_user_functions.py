@@ -22,7 +22,7 @@ import scipy.sparse
 import scipy.special
 import sklearn.metrics
 import userland
-from covering import naming
+from covering import cover_pairs, naming
 from engines import ENGINES
 from problems import draw_classes, draw_counts, draw_labels, draw_regression
 from sklearn.base import clone
@@ -355,9 +355,7 @@ def test_failure_while_training_names_epoch_and_function(regression):
         userland.nan_far_out,
         Activation(userland.nan_far_out, userland.slope_of_nan_far_out),
     ]
-    for case in itertools.product(
-        ENGINES, functions, ["tanh", userland.hides_nan], ["adam", "lbfgs"]
-    ):
+    for case in cover_pairs(ENGINES, functions, ["tanh", userland.hides_nan], ["adam", "lbfgs"]):
         with naming(*case):
             check_failure_while_training(regression, *case)
 
@@ -440,9 +438,7 @@ def test_what_an_activation_raises_in_training_arrives_as_it_is(regression):
         Activation(userland.same, slope_refuses_far_out),
         Activation(userland.same, slope_refuses_far_out, "activation"),
     ]
-    for case in itertools.product(
-        ENGINES, functions, ["tanh", userland.hides_nan], ["adam", "lbfgs"]
-    ):
+    for case in cover_pairs(ENGINES, functions, ["tanh", userland.hides_nan], ["adam", "lbfgs"]):
         with naming(*case):
             check_refusal_in_training(regression, *case)
 
