@@ -23,6 +23,28 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 gc.set_threshold(10_000, 20, 100)
 
 
+# The files that take longest, so that the last one to end is a short one: xdist gives files away in
+# this order unless it sorts them by their number of tests.
+LONGEST = [
+    "test_user_functions.py", "test_checks.py", "test_engine_members.py", "test_loss_objects.py",
+    "test_parity.py", "test_sklearn_checks.py", "test_engine_training.py", "test_docs.py",
+    "test_parallel.py", "test_package.py", "test_export.py", "test_numba_engine.py",
+    "test_search.py", "test_inspection.py", "test_regularization.py",
+]  # fmt: skip
+
+
+def pytest_configure(config):
+    """Keep the order of the files."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items):
+    """Put the long files first."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
+
+
 def pytest_collection_finish():
     """Let the cycle collector forget what was imported, which lasts anyway."""
     gc.freeze()

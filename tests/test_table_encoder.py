@@ -13,7 +13,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import TargetEncoder
-from sklearn.utils.estimator_checks import parametrize_with_checks
+from test_sklearn_checks import run_checks
 
 import fastbp
 from fastbp import TableEncoder
@@ -22,17 +22,18 @@ from fastbp.tabular.encoder import RULES
 ENCODINGS = ["piecewise", "hat", "none"]
 
 
-@parametrize_with_checks(
+@pytest.mark.parametrize(
+    "encoder",
     [
         TableEncoder(),
         TableEncoder(encoding="hat", categorical_features=None),
         TableEncoder(encoding="none", n_bins=3, max_levels=2),
         TableEncoder(categorical_features=[0], max_levels=3, min_frequency=0.01),
-    ]
+    ],
+    ids=repr,
 )
-def test_scikit_learn_checks(estimator, check):
-    if check.func.__name__ != "check_array_api_input":  # skips itself: takes no array API input
-        check(estimator)
+def test_scikit_learn_checks(encoder):
+    run_checks(encoder)
 
 
 def test_docstring():

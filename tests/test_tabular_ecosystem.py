@@ -1,7 +1,5 @@
 """The tabular estimators in scikit-learn's tools: its checks, searches, ensembles, pipelines."""
 
-from unittest import SkipTest
-
 import numpy as np
 import pytest
 from sklearn import config_context
@@ -20,8 +18,8 @@ from sklearn.model_selection import (
 from sklearn.multioutput import MultiOutputClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
-from sklearn.utils.estimator_checks import parametrize_with_checks
 from tables import as_frame, draw_table, make
+from test_sklearn_checks import run_checks
 
 from fastbp import TabularClassifier, TabularRegressor
 
@@ -29,25 +27,16 @@ ESTIMATORS = [TabularClassifier, TabularRegressor]
 
 # The rows are dealt into parts, and the columns cut at quantiles of the rows: two rows of weight 1
 # are not one row of weight 2 there.
-EXPECTED = {"check_sample_weight_equivalence_on_dense_data": "rows are dealt into parts one by one"}
+EXPECTED = ("check_sample_weight_equivalence_on_dense_data",)
 CHECKED = dict(
     n_networks=2, n_members=2, hidden_layer_sizes=16, learning_rate_init=0.01, random_state=0
 )
 
 
-@parametrize_with_checks(
-    [kind(**CHECKED) for kind in ESTIMATORS],
-    expected_failed_checks=lambda estimator: EXPECTED,
-)
+@pytest.mark.parametrize("kind", ESTIMATORS)
 @pytest.mark.filterwarnings("ignore:y has only one class:RuntimeWarning")
-def test_checks_of_scikit_learn(estimator, check):
-    try:
-        check(estimator)
-    except SkipTest as skipped:
-        if "pandas is not installed" in str(skipped):
-            raise
-        if check.func.__name__ not in ("check_array_api_input",):
-            raise AssertionError("this check skips itself") from skipped
+def test_checks_of_scikit_learn(kind):
+    run_checks(kind(**CHECKED), failing=EXPECTED)
 
 
 @pytest.mark.parametrize("kind", ESTIMATORS)
