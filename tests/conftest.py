@@ -51,7 +51,8 @@ def pytest_collection_finish():
 
 
 COMPILE = """
-import sys, warnings
+import gc, sys, warnings
+gc.disable()
 warnings.simplefilter("ignore")
 from fastbp import BackpropClassifier
 X, y = [[0.0], [1.0]] * 9, [0, 1] * 9

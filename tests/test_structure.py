@@ -173,8 +173,9 @@ for solver, rate in (("adamw", "cosine"), ("rmsprop", "linear"), ("lion", "one_c
 
 def test_imports_of_the_package_and_of_a_fit():
     """Little beside scikit-learn, no engine before the first fit, and nothing costly in one."""
-    imported, fitted = list_loaded_modules("import fastbp", FIT)
-    (peer,) = list_loaded_modules("import sklearn.neural_network")
+    peer, imported, fitted = list_loaded_modules(
+        "import sklearn.neural_network", "import fastbp", FIT
+    )
     assert packages(imported) - packages(peer) <= {"fastbp"}
     assert "fastbp.engine.native.engine" not in imported
     assert not packages(imported) & COSTLY
