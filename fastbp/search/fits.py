@@ -1,4 +1,4 @@
-"""One fit of a search: a candidate on a fold, trained in parts, scored, and forgotten.
+"""The fits of a search: each a candidate on a fold, trained in parts, scored, and forgotten.
 
 What is scored, and what an error becomes, is as in scikit-learn's searches.
 """
@@ -10,14 +10,17 @@ from numbers import Number
 from traceback import format_exc
 from typing import Any
 
+import numpy as np
 from sklearn.base import clone
 from sklearn.metrics._scorer import _BaseScorer, _MultimetricScorer, _PassthroughScorer
 from sklearn.model_selection._validation import _score
+from sklearn.utils.validation import _num_samples
 
 from fastbp.engine.parallel import available_threads
 from fastbp.estimators.fitting import OpenFit
-from fastbp.search.candidates import find_network, fits_in_parts
+from fastbp.search.candidates import cost_of, find_network, fits_in_parts, setting_of_steps
 from fastbp.search.control import StoppedError
+from fastbp.search.parts import Part
 
 PIECE_S = 0.2  # seconds of training between two looks at the clock
 CURVES = {
@@ -189,12 +192,17 @@ class CandidateFit:
     def give_up(self):
         """End the fit as it is: it gets no score, but keeps its curves."""
         if self.open is not None and not self.ended:
-            attributes = self.open.progress.attributes()
-            for name, attribute in CURVES.items():
-                curve = attributes.get(attribute)
-                self.curves[name] = None if curve is None else list(curve)
+            self.curves = self.read_curves()
             self.open.close()
         self._leave()
+
+    def read_curves(self):
+        """Return the curves as far as they are known."""
+        if self.open is None or self.ended:
+            return self.curves
+        attributes = self.open.progress.attributes()
+        curves = {name: attributes.get(attribute) for name, attribute in CURVES.items()}
+        return {name: None if curve is None else list(curve) for name, curve in curves.items()}
 
     def _keep_curves(self, network):
         for name, attribute in CURVES.items():
@@ -214,3 +222,36 @@ def number_of_score(scores, metric):
     if isinstance(scores, dict):
         scores = scores.get(metric, next(iter(scores.values()), float("nan")))
     return float(scores) if isinstance(scores, Number) else float("nan")
+
+
+def make_fits(plan, candidates, data, step):
+    """Return a fit for each candidate and fold; those with the same steps share their data."""
+    parts, fits = {}, []
+    n_samples, n_features, n_outputs = _shapes_of(data)
+    known = set(plan.estimator.get_params())
+    for params in candidates:
+        network = find_network(plan.estimator)[0]
+        own = {name.removeprefix(f"{step}__"): value for name, value in params.items()
+               if step is None or name.startswith(f"{step}__")}  # fmt: skip
+        if not known.issuperset(params):
+            make_estimator(plan.estimator, params)  # says which name it does not know
+        trial = clone(params.get(step, network)).set_params(**own)
+        cost = cost_of(trial, n_samples, n_features, n_outputs)
+        key, row = setting_of_steps(params, step), []
+        for fold in range(len(data.splits)):
+            if (key, fold) not in parts:
+                parts[key, fold] = Part(data, fold, preprocesses=step is not None)
+            row.append(CandidateFit(plan, params, parts[key, fold].expect(trial), cost))
+        fits.append(row)
+    return fits
+
+
+def _shapes_of(data):
+    """Return samples, features and outputs, as far as they can be read off the data."""
+    shape, n_outputs = np.shape(data.y), 1
+    if len(shape) == 2:
+        n_outputs = shape[1]
+    elif data.y is not None and np.asarray(data.y).dtype.kind in "iubOU":
+        n_outputs = min(len(set(np.asarray(data.y).ravel().tolist())), 1000)
+    n_features = getattr(data.X, "shape", (0, 1))
+    return _num_samples(data.X), n_features[1] if len(n_features) > 1 else 1, n_outputs

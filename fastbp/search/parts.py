@@ -108,6 +108,7 @@ class Part:
         self.lock, self.being_made, self.made = threading.Lock(), False, False
         self.error = self.steps = None
         self.kinds = set()  # of networks, by what they need X for
+        self.places = []  # on a cluster: candidate and fold of each fit
 
     def expect(self, network):
         """Count a fit of a network that will use the data."""

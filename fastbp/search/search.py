@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
+from copy import copy, deepcopy
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Self
 
@@ -13,22 +13,21 @@ from sklearn.metrics._scorer import _MultimetricScorer
 from sklearn.model_selection import check_cv
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.utils import get_tags, indexable
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import _check_method_params, _num_samples
+from sklearn.utils.validation import _check_method_params
 
 from fastbp.search.candidates import (
     check_candidates,
-    cost_of,
     find_network,
     fits_in_parts,
     list_candidates,
-    setting_of_steps,
 )
+from fastbp.search.cluster import count_fits_at_a_time, hand_over
 from fastbp.search.control import Control
-from fastbp.search.fits import CandidateFit, Plan, make_estimator
+from fastbp.search.fits import Plan, make_estimator, make_fits
 from fastbp.search.live import SearchReport
-from fastbp.search.parts import Data, Part
+from fastbp.search.parts import Data
 from fastbp.search.results import curves_of, format_results, say_end, say_warnings
 from fastbp.search.strategies import Search
 
@@ -73,7 +72,14 @@ class BackpropSearchCV(BaseSearchCV):
     n_jobs : int or None, default=None
         Fits at a time, in threads; None is one for each core. The cores that are left go to the
         fits' own threads (`n_threads`). The results do not depend on it. Of whole fits as in
-        GridSearchCV, but in threads.
+        GridSearchCV, but in threads. With `client` fits that are handed over at a time: None is two
+        for each thread that the workers have when the search begins; a cluster that is still to
+        grow needs a number.
+    client : distributed.Client or None, default=None
+        Client of a Dask cluster (extra ``dask``), whose workers then run the fits, each fit whole
+        on one of them. The results are the local ones, bit for bit where the workers' processors
+        have the same instruction set; a fit whose worker is lost is run again. The best candidate
+        is refitted here. A pickle of the search has no client. See Notes.
     random_state : int, RandomState instance or None, default=None
         Draws the candidates.
     error_score : 'raise' or number, default=np.nan
@@ -120,6 +126,10 @@ class BackpropSearchCV(BaseSearchCV):
     those to train on. Scorers of scikit-learn's get the network and the transformed rows; any other
     gets the fitted Pipeline and rows as they came, which are then transformed once more.
 
+    With `client` each worker gets the data once, and preprocesses a fold once for each setting of
+    the steps. A paused fit of a halving goes on where it was; one whose worker is lost, or which
+    another worker takes over, is trained again from its beginning.
+
     References
     ----------
     Jamieson & Talwalkar (2016), Non-stochastic best arm identification and hyperparameter
@@ -154,6 +164,7 @@ class BackpropSearchCV(BaseSearchCV):
         "n_candidates": [Interval(Integral, 1, None, closed="left"), None],
         "factor": [Interval(Real, 1, None, closed="neither")],
         "random_state": ["random_state"],
+        "client": [HasMethods(["submit", "scatter", "run"]), None],
         "max_time": [Interval(Real, 0, None, closed="neither"), None],
         "early_discard": ["boolean"],
     }
@@ -170,6 +181,7 @@ class BackpropSearchCV(BaseSearchCV):
         cv: Any = None,
         refit: bool | str | Callable = True,
         n_jobs: int | None = None,
+        client: Any = None,
         random_state: Any = None,
         error_score: Any = np.nan,
         return_train_score: bool = False,
@@ -186,6 +198,7 @@ class BackpropSearchCV(BaseSearchCV):
         self.cv = cv
         self.refit = refit
         self.n_jobs = n_jobs
+        self.client = client
         self.random_state = random_state
         self.error_score = error_score
         self.return_train_score = return_train_score
@@ -198,6 +211,14 @@ class BackpropSearchCV(BaseSearchCV):
         for name in ("input_tags", "target_tags", "transformer_tags", "non_deterministic"):
             setattr(tags, name, getattr(own, name))
         return tags
+
+    def __sklearn_clone__(self):
+        bare = copy(self)
+        bare.client = None  # a connection: shared, not copied
+        return super(BackpropSearchCV, bare).__sklearn_clone__().set_params(client=self.client)
+
+    def __getstate__(self):
+        return super().__getstate__() | {"client": None}
 
     def fit(self, X: Any, y: Any = None, **params: Any) -> Self:
         """Try all candidates, and fit the best one on all rows.
@@ -241,20 +262,20 @@ class BackpropSearchCV(BaseSearchCV):
         routed = self._get_routed_params_for_fit(params)
         splits = self._split(X, y, routed.splitter.split)
         data = Data(X, y, routed.estimator.fit, routed.scorer.score, splits)
-        control = Control(self.n_jobs, self.max_time)
+        control = Control(self._count_jobs(), self.max_time)
         report = SearchReport(self.verbose, len(candidates), len(candidates) * len(splits))
         plan = Plan(
             clone(self.estimator), scorers, self.error_score, self.return_train_score, control,
             report,
         )  # fmt: skip
-        searched = Search(candidates, _make_fits(plan, candidates, data, step), control, report,
-                          metric)  # fmt: skip
-        try:
-            with control.clock():
-                self._train(searched)
-        finally:
-            searched.close()
-            report.close()
+        with hand_over(self.client, plan, candidates, data, step) as fits:
+            searched = Search(candidates, fits, control, report, metric)
+            try:
+                with control.clock():
+                    self._train(searched)
+            finally:
+                searched.close()
+                report.close()
         for name in ("candidate_curves_", "rungs_", "best_score_"):
             self.__dict__.pop(name, None)  # of an earlier call
         self._choose(searched, control, metric)
@@ -277,6 +298,11 @@ class BackpropSearchCV(BaseSearchCV):
         activations : ndarray of shape (n_samples, n_units)
         """
         return self.fit(X, y, **params).transform(X)
+
+    def _count_jobs(self):
+        if self.client is None:
+            return self.n_jobs
+        return count_fits_at_a_time(self.client, self.n_jobs)
 
     def _split(self, X, y, params):
         """Return rows to train and to score on, of each fold."""
@@ -335,14 +361,19 @@ class BackpropSearchCV(BaseSearchCV):
     # ----------------------------------------------------------------------- whole fits
 
     def _fit_whole(self, X, y, params):
-        """Search as scikit-learn does, in threads."""
+        """Search as scikit-learn does, in threads, or by joblib's own way to a Dask cluster."""
         if self.strategy == "halving" or self.early_discard or self.max_time is not None:
             raise ValueError(
                 "strategy='halving', early_discard and max_time need fits that can be paused: "
                 "those of BackpropClassifier and BackpropRegressor without callbacks. Use "
                 "strategy='grid' or 'random' alone."
             )
-        with joblib.parallel_config(backend="threading", n_jobs=1):
+        how = {"backend": "threading", "n_jobs": 1}
+        if self.client is not None:
+            X, y = indexable(X, y)
+            data = [one for one in (X, y) if one is not None]
+            how = {"backend": "dask", "n_jobs": -1, "client": self.client, "scatter": data}
+        with joblib.parallel_config(**how):
             return super().fit(X, y, **params)
 
     def _run_search(self, evaluate_candidates, *, callback_ctx=None):
@@ -368,36 +399,3 @@ def _max_iter_of(estimator, params):
     network = params.get(step, network)
     value = params.get("max_iter" if step is None else f"{step}__max_iter", network.max_iter)
     return value if isinstance(value, Integral) else 1
-
-
-def _make_fits(plan, candidates, data, step):
-    """Return a fit for each candidate and fold; those with the same steps share their data."""
-    parts, fits = {}, []
-    n_samples, n_features, n_outputs = _shapes_of(data)
-    known = set(plan.estimator.get_params())
-    for params in candidates:
-        network = find_network(plan.estimator)[0]
-        own = {name.removeprefix(f"{step}__"): value for name, value in params.items()
-               if step is None or name.startswith(f"{step}__")}  # fmt: skip
-        if not known.issuperset(params):
-            make_estimator(plan.estimator, params)  # says which name it does not know
-        trial = clone(params.get(step, network)).set_params(**own)
-        cost = cost_of(trial, n_samples, n_features, n_outputs)
-        key, row = setting_of_steps(params, step), []
-        for fold in range(len(data.splits)):
-            if (key, fold) not in parts:
-                parts[key, fold] = Part(data, fold, preprocesses=step is not None)
-            row.append(CandidateFit(plan, params, parts[key, fold].expect(trial), cost))
-        fits.append(row)
-    return fits
-
-
-def _shapes_of(data):
-    """Return samples, features and outputs, as far as they can be read off the data."""
-    shape, n_outputs = np.shape(data.y), 1
-    if len(shape) == 2:
-        n_outputs = shape[1]
-    elif data.y is not None and np.asarray(data.y).dtype.kind in "iubOU":
-        n_outputs = min(len(set(np.asarray(data.y).ravel().tolist())), 1000)
-    n_features = getattr(data.X, "shape", (0, 1))
-    return _num_samples(data.X), n_features[1] if len(n_features) > 1 else 1, n_outputs
