@@ -153,12 +153,14 @@ def packages(modules):
     return {name.split(".")[0] for name in modules}
 
 
-COSTLY = {"numba", "llvmlite", "matplotlib", "torch", "dask", "ray", "IPython"}
+COSTLY = {
+    "numba", "llvmlite", "matplotlib", "torch", "dask", "distributed", "optuna", "ray", "IPython",
+}  # fmt: skip
 
 FIT = """
 import numpy as np, warnings
 warnings.simplefilter("ignore")
-from fastbp import BackpropClassifier, BackpropRegressor
+from fastbp import BackpropClassifier, BackpropRegressor, BackpropSearchCV
 X = np.random.default_rng(0).standard_normal((50, 4))
 for solver in ("sgd", "adam", "lbfgs"):
     BackpropClassifier((5,), solver=solver, max_iter=3).fit(X, X[:, 0] > 0).predict_proba(X)
@@ -168,6 +170,7 @@ for solver in ("sgd", "adam", "lbfgs"):
 more = dict(dropout=0.1, max_grad_norm=1.0, ema_decay=0.9, max_iter=3)
 for solver, rate in (("adamw", "cosine"), ("rmsprop", "linear"), ("lion", "one_cycle")):
     BackpropClassifier((5,), solver=solver, learning_rate=rate, **more).fit(X, X[:, 0] > 0)
+BackpropSearchCV(BackpropClassifier((5,), **more), {"alpha": [0.0, 1.0]}).fit(X, X[:, 0] > 0)
 """
 
 

@@ -170,11 +170,11 @@ class Cluster:
         if worker is not None:
             there = {"workers": [worker], "allow_other_workers": True}
         while True:
-            future = self.client.submit(
-                train_on_worker, held, *place, share, pure=False, retries=RETRIES, **there
-            )
-            self._wait(future)
             try:
+                future = self.client.submit(
+                    train_on_worker, held, *place, share, pure=False, retries=RETRIES, **there
+                )
+                self._wait(future)
                 return future.result()
             except CancelledError:  # the data are gone, with the last worker that had them
                 held = self._send(lost=held)

@@ -370,6 +370,11 @@ class BackpropSearchCV(BaseSearchCV):
             )
         how = {"backend": "threading", "n_jobs": 1}
         if self.client is not None:
+            if _has_callbacks(self):
+                raise ValueError(
+                    "Callbacks are not told of fits on other machines. Take them off "
+                    "(set_callbacks()), or search without client."
+                )
             X, y = indexable(X, y)
             data = [one for one in (X, y) if one is not None]
             how = {"backend": "dask", "n_jobs": -1, "client": self.client, "scatter": data}
