@@ -118,10 +118,11 @@ def test_results_are_the_local_ones(client, monkeypatch):
     before = client.scatter
     monkeypatch.setattr(client, "scatter", lambda *a, **k: sent.append(a) or before(*a, **k))
     compare(client, NET, GRID, return_train_score=True)
+    net = BackpropRegressor(hidden_layer_sizes=(4,), max_iter=5, random_state=0)
     compare(
-        client, BackpropRegressor(hidden_layer_sizes=(4,), max_iter=5, random_state=0), {"alpha": [0.0, 1.0, 9.0]},
-        *draw_regression(60, 3), strategy="random", n_candidates=2, random_state=3,
-        scoring=["r2", "neg_mean_squared_error"], refit="r2", fit=dict(sample_weight=np.arange(60.0)),
+        client, net, {"alpha": [0.0, 1.0, 9.0]}, *draw_regression(60, 3), strategy="random",
+        n_candidates=2, random_state=3, scoring=["r2", "neg_mean_squared_error"], refit="r2",
+        fit=dict(sample_weight=np.arange(60.0)),
     )  # fmt: skip
     assert len(sent) == 2
     assert_dropped(client)
@@ -170,9 +171,10 @@ def test_errors_and_warnings_of_fits(client):
     with pytest.raises(ValueError, match="alpha") as caught:
         BackpropSearchCV(NET, {"alpha": [-1.0]}, client=client, error_score="raise").fit(X, Y)
     assert "In a fit on the worker tcp://" in caught.value.__notes__[0]
+    net = BackpropClassifier((3,), max_iter=2, random_state=0)
+    search = BackpropSearchCV(net, {"alpha": [0.0, 1.0]}, cv=2, client=client, refit=False)
     with pytest.warns(ConvergenceWarning, match="In 4 fits") as kept:
-        net = BackpropClassifier((3,), max_iter=2, random_state=0)
-        BackpropSearchCV(net, {"alpha": [0.0, 1.0]}, cv=2, client=client, refit=False).fit(X, Y)
+        search.fit(X, Y)
     assert [warning.filename for warning in kept] == [__file__]
 
 

@@ -95,7 +95,7 @@ class Bench:
         except Exception as error:
             error.add_note(f"In a fit on the worker {worker}:\n{format_exc()}")
             return {"raised": error}
-        names = "ended error result latest n_epochs fit_time score_time".split()
+        names = ["ended", "error", "result", "latest", "n_epochs", "fit_time", "score_time"]
         found = {name: getattr(fit, name) for name in names}
         return found | {"curves": fit.read_curves(), "warnings": kept, "worker": worker}
 

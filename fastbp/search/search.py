@@ -25,7 +25,7 @@ from fastbp.search.candidates import (
 )
 from fastbp.search.cluster import count_fits_at_a_time, hand_over
 from fastbp.search.control import Control
-from fastbp.search.fits import Plan, make_estimator, make_fits
+from fastbp.search.fits import Plan, make_estimator
 from fastbp.search.live import SearchReport
 from fastbp.search.parts import Data
 from fastbp.search.results import curves_of, format_results, say_end, say_warnings
