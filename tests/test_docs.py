@@ -33,8 +33,14 @@ def test_readme_runs_from_top_to_bottom():
         exec(compile(block, "README.md", "exec"), names)
 
 
+# Optional packages without which a page cannot run.
+NEEDS = {"tuners": ["optuna", "optuna_integration", "distributed"]}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_page_runs(page):
+    for package in NEEDS.get(page.stem, ()):
+        pytest.importorskip(package)
     with warnings.catch_warnings():  # a page may change the filters
         results = doctest.testfile(str(page), module_relative=False, encoding="utf-8")
     assert results.attempted > 0
