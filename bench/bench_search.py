@@ -114,9 +114,7 @@ NEAR = 0.998  # of the best score of the full search
 def run_job(name, arguments):
     """Return, for each contender, what it gave in each round."""
     n_rounds, found = min(arguments.rounds, LONG.get(name, arguments.rounds)), {}
-    contenders = [
-        one for one in CONTENDERS[name] if not arguments.skip or one not in arguments.skip
-    ]
+    contenders = [one for one in CONTENDERS[name] if one not in arguments.skip]
     for number in range(n_rounds):
         first = number % len(contenders)
         for contender in contenders[first:] + contenders[:first]:
@@ -244,7 +242,7 @@ def main():
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--jobs", nargs="+", choices=JOBS, default=list(JOBS))
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--skip", nargs="+", help="contenders to leave out")
+    parser.add_argument("--skip", nargs="+", default=[], help="contenders to leave out")
     parser.add_argument("--data", type=Path, help="folder as for bench.quality")
     parser.add_argument("--output", type=Path, help="where to write, without suffix")
     arguments = parser.parse_args()
