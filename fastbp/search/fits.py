@@ -54,6 +54,16 @@ def make_estimator(estimator, params):
     return clone(estimator).set_params(**clone(params, safe=False))
 
 
+def make_network(estimator, params):
+    """Return a copy of the network alone, with a candidate's parameters: the steps cost more."""
+    network, step = find_network(estimator)
+    if step is None:
+        return make_estimator(network, params)
+    own = {name.removeprefix(f"{step}__"): value for name, value in params.items()
+           if name.startswith(f"{step}__")}  # fmt: skip
+    return make_estimator(params.get(step, network), own)
+
+
 class CandidateFit:
     """A candidate on a fold.
 
@@ -121,11 +131,15 @@ class CandidateFit:
             self._keep_curves(self.network)
 
     def _begin(self):
-        whole = make_estimator(self.plan.estimator, self.params)
-        self.network, step = find_network(whole)
+        whole = None
+        if self.part.made or not self.part.preprocesses:
+            self.network = make_network(self.plan.estimator, self.params)
+        else:
+            whole = make_estimator(self.plan.estimator, self.params)
+            self.network = find_network(whole)[0]
         if not fits_in_parts(self.network):
             raise TypeError(f"{self.network!r} cannot be trained in parts.")
-        self.part.make(None if step is None else whole)
+        self.part.make(whole)
         network, given = self.network, self.part.fit_params
         share = self.plan.control.share()
         if network.n_threads is None:
@@ -135,8 +149,7 @@ class CandidateFit:
             network.n_threads = min(wanted, share)
         network._asked_to_stop = self.plan.control.stop
         X, y = self.part.features(network), self.part.y_train
-        known = inspect.signature(network.fit).parameters
-        if not set(given) <= set(known):
+        if given and not set(given) <= set(inspect.signature(network.fit).parameters):
             network.fit(X, y, **given)  # says which argument it does not know
         validation = tuple(given.get(name) for name in ("X_val", "y_val", "sample_weight_val"))
         self.open = OpenFit(network, X, y, given.get("sample_weight"), validation)
@@ -230,12 +243,9 @@ def make_fits(plan, candidates, data, step):
     n_samples, n_features, n_outputs = _shapes_of(data)
     known = set(plan.estimator.get_params())
     for params in candidates:
-        network = find_network(plan.estimator)[0]
-        own = {name.removeprefix(f"{step}__"): value for name, value in params.items()
-               if step is None or name.startswith(f"{step}__")}  # fmt: skip
         if not known.issuperset(params):
             make_estimator(plan.estimator, params)  # says which name it does not know
-        trial = clone(params.get(step, network)).set_params(**own)
+        trial = make_network(plan.estimator, params)
         cost = cost_of(trial, n_samples, n_features, n_outputs)
         key, row = setting_of_steps(params, step), []
         for fold in range(len(data.splits)):
