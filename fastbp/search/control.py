@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from sklearn import config_context, get_config
@@ -65,6 +66,7 @@ class Control:
         self.stop, self.lock = threading.Event(), threading.Lock()
         self.max_time, self.time_is_over = max_time, False
         self.waiting, self.n_running, self.warnings = [], 0, []
+        self.large = None  # the large fold that was made last, or is being made
 
     @contextmanager
     def clock(self):
@@ -130,15 +132,25 @@ class Control:
             raise
 
     def _take(self):
-        """Return the next job: the first whose data no other thread is making just now."""
+        """Return the next job: the first whose data no other thread is making just now.
+
+        Of large folds one is made at a time, for then there are its rows as they came, too; who
+        finds nothing else to do waits for it.
+        """
         with self.lock:
             if self.stop.is_set() or not self.waiting:
                 return None
+            waits = self.large is not None and self.large.being_made
             free = (
-                i for i, job in enumerate(self.waiting) if not (job.part and job.part.being_made)
-            )
+                i for i, job in enumerate(self.waiting)
+                if (part := job.part) is None or part.made
+                or not (part.being_made or (waits and part.is_large))
+            )  # fmt: skip
+            made_now = (i for i, job in enumerate(self.waiting) if job.part.being_made)
             self.n_running += 1
-            job = self.waiting.pop(next(free, 0))
+            job = self.waiting.pop(next(chain(free, made_now), 0))
             if job.part is not None and not job.part.made:
                 job.part.being_made = True
+                if job.part.is_large:
+                    self.large = job.part
             return job

@@ -23,6 +23,8 @@ from fastbp.engine import get_engine
 from fastbp.optimizers import is_full_batch
 from fastbp.search.control import StoppedError
 
+LARGE = 2**25  # bytes of X, from which folds are preprocessed one at a time
+
 
 class Receiver(BaseEstimator):
     """Stands in the place of the network in a Pipeline: takes what the steps before hand on."""
@@ -106,6 +108,7 @@ class Part:
         self.data, self.preprocesses, self.n_fits = data, preprocesses, 0
         self.train, self.test = map(np.asarray, data.splits[fold])
         self.lock, self.being_made, self.made = threading.Lock(), False, False
+        self.is_large = preprocesses and getattr(data.X, "nbytes", 0) >= LARGE
         self.error = self.steps = None
         self.kinds = set()  # of networks, by what they need X for
         self.places = []  # on a cluster: candidate and fold of each fit
@@ -148,7 +151,7 @@ class Part:
         self.score_params = _check_method_params(X, params=data.score_params, indices=self.test)
         self.X_train, self.checked = None, data.checked
         self.rows = np.arange(_num_samples(X))[self.train]  # of masks and counts from the end, too
-        self.X_test = self.X_seen = None  # transformed rows, as scorers see them
+        self.X_test = self.X_seen = None  # transformed rows to score on, to be checked once
         if pipeline is not None:
             name, network = pipeline.steps[-1]
             pipeline.steps = [*pipeline.steps[:-1], (name, Receiver(network))]
@@ -157,7 +160,7 @@ class Part:
             self.X_train, self.fit_params = receiver.X_, receiver.params_
             pipeline.steps[-1] = (name, network)
             self.checked, self.rows = CheckedArrays(self.X_train), None
-            self.X_test = self._transform(_safe_indexing(X, self.test))
+            self.X_test = CheckedArrays(self._transform(_safe_indexing(X, self.test)))
 
     @staticmethod
     def _rows(y, rows):
@@ -182,28 +185,49 @@ class Part:
     def seen_by(self, scorer_sees_steps, network, *, train=False):
         """Return what a scorer is called with: a fitted estimator, X, y and further arguments.
 
-        The network and transformed X give what the pipeline would; a scorer that is not of
-        scikit-learn's making (or with metadata for the steps) gets the pipeline and X as given.
+        The network and transformed X give what the pipeline would, and rows that were converted
+        before what it would make of them; a scorer that is not of scikit-learn's making (or with
+        metadata for the steps) gets the pipeline and X as given.
         """
-        rows, y, params = self.test, self.y_test, None
+        data, rows, y, params = self.data, self.test, self.y_test, None
         if train:
             rows, y = self.train, self.y_train
-            params = _check_method_params(
-                self.data.X, params=self.data.score_params, indices=self.train
-            )
+            params = _check_method_params(data.X, params=data.score_params, indices=self.train)
         params = self.score_params if params is None else params
         if self.steps is not None and (scorer_sees_steps or _routing_enabled()):
             whole = copy(self.steps)
             whole.steps = [*whole.steps[:-1], (whole.steps[-1][0], network)]
-            return whole, _safe_indexing(self.data.X, rows), y, params
+            return whole, _safe_indexing(data.X, rows), y, params
         if self.steps is None:
-            return network, _safe_indexing(self.data.X, rows), y, params
-        if not train:
-            return network, self.X_test, y, params
-        with self.lock:
-            if self.X_seen is None:
-                self.X_seen = self._transform(_safe_indexing(self.data.X, rows))
-        return network, self.X_seen, y, params
+            found = None if scorer_sees_steps else self._converted(data.checked, network)
+            if found is None:
+                return network, _safe_indexing(data.X, rows), y, params
+            array, given, names = found
+            return network, SharedRows(array[rows], given, names), y, params
+        seen = self.X_test
+        if train:
+            with self.lock:
+                if self.X_seen is None:
+                    self.X_seen = CheckedArrays(self._transform(_safe_indexing(data.X, rows)))
+            seen = self.X_seen
+        found = self._converted(seen, network)
+        if found is None:
+            X = seen.X  # dropped where others of the same kind needed it only converted
+            X = self._transform(_safe_indexing(data.X, rows)) if X is None else X
+            return network, X, y, params
+        if len(self.kinds) == 1:
+            seen.X = None
+        return network, SharedRows(*found), y, params
+
+    @staticmethod
+    def _converted(checked, network):
+        """Return what `CheckedArrays.of` does, if that is what a prediction would make of X."""
+        found = checked.of(network)
+        if found is not None:
+            array, given, _ = found
+            if array.dtype != network._prediction_dtype(network.coefs_[0].dtype, given):
+                return None
+        return found
 
     def leave(self):
         """Count a fit that needs the data no more; the last one drops them."""
