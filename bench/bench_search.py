@@ -206,9 +206,11 @@ def figures(results, n_cores):
         rows.append(["fashion: best score, full search and halving", "equal",
                      " and ".join(f"{score:.4f}" for score in scores)])  # fmt: skip
     for found in results.get("memory", {}).get(OURS, [])[:1]:
+        text = "memory: peak growth over transformed folds in flight and networks"
+        rows.append([text, "<= 1.2", f"{found['allocated'] / found['allowed']:.3g}"])
         if found["growth"] is not None:
-            text = "memory: peak growth over transformed folds in flight and networks"
-            rows.append([text, "<= 1.2", f"{found['growth'] / found['allowed']:.3g}"])
+            text = "memory: the same of the resident size, with what malloc keeps"
+            rows.append([text, "", f"{found['growth'] / found['allowed']:.3g}"])
     return rows
 
 

@@ -10,6 +10,7 @@ import argparse
 import hashlib
 import json
 import time
+import tracemalloc
 import warnings
 from pathlib import Path
 
@@ -287,6 +288,16 @@ def allowed_bytes(job):
     return len(usable_cores()) * (fold + 4 * 4 * n_params)
 
 
+def allocated_bytes(job, contender):
+    """Return the peak of what NumPy and Python allocate within a search, malloc's reserve aside."""
+    tracemalloc.start()
+    try:
+        search(job, contender, job.X, job.y, [])
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
 def run(job, contender):
     """Measure one search, or the fits alone."""
     from threadpoolctl import threadpool_limits
@@ -306,7 +317,10 @@ def run(job, contender):
             seconds = time.perf_counter() - begun
         found = {"seconds": seconds, "score": float(score), "trace": trace, "growth": growth.bytes}
         if job.name == "memory":
-            found["allowed"] = allowed_bytes(job)
+            found["allowed"], found["allocated"] = (
+                allowed_bytes(job),
+                allocated_bytes(job, contender),
+            )
         return found | {"digest": hashlib.sha256(np.asarray(scores).tobytes()).hexdigest()}
 
 

@@ -191,6 +191,22 @@ def test_fits_on_one_preprocessed_fold_stay_together():
     assert [job.cost for job in longest_first(jobs)] == [4, 3, 2, 3, 1]
 
 
+def test_large_folds_are_made_one_at_a_time():
+    control = Control(2, None)
+    parts = [SimpleNamespace(made=False, being_made=False, is_large=True) for _ in range(3)]
+    control.waiting = [Job(None, 1.0, part) for part in parts for _ in range(2)]
+    first, second = control._take(), control._take()
+    assert first.part is second.part is parts[0]  # the second one waits
+    parts[0].made, parts[0].being_made = True, False
+    assert [control._take().part for _ in range(2)] == [parts[1]] * 2
+    parts[1].made, parts[1].being_made = True, False
+    for part in parts:
+        part.is_large = False
+    parts.append(SimpleNamespace(made=False, being_made=False, is_large=False))
+    control.waiting.append(Job(None, 1.0, parts[3]))
+    assert [control._take().part for _ in range(2)] == [parts[2], parts[3]]
+
+
 def test_counts_of_workers(monkeypatch):
     monkeypatch.setattr("fastbp.search.control.available_threads", lambda: 4)
     assert [count_workers(n) for n in (1, 3, 9, -1, -2, -9)] == [1, 3, 9, 4, 3, 1]

@@ -3,16 +3,16 @@
 Dask itself is imported by workers only; here is a client of the user's, and what it is asked to do.
 
 What a fit is, and what the search makes of it, is the same as in threads: `RemoteFit` stands in the
-place of a `CandidateFit`, and each of the threads of `Control` waits for one fit.  A worker has the
-data of the search (`Bench`) once, and beside them, for as long as the search lasts, the folds that
-it has preprocessed and the fits that are paused.  A fit goes on where it was paused; if that worker
-is lost, or so busy that another one takes the fit over, it is trained from its beginning: the same
-bits.
+place of a `CandidateFit`, and each of the threads of `Control` waits for one fit.  A worker gets
+the data of the search (`Bench`) once, and keeps beside them, for as long as the search lasts, the
+folds that it has preprocessed and the fits that are paused.  A fit goes on where it was paused; if
+that worker is lost, or so busy that another one takes the fit over, it is trained from its
+beginning: the same bits.
 """
 
 import threading
 from concurrent.futures import CancelledError
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from traceback import format_exc
 
 from sklearn import config_context, get_config
@@ -133,10 +133,13 @@ class Cluster:
 
     def __init__(self, client, control, bench):
         self.client, self.control, self.bench = client, control, bench
-        self.lock, self.held = threading.Lock(), None
+        self.lock, self.held, self.forgotten = threading.Lock(), None, {}
 
     def _send(self, lost=None):
         """Return the data on the workers; they are sent once, and again if all who had them died.
+
+        They go to one worker, and from worker to worker with the first fit of each: Dask's own
+        broadcast waits for workers that die meanwhile.
 
         Parameters
         ----------
@@ -145,8 +148,17 @@ class Cluster:
         """
         with self.lock:
             if self.held is None or self.held is lost:
-                self.held = self.client.scatter(self.bench, broadcast=True, hash=False)
+                self.held = self._scatter()
             return self.held
+
+    def _scatter(self):
+        for left in range(RETRIES, -1, -1):
+            try:
+                return self.client.scatter(self.bench, hash=False)
+            except OSError:  # that worker has just died
+                if left == 0:
+                    raise
+        return None
 
     def train(self, place, share, worker):
         """Let a worker train a fit; return what `Bench.train` does.
@@ -167,6 +179,7 @@ class Cluster:
             If worker after worker died of the fit.
         """
         held, there = self._send(), {}
+        self._tell_forgotten()
         if worker is not None:
             there = {"workers": [worker], "allow_other_workers": True}
         while True:
@@ -187,13 +200,30 @@ class Cluster:
                 future.cancel()
                 raise StoppedError
 
+    def forget(self, worker, place):
+        """Let a worker give a fit up: said with the next message, of many fits at once."""
+        with self.lock:
+            self.forgotten.setdefault(worker, []).append(place)
+
     def tell(self, what, *arguments, workers=None):
-        """Call a method of the benches of these workers, or of all; nobody waits for it."""
+        """Call a method of the benches of these workers, or of all.
+
+        Nobody waits for it: a worker that is dead, and not yet known to be, is called for 30 s.
+        """
         if self.held is not None:
-            self.client.run(
-                tell_worker, self.held.key, what, *arguments,
-                workers=workers, wait=False, on_error="ignore",
-            )  # fmt: skip
+            message = tell_worker, self.held.key, what, *arguments
+            how = {"workers": workers, "wait": False, "on_error": "ignore"}
+            threading.Thread(target=self._say, args=(message, how), daemon=True).start()
+
+    def _say(self, message, how):
+        with suppress(Exception):  # the search, or the client, may have ended
+            self.client.run(*message, **how)
+
+    def _tell_forgotten(self):
+        with self.lock:
+            forgotten, self.forgotten = self.forgotten, {}
+        for worker, places in forgotten.items():
+            self.tell("drop", places, workers=[worker])
 
     def close(self):
         """End what is being trained, and let the workers drop the data."""
@@ -235,7 +265,7 @@ class RemoteFit(CandidateFit):
     def give_up(self):
         """End the fit as it is: it gets no score, but keeps its curves."""
         if self.worker is not None and not self.left:
-            self.cluster.tell("drop", [self.place], workers=[self.worker])
+            self.cluster.forget(self.worker, self.place)
         self._leave()
 
     def _leave(self):

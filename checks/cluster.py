@@ -1,0 +1,100 @@
+"""Searches on a Dask cluster whose workers are killed: nothing is lost, no bit is wrong.
+
+A cluster of two worker processes runs searches, grid and halving in turn, and in each a worker
+(now and then both) gets SIGKILL at a random moment; Dask's nannies start new ones.  Results and
+learning curves must be those of the search in this process.  Needs the extra ``dask``.
+"""
+
+import argparse
+import os
+import random
+import signal
+import threading
+import time
+import warnings
+
+import numpy as np
+from sklearn.decomposition import PCA
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from checks.figures import Figures
+from fastbp import BackpropClassifier, BackpropSearchCV
+
+NET = BackpropClassifier((64,), max_iter=60, tol=0.0, n_iter_no_change=np.inf, random_state=0)
+PARAMS = {
+    "pca__n_components": [10, 20],
+    "backpropclassifier__alpha": [1e-4, 1e-2, 1.0],
+    "backpropclassifier__learning_rate_init": [1e-4, 1e-3, 1e-2],
+}
+
+
+def search(X, y, strategy, client=None):
+    """Search; return scores and curves."""
+    found = BackpropSearchCV(
+        make_pipeline(StandardScaler(), PCA(random_state=0), NET), PARAMS, strategy=strategy, cv=3,
+        n_candidates=None, refit=False, client=client,
+    ).fit(X, y)  # fmt: skip
+    curves = [fold["loss"] for folds in found.candidate_curves_ for fold in folds]
+    return found.cv_results_["mean_test_score"], curves
+
+
+def count_wrong(found, expected):
+    """Return how many numbers are not the same."""
+    pairs = [(found[0], expected[0]), *zip(found[1], expected[1], strict=True)]
+    return sum(
+        len(b) if len(a) != len(b) else int((~((a == b) | ((a != a) & (b != b)))).sum())
+        for a, b in pairs
+    )
+
+
+def kill_workers(client, delay_s, n_workers):
+    """Kill some workers after a while; return how many there were to kill."""
+    time.sleep(delay_s)
+    found = [worker["pid"] for worker in client.run(lambda: {"pid": os.getpid()}).values()]
+    for pid in random.sample(found, min(n_workers, len(found))):
+        os.kill(pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+    return min(n_workers, len(found))
+
+
+def main():
+    from distributed import Client, LocalCluster
+
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--n", type=int, default=10, help="searches")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    random.seed(arguments.seed)
+    warnings.simplefilter("ignore")
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((1500, 30))
+    y = (X[:, :3].sum(axis=1) > 0).astype(int)
+    figures = Figures(f"workers killed in {arguments.n} searches")
+    expected = {strategy: search(X, y, strategy) for strategy in ("grid", "halving")}
+    n_wrong = n_killed = 0
+    with (
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=":0", silence_logs=50
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        for number in range(arguments.n):
+            client.wait_for_workers(2)
+            strategy, killed = ("grid", "halving")[number % 2], []
+            both = 1 + (number % 5 == 4)
+            killer = threading.Thread(
+                target=lambda n=both, killed=killed: killed.append(
+                    kill_workers(client, random.uniform(0.05, 1.0), n)
+                )
+            )
+            killer.start()
+            n_wrong += count_wrong(search(X, y, strategy, client), expected[strategy])
+            killer.join()
+            n_killed += sum(killed)
+    figures.add("workers killed", n_killed, least=arguments.n)
+    figures.add("numbers that are not those of the local search", n_wrong, most=0)
+    figures.finish()
+
+
+if __name__ == "__main__":
+    main()
