@@ -12,10 +12,10 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from test_training import interrupt_after
 
 from fastbp import BackpropClassifier, BackpropRegressor, BackpropSearchCV, TabularRegressor
 from fastbp.search import cluster as module
+from fastbp.search.live import SearchReport
 
 distributed = pytest.importorskip("distributed")
 
@@ -178,11 +178,19 @@ def test_errors_and_warnings_of_fits(client):
     assert [warning.filename for warning in kept] == [__file__]
 
 
-def test_time_and_interrupts_end_a_search_everywhere(client):
-    search = BackpropSearchCV(LONG, PATIENCE, cv=2, client=client, max_time=1.0)
+def test_time_and_interrupts_end_a_search_everywhere(client, monkeypatch):
+    search = BackpropSearchCV(LONG, PATIENCE, cv=2, client=client, max_time=2.0)
     with pytest.warns(UserWarning, match="2 of 4 candidates are finished"):
         search.fit(X, Y)
-    with pytest.warns(UserWarning, match="The search was interrupted"), interrupt_after(1.0):
+    before = SearchReport.end_candidate
+
+    def interrupt(self, *arguments, **how):
+        before(self, *arguments, **how)
+        if self.n_finished == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(SearchReport, "end_candidate", interrupt)
+    with pytest.warns(UserWarning, match="The search was interrupted"):
         search.set_params(max_time=None).fit(X, Y)
     assert search.cv_results_["status"].tolist() == ["finished"] * 2 + ["unfinished"] * 2
     assert_dropped(client)

@@ -211,13 +211,14 @@ class Cluster:
         Nobody waits for it: a worker that is dead, and not yet known to be, is called for 30 s.
         """
         if self.held is not None:
-            message = tell_worker, self.held.key, what, *arguments
             how = {"workers": workers, "wait": False, "on_error": "ignore"}
-            threading.Thread(target=self._say, args=(message, how), daemon=True).start()
+            threading.Thread(
+                target=self._say, args=(self.held, (what, *arguments), how), daemon=True
+            ).start()
 
-    def _say(self, message, how):
+    def _say(self, held, message, how):
         with suppress(Exception):  # the search, or the client, may have ended
-            self.client.run(*message, **how)
+            self.client.run(tell_worker, held.key, *message, **how)  # `held` keeps the data there
 
     def _tell_forgotten(self):
         with self.lock:
