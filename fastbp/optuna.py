@@ -74,7 +74,8 @@ class PruningCallback:
                 "optuna.create_study(direction='maximize') and one value. Got a study with "
                 f"direction {found}."
             )
-        self.trial, self.n_fits, self._fit = trial, 0, None
+        self.trial, self.n_fits = trial, 0
+        self._fit: Any = None  # the context of the fit that runs now
 
     def setup(self, estimator: Any, context: Any) -> None:
         """Begin a fit: the next fold."""
