@@ -46,6 +46,8 @@ class Optimizer(Description):
         `t` counts steps from 1.  None for a solver that works on the full batch.
     n_slots : int
         Numbers of state kept per weight, all starting at 0.
+    squares : tuple of int
+        Which of them are of squared gradients; the others have the sign of gradients or steps.
     decay : str or None
         The hyper-parameter that is a weight decay of its own: it is 0 for biases.
     stochastic : bool
@@ -58,6 +60,7 @@ class Optimizer(Description):
     shared: tuple[str, ...] = ()
     update: Callable | None = None
     n_slots = 0
+    squares: tuple[int, ...] = ()
     decay: str | None = None
     stochastic = True
     kernel: str | None = None
@@ -195,6 +198,7 @@ class Adam(Optimizer):
     shared = tuple(_rules)
     update = staticmethod(adam_update)
     n_slots = 2
+    squares = (1,)
 
     def __init__(self, beta_1=0.9, beta_2=0.999, epsilon=1e-8):
         self.beta_1 = beta_1
@@ -242,6 +246,7 @@ class AdamW(Optimizer):
     shared = tuple(_ADAM_RULES)
     update = staticmethod(adamw_update)
     n_slots = 2
+    squares = (1,)
     decay = "weight_decay"
 
     def __init__(self, beta_1=0.9, beta_2=0.999, epsilon=1e-8, weight_decay=0.01):
@@ -280,6 +285,7 @@ class RMSprop(Optimizer):
     _rules = {"beta_2": _DECAY_RATE, "epsilon": _EPSILON, "momentum": _MOMENTUM}
     update = staticmethod(rmsprop_update)
     n_slots = 2
+    squares = (0,)
 
     def __init__(self, beta_2=0.99, epsilon=1e-8, momentum=0.0):
         self.beta_2 = beta_2

@@ -31,7 +31,7 @@ NEW = {
 }
 VALIDATION_DATA = ("X_val", "y_val", "sample_weight_val")
 NEW_OF = {
-    BackpropClassifier: {"loss": "log_loss", "class_weight": None, **NEW},
+    BackpropClassifier: {"loss": "log_loss", "class_weight": None, "new_classes": "error", **NEW},
     BackpropRegressor: {"scale_targets": False, **NEW},
 }
 

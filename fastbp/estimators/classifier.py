@@ -11,6 +11,7 @@ from sklearn.base import (
     ClassifierMixin,
 )
 from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import _num_samples
 
 from fastbp.data.scaling import narrow
 from fastbp.data.targets import (
@@ -21,6 +22,7 @@ from fastbp.data.targets import (
     kind_of_target,
 )
 from fastbp.data.weights import as_numbers, find_class_weights
+from fastbp.engine import get_engine, network
 from fastbp.estimators.annotations import (
     Activations,
     ClassWeight,
@@ -36,7 +38,7 @@ from fastbp.estimators.annotations import (
     Targets,
     Weights,
 )
-from fastbp.estimators.attributes import unchanged_on_error
+from fastbp.estimators.attributes import check_attributes, unchanged_on_error
 from fastbp.estimators.base import BaseBackprop, partial_fit_exists
 from fastbp.estimators.parameters import (
     CLASSIFIER_PARAMETERS,
@@ -44,6 +46,8 @@ from fastbp.estimators.parameters import (
 from fastbp.losses import loss_for
 from fastbp.messages import explains_its_arguments
 from fastbp.tables import write_labels
+from fastbp.training.growing import grow
+from fastbp.training.sameness import identify_weights
 
 
 class BackpropClassifier(ClassifierMixin, BaseBackprop):
@@ -187,6 +191,13 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
         Seconds from the call of `fit` after which training ends, with a warning: 'sgd' and 'adam'
         after the step in hand (the epoch that is cut short counts in `n_iter_` and, with the mean
         loss of its samples so far, in `loss_curve_`), 'lbfgs' after the iteration in hand.
+    new_classes : {'error', 'grow'}, default='error'
+        What `partial_fit` does with classes that it has not met: raise, as scikit-learn does, or
+        give the network an output for each. `classes_` stays sorted, and columns of predictions
+        move with it. The odds of the old classes among each other stay what they were, for every
+        sample; the new ones together begin with less than a tenth of the probability, and with an
+        optimizer that knows nothing of them. Then `classes` need not be passed in the first call.
+        Not for multilabel y; `fit` and `warm_start` do not read it.
 
     Attributes
     ----------
@@ -330,6 +341,7 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
         ema_decay: float | None = None,
         scoring: Scoring = None,
         max_time: float | None = None,
+        new_classes: str = "error",
     ) -> None:
         self._store(locals())
 
@@ -361,11 +373,12 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
         X : array-like, data frame or sparse matrix of shape (n_samples, n_features)
             Training data.
         y : array-like of shape (n_samples,) or (n_samples, n_labels)
-            Class labels; they need not contain every class.
+            Class labels; they need not contain every class, and may hold new ones with
+            ``new_classes="grow"``.
         sample_weight : array-like of shape (n_samples,), default=None
             Weight of each sample; not negative, not all zero.
         classes : array-like of shape (n_classes,), default=None
-            All classes of all calls; required in the first call.
+            All classes of all calls; required in the first call, but for ``new_classes="grow"``.
         X_val, y_val, sample_weight_val : as for `fit`, default=None
             Loss and score on these data are recorded; which weights are kept does not depend on it.
 
@@ -379,7 +392,10 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
             For bad parameters or data, and if training diverges.  The estimator stays as it was.
         """
         with unchanged_on_error(self):
-            self._check_partial_fit_classes(classes)
+            if self.new_classes == "grow":
+                self._meet_classes(y, classes)
+            else:
+                self._check_partial_fit_classes(classes)
             validation = X_val, y_val, sample_weight_val
             return self._fit(X, y, sample_weight, validation, incremental=True)
 
@@ -399,6 +415,53 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
                 f"`classes={write_labels(found)}` is not the same as on last call to partial_fit, "
                 f"was: {write_labels(known)}"
             )
+
+    def _meet_classes(self, y, classes):
+        """Take the classes of y, and of partial_fit's `classes`, into `classes_`."""
+        labels, is_multilabel, _ = check_labels(self, y, None if y is None else _num_samples(y))
+        if is_multilabel:
+            raise ValueError(
+                'new_classes="grow" is for one label per row: the columns of a multilabel y are '
+                'known from the first call on. Use new_classes="error".'
+            )
+        found = [find_classes(labels)]
+        if classes is not None:
+            found.append(find_classes(classes, "classes"))
+        known, fitted = vars(self).get("classes_"), self.__sklearn_is_fitted__()
+        if known is not None:
+            found.append(known)
+        if len({labels.dtype.kind in "US" for labels in found}) > 1:
+            raise ValueError(
+                f"Labels must be of one type, text or numbers. Got {write_labels(found[0])} after "
+                f"{write_labels(found[-1])}."
+            )
+        classes = find_classes(np.concatenate(found))
+        if fitted and self._target_kind == "multilabel":
+            return  # refused by what checks y
+        if fitted and len(classes) > len(self.classes_):
+            self._grow(classes)
+        elif not fitted:
+            self.classes_ = classes
+
+    def _grow(self, classes):
+        """Give the network an output for each of `classes`, which has those of `classes_`."""
+        coefs, intercepts = check_attributes(vars(self))
+        sizes, growth = network.layer_sizes_of(coefs), grow(self.classes_, classes)
+        params = network.flatten(coefs, intercepts, coefs[0].dtype)
+        engine, seen = get_engine(self.engine), dict(vars(self).get("_seen") or {})
+        as_left = seen.pop("weights", None) == identify_weights(engine, coefs, intercepts)
+        kind, n_outputs = kind_of_target(False, classes), growth.scores.shape[1]
+        wide = (*sizes[:-1], n_outputs)
+        self.coefs_, self.intercepts_ = network.views(growth.widen(params, sizes), wide)
+        if vars(self).get("_optimizer") is not None:
+            self._optimizer = growth.widen_optimizer(self._optimizer, sizes)
+        if as_left:  # what the optimizer keeps beside the weights still belongs to them
+            seen["weights"] = identify_weights(engine, self.coefs_, self.intercepts_)
+        seen.pop("goal", None)  # scores of fewer classes are not comparable
+        self._keep("_seen", seen or None)
+        self._keep("_place", None)
+        self.classes_, self._target_kind, self.n_outputs_ = classes, kind, n_outputs
+        self.out_activation_ = loss_for(self.loss, kind).output
 
     def _check_y(self, y, n_samples, dtype, *, fresh, incremental):
         """Targets and loss of y; sets `classes_`, `n_outputs_` and the kind of target."""

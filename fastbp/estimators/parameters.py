@@ -149,6 +149,7 @@ CLASSIFIER_PARAMETERS = {
         _instance_of(dict, list, tuple),
         _NONE,
     ),
+    "new_classes": (_one_of("error", "grow"),),
 }
 REGRESSOR_PARAMETERS = {
     "loss": _loss_rules(REGRESSION_LOSSES, RegressionLoss, "Huber()"),
