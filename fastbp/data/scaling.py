@@ -38,6 +38,98 @@ def weighted_mean(values, sample_weight):
     return _mean(values, weight) * unit
 
 
+class Moments:
+    """Mean and spread of the columns of y, in one pass and one fixed order of sums.
+
+    Rows that count are taken in pieces of `ROWS`, whatever the blocks in which they come, so that a
+    stream and an array have the same bits.  Pieces are put together by the rule of Chan, Golub and
+    LeVeque (1979): means move by the difference times the share of the weight, sums of squares
+    gain its square times ``w_a w_b / (w_a + w_b)``.
+    """
+
+    ROWS = 2**16
+
+    def __init__(self):
+        self.waiting, self.n_waiting, self.total = [], 0, None
+
+    def add(self, values, sample_weight):
+        """Take rows.
+
+        Parameters
+        ----------
+        values : float64 ndarray of shape (n_samples, n_outputs)
+        sample_weight : ndarray of shape (n_samples,) or None
+            All calls have weights, or none has.
+        """
+        if sample_weight is not None:
+            counted = sample_weight > 0
+            values, sample_weight = values[counted], sample_weight[counted].astype(np.float64)
+        first = 0
+        while first < len(values):
+            n = min(self.ROWS - self.n_waiting, len(values) - first)
+            rows = slice(first, first + n)
+            self.waiting.append(
+                (values[rows], None if sample_weight is None else sample_weight[rows])
+            )
+            self.n_waiting, first = self.n_waiting + n, first + n
+            if self.n_waiting == self.ROWS:
+                self._settle()
+
+    def _settle(self):
+        """Put the rows that wait, one piece, to the total."""
+        if not self.waiting:
+            return
+        parts = list(zip(*self.waiting, strict=True))
+        values, weight = (
+            part[0] if len(part) == 1 else None if part[0] is None else np.concatenate(part)
+            for part in parts
+        )
+        self.waiting, self.n_waiting = [], 0
+        piece = _sum_up(values, weight)
+        self.total = piece if self.total is None else _merge(self.total, piece)
+
+    def result(self):
+        """Return mean and scale, float64 ndarrays of shape (n_outputs,); see `measure`."""
+        self._settle()
+        unit, _, weight, mean, squares = self.total
+        spread = np.sqrt(squares / weight)
+        is_constant = spread <= 10 * np.finfo(np.float64).eps * np.abs(mean)
+        scale = np.maximum(spread * unit, np.nextafter(0.0, 1.0))
+        return mean * unit, np.where(is_constant, 1.0, scale)
+
+
+def _sum_up(values, weight):
+    """Unit of values, unit of weights, weight, mean and sum of squares about it, in these units."""
+    weight_unit = 1.0
+    if weight is not None:
+        weight_unit = unit_of(weight.max())
+        weight = weight / weight_unit
+    unit = unit_of(np.maximum(values.max(axis=0), -values.min(axis=0)))
+    values = values / unit
+    mean = _mean(values, weight)
+    total = float(len(values)) if weight is None else weight.sum()
+    return (
+        unit,
+        weight_unit,
+        total,
+        mean,
+        total * np.average((values - mean) ** 2, axis=0, weights=weight),
+    )
+
+
+def _merge(a, b):
+    """Put two such sums together, in the larger units: a power of two changes no digit."""
+    unit, weight_unit = np.maximum(a[0], b[0]), max(a[1], b[1])
+    (w_a, mean_a, squares_a), (w_b, mean_b, squares_b) = (
+        (w * (its_weight / weight_unit), mean * (its / unit),
+         squares * (its / unit) ** 2 * (its_weight / weight_unit))
+        for its, its_weight, w, mean, squares in (a, b)
+    )  # fmt: skip
+    total, apart = w_a + w_b, mean_b - mean_a
+    mean = mean_a + apart * (w_b / total)
+    return unit, weight_unit, total, mean, squares_a + squares_b + apart**2 * (w_a * (w_b / total))
+
+
 def measure(targets, sample_weight):
     """Mean and standard deviation of each output.
 
@@ -51,12 +143,9 @@ def measure(targets, sample_weight):
     mean, scale : float64 ndarray of shape (n_outputs,)
         The scale is 1 for an output that is constant up to rounding.
     """
-    values, unit, weight = _count(targets, sample_weight)
-    mean = _mean(values, weight)
-    spread = np.sqrt(np.average((values - mean) ** 2, axis=0, weights=weight))
-    is_constant = spread <= 10 * np.finfo(np.float64).eps * np.abs(mean)
-    scale = np.maximum(spread * unit, np.nextafter(0.0, 1.0))
-    return mean * unit, np.where(is_constant, 1.0, scale)
+    moments = Moments()
+    moments.add(targets, sample_weight)
+    return moments.result()
 
 
 def standardize(targets, mean, scale, dtype):

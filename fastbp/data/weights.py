@@ -88,7 +88,7 @@ def as_numbers(sample_weight):
         raise ValueError(f"sample_weight must be numbers. Got {value!r}{where}.") from error
 
 
-def find_class_weights(class_weight, classes, codes, *, multilabel, incremental):
+def find_class_weights(class_weight, classes, counts, *, multilabel, incremental):
     """Weights of the classes, for each column of codes.
 
     Parameters
@@ -98,7 +98,8 @@ def find_class_weights(class_weight, classes, codes, *, multilabel, incremental)
         this part of the data lacks, are left out where every class has a name.
     classes : ndarray of shape (n_classes,)
         What the codes of single-label targets stand for; a label of multilabel targets is 0 or 1.
-    codes : ndarray of shape (n_samples, n_columns)
+    counts : list of int64 ndarray
+        How often each code occurs, for each column of codes (`count_codes`).
     multilabel : bool
     incremental : bool
         Whether the targets are those of a `partial_fit`.
@@ -114,11 +115,11 @@ def find_class_weights(class_weight, classes, codes, *, multilabel, incremental)
         If a class is unknown while one has no name, a weight is negative or not finite, or the
         form does not fit y.
     """
-    values = [np.arange(2)] * codes.shape[1] if multilabel else [classes]
+    values = [np.arange(2)] * len(counts) if multilabel else [classes]
     if isinstance(class_weight, str):
         if incremental:
             raise ValueError(BALANCED_IN_PARTS)
-        return [_balance(column, len(v)) for column, v in zip(codes.T, values, strict=True)]
+        return list(map(_balance, counts))
     if multilabel != isinstance(class_weight, list | tuple):
         wanted = "a list with one dict for each label" if multilabel else "a dict"
         raise ValueError(
@@ -131,11 +132,15 @@ def find_class_weights(class_weight, classes, codes, *, multilabel, incremental)
     return [_read(given, known) for given, known in zip(dicts, values, strict=True)]
 
 
-def _balance(codes, n_classes):
+def count_codes(codes, n_codes):
+    """Return how often each of `n_codes` codes occurs, for each column of codes."""
+    return [np.bincount(column.astype(np.intp), minlength=n_codes) for column in codes.T]
+
+
+def _balance(counts):
     """Return n_samples / (n_present * count) of each class; 1 for a class that is absent."""
-    counts = np.bincount(codes.astype(np.intp), minlength=n_classes)
     present = counts > 0
-    return np.where(present, len(codes) / (present.sum() * np.maximum(counts, 1)), 1.0)
+    return np.where(present, counts.sum() / (present.sum() * np.maximum(counts, 1)), 1.0)
 
 
 def _read(given, classes):

@@ -164,7 +164,7 @@ class BaseBackprop(
         if value is not None:
             setattr(self, name, value)
 
-    def _find_class_weights(self, targets, *, incremental):
+    def _find_class_weights(self, targets, *, incremental, counts=None):
         """Weights of the classes for each column of targets; only classifiers have them."""
 
     def _open_validation(self, problem, y):

@@ -21,7 +21,7 @@ from fastbp.data.targets import (
     find_classes,
     kind_of_target,
 )
-from fastbp.data.weights import as_numbers, find_class_weights
+from fastbp.data.weights import as_numbers, count_codes, find_class_weights
 from fastbp.engine import get_engine, network
 from fastbp.estimators.annotations import (
     Activations,
@@ -491,15 +491,18 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
         """Whether every sample that `fit` saw had the same label."""
         return self._target_kind == "binary" and len(self.classes_) == 1
 
-    def _find_class_weights(self, targets, *, incremental):
-        """Weights of the classes for each column of targets, or None."""
+    def _find_class_weights(self, targets, *, incremental, counts=None):
+        """Weights of the classes for each column of targets (or of counts), or None."""
         if self.class_weight is None:
             return None
+        multilabel = self._target_kind == "multilabel"
+        if counts is None:
+            counts = count_codes(targets, 2 if multilabel else len(self.classes_))
         return find_class_weights(
             self.class_weight,
             self.classes_,
-            targets,
-            multilabel=self._target_kind == "multilabel",
+            counts,
+            multilabel=multilabel,
             incremental=incremental,
         )
 

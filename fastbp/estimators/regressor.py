@@ -1,6 +1,7 @@
 """BackpropRegressor: its parameters, targets and their units, predictions and score."""
 
 from collections.abc import Sequence
+from functools import partial
 from numbers import Real
 from typing import Self
 
@@ -383,6 +384,13 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
 
     def _scale(self, targets, weights, dtype, *, fresh):
         """Standardised targets with `scale_targets`; sets `target_mean_` and `target_scale_`."""
+        self._learn_scale(partial(measure, targets, weights), fresh=fresh)
+        if not self.scale_targets:
+            return targets
+        return standardize(targets, self.target_mean_, self.target_scale_, dtype)
+
+    def _learn_scale(self, measure, *, fresh):
+        """Keep mean and scale of the targets, ``measure()``, where a new fit scales them."""
         state = vars(self)
         if fresh:
             state.pop("target_mean_", None)
@@ -393,11 +401,8 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
                 f"{'target_scale_' in state}, but now scale_targets={self.scale_targets}. Set it "
                 "back, or call fit with warm_start=False to begin anew."
             )
-        if not self.scale_targets:
-            return targets
-        if fresh:
-            self.target_mean_, self.target_scale_ = measure(targets, weights)
-        return standardize(targets, self.target_mean_, self.target_scale_, dtype)
+        if self.scale_targets and fresh:
+            self.target_mean_, self.target_scale_ = measure()
 
     def _answers(self, y, targets):
         """Targets as scorers take them: as given."""

@@ -1,0 +1,230 @@
+"""Sources of whatever has a shape, a dtype and slices: maps of files, HDF5, Zarr; and CSR in files.
+
+Rows are read block by block; blocks are whole chunks, where an array has such.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+
+from fastbp.data.features import check_sparse_structure
+from fastbp.streams.source import Batch, Part, Source, SourceError, read_settings
+
+BLOCK = 2**20  # bytes of a block, about: what a disk reads at once without losing time
+
+
+def open_array(array, name):
+    """Return an array, and what messages call it: the file of a path or of a map."""
+    if isinstance(array, str | os.PathLike):
+        path = os.fspath(array)
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"{name}: there is no file {path!r}.")
+        try:
+            return np.load(path, mmap_mode="r", allow_pickle=False), path
+        except (ValueError, OSError, EOFError) as error:
+            raise SourceError(f"{path} cannot be read as a .npy file: {error}") from error
+    if isinstance(array, list | tuple) or hasattr(array, "to_numpy"):
+        array = np.asarray(array)
+    if not all(hasattr(array, part) for part in ("shape", "dtype", "__getitem__")):
+        raise TypeError(
+            f"{name} must have a shape, a dtype and slices (np.memmap, h5py, zarr), or be the path "
+            f"of a .npy file. Got {type(array).__name__}."
+        )
+    file = getattr(array, "filename", None)
+    if file is None and hasattr(array, "file"):  # h5py
+        file = getattr(array.file, "filename", None)
+    return array, name if file is None else os.fspath(file)
+
+
+def slice_of(array, name, rows):
+    """Read rows; raise where the file of a map has become too short, which would end the process."""
+    file = getattr(array, "filename", None)
+    if isinstance(array, np.memmap) and file is not None and array.base is not None:
+        needed = array.offset + array.size * array.itemsize if array.offset is not None else 0
+        if Path(file).stat().st_size < needed:
+            raise SourceError(
+                f"{name} was cut short: it has {Path(file).stat().st_size} bytes, {needed} are "
+                f"needed (rows {rows.start} to {rows.stop - 1} were to be read)."
+            )
+    return np.asarray(array[rows])
+
+
+class ColumnsOfSource(Source):
+    """A source whose y and weights are arrays beside X."""
+
+    def _take_targets(self, n_rows, y, sample_weight):
+        self.y, self.weight = y, sample_weight
+        for name in ("y", "weight"):
+            array = getattr(self, name)
+            if array is None:
+                continue
+            opened, file = open_array(array, name)
+            setattr(self, name, opened)
+            setattr(self, f"{name}_name", file)
+            if not opened.shape or opened.shape[0] != n_rows:
+                raise ValueError(
+                    f"X has {n_rows} rows, {file} has shape {tuple(opened.shape)}: expected one "
+                    "row for each of X."
+                )
+        self.has_y, self.has_weight = y is not None, sample_weight is not None
+
+    def _targets_of(self, rows):
+        y = None if self.y is None else slice_of(self.y, self.y_name, rows)
+        weight = None if self.weight is None else slice_of(self.weight, self.weight_name, rows)
+        return y, weight
+
+    def _read(self, part, n_rows, *, targets_only=False):
+        for first in range(part.first, part.first + part.n_rows, n_rows):
+            rows = slice(first, min(first + n_rows, part.first + part.n_rows))
+            X = None if targets_only else self._features_of(rows)
+            yield Batch(X, *self._targets_of(rows), part.name, first)
+
+    def _cut(self, name, n_rows, row_bytes, least=1):
+        """List the blocks of rows: multiples of `least`, about `BLOCK` bytes."""
+        wanted = int(min(BLOCK, self.memory_limit / 32) / max(row_bytes, 1.0))
+        step = max(wanted // least, 1) * least
+        return [
+            Part(name, min(step, n_rows - first), first) for first in range(0, n_rows, step)
+        ]  # fmt: skip
+
+
+class ArraySource(ColumnsOfSource):
+    """Rows of one array."""
+
+    def __init__(self, X, y, sample_weight, feature_names, memory_limit, window):
+        self.memory_limit, self.window = read_settings(memory_limit, window)
+        self.X, name = open_array(X, "X")
+        if len(self.X.shape) != 2 or 0 in self.X.shape:
+            raise ValueError(f"X must have rows and columns, got shape {tuple(self.X.shape)}.")
+        n_rows, self.n_features = map(int, self.X.shape)
+        self.dtype = np.dtype(self.X.dtype)
+        if self.dtype.kind not in "fiub":
+            raise ValueError(f"X must hold numbers, {name} holds {self.dtype}.")
+        self.feature_names = None if feature_names is None else list(map(str, feature_names))
+        if self.feature_names is not None and len(self.feature_names) != self.n_features:
+            raise ValueError(
+                f"feature_names has {len(self.feature_names)} names for {self.n_features} columns."
+            )
+        self._take_targets(n_rows, y, sample_weight)
+        self.bytes_per_row = float(self.n_features * self.dtype.itemsize)
+        chunks = getattr(self.X, "chunks", None)
+        least = chunks[0] if chunks and isinstance(chunks[0], int) else 1
+        self.parts = self._cut(name, n_rows, self.bytes_per_row, least)
+
+    def _features_of(self, rows):
+        return slice_of(self.X, self.parts[0].name, rows)
+
+    def _identity(self):
+        middle = self.parts[len(self.parts) // 2]
+        rows = slice(middle.first, middle.first + 1)
+        return [super()._identity(), self._features_of(rows).tobytes()]
+
+
+class CSRSource(ColumnsOfSource):
+    """Rows of a CSR matrix whose three arrays may be files."""
+
+    is_sparse = True
+
+    def __init__(self, arrays, y, sample_weight, n_features, memory_limit, window):
+        self.memory_limit, self.window = read_settings(memory_limit, window)
+        opened = [
+            open_array(array, name)
+            for name, array in zip(("data", "indices", "indptr"), arrays, strict=True)
+        ]
+        (self.data, name), (self.indices, _), (self.indptr, _) = opened
+        self.n_features, self.dtype = int(n_features), np.dtype(self.data.dtype)
+        n_rows = int(self.indptr.shape[0]) - 1
+        if n_rows < 1 or any(len(array.shape) != 1 for array, _ in opened):
+            raise ValueError("data, indices and indptr must be vectors, indptr of n_rows + 1 ends.")
+        n_stored, stored = int(self.indptr[n_rows]), int(self.data.shape[0])
+        if n_stored > min(stored, int(self.indices.shape[0])):
+            raise SourceError(
+                f"{name} is too short: indptr ends at {n_stored}, {stored} values are stored."
+            )
+        self._take_targets(n_rows, y, sample_weight)
+        itemsize = self.data.dtype.itemsize + self.indices.dtype.itemsize
+        self.bytes_per_row = n_stored / n_rows * itemsize + self.indptr.dtype.itemsize
+        self.parts = self._cut(name, n_rows, self.bytes_per_row)
+
+    def _features_of(self, rows):
+        name = self.parts[0].name
+        ends = slice_of(self.indptr, name, slice(rows.start, rows.stop + 1)).astype(np.int64)
+        stored = slice(int(ends[0]), int(ends[-1]))
+        matrix = scipy.sparse.csr_array((rows.stop - rows.start, self.n_features))
+        matrix.data = slice_of(self.data, name, stored)
+        matrix.indices = slice_of(self.indices, name, stored)
+        matrix.indptr = ends - ends[0]
+        check_sparse_structure(matrix, f"{name}, rows {rows.start} to {rows.stop - 1},")
+        return matrix
+
+
+def from_arrays(
+    X: Any,
+    y: Any = None,
+    sample_weight: Any = None,
+    *,
+    feature_names: Any = None,
+    memory_limit: int | str | None = None,
+    window: int | None = None,
+) -> Source:
+    """Read from arrays that may be larger than memory, block by block.
+
+    Parameters
+    ----------
+    X : np.memmap, h5py Dataset, zarr Array, path of a .npy file, or ndarray
+        Of shape (n_rows, n_features); whatever has a shape, a dtype and slices.
+    y : the same or list, default=None
+        Of shape (n_rows,) or (n_rows, n_outputs); None for predictions.
+    sample_weight : the same, default=None
+        Of shape (n_rows,).
+    feature_names : sequence of str, default=None
+    memory_limit : int or str, default=None
+        Bytes, or text such as "500MB", that a fit may take for the data; None is 128 MiB.
+    window : int, default=None
+        Rows that are shuffled at a time; None is as many as `memory_limit` allows.
+
+    Returns
+    -------
+    Source
+
+    Raises
+    ------
+    ValueError, TypeError
+        If these are no such arrays, or not of one length.
+    SourceError
+        If a file cannot be read.
+    """
+    return ArraySource(X, y, sample_weight, feature_names, memory_limit, window)
+
+
+def from_csr(
+    data: Any,
+    indices: Any,
+    indptr: Any,
+    y: Any = None,
+    sample_weight: Any = None,
+    *,
+    n_features: int,
+    memory_limit: int | str | None = None,
+    window: int | None = None,
+) -> Source:
+    """Read the rows of a CSR matrix whose arrays are files, block by block.
+
+    Parameters
+    ----------
+    data, indices, indptr : np.memmap, h5py Dataset, zarr Array, path of a .npy file, or ndarray
+        The three vectors of a CSR matrix: row i has the values ``data[indptr[i]:indptr[i + 1]]`` in
+        the columns ``indices[indptr[i]:indptr[i + 1]]``.
+    y, sample_weight : as for `from_arrays`
+    n_features : int
+    memory_limit, window : as for `from_arrays`
+
+    Returns
+    -------
+    Source
+    """
+    arrays = (data, indices, indptr)
+    return CSRSource(arrays, y, sample_weight, n_features, memory_limit, window)

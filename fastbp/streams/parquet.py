@@ -1,0 +1,267 @@
+"""A source of Parquet files: one, a list, or a folder, also a partitioned one (extra `arrow`).
+
+Parts are row groups; what a filter rules out by a row group's statistics is never read.  A row
+group is decoded little by little (`ParquetFile.iter_batches` over a buffered file), so that a large
+one does not count in memory.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastbp.messages import find_name
+from fastbp.streams.source import (
+    Batch,
+    Part,
+    Source,
+    SourceError,
+    is_number,
+    read_settings,
+)
+
+BUFFER = 2**18  # bytes that are read at once of each column
+
+
+def load_arrow():
+    """Import pyarrow, or say how to get it."""
+    try:
+        import pyarrow as pa
+        from pyarrow import dataset, parquet
+    except ImportError as error:
+        raise ImportError(
+            'Parquet files need pyarrow: pip install "fastbp[arrow]" (or pip install pyarrow).'
+        ) from error
+    return pa, dataset, parquet
+
+
+class ParquetSource(Source):
+    """Row groups of Parquet files."""
+
+    def __init__(
+        self, path, target, features, sample_weight, filters, memory_limit, window
+    ):  # fmt: skip
+        self.pa, self.dataset, self.parquet = load_arrow()
+        self.memory_limit, self.window = read_settings(memory_limit, window)
+        data, self.root = self._open(path)
+        targets = [target] if isinstance(target, str) else list(target or ())
+        self.targets, self.weight_name = targets, sample_weight
+        self.filter = self._make_filter(filters)
+        names = data.schema.names
+        used = [*targets, *([sample_weight] if sample_weight else ())]
+        if features is None:
+            features = [name for name in names if name not in used]
+        self.feature_names = list(features)
+        for name in (*used, *self.feature_names):
+            if name not in names:
+                meant = find_name(name, names)
+                hint = f" Did you mean {meant!r}?" if meant else ""
+                raise ValueError(
+                    f"There is no column {name!r} in {self.root}.{hint} It has "
+                    f"{', '.join(map(repr, names[:20]))}{', ...' if len(names) > 20 else ''}."
+                )
+        if not self.feature_names:
+            raise ValueError(f"There is no column of features in {self.root}.")
+        self.n_features = len(self.feature_names)
+        self.schema = data.schema
+        self.has_y, self.has_weight = bool(targets), bool(sample_weight)
+        self.parts, n_bytes, n_rows = [], 0, 0
+        for fragment in data.get_fragments(filter=self.filter):
+            n_bytes, n_rows = self._add(fragment, n_bytes, n_rows)
+        if not n_rows:
+            raise ValueError(f"No rows in {self.root}{' pass the filters' if filters else ''}.")
+        kinds = [self.schema.field(name).type for name in self.feature_names]
+        small = (self.pa.float32(), self.pa.float16())
+        is_small = all(kind in small for kind in kinds)
+        self.dtype = np.dtype(np.float32 if is_small else np.float64)
+        self.bytes_per_row = n_bytes / n_rows
+        self.file = (None, None)
+
+    def _open(self, path):
+        """Return the dataset, and what messages call all of it."""
+        if isinstance(path, self.dataset.Dataset):
+            return path, "the dataset"
+        many = isinstance(path, list | tuple)
+        paths = list(map(os.fspath, path)) if many else os.fspath(path)
+        for one in paths if many else [paths]:
+            if not Path(one).exists():
+                raise FileNotFoundError(f"There is no file or folder {one!r}.")
+        try:
+            kind = "hive" if not many and Path(paths).is_dir() else None
+            data = self.dataset.dataset(paths, format="parquet", partitioning=kind)
+        except (self.pa.ArrowInvalid, OSError) as error:
+            raise SourceError(f"{path} cannot be read as Parquet: {error}") from error
+        return data, str(path)
+
+    def _make_filter(self, filters):
+        """Turn tuples (name, op, value), as pyarrow.parquet takes them, into an expression."""
+        if filters is None or isinstance(filters, self.dataset.Expression):
+            return filters
+        return self.parquet.filters_to_expression(filters)
+
+    def _add(self, fragment, n_bytes, n_rows):
+        """List the row groups of a file; compare its columns with those of the first one."""
+        name = fragment.path
+        try:
+            fragment.ensure_complete_metadata()
+            physical, metadata = fragment.physical_schema, fragment.metadata
+        except (self.pa.ArrowInvalid, OSError) as error:
+            raise SourceError(f"{name} cannot be read as Parquet: {error}") from error
+        constants = self.dataset.get_partition_keys(fragment.partition_expression)
+        for column in self._columns():
+            if column in constants:
+                continue
+            if column not in physical.names:
+                raise SourceError(f"{name} lacks the column {column!r}, which {self.root} has.")
+            kind, first = physical.field(column).type, self.schema.field(column).type
+            if kind != first and not (is_number(kind) and is_number(first)):
+                raise SourceError(
+                    f"Column {column!r} is {kind} in {name}, but {first} in the first file. Write "
+                    "the files with one type."
+                )
+        kept = fragment if self.filter is None else fragment.subset(self.filter)
+        ids = [group.id for group in kept.row_groups]
+        first = 0
+        for number in range(metadata.num_row_groups):
+            group = metadata.row_group(number)
+            if number in ids and group.num_rows:
+                count = None if self.filter is not None else group.num_rows
+                self.parts.append(Part(name, count, first, (name, number, constants, fragment)))
+                n_rows += group.num_rows
+                n_bytes += self._size_of(group)
+            first += group.num_rows
+        return n_bytes, n_rows
+
+    def _size_of(self, group):
+        """Bytes of the features of a row group in memory, about."""
+        columns = [group.column(j) for j in range(group.num_columns)]
+        wanted = {*self.feature_names}
+        encoded = sum(
+            c.total_uncompressed_size for c in columns if c.path_in_schema.split(".")[0] in wanted
+        )
+        widths = [self.schema.field(name).type for name in self.feature_names]
+        plain = sum(kind.bit_width / 8 if is_number(kind) else 16 for kind in widths)
+        return max(encoded, plain * group.num_rows)
+
+    def _columns(self):
+        weight = [self.weight_name] if self.weight_name else []
+        return [*self.feature_names, *self.targets, *weight]
+
+    def _open_file(self, part):
+        """Return the reader of a part's file."""
+        name, _, _, fragment = part.where
+        file = fragment.open() if hasattr(fragment, "open") else name
+        return self.parquet.ParquetFile(file, buffer_size=BUFFER, pre_buffer=False)
+
+    def _read(self, part, n_rows, *, targets_only=False):
+        name, number, constants, _ = part.where
+        wanted = self._columns()
+        if targets_only:
+            wanted = wanted[self.n_features :]
+        needed = [column for column in wanted if column not in constants]
+        if self.filter is not None:  # rows are chosen by any of the columns
+            needed = None
+        n_read = 0
+        with self._open_file(part) as file:
+            for piece in file.iter_batches(n_rows, row_groups=[number], columns=needed):
+                table = self.pa.Table.from_batches([piece])
+                for column, value in constants.items():
+                    if column not in table.column_names:
+                        table = table.append_column(
+                            column, self.pa.array([value] * len(table), type=self._type_of(column))
+                        )
+                if self.filter is not None:
+                    table = table.filter(self.filter)
+                yield self._batch(table, part, n_read, targets_only=targets_only)
+                n_read += len(table)
+
+    def _type_of(self, column):
+        kind = self.schema.field(column).type
+        return kind.value_type if self.pa.types.is_dictionary(kind) else kind
+
+    def _batch(self, table, part, first, *, targets_only):
+        name = part.name
+        if self.filter is not None:
+            name = f"{name} (row group {part.where[1]}, of the rows that pass the filters)"
+        else:
+            first += part.first
+        y = [self._vector(table, column, name, first) for column in self.targets]
+        y = None if not y else y[0] if len(y) == 1 else np.stack(y, axis=1)
+        weight = self._vector(table, self.weight_name, name, first) if self.weight_name else None
+        X = None if targets_only else table.select(self.feature_names)
+        return Batch(X, y, weight, name, first)
+
+    def _vector(self, table, column, name, first):
+        """Return a column of targets or weights, which may lack no value."""
+        values = table.column(column)
+        if values.null_count:
+            row = int(np.flatnonzero(values.is_null().to_numpy())[0])
+            raise SourceError(
+                f"Column {column!r} has no value in row {first + row} of {name}: leave such rows "
+                f"out, for example by filters=~pyarrow.compute.field({column!r}).is_null()."
+            )
+        if self.pa.types.is_dictionary(values.type):
+            values = values.cast(values.type.value_type)
+        found = values.to_numpy()
+        return found.astype(str) if found.dtype.kind == "O" and is_text(values.type) else found
+
+    def _identity(self):
+        files = sorted({part.name for part in self.parts})
+        sizes = [
+            (Path(file).stat().st_size, Path(file).stat().st_mtime_ns)
+            for file in files
+            if Path(file).is_file()
+        ]
+        return [super()._identity(), sizes, self._columns(), str(self.filter)]
+
+
+def is_text(kind):
+    """Whether a type of pyarrow's holds text."""
+    from pyarrow import types
+
+    return types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
+
+
+def from_parquet(
+    path: Any,
+    target: str | Sequence[str] | None = None,
+    *,
+    features: Sequence[str] | None = None,
+    sample_weight: str | None = None,
+    filters: Any = None,
+    memory_limit: int | str | None = None,
+    window: int | None = None,
+) -> Source:
+    """Read Parquet files, row group by row group (needs pyarrow, the extra ``fastbp[arrow]``).
+
+    Parameters
+    ----------
+    path : str, path-like, list of these, or pyarrow Dataset
+        A file, or a folder of files (also one partitioned in the way of Hive, whose keys are
+        columns).
+    target : str or list of str, default=None
+        The column of y; several for several outputs, None for predictions.
+    features : list of str, default=None
+        Columns of X; None is all others.
+    sample_weight : str, default=None
+        The column of weights.
+    filters : pyarrow Expression, or list of tuples (name, op, value), default=None
+        Which rows; as pyarrow.parquet.read_table takes it.
+    memory_limit, window : as for `from_arrays`
+
+    Returns
+    -------
+    Source
+
+    Raises
+    ------
+    ValueError
+        If there is no such column; names the one that was probably meant.
+    SourceError
+        If a file cannot be read, or has a column of another type.
+    ImportError
+        Without pyarrow.
+    """
+    return ParquetSource(path, target, features, sample_weight, filters, memory_limit, window)

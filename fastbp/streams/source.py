@@ -1,0 +1,367 @@
+"""What data are that are read in parts, again and again: rows, columns, where y and weights are.
+
+`Source` is what `fit` takes in the place of arrays; each kind of file is a class of its own beside
+this file, and says how its parts are read.  How parts become windows that are trained on is in
+`windows`.  Whatever cannot be read or used is a `SourceError`, which names file, row and column.
+"""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from itertools import accumulate
+from typing import Any, Self
+
+import numpy as np
+import scipy.sparse
+
+from fastbp.data.unusable import find_unusable, label_of
+
+MEMORY_LIMIT = 128 * 2**20  # bytes, unless the user says
+LEAST_MEMORY = 2**20
+MOST_ROWS = 2**16  # that are read in one piece
+UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+
+
+class SourceError(ValueError):
+    """Data of a source that cannot be read or used; names file, row and column."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A run of rows that are read one after the other.
+
+    Attributes
+    ----------
+    name : str
+        The file, or what else holds the rows; for messages.
+    n_rows : int or None
+        None: known only when they were read.
+    first : int
+        The first one's number in `name`.
+    where : object
+        What the source needs to find it.
+    """
+
+    name: str
+    n_rows: int | None
+    first: int = 0
+    where: Any = None
+
+
+@dataclass
+class Batch:
+    """Some rows of a part, as they came.
+
+    Attributes
+    ----------
+    X : ndarray, CSR array, pyarrow Table, or frame
+        None where only y and weights were asked for.
+    y, weight : ndarray or None
+    name : str
+        Of the part.
+    first : int
+        The first row's number in it.
+    """
+
+    X: Any
+    y: Any
+    weight: Any
+    name: str
+    first: int
+
+    def __len__(self):
+        return len(self.y) if self.X is None and self.y is not None else _length_of(self.X)
+
+    def __getitem__(self, rows):
+        """Return the rows of a slice, or those of a mask."""
+        first = self.first + (rows.start or 0 if isinstance(rows, slice) else 0)
+        return replace(
+            self,
+            X=None if self.X is None else _rows_of(self.X, rows),
+            y=None if self.y is None else self.y[rows],
+            weight=None if self.weight is None else self.weight[rows],
+            first=first,
+        )
+
+    def place(self, row=None):
+        """Say where a row is, or where the rows are."""
+        if row is not None:
+            return f"row {self.first + int(row)} of {self.name}"
+        return f"rows {self.first} to {self.first + max(len(self) - 1, 0)} of {self.name}"
+
+
+def _length_of(X):
+    return X.shape[0] if hasattr(X, "shape") else len(X)
+
+
+def is_arrow(X):
+    """Whether X is a table of pyarrow's."""
+    return type(X).__module__.startswith("pyarrow")
+
+
+def _rows_of(X, rows):
+    if is_arrow(X):
+        if isinstance(rows, slice):
+            start, stop, _ = rows.indices(len(X))
+            return X.slice(start, stop - start)
+        return X.filter(rows)
+    return X.iloc[rows] if hasattr(X, "iloc") else X[rows]
+
+
+class Source(ABC):
+    """Data that are read in parts, in the place of X and y in `fit`.
+
+    Made by :func:`~fastbp.streams.from_arrays`, :func:`~fastbp.streams.from_csr`,
+    :func:`~fastbp.streams.from_parquet` and :func:`~fastbp.streams.from_batches`.
+
+    Attributes
+    ----------
+    n_rows : int or None
+        None: known only when all was read once (a filter, batches of yours).
+    n_features : int
+    feature_names : list of str or None
+    has_y, has_weight : bool
+        Whether there are targets and weights.
+    memory_limit : int
+        Bytes that a fit may take for the data.
+    window : int or None
+        Rows that are shuffled at a time, where they were stated.
+    """
+
+    n_features: int
+    feature_names: list[str] | None = None
+    has_y = False
+    has_weight = False
+    is_sparse = False
+    takes_turns = True  # whether parts can be read in any order
+    bytes_per_row = 0.0
+    dtype: Any = np.dtype(np.float64)  # of X as it comes
+    memory_limit: int
+    window: int | None
+    parts: list[Part]
+
+    # ------------------------------------------------------------------ what a kind of file says
+
+    @abstractmethod
+    def _read(self, part: Part, n_rows: int, *, targets_only: bool = False) -> Iterator[Batch]:
+        """Yield the rows of a part, at most `n_rows` at a time, in their order."""
+
+    def _identity(self):
+        """Return what tells these data from others, for a hash."""
+        return [type(self).__name__, self.n_features, [part.name for part in self.parts]]
+
+    # ------------------------------------------------------------------------------- for users
+
+    @property
+    def n_rows(self) -> int | None:
+        """Number of rows, where it is known without reading them."""
+        counts = [part.n_rows for part in self.parts]
+        return None if None in counts else sum(counts)  # type: ignore[arg-type]
+
+    def blocks(self) -> Iterator[tuple[Any, Any, Any]]:
+        """Yield X, y and weights of some rows after the other; None for what there is not.
+
+        For what learns from parts, such as ``StandardScaler().partial_fit(X)``.
+
+        Yields
+        ------
+        X : ndarray, CSR array or (columns that are no numbers) frame
+        y, sample_weight : ndarray or None
+        """
+        for batch in self._batches():
+            yield self._for_users(batch), batch.y, batch.weight
+
+    def through(self, transformer: Any) -> "Source":
+        """Return the source of what a fitted transformer makes of X, block by block.
+
+        Parameters
+        ----------
+        transformer : fitted estimator with `transform`
+            Or a pipeline of such.
+
+        Returns
+        -------
+        Source
+        """
+        from fastbp.streams.transformed import TransformedSource
+
+        return TransformedSource(self, transformer)
+
+    def __array__(self, *arguments, **keywords):
+        raise TypeError(
+            f"This is a source ({self!r}), not an array: fit(source) of fastbp's estimators and "
+            "fastbp.streams.predict_stream read it in parts. The steps of a Pipeline do not: fit "
+            "them on blocks or on a sample (for X, y, weight in source.blocks(): "
+            "step.partial_fit(X)), then call net.fit(source.through(fitted_transformer))."
+        )
+
+    def __len__(self) -> int:
+        return self.__array__()  # for those who ask arrays how long they are
+
+    def __repr__(self) -> str:
+        rows = "?" if self.n_rows is None else self.n_rows
+        return f"<source of {rows} rows of {self.n_features} features in {len(self.parts)} parts>"
+
+    # ------------------------------------------------------------------------------ for fastbp
+
+    def view(self) -> Self:
+        """Return the same rows for another thread."""
+        return self
+
+    def rows_per_batch(self):
+        """Return how many rows are read in one piece: a 32nd of the memory."""
+        wanted = self.memory_limit / 32 / max(self.bytes_per_row, 1.0)
+        return int(min(max(wanted, 16), MOST_ROWS))
+
+    def _batches(self, parts=None, *, targets_only=False):
+        """Yield all rows, or those of some parts by number, in pieces; errors name the place."""
+        n_rows = self.rows_per_batch()
+        for number in range(len(self.parts)) if parts is None else parts:
+            part, n_read = self.parts[number], 0
+            try:
+                for batch in self._read(part, n_rows, targets_only=targets_only):
+                    n_read += len(batch)
+                    if len(batch):
+                        yield batch
+            except SourceError:
+                raise
+            except (OSError, ValueError, KeyError, RuntimeError, EOFError) as error:
+                raise SourceError(
+                    f"Reading {part.name} failed after row {part.first + n_read}: "
+                    f"{type(error).__name__}: {error}"
+                ) from error
+            if part.n_rows is not None and n_read != part.n_rows:
+                raise SourceError(
+                    f"{part.name} has {n_read} rows from row {part.first} on, {part.n_rows} were "
+                    "expected: was it written to since the source was made?"
+                )
+
+    def _for_users(self, batch):
+        if is_arrow(batch.X):
+            return arrow_to_user(batch)
+        return batch.X
+
+    def matrix(self, batch):
+        """Return X of a batch as an array of numbers or a CSR array."""
+        X = batch.X
+        if is_arrow(X):
+            return arrow_to_matrix(batch)
+        if scipy.sparse.issparse(X):
+            return scipy.sparse.csr_array(X)
+        values = np.asarray(X)
+        if values.dtype.kind not in "fiub":
+            self._refuse_columns(batch, values)
+        return values
+
+    def write(self, batch, out):
+        """Write X of a batch into an array (n_rows, n_features)."""
+        if is_arrow(batch.X):
+            write_arrow(batch, out)
+        else:
+            with np.errstate(over="ignore"):
+                out[:] = self.matrix(batch)
+
+    def _refuse_columns(self, batch, values):
+        found = find_unusable(batch.X) or f"X must hold numbers, got {values.dtype}."
+        raise SourceError(f"In {batch.place()}: {found}")
+
+    def refuse_numbers(self, batch, out):
+        """Raise because X of a batch, as it was written into `out`, is not finite."""
+        row, column = map(int, np.argwhere(~np.isfinite(out))[0])
+        label = label_of(column, self.feature_names)
+        value = out[row, column]
+        what = "a missing value (NaN)" if np.isnan(value) else "a value beyond its range"
+        raise SourceError(
+            f"Column {label} of X has {what} in {batch.place(row)}; training computes in "
+            f"{out.dtype}. Leave such rows out or fill them in, for example by "
+            "source.through(fitted SimpleImputer); TabularClassifier and TabularRegressor take "
+            "missing values as they are."
+        )
+
+    def offsets(self):
+        """Return the number of the first row of each part among all rows; counts must be known."""
+        return [0, *accumulate(part.n_rows for part in self.parts)][:-1]
+
+
+# ------------------------------------------------------------------------------ pyarrow's tables
+
+
+def arrow_to_user(batch):
+    """Return numbers as an array, other columns as a frame: of pandas, where that is installed."""
+    import pyarrow as pa
+
+    if all(is_number(column.type) for column in batch.X.columns):
+        return arrow_to_matrix(batch)
+    table = batch.X if isinstance(batch.X, pa.Table) else pa.table(batch.X)
+    return table.to_pandas() if find_spec("pandas") else table
+
+
+def is_number(kind):
+    """Whether a type of pyarrow's holds numbers."""
+    from pyarrow import types
+
+    return any(
+        test(kind) for test in (types.is_integer, types.is_floating, types.is_boolean)
+    )  # fmt: skip
+
+
+def arrow_to_matrix(batch):
+    """Return a table's columns side by side, in float32 where that holds all of them."""
+    import pyarrow as pa
+
+    small = {pa.float32(), pa.float16(), pa.int8(), pa.int16(), pa.uint8(), pa.uint16(), pa.bool_()}
+    is_small = all(column.type in small for column in batch.X.columns)
+    out = np.empty((len(batch.X), batch.X.num_columns), np.float32 if is_small else np.float64)
+    write_arrow(batch, out)
+    return out
+
+
+def write_arrow(batch, out):
+    """Write a table's columns of numbers into an array; NaN for what is missing."""
+    for j, (name, column) in enumerate(zip(batch.X.column_names, batch.X.columns, strict=True)):
+        if not is_number(column.type):
+            raise SourceError(
+                f"Column {name!r} of {batch.name} holds {column.type}, no numbers. Leave it out "
+                "(features=[...]), encode it (source.through(fitted_encoder)), or use "
+                "TabularClassifier or TabularRegressor, which take raw tables."
+            )
+        with np.errstate(over="ignore"):
+            out[:, j] = (
+                column.to_numpy(zero_copy_only=False)
+                if hasattr(column, "null_count") and not hasattr(column, "num_chunks")
+                else column.to_numpy()
+            )
+
+
+# --------------------------------------------------------------------------------- settings
+
+
+def read_settings(memory_limit, window):
+    """Check what every source takes; return them as numbers.
+
+    Parameters
+    ----------
+    memory_limit : int, str or None
+        Bytes, or such as "200MB" and "0.5 GiB"; None is `MEMORY_LIMIT`.
+    window : int or None
+    """
+    if window is not None and (
+        isinstance(window, bool) or not isinstance(window, int | np.integer) or window < 1
+    ):
+        raise ValueError(f"window must be a number of rows, at least 1, or None. Got {window!r}.")
+    n_bytes = MEMORY_LIMIT
+    if memory_limit is not None:
+        match = re.fullmatch(r"\s*([0-9.]+)\s*([kmg]?i?)b?\s*", str(memory_limit).lower())
+        try:
+            number, unit = (match or ("",) * 3)[1:3] if match is None else match.groups()
+            n_bytes = int(float(number) * UNITS[unit])
+        except (KeyError, ValueError):
+            raise ValueError(
+                "memory_limit must be a number of bytes or text such as '200MB' or '2GiB'. Got "
+                f"{memory_limit!r}."
+            ) from None
+    if n_bytes < LEAST_MEMORY:
+        raise ValueError(f"memory_limit must be at least {LEAST_MEMORY} bytes (1 MiB).")
+    return n_bytes, None if window is None else int(window)
