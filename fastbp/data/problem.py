@@ -67,10 +67,31 @@ class Problem:
             params=params,
             batch_size=batch_size,
             n_threads=self.n_threads,
-            sparse=scipy.sparse.issparse(self.X) or getattr(self.X, "is_sparse", False),
+            sparse=self.is_sparse,
             n_members=self.n_members,
             continues=self.continues,
         )
+
+    @property
+    def is_sparse(self):
+        """Whether X is a sparse matrix."""
+        return scipy.sparse.issparse(self.X) or getattr(self.X, "is_sparse", False)
+
+    def all_rows(self):
+        """Return all rows in the order of the data, to be shuffled in place."""
+        return np.arange(self.X.shape[0])
+
+    def in_memory(self):
+        """Return the problem, or that of some of the rows where they are not all in memory."""
+        return self
+
+    def as_given(self, y):
+        """Return X, y and weights for callbacks, where these came in a source."""
+        return self.X, y, None
+
+    def some_rows(self, rows, n_rows):
+        """Return the problem of at most so many of some rows, evenly spaced."""
+        return self.of_rows(np.sort(rows)[:: -(-len(rows) // n_rows)])
 
     def scores(self, params):
         """Compute raw scores of all samples under `params`; of members, those of their mean."""

@@ -99,7 +99,7 @@ class Moments:
 
 
 def _sum_up(values, weight):
-    """Unit of values, unit of weights, weight, mean and sum of squares about it, in these units."""
+    """Return units of values and weights, and in these weight, mean and sum of squares about it."""
     weight_unit = 1.0
     if weight is not None:
         weight_unit = unit_of(weight.max())

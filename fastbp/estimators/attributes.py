@@ -377,7 +377,9 @@ def _check_place(place, n_params):
     order, held_out, params = place["order"], place["held_out"], place["params"]
     rows = order if held_out is None else np.concatenate([order, held_out])
     _require(
-        rows.ndim == 1 and rows.dtype.kind in "iu" and rows.min() >= 0 and rows.max() < len(rows),
+        rows.ndim == 1
+        and rows.dtype.kind in "iu"
+        and (not len(rows) or (rows.min() >= 0 and rows.max() < len(rows))),
         "order and held_out must name rows",
     )
     _require(params is None or _is_real(params, (n_params,)), "params has another length")

@@ -37,9 +37,11 @@ from fastbp.estimators.fitting import OpenFit
 from fastbp.estimators.parameters import check_parameters
 from fastbp.messages import explains_its_arguments
 from fastbp.optimizers import is_full_batch
+from fastbp.streams.source import Source
 from fastbp.training.progress import Progress
 from fastbp.training.resuming import recall
-from fastbp.training.scoring import Scorer, Validation, find_scorer
+from fastbp.training.scoring import Scorer, find_scorer
+from fastbp.training.streamed import open_validation
 
 
 def partial_fit_exists(estimator):
@@ -80,7 +82,7 @@ class BaseBackprop(
     def fit(
         self,
         X: Features,
-        y: Targets,
+        y: Targets = None,
         sample_weight: Weights = None,
         *,
         X_val: Features | None = None,
@@ -134,14 +136,27 @@ class BaseBackprop(
                 X, y, X_val=X_val, y_val=y_val
             )
         """
+        failures: list[Exception] = []
         with unchanged_on_error(self):
-            return self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val))
+            self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val), failures=failures)
+        if failures:  # of a source; the model so far is kept
+            raise failures[0]
+        return self
 
     @with_callbacks
-    def _fit(self, X, y, sample_weight, validation=NOTHING, *, incremental=False):
+    def _fit(
+        self, X, y, sample_weight, validation=NOTHING, *, incremental=False, failures=None
+    ):  # fmt: skip
+        if incremental and isinstance(X, Source):
+            raise ValueError(
+                "partial_fit takes arrays: fit(source) trains on a source, and "
+                "for X, y, weight in source.blocks(): net.partial_fit(X, y, weight) on its parts."
+            )
         fit = OpenFit(self, X, y, sample_weight, validation, incremental=incremental)
         fit.advance()
         fit.finish()
+        if fit.failure is not None:
+            failures.append(fit.failure)
         return self
 
     def _check_parameters(self):
@@ -178,7 +193,7 @@ class BaseBackprop(
             scorer = Scorer(function, partial(self._make_fitted, problem), given, answers)
         if held_out is None:
             return None, scorer
-        return Validation(held_out.problem, scoring, scorer), None
+        return open_validation(held_out.problem, scoring, scorer), None
 
     def _make_fitted(self, problem, params):
         """Fitted copy of this estimator with these weights; it takes arrays, without names."""

@@ -14,6 +14,8 @@ from fastbp.data.held_out import NOTHING
 from fastbp.data.problem import prepare
 from fastbp.engine import get_engine
 from fastbp.optimizers import is_full_batch
+from fastbp.streams.problem import prepare_stream, refuse_beside_source
+from fastbp.streams.source import Source
 from fastbp.training.callbacks import watch_tasks
 from fastbp.training.causes import warn_of_data
 from fastbp.training.lbfgs import train_lbfgs
@@ -49,12 +51,19 @@ class OpenFit:
         begun, settings = time.perf_counter(), estimator._check_parameters()
         get_engine(settings.engine)  # where there is none, nothing else need be said
         fresh = not (estimator.__sklearn_is_fitted__() and (incremental or settings.warm_start))
-        tasks = None if incremental else watch_tasks(estimator, X, y, sample_weight, settings)
-        problem = prepare(
-            estimator, X, y, sample_weight, validation, settings=settings, fresh=fresh,
-            incremental=incremental,
-            deadline=find_deadline(begun, settings, incremental=incremental),
-        )  # fmt: skip
+        deadline = find_deadline(begun, settings, incremental=incremental)
+        if isinstance(X, Source):
+            refuse_beside_source(y, sample_weight)
+            problem, y = prepare_stream(
+                estimator, X, validation, settings=settings, fresh=fresh, deadline=deadline
+            )
+            tasks = watch_tasks(estimator, *problem.as_given(y), settings)
+        else:
+            tasks = None if incremental else watch_tasks(estimator, X, y, sample_weight, settings)
+            problem = prepare(
+                estimator, X, y, sample_weight, validation, settings=settings, fresh=fresh,
+                incremental=incremental, deadline=deadline,
+            )  # fmt: skip
         warn_of_data(problem, fresh=fresh, incremental=incremental)
         estimator._keep("_class_weights", problem.class_weights)
         past = dict(vars(estimator))
@@ -92,6 +101,11 @@ class OpenFit:
             self.close()
             raise
         return True
+
+    @property
+    def failure(self):
+        """What was wrong with the data, after which the model so far is kept; or None."""
+        return None if self.training is None else self.training.run.failure
 
     def look(self):
         """Return a fitted copy of the estimator as if the fit ended now."""

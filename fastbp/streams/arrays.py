@@ -40,7 +40,7 @@ def open_array(array, name):
 
 
 def slice_of(array, name, rows):
-    """Read rows; raise where the file of a map has become too short, which would end the process."""
+    """Read rows; raise where the file of a map has become too short: that would end the process."""
     file = getattr(array, "filename", None)
     if isinstance(array, np.memmap) and file is not None and array.base is not None:
         needed = array.offset + array.size * array.itemsize if array.offset is not None else 0

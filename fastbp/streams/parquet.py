@@ -156,7 +156,7 @@ class ParquetSource(Source):
         return self.parquet.ParquetFile(file, buffer_size=BUFFER, pre_buffer=False)
 
     def _read(self, part, n_rows, *, targets_only=False):
-        name, number, constants, _ = part.where
+        _, number, constants, _ = part.where
         wanted = self._columns()
         if targets_only:
             wanted = wanted[self.n_features :]

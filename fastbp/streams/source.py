@@ -63,6 +63,8 @@ class Batch:
         Of the part.
     first : int
         The first row's number in it.
+    rows : ndarray of int or None
+        The rows' numbers, counted from `first`, where some were left out.
     """
 
     X: Any
@@ -70,26 +72,36 @@ class Batch:
     weight: Any
     name: str
     first: int
+    rows: np.ndarray | None = None
 
     def __len__(self):
         return len(self.y) if self.X is None and self.y is not None else _length_of(self.X)
 
     def __getitem__(self, rows):
         """Return the rows of a slice, or those of a mask."""
-        first = self.first + (rows.start or 0 if isinstance(rows, slice) else 0)
+        numbers, first = self.rows, self.first
+        if numbers is not None:
+            numbers = numbers[rows]
+        elif isinstance(rows, slice):
+            first += rows.start or 0
+        else:
+            numbers = np.flatnonzero(rows)
         return replace(
             self,
             X=None if self.X is None else _rows_of(self.X, rows),
             y=None if self.y is None else self.y[rows],
             weight=None if self.weight is None else self.weight[rows],
             first=first,
+            rows=numbers,
         )
 
     def place(self, row=None):
         """Say where a row is, or where the rows are."""
         if row is not None:
-            return f"row {self.first + int(row)} of {self.name}"
-        return f"rows {self.first} to {self.first + max(len(self) - 1, 0)} of {self.name}"
+            row = int(row) if self.rows is None else int(self.rows[row])
+            return f"row {self.first + row} of {self.name}"
+        last = len(self) - 1 if self.rows is None else int(self.rows[-1])
+        return f"rows {self.first} to {self.first + max(last, 0)} of {self.name}"
 
 
 def _length_of(X):
@@ -223,6 +235,8 @@ class Source(ABC):
             try:
                 for batch in self._read(part, n_rows, targets_only=targets_only):
                     n_read += len(batch)
+                    if batch.y is not None and batch.y.ndim == 2 and batch.y.shape[1] == 1:
+                        batch.y = batch.y[:, 0]
                     if len(batch):
                         yield batch
             except SourceError:
@@ -328,11 +342,7 @@ def write_arrow(batch, out):
                 "TabularClassifier or TabularRegressor, which take raw tables."
             )
         with np.errstate(over="ignore"):
-            out[:, j] = (
-                column.to_numpy(zero_copy_only=False)
-                if hasattr(column, "null_count") and not hasattr(column, "num_chunks")
-                else column.to_numpy()
-            )
+            out[:, j] = column.to_numpy()
 
 
 # --------------------------------------------------------------------------------- settings

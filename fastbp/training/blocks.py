@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 
-from fastbp.data.row_source import ROWS_PER_BLOCK, RowSource, SharedRows, blocks_of
+from fastbp.data.row_source import ROWS_PER_BLOCK, blocks_of
 
 
 class InBlocks:
@@ -36,30 +36,24 @@ class InBlocks:
     ):  # fmt: skip
         """Train for up to n_epochs epochs, as a session does; blocks are whole minibatches."""
         deadline = np.inf if time_limit is None else time.perf_counter() + time_limit
-        order = np.arange(X.shape[0]) if order is None else order
         rates = np.atleast_1d(np.asarray(learning_rate, np.float64))
-        n_rows = max(ROWS_PER_BLOCK // batch_size, 1) * batch_size
-        if isinstance(shuffle, np.random.BitGenerator):
-            shuffle = np.random.RandomState(shuffle)  # draws from it, and leaves it advanced
         self.epochs_done, self.out_of_time, stopped, step = 0, False, False, 0
         value = np.empty(1)
         while self.epochs_done < n_epochs and not (stopped or self.out_of_time):
-            if shuffle is not None:
-                shuffle.shuffle(order)
             total, self.n_seen = 0.0, 0
-            for first in range(0, len(order), n_rows):
+            blocks = self.blocks(X, targets, sample_weight, order, shuffle, batch_size)
+            for part, its_targets, its_weight, its_order, its_shuffle in blocks:
                 left = deadline - time.perf_counter()
                 self.out_of_time = left <= 0 and self.n_seen + self.epochs_done > 0
                 if self.out_of_time or stopped:
                     break
-                rows = order[first : first + n_rows]
-                n_steps = -(-len(rows) // batch_size)
+                n_steps = -(-part.shape[0] // batch_size)
                 self.session.train(
-                    X.take(rows),
-                    np.ascontiguousarray(targets[rows]),
-                    None if sample_weight is None else sample_weight[rows],
-                    None,
-                    shuffle=None,
+                    part,
+                    its_targets,
+                    its_weight,
+                    its_order,
+                    shuffle=its_shuffle,
                     batch_size=batch_size,
                     alpha=alpha,
                     learning_rate=rates if len(rates) == 1 else rates[step : step + n_steps],
@@ -72,6 +66,7 @@ class InBlocks:
                 self.n_seen += self.session.n_seen
                 self.out_of_time = self.session.out_of_time
                 stopped = not self.session.finite
+            blocks.close()
             if not self.n_seen:  # time was up before the epoch's first step
                 break
             losses[self.epochs_done] = total / self.n_seen
@@ -79,6 +74,19 @@ class InBlocks:
             if stopping is not None:
                 stopped = stopping.saw_loss(float(losses[self.epochs_done - 1])) or stopped
         return self.epochs_done
+
+    def blocks(self, X, targets, sample_weight, order, shuffle, batch_size):
+        """Yield the blocks of an epoch: X, targets, weights, order and who shuffles it."""
+        order = np.arange(X.shape[0]) if order is None else order
+        if isinstance(shuffle, np.random.BitGenerator):
+            shuffle = np.random.RandomState(shuffle)  # draws from it, and leaves it advanced
+        if shuffle is not None:
+            shuffle.shuffle(order)
+        n_rows = max(ROWS_PER_BLOCK // batch_size, 1) * batch_size
+        for first in range(0, len(order), n_rows):
+            rows = order[first : first + n_rows]
+            weight = None if sample_weight is None else sample_weight[rows]
+            yield X.take(rows), np.ascontiguousarray(targets[rows]), weight, None, None
 
     def predict_into(self, X, out):
         """Raw scores of all rows into `out`, whose second last dimension they are."""
@@ -126,12 +134,3 @@ def _spread(values, X):
     spread = np.zeros((len(X.array), *values.shape[1:]), values.dtype)
     spread[X.rows] = values
     return spread
-
-
-def wrap_session(session, problem):
-    """Return a session that takes the problem's X, whatever that is."""
-    if isinstance(problem.X, RowSource):
-        return InBlocks(session)
-    if isinstance(problem.X, SharedRows):
-        return ByIndex(session, problem.X, problem.targets, problem.sample_weight)
-    return session

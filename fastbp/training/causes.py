@@ -69,6 +69,7 @@ def explain_divergence(problem, when):
     causes = [failure] if failure else []
     if isinstance(problem.X, SharedRows):
         problem = replace(problem, X=problem.X[:])
+    problem = problem.in_memory()
     if not isinstance(problem.X, RowSource):  # else encoded, and of unit size
         causes += name_large_column(problem)
     target = np.abs(problem.targets).max() if problem.loss.task == "regression" else 0.0
@@ -281,7 +282,7 @@ def describe_poor(problem, params, rows, curve, *, stalled, converged=False):
 
 def take_sample(problem, rows):
     """Return the problem with at most `SAMPLE_ROWS` of its rows, evenly spaced among `rows`."""
-    return problem.of_rows(np.sort(rows)[:: -(-len(rows) // SAMPLE_ROWS)])
+    return problem.some_rows(rows, SAMPLE_ROWS)
 
 
 def root_mean_square(X):
@@ -420,7 +421,7 @@ def name_overshooting_penalty(problem):
     settings = problem.settings
     rate, causes = min(settings.learning_rate_init, 1.0), []
     weight = 1.0 if problem.sample_weight is None else float(problem.sample_weight.mean())
-    share = rate * settings.alpha / (rows_per_step(settings, len(problem.targets)) * weight)
+    share = rate * settings.alpha / (rows_per_step(settings, problem.X.shape[0]) * weight)
     if share > 1 and optimizer_for(settings.solver, settings).name == "sgd":
         causes.append(f"alpha={settings.alpha:g}")
     if rate * weight_decay_of(settings) > 1:

@@ -25,7 +25,8 @@ from fastbp.training.randomness import draw_seed
 from fastbp.training.resuming import find_rows, keep_place, restore_stream
 from fastbp.training.scoring import Validation, split_off_validation
 from fastbp.training.steps import choose_batch_size, choose_optimizer, open_session
-from fastbp.training.stopping import ASKED, DIVERGED, LIMIT, PAUSED, PLATEAU, TIME
+from fastbp.training.stopping import ASKED, DIVERGED, FAILED, LIMIT, PAUSED, PLATEAU, TIME
+from fastbp.training.streamed import begin_to_read, has_failed
 from fastbp.training.watching import (
     DivergenceError,
     Selection,
@@ -109,7 +110,11 @@ class Training:
             if not self.incremental:
                 goes_on = self.resumes and end != DIVERGED
                 bits = self.stream[1]
-                progress.place = keep_place(run.order, self.aside, bits, last) if goes_on else None
+                progress.place = (
+                    keep_place(run.order, self.aside, bits, last, run.problem.X)
+                    if goes_on
+                    else None
+                )
         finally:
             self.close()
         problem = run.problem
@@ -135,7 +140,7 @@ def choose_rows(problem, progress, random_state, *, splits, resumes):
         return rows.copy(), aside  # the order is shuffled in place
     if splits:
         return split_off_validation(problem, problem.settings.validation_fraction, random_state)
-    return np.arange(n_samples), None
+    return problem.all_rows(), None
 
 
 def open_run(problem, progress, stream, order, validation, tasks, *, incremental, resumes):
@@ -153,6 +158,7 @@ def open_run(problem, progress, stream, order, validation, tasks, *, incremental
     progress.loss_curve = [] if progress.loss_curve is None else progress.loss_curve
     session = open_session(problem, progress, optimizer, batch_size)
     max_iter = 1 if incremental else settings.max_iter
+    begin_to_read(problem, stream[0], max_iter, progress.place if resumes else None)
     return Run(
         problem=problem,
         progress=progress,
@@ -191,6 +197,10 @@ def train_until(run, n_epochs):
             raise
         return_to_best(str(error), run.progress)
         end = DIVERGED
+    except ValueError as error:
+        if not has_failed(error, run):
+            raise
+        run.failure, end = error, FAILED
     finally:
         if end != PAUSED:
             run.watcher.close()
@@ -231,6 +241,7 @@ class Run:
     bits: np.random.BitGenerator | None
     batch_size: int
     n_before: int  # epochs in the loss curve that earlier calls have left
+    failure: Exception | None = None  # of the data, after which the model so far is kept
 
     def train(self, until=None):
         """Train until no progress, or `max_iter` epochs or `max_time`.

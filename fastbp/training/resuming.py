@@ -78,7 +78,7 @@ def recall(past, seen, engine, *, resumes, incremental):
     return Memory(weights, problem, resumes or problem, problem, resumes or problem)
 
 
-def keep_place(order, held_out, bits, params):
+def keep_place(order, held_out, bits, params, X=None):
     """Describe where training stands.
 
     Parameters
@@ -90,11 +90,16 @@ def keep_place(order, held_out, bits, params):
     bits : BitGenerator
     params : ndarray of shape (n_params,) or None
         The last weights; None if they are the estimator's.
+    X : object, default=None
+        Rows that pass by in windows have a `place` of their own, and no order of all of them.
 
     Returns
     -------
     dict
     """
+    if isinstance(order, range):
+        place = keep_place(np.empty(0, np.int64), None, bits, params)
+        return place | {"parts": dict(X.place)}
     n_samples = len(order) + (0 if held_out is None else len(held_out))
     small = np.min_scalar_type(n_samples)  # a row takes 1, 2 or 4 bytes
     return {

@@ -348,6 +348,13 @@ def r2(y_true, y_pred, sample_weight):
     mean = np.average(y_true, axis=0, weights=sample_weight)
     residual = (weight * (y_true - y_pred) ** 2).sum(axis=0)
     total = (weight * (y_true - mean) ** 2).sum(axis=0)
+    return r2_of_sums(residual, total)
+
+
+def r2_of_sums(residual, total):
+    """R2 of the sums of squares of each output, mean over the outputs."""
+    if not np.isfinite(residual).all():
+        return float("nan")
     constant = total == 0
     scores = 1 - residual / np.where(constant, 1, total)
     scores[constant] = residual[constant] == 0

@@ -7,7 +7,7 @@ session of the engine that works with it is opened here.
 from fastbp.messages import warn_user
 from fastbp.optimizers import AUTO_BATCH_SIZE, OPTIMIZERS, optimizer_for
 from fastbp.schedules import Function, schedule_for
-from fastbp.training.blocks import wrap_session
+from fastbp.training.streamed import wrap_session
 
 
 def choose_optimizer(old, settings, *, incremental, resumes):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 # How training ends.
 LIMIT, PLATEAU, ASKED, TIME = "limit of epochs", "no progress", "asked to stop", "max_time"
-DIVERGED = "diverged"
+DIVERGED, FAILED = "diverged", "data could not be read or used"
 # How a part of it ends.
 PAUSED = "paused"
 

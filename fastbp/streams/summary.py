@@ -1,0 +1,243 @@
+"""One pass over y and weights: classes and how often they occur, mean and spread of numbers.
+
+What an array's checks would refuse is refused here, with the row.  The pass reads no features where
+the source can leave them out, and counts the rows where nobody knew how many there are.
+"""
+
+from copy import copy
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from sklearn.base import is_classifier
+
+from fastbp.data.scaling import Moments
+from fastbp.data.targets import check_labels, find_classes
+from fastbp.data.weights import as_numbers
+from fastbp.messages import keep_warnings, warn_user
+from fastbp.streams.source import SourceError
+from fastbp.tables import write_labels
+
+SAMPLE = 2**14  # targets that stand for all, where a loss asks for more than their mean
+OF_EACH = 64  # rows of each batch that are kept to be looked at, while there is room
+
+
+@dataclass
+class Summary:
+    """What was found in y and weights.
+
+    Attributes
+    ----------
+    n_rows : int
+    labels : LabelCounts or None
+        Of a classifier.
+    numbers : NumberSums or None
+        Of a regressor.
+    weighs : bool
+        Whether there are weights.
+    """
+
+    n_rows: int = 0
+    labels: "LabelCounts | None" = None
+    numbers: "NumberSums | None" = None
+    weighs: bool = False
+    kept: list = field(default_factory=list)  # batches of few rows
+
+
+class LabelCounts:
+    """Classes of single labels, or the columns of label indicators, and how often they occur."""
+
+    def __init__(self, estimator):
+        self.estimator, self.classes = estimator, None
+        self.is_multilabel = None
+
+    def add(self, y, weight):
+        """Take the labels of some rows."""
+        labels, is_multilabel, _ = check_labels(self.estimator, y, len(y))
+        if self.is_multilabel is None:
+            self.is_multilabel = is_multilabel
+        elif self.is_multilabel != is_multilabel:
+            raise ValueError("y has label indicators here, and single labels elsewhere.")
+        weight = np.ones(len(y)) if weight is None else weight
+        if is_multilabel:
+            codes, self.classes = (labels != 0).astype(np.intp), np.arange(labels.shape[1])
+            found = [np.array([column == k for k in (0, 1)]) for column in codes.T]
+            counts = np.array([its.sum(axis=1) for its in found])
+            sums = np.array([its @ weight for its in found])
+        else:
+            labels = labels.astype(str) if labels.dtype.kind == "O" else labels
+            self._meet(find_classes(labels))
+            codes, n = np.searchsorted(self.classes, labels), len(self.classes)
+            counts = np.bincount(codes, minlength=n)[np.newaxis]
+            sums = np.bincount(codes, weight, n)[np.newaxis]
+        if not hasattr(self, "counts"):
+            self.counts, self.sums = np.zeros_like(counts), np.zeros_like(sums)
+        self.counts, self.sums = self.counts + counts, self.sums + sums
+
+    def _meet(self, found):
+        """Make place for classes that are new."""
+        if self.classes is None:
+            self.classes = found
+            return
+        if (found.dtype.kind in "US") != (self.classes.dtype.kind in "US"):
+            raise ValueError(
+                f"labels must be of one type, text or numbers. Got {write_labels(found)} after "
+                f"{write_labels(self.classes)}."
+            )
+        both = find_classes(np.concatenate([self.classes, found]))
+        if len(both) > len(self.classes):
+            places = np.searchsorted(both, self.classes)
+            for name in ("counts", "sums"):
+                old = getattr(self, name)
+                new = np.zeros((1, len(both)), old.dtype)
+                new[:, places] = old
+                setattr(self, name, new)
+        self.classes = both
+
+    def typical(self):
+        """Return a y that an estimator checks in the place of all."""
+        if not self.is_multilabel:
+            return self.classes
+        return np.array([[0], [1]]) * np.ones(len(self.classes), np.int64)
+
+    def as_targets(self, dtype):
+        """Return targets, and weights of these, with the same shares as all rows."""
+        if not self.is_multilabel:
+            codes = np.arange(len(self.classes), dtype=dtype)[:, np.newaxis]
+            return codes, self.sums[0].astype(dtype)
+        shares = self.sums[:, 1] / self.sums.sum(axis=1)
+        return np.ascontiguousarray(shares[np.newaxis], dtype), None
+
+
+class NumberSums:
+    """Mean, spread, range and a sample of real targets."""
+
+    def __init__(self, estimator):
+        self.probe, self.moments = copy(estimator), Moments()
+        self.low = self.high = None
+        self.sample, self.every, self.n_seen = [], 1, 0
+
+    def add(self, y, weight):
+        """Take the targets of some rows."""
+        targets, _ = self.probe._check_y(y, len(y), np.float64, fresh=True, incremental=False)
+        if self.low is not None and len(self.low) != targets.shape[1]:
+            raise ValueError(f"y has {targets.shape[1]} columns here, and {len(self.low)} before.")
+        self.moments.add(targets, weight)
+        counted = targets if weight is None else targets[weight > 0]
+        if len(counted):
+            low, high = counted.min(axis=0), counted.max(axis=0)
+            self.low = low if self.low is None else np.minimum(self.low, low)
+            self.high = high if self.high is None else np.maximum(self.high, high)
+        self._keep(targets, weight)
+
+    def _keep(self, targets, weight):
+        """Keep every so many-th row: of all rows the same, however they come."""
+        first = -self.n_seen % self.every
+        self.n_seen += len(targets)
+        weight = np.ones(len(targets)) if weight is None else weight
+        rows = slice(first, None, self.every)
+        self.sample.append((targets[rows].copy(), weight[rows].copy()))
+        if sum(len(part) for part, _ in self.sample) > SAMPLE:
+            parts = [np.concatenate(part)[::2] for part in zip(*self.sample, strict=True)]
+            self.sample, self.every = [tuple(parts)], 2 * self.every
+
+    def typical(self):
+        """Return a y that an estimator checks in the place of all."""
+        row = self.sample[0][0][:1]
+        return row[:, 0] if row.shape[1] == 1 else row
+
+    def as_targets(self, dtype):
+        """Return targets, and weights of these, that stand for all rows."""
+        targets, weight = (np.concatenate(part) for part in zip(*self.sample, strict=True))
+        even = not np.ptp(weight)
+        return np.ascontiguousarray(targets), None if even or not weight.any() else (
+            weight.astype(dtype)
+        )
+
+
+def check_weights(batch, dtype):
+    """Return the weights of a batch in `dtype`, or None; 0 is allowed for all of them."""
+    if batch.weight is None:
+        return None
+    weight = np.asarray(as_numbers(batch.weight))
+    if weight.ndim != 1:
+        raise SourceError(f"sample_weight must have one dimension in {batch.place()}.")
+    bad = ~((weight >= 0) & np.isfinite(weight))
+    if bad.any():
+        row = int(bad.argmax())
+        raise SourceError(
+            f"sample_weight must be finite and not negative. Got {weight[row]} in "
+            f"{batch.place(row)}."
+        )
+    return np.ascontiguousarray(weight, dtype)
+
+
+def check_targets_in(batch, check):
+    """Return ``check(batch.y)``; whatever it refuses is told with the place."""
+    try:
+        return check(batch.y)
+    except SourceError:
+        raise
+    except (ValueError, TypeError) as error:
+        y, place = np.asarray(batch.y), batch.place()
+        if y.dtype.kind == "f" and not np.isfinite(y).all():
+            rows = ~np.isfinite(y).reshape(len(y), -1).all(axis=1)
+            place = batch.place(int(rows.argmax()))
+        raise SourceError(f"In {place}: {error}") from error
+
+
+def sum_up(estimator, source, dtype):
+    """Read y and weights once.
+
+    Parameters
+    ----------
+    estimator : BackpropClassifier or BackpropRegressor
+    source : Source
+        Its parts know how many rows they have afterwards.
+    dtype : dtype
+        Of the arithmetic.
+
+    Returns
+    -------
+    Summary
+
+    Raises
+    ------
+    SourceError
+        For what a y or weights in an array are refused for.
+    """
+    if not source.has_y:
+        raise ValueError(
+            f"This {type(estimator).__name__} estimator requires y to be passed, but the source "
+            "has none: give it y, from_arrays(X, y), or target='name of a column'."
+        )
+    labels, summary, said = is_classifier(estimator), Summary(), []
+    found = LabelCounts(estimator) if labels else NumberSums(estimator)
+    any_weight = False
+    with keep_warnings(said):
+        for number, part in enumerate(source.parts):
+            n_rows = 0
+            for batch in source._batches([number], targets_only=True):
+                weight = check_weights(batch, dtype)
+                any_weight = any_weight or weight is None or bool(weight.any())
+                check_targets_in(batch, lambda y, w=weight: found.add(y, w))
+                n_rows += len(batch)
+                if batch.X is not None and not source.takes_turns:
+                    _keep(summary.kept, batch)
+            source.parts[number] = replace(part, n_rows=n_rows)
+            summary.n_rows += n_rows
+    if not summary.n_rows:
+        raise ValueError("The source has no rows.")
+    if not any_weight:
+        raise ValueError("Sample weights must contain at least one non-zero number.")
+    for message, category in dict.fromkeys(said):
+        warn_user(message, category)
+    summary.weighs = source.has_weight
+    summary.labels, summary.numbers = (found, None) if labels else (None, found)
+    return summary
+
+
+def _keep(kept, batch):
+    """Keep some rows of a batch, and of the others every second where there are many."""
+    kept.append(batch[:OF_EACH])
+    if len(kept) > OF_EACH:
+        del kept[1::2]

@@ -1,0 +1,332 @@
+"""Windows: the rows of a source, checked and converted, a stated number at a time.
+
+In each epoch the parts of a source are read in another order, drawn anew; they fill one window
+after the other, whose rows are then trained on in an order that the engine draws.  Two windows take
+turns: a thread fills one while the other is trained on.  Neither the threads nor their speed change
+the order.  What is in a window is the business of `problem`; nothing here trains.
+"""
+
+import queue
+import threading
+from contextlib import suppress
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse
+
+from fastbp.data.features import _as_csr
+from fastbp.messages import keep_warnings
+from fastbp.streams.source import SourceError
+from fastbp.streams.summary import check_targets_in, check_weights
+
+SHARE = 4  # a window takes this part of the memory: two windows, and as much for reading
+LOOK_AROUND_S = 0.1
+
+
+@dataclass
+class Rows:
+    """Where rows of a window are, in arrays that are filled and read in turns."""
+
+    X: np.ndarray | list
+    targets: np.ndarray
+    weight: np.ndarray | None
+    n: int = 0
+
+    def finished(self):
+        """Return X, targets and weights of the rows that are there."""
+        X = self.X
+        if isinstance(X, list):
+            X = scipy.sparse.vstack(X, format="csr") if len(X) > 1 else X[0]
+            X = _as_csr(scipy.sparse.csr_array(X), X.data)
+        else:
+            X = X[: self.n]
+        return X, self.targets[: self.n], None if self.weight is None else self.weight[: self.n]
+
+
+class StreamedRows:
+    """The rows of a source in the place of an array X.
+
+    Parameters
+    ----------
+    source : Source
+        Whose parts know how many rows they have.
+    dtype : dtype
+        Of the arithmetic.
+    engine : module
+    encode : callable
+        ``encode(y)``: targets (n_rows, n_targets) of `dtype`.
+    weigh : callable or None
+        ``weigh(weight, targets)``: weights, those of the classes multiplied in.
+    n_targets : int
+    n_rows_of_window : int
+    held : int64 ndarray or None
+        Rows, by their sorted numbers, that are left out.
+    sums : object
+        What was found in y: other targets have others.
+
+    Attributes
+    ----------
+    shape : tuple of (n_samples, n_features)
+        Without the rows that are held out.
+    place : dict
+        Where training is: the `seed` of the orders of parts, the `epoch`, and `n_rows` of it; plain
+        numbers, to be saved.
+    """
+
+    def __init__(
+        self, source, dtype, engine, encode, weigh, n_targets, n_rows_of_window, held=None,
+        sums=None,
+    ):  # fmt: skip
+        self.source, self.dtype, self.engine = source, np.dtype(dtype), engine
+        self.encode, self.weigh, self.n_targets = encode, weigh, n_targets
+        self.size, self.held, self.sums = n_rows_of_window, held, sums
+        self.is_sparse = source.is_sparse
+        n_held = 0 if held is None else len(held)
+        self.shape, self.ndim = (source.n_rows - n_held, source.n_features), 2
+        self.bytes_per_row = source.bytes_per_row
+        self.place = {"seed": None, "epoch": 0, "n_rows": 0}
+        self.reader, self.tell = None, None
+
+    def identity(self):
+        """Return what tells these rows from others, as far as it can be known, as text."""
+        held = None if self.held is None else self.held.tobytes()
+        return repr((self.shape, self.source._identity(), self.sums, held))
+
+    # -------------------------------------------------------------------------------- reading
+
+    def order_of_parts(self, epoch):
+        """Return the numbers of the parts in the order in which an epoch reads them."""
+        n_parts, seed = len(self.source.parts), self.place["seed"]
+        if seed is None or not self.source.takes_turns:
+            return np.arange(n_parts)
+        bits = np.random.MT19937(np.random.SeedSequence([seed, epoch]))
+        return np.random.RandomState(bits).permutation(n_parts)
+
+    def _batches(self, epoch):
+        """Yield the batches of an epoch, without the rows that are held out."""
+        offsets = self.source.offsets()
+        for number in self.order_of_parts(epoch).tolist():
+            first = offsets[number]
+            for batch in self.source._batches([number]):
+                last = first + len(batch)
+                if self.held is not None:
+                    begin, end = np.searchsorted(self.held, [first, last])
+                    if begin < end:
+                        mask = np.ones(len(batch), bool)
+                        mask[self.held[begin:end] - first] = False
+                        batch = batch[mask]
+                if len(batch):
+                    yield batch
+                first = last
+
+    def make_rows(self):
+        """Make the memory of a window."""
+        n = min(self.size, self.shape[0])
+        X = [] if self.is_sparse else np.empty((n, self.shape[1]), self.dtype)
+        weighs = self.source.has_weight or self.weigh is not None
+        weight = np.empty(n, self.dtype) if weighs else None
+        return Rows(X, np.empty((n, self.n_targets), self.dtype), weight)
+
+    def fill(self, epoch, take):
+        """Yield windows of an epoch, in memory that ``take()`` gives."""
+        rows = None
+        for batch in self._batches(epoch):
+            begin = 0
+            while begin < len(batch):
+                if rows is None:
+                    rows = take()
+                    rows.n, size = 0, len(rows.targets)
+                    if self.is_sparse:
+                        rows.X = []
+                end = min(len(batch), begin + size - rows.n)
+                self._put(batch[begin:end], rows)
+                begin = end
+                if rows.n == size:
+                    yield rows
+                    rows = None
+        if rows is not None:
+            yield rows
+
+    def _put(self, batch, rows):
+        """Check rows and put them behind those that are there."""
+        place = slice(rows.n, rows.n + len(batch))
+        if self.is_sparse:
+            rows.X.append(self._sparse(batch))
+        else:
+            out = rows.X[place]
+            self.source.write(batch, out)
+            if not self.engine.all_finite(out):
+                self.source.refuse_numbers(batch, out)
+        rows.targets[place] = check_targets_in(batch, self.encode)
+        if rows.weight is not None:
+            weight = check_weights(batch, self.dtype)
+            if self.weigh is not None:
+                weight = self.weigh(weight, rows.targets[place])
+            rows.weight[place] = weight
+        rows.n += len(batch)
+
+    def _sparse(self, batch):
+        X = self.source.matrix(batch)
+        with np.errstate(over="ignore"):
+            values = np.ascontiguousarray(X.data, self.dtype)
+        if not self.engine.all_finite(values):
+            stored = int(np.flatnonzero(~np.isfinite(values))[0])
+            row = int(np.searchsorted(X.indptr, stored, side="right")) - 1
+            raise SourceError(
+                f"Column {X.indices[stored]} of X has a value that is missing or beyond the range "
+                f"of {self.dtype} in {batch.place(row)}."
+            )
+        return _as_csr(X, values)
+
+    # ------------------------------------------------------------------------------- in epochs
+
+    def begin(self, seed, last_epoch, place=None):
+        """Begin to read: with a seed the parts in other orders, up to the end of an epoch."""
+        self.close()
+        self.place = {"seed": seed, "epoch": 0, "n_rows": 0} if place is None else dict(place)
+        self.last_epoch = last_epoch + self.place["epoch"]
+
+    def epoch(self):
+        """Yield X, targets and weights of the windows of the next epoch."""
+        if self.reader is None:
+            self.reader = ReadAhead(self, self.place["epoch"], self.last_epoch)
+        self.place["n_rows"] = 0
+        while (rows := self.reader.next()) is not None:
+            yield rows.finished()
+            self.place["n_rows"] += rows.n
+            self.reader.give_back(rows)
+            if self.tell:
+                self.tell(self.place["n_rows"])
+        self.place |= {"epoch": self.place["epoch"] + 1, "n_rows": 0}
+
+    def close(self):
+        """End the thread that reads."""
+        if self.reader is not None:
+            self.reader.close()
+            self.reader = None
+
+
+class ReadAhead:
+    """A thread that fills windows, epoch after epoch, while others are trained on.
+
+    Parameters
+    ----------
+    stream : StreamedRows
+    first, last : int
+        The epochs to read: first, ..., last - 1.
+    """
+
+    def __init__(self, stream, first, last):
+        self.stream, self.epochs = stream, range(first, last)
+        self.free, self.full = queue.Queue(), queue.Queue()
+        self.stop = threading.Event()
+        for _ in range(2):
+            self.free.put(None)  # memory is made when it is needed
+        self.thread = threading.Thread(target=self._run, name="fastbp reads ahead", daemon=True)
+        self.thread.start()
+
+    def _run(self):
+        try:
+            with keep_warnings([]):  # said in the first pass
+                for epoch in self.epochs:
+                    for rows in self.stream.fill(epoch, self._take):
+                        self.full.put(rows)
+                    self.full.put(None)
+        except _StoppedError:
+            pass
+        except BaseException as error:
+            self.full.put(error)
+
+    def _take(self):
+        """Return a window to fill, once one is free."""
+        rows = self.free.get()
+        if self.stop.is_set():
+            raise _StoppedError
+        return self.stream.make_rows() if rows is None else rows
+
+    def next(self):
+        """Return the next window, or None at the end of an epoch; raise what the thread raised.
+
+        With a look around now and then: a wait without an end may not notice an interrupt.
+        """
+        while True:
+            with suppress(queue.Empty):
+                found = self.full.get(timeout=LOOK_AROUND_S)
+                break
+        if isinstance(found, BaseException):
+            self.full.put(found)  # whoever asks again hears it again
+            raise found
+        return found
+
+    def give_back(self, rows):
+        """Let a window be filled again."""
+        self.free.put(rows)
+
+    def close(self):
+        """End the thread: after the window in hand."""
+        self.stop.set()
+        self.free.put(None)
+        self.free.put(None)
+        self.thread.join()
+
+
+class _StoppedError(Exception):
+    """Nobody wants to hear more."""
+
+
+def choose_size(source, n_targets, dtype, batch_size):
+    """Return the rows of a window: as stated, or what memory allows; whole minibatches.
+
+    Raises
+    ------
+    ValueError
+        If not even a minibatch fits.
+    """
+    if source.window is not None:
+        return -(-source.window // batch_size) * batch_size
+    itemsize = np.dtype(dtype).itemsize
+    width = source.n_features * itemsize
+    if source.is_sparse:
+        width = 2 * source.bytes_per_row  # pieces, and what they are put together to
+    row_bytes = width + (n_targets + 1) * itemsize + 8  # weights, and the order
+    n_rows = int(source.memory_limit / SHARE / row_bytes)
+    if n_rows < batch_size:
+        raise ValueError(
+            f"memory_limit={source.memory_limit} bytes is too little: a minibatch of {batch_size} "
+            f"rows of {source.n_features} features takes {int(batch_size * row_bytes)}, of which "
+            f"{SHARE} must fit. Raise it, or lower batch_size."
+        )
+    return n_rows // batch_size * batch_size
+
+
+def take_rows(source, rows=None):
+    """Read all rows, or some by their sorted numbers, into arrays.
+
+    Returns
+    -------
+    X : ndarray or CSR array
+    y, weight : ndarray or None
+    """
+    kept, first = [], 0
+    for batch in source._batches():
+        if rows is not None:
+            begin, end = np.searchsorted(rows, [first, first + len(batch)])
+            first += len(batch)
+            if begin == end:
+                continue
+            mask = np.zeros(len(batch), bool)
+            mask[rows[begin:end] - first + len(batch)] = True
+            batch = batch[mask]
+        kept.append((source.matrix(batch), batch.y, batch.weight))
+    return join_rows(kept)
+
+
+def join_rows(kept):
+    """Put rows of several batches together: X, y and weights."""
+    Xs, ys, weights = zip(*kept, strict=True)
+    if scipy.sparse.issparse(Xs[0]):
+        X = scipy.sparse.vstack(Xs, format="csr")
+    else:
+        X = np.concatenate(Xs)
+    parts = [None if part[0] is None else np.concatenate(part) for part in (ys, weights)]
+    return X, *parts
