@@ -8,7 +8,8 @@ from fastbp.streams.arrays import from_arrays, from_csr
 from fastbp.streams.batches import from_batches
 from fastbp.streams.parquet import from_parquet
 from fastbp.streams.predictions import predict_stream
-from fastbp.streams.source import Source, SourceError
+from fastbp.streams.rows import SourceError
+from fastbp.streams.source import Source
 
 __all__ = [
     "Source",

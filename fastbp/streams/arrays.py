@@ -11,7 +11,8 @@ import numpy as np
 import scipy.sparse
 
 from fastbp.data.features import check_sparse_structure
-from fastbp.streams.source import Batch, Part, Source, SourceError, read_settings
+from fastbp.streams.rows import Batch, Part, SourceError
+from fastbp.streams.source import Source, read_settings
 
 BLOCK = 2**20  # bytes of a block, about: what a disk reads at once without losing time
 

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
-from fastbp.streams.source import Batch, Part, Source, SourceError, read_settings
+from fastbp.streams.rows import Batch, Part, SourceError
+from fastbp.streams.source import Source, read_settings
 
 
 class BatchSource(Source):

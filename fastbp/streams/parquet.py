@@ -13,14 +13,8 @@ from typing import Any
 import numpy as np
 
 from fastbp.messages import find_name
-from fastbp.streams.source import (
-    Batch,
-    Part,
-    Source,
-    SourceError,
-    is_number,
-    read_settings,
-)
+from fastbp.streams.rows import Batch, Part, SourceError, is_number
+from fastbp.streams.source import Source, read_settings
 
 BUFFER = 2**18  # bytes that are read at once of each column
 
@@ -89,8 +83,17 @@ class ParquetSource(Source):
             if not Path(one).exists():
                 raise FileNotFoundError(f"There is no file or folder {one!r}.")
         try:
-            kind = "hive" if not many and Path(paths).is_dir() else None
-            data = self.dataset.dataset(paths, format="parquet", partitioning=kind)
+            if not many and Path(paths).is_dir():
+                found = [str(file) for file in sorted(Path(paths).rglob("*.parquet"))]
+                if not found:
+                    raise FileNotFoundError(f"There is no file *.parquet in the folder {paths!r}.")
+                data = self.dataset.dataset(
+                    found, format="parquet", partitioning="hive", partition_base_dir=paths
+                )
+            else:
+                data = self.dataset.dataset(paths, format="parquet")
+        except FileNotFoundError:
+            raise
         except (self.pa.ArrowInvalid, OSError) as error:
             raise SourceError(f"{path} cannot be read as Parquet: {error}") from error
         return data, str(path)

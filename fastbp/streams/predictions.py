@@ -1,12 +1,15 @@
 """Predictions for a source, written as they come: to an array or a Parquet file."""
 
 import os
+from copy import copy
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 import scipy.sparse
 
-from fastbp.streams.source import Source, is_arrow
+from fastbp.streams.rows import is_arrow
+from fastbp.streams.source import Source
 
 METHODS = ("predict", "predict_proba", "predict_log_proba", "transform")
 
@@ -76,22 +79,35 @@ def predict_stream(model: Any, source: Source, out: Any = None, *, method: str =
 
 def _predictions(model, source, method):
     """Yield the predictions of one block after the other."""
+    names, is_ensemble = getattr(model, "feature_names_in_", None), hasattr(model, "networks_")
+    is_ours = type(model).__module__.startswith("fastbp") and not is_ensemble
+    if is_ours and names is not None:  # compared here, so that blocks are arrays of numbers
+        model = copy(model)
+        vars(model).pop("feature_names_in_")
     for batch in source._batches():
+        if is_arrow(batch.X) and names is not None:
+            batch.X = _pick_columns(batch.X, list(names))
         X = batch.X
-        if is_arrow(X) and not getattr(model, "_is_ensemble", False):
-            names = getattr(model, "feature_names_in_", None)
-            X = (
-                source.matrix(batch)
-                if names is None or not _is_pandas_wanted(model)
-                else (source._for_users(batch))
+        if is_ours:
+            X = source.matrix(batch)
+        elif is_arrow(X) and not is_ensemble:
+            X = X.to_pandas() if names is not None and find_spec("pandas") else (
+                source._for_users(batch)
             )
         made = getattr(model, method)(X)
         yield made.toarray() if scipy.sparse.issparse(made) else np.asarray(made)
 
 
-def _is_pandas_wanted(model):
-    """Whether a model that is none of fastbp's learned names of columns."""
-    return not type(model).__module__.startswith("fastbp")
+def _pick_columns(table, names):
+    """Return the columns that a model has learned, in their order."""
+    if table.column_names == names:
+        return table
+    lacking = [name for name in names if name not in table.column_names]
+    if lacking:
+        raise ValueError(
+            f"The source lacks columns that the model was fitted with: {', '.join(lacking)}."
+        )
+    return table.select(names)
 
 
 def _write_into(out, blocks, source):

@@ -2,124 +2,35 @@
 
 `Source` is what `fit` takes in the place of arrays; each kind of file is a class of its own beside
 this file, and says how its parts are read.  How parts become windows that are trained on is in
-`windows`.  Whatever cannot be read or used is a `SourceError`, which names file, row and column.
+`windows`.
 """
 
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from itertools import accumulate
 from typing import Any, Self
 
 import numpy as np
 import scipy.sparse
+from sklearn.utils.validation import check_is_fitted
 
 from fastbp.data.unusable import find_unusable, label_of
+from fastbp.streams.rows import (
+    Batch,
+    Part,
+    SourceError,
+    arrow_to_matrix,
+    arrow_to_user,
+    is_arrow,
+    write_arrow,
+)
 
 MEMORY_LIMIT = 128 * 2**20  # bytes, unless the user says
 LEAST_MEMORY = 2**20
 MOST_ROWS = 2**16  # that are read in one piece
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
-
-
-class SourceError(ValueError):
-    """Data of a source that cannot be read or used; names file, row and column."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """A run of rows that are read one after the other.
-
-    Attributes
-    ----------
-    name : str
-        The file, or what else holds the rows; for messages.
-    n_rows : int or None
-        None: known only when they were read.
-    first : int
-        The first one's number in `name`.
-    where : object
-        What the source needs to find it.
-    """
-
-    name: str
-    n_rows: int | None
-    first: int = 0
-    where: Any = None
-
-
-@dataclass
-class Batch:
-    """Some rows of a part, as they came.
-
-    Attributes
-    ----------
-    X : ndarray, CSR array, pyarrow Table, or frame
-        None where only y and weights were asked for.
-    y, weight : ndarray or None
-    name : str
-        Of the part.
-    first : int
-        The first row's number in it.
-    rows : ndarray of int or None
-        The rows' numbers, counted from `first`, where some were left out.
-    """
-
-    X: Any
-    y: Any
-    weight: Any
-    name: str
-    first: int
-    rows: np.ndarray | None = None
-
-    def __len__(self):
-        return len(self.y) if self.X is None and self.y is not None else _length_of(self.X)
-
-    def __getitem__(self, rows):
-        """Return the rows of a slice, or those of a mask."""
-        numbers, first = self.rows, self.first
-        if numbers is not None:
-            numbers = numbers[rows]
-        elif isinstance(rows, slice):
-            first += rows.start or 0
-        else:
-            numbers = np.flatnonzero(rows)
-        return replace(
-            self,
-            X=None if self.X is None else _rows_of(self.X, rows),
-            y=None if self.y is None else self.y[rows],
-            weight=None if self.weight is None else self.weight[rows],
-            first=first,
-            rows=numbers,
-        )
-
-    def place(self, row=None):
-        """Say where a row is, or where the rows are."""
-        if row is not None:
-            row = int(row) if self.rows is None else int(self.rows[row])
-            return f"row {self.first + row} of {self.name}"
-        last = len(self) - 1 if self.rows is None else int(self.rows[-1])
-        return f"rows {self.first} to {self.first + max(last, 0)} of {self.name}"
-
-
-def _length_of(X):
-    return X.shape[0] if hasattr(X, "shape") else len(X)
-
-
-def is_arrow(X):
-    """Whether X is a table of pyarrow's."""
-    return type(X).__module__.startswith("pyarrow")
-
-
-def _rows_of(X, rows):
-    if is_arrow(X):
-        if isinstance(rows, slice):
-            start, stop, _ = rows.indices(len(X))
-            return X.slice(start, stop - start)
-        return X.filter(rows)
-    return X.iloc[rows] if hasattr(X, "iloc") else X[rows]
 
 
 class Source(ABC):
@@ -197,8 +108,6 @@ class Source(ABC):
         -------
         Source
         """
-        from fastbp.streams.transformed import TransformedSource
-
         return TransformedSource(self, transformer)
 
     def __array__(self, *arguments, **keywords):
@@ -299,50 +208,58 @@ class Source(ABC):
         return [0, *accumulate(part.n_rows for part in self.parts)][:-1]
 
 
-# ------------------------------------------------------------------------------ pyarrow's tables
+class TransformedSource(Source):
+    """Rows that a transformer has changed.
 
+    Parameters
+    ----------
+    source : Source
+    transformer : fitted estimator with `transform`
+    """
 
-def arrow_to_user(batch):
-    """Return numbers as an array, other columns as a frame: of pandas, where that is installed."""
-    import pyarrow as pa
-
-    if all(is_number(column.type) for column in batch.X.columns):
-        return arrow_to_matrix(batch)
-    table = batch.X if isinstance(batch.X, pa.Table) else pa.table(batch.X)
-    return table.to_pandas() if find_spec("pandas") else table
-
-
-def is_number(kind):
-    """Whether a type of pyarrow's holds numbers."""
-    from pyarrow import types
-
-    return any(
-        test(kind) for test in (types.is_integer, types.is_floating, types.is_boolean)
-    )  # fmt: skip
-
-
-def arrow_to_matrix(batch):
-    """Return a table's columns side by side, in float32 where that holds all of them."""
-    import pyarrow as pa
-
-    small = {pa.float32(), pa.float16(), pa.int8(), pa.int16(), pa.uint8(), pa.uint16(), pa.bool_()}
-    is_small = all(column.type in small for column in batch.X.columns)
-    out = np.empty((len(batch.X), batch.X.num_columns), np.float32 if is_small else np.float64)
-    write_arrow(batch, out)
-    return out
-
-
-def write_arrow(batch, out):
-    """Write a table's columns of numbers into an array; NaN for what is missing."""
-    for j, (name, column) in enumerate(zip(batch.X.column_names, batch.X.columns, strict=True)):
-        if not is_number(column.type):
-            raise SourceError(
-                f"Column {name!r} of {batch.name} holds {column.type}, no numbers. Leave it out "
-                "(features=[...]), encode it (source.through(fitted_encoder)), or use "
-                "TabularClassifier or TabularRegressor, which take raw tables."
+    def __init__(self, source, transformer):
+        if not hasattr(transformer, "transform"):
+            raise TypeError(
+                f"through() takes a fitted transformer, got {type(transformer).__name__}."
             )
-        with np.errstate(over="ignore"):
-            out[:, j] = column.to_numpy()
+        check_is_fitted(transformer)
+        self.source, self.transformer = source, transformer
+        for name in ("has_y", "has_weight", "takes_turns", "memory_limit", "window"):
+            setattr(self, name, getattr(source, name))
+        self.parts = source.parts
+        first = next(source._batches())[:16]
+        made = self._transform(first)
+        self.is_sparse = scipy.sparse.issparse(made)
+        self.n_features, self.dtype = int(made.shape[1]), np.dtype(made.dtype)
+        names = getattr(transformer, "get_feature_names_out", lambda: None)
+        try:
+            found = names()
+        except (ValueError, AttributeError):
+            found = None
+        self.feature_names = None if found is None else list(map(str, found))
+        made_row = self.n_features * self.dtype.itemsize
+        if self.is_sparse:
+            made_row = made.nnz / made.shape[0] * (made.dtype.itemsize + 4)
+        self.bytes_per_row = max(source.bytes_per_row, float(made_row))
+
+    def _transform(self, batch):
+        """Return an array or CSR of what the transformer makes of some rows."""
+        X = batch.X
+        if is_arrow(X):
+            named = hasattr(self.transformer, "feature_names_in_")
+            X = X.to_pandas() if named and find_spec("pandas") else self.source._for_users(batch)
+        made = self.transformer.transform(X)
+        return made if scipy.sparse.issparse(made) else np.asarray(made)
+
+    def _read(self, part, n_rows, *, targets_only=False):
+        n_rows = min(n_rows, self.rows_per_batch())
+        for batch in self.source._read(part, n_rows, targets_only=targets_only):
+            if not targets_only and len(batch):
+                batch.X = self._transform(batch)
+            yield batch
+
+    def _identity(self):
+        return [super()._identity(), self.source._identity(), repr(self.transformer)]
 
 
 # --------------------------------------------------------------------------------- settings

@@ -14,10 +14,11 @@ from fastbp.data.scaling import Moments
 from fastbp.data.targets import check_labels, find_classes
 from fastbp.data.weights import as_numbers
 from fastbp.messages import keep_warnings, warn_user
-from fastbp.streams.source import SourceError
+from fastbp.streams.rows import SourceError, join_tables
 from fastbp.tables import write_labels
 
 SAMPLE = 2**14  # targets that stand for all, where a loss asks for more than their mean
+BLOCKS = 16  # at least, of a sample
 OF_EACH = 64  # rows of each batch that are kept to be looked at, while there is room
 
 
@@ -241,3 +242,39 @@ def _keep(kept, batch):
     kept.append(batch[:OF_EACH])
     if len(kept) > OF_EACH:
         del kept[1::2]
+
+
+def sample_blocks(source, n_rows, random_state):
+    """Read some blocks at random: X as it came, y and weights.
+
+    Parts are taken in random order, of each at most a 16th of the rows (but from its beginning), so
+    that many are seen; a source without parts to choose from gives its first rows.
+
+    Parameters
+    ----------
+    source : Source
+    n_rows : int
+        About so many; all where there are no more.
+    random_state : RandomState
+
+    Returns
+    -------
+    X : table, array or frame
+    y, weight : ndarray or None
+    """
+    order = random_state.permutation(len(source.parts)).tolist()
+    each = -(-n_rows // min(BLOCKS, len(order)))
+    kept, n_kept = [], 0
+    for number in order:
+        n_of_part = 0
+        for batch in source._batches([number]):
+            batch = batch[: min(each - n_of_part, n_rows - n_kept)]
+            kept.append(batch)
+            n_of_part, n_kept = n_of_part + len(batch), n_kept + len(batch)
+            if n_of_part >= each or n_kept >= n_rows:
+                break
+        if n_kept >= n_rows:
+            break
+    y = None if kept[0].y is None else np.concatenate([batch.y for batch in kept])
+    weight = None if kept[0].weight is None else np.concatenate([batch.weight for batch in kept])
+    return join_tables([batch.X for batch in kept]), y, weight

@@ -16,7 +16,7 @@ import scipy.sparse
 
 from fastbp.data.features import _as_csr
 from fastbp.messages import keep_warnings
-from fastbp.streams.source import SourceError
+from fastbp.streams.rows import SourceError
 from fastbp.streams.summary import check_targets_in, check_weights
 
 SHARE = 4  # a window takes this part of the memory: two windows, and as much for reading
@@ -292,7 +292,7 @@ def choose_size(source, n_targets, dtype, batch_size):
     n_rows = int(source.memory_limit / SHARE / row_bytes)
     if n_rows < batch_size:
         raise ValueError(
-            f"memory_limit={source.memory_limit} bytes is too little: a minibatch of {batch_size} "
+            f"memory_limit is too little ({source.memory_limit} bytes for a network): a minibatch of {batch_size} "
             f"rows of {source.n_features} features takes {int(batch_size * row_bytes)}, of which "
             f"{SHARE} must fit. Raise it, or lower batch_size."
         )

@@ -7,6 +7,7 @@ of classes or of units of y: those are the networks' business.
 
 import time
 from copy import copy
+from dataclasses import dataclass
 from functools import partial
 from numbers import Integral
 from typing import Any, Self
@@ -28,6 +29,8 @@ from fastbp.estimators.parameters import check_parameters
 from fastbp.losses.combining import combine
 from fastbp.messages import explains_its_arguments, warn_user
 from fastbp.optimizers import AdamW
+from fastbp.streams.problem import refuse_beside_source
+from fastbp.streams.source import Source
 from fastbp.tabular import recipe
 from fastbp.tabular.attributes import check_ensemble
 from fastbp.tabular.columns import refuse_lazy
@@ -35,10 +38,44 @@ from fastbp.tabular.encoder import TableEncoder
 from fastbp.tabular.fits import NetworkTasks, held_out_loss, train_all, train_ensemble
 from fastbp.tabular.rows import encode_rows
 from fastbp.tabular.runs import as_rows
+from fastbp.tabular.streamed import (
+    EncodedSource,
+    count_rows,
+    fits,
+    learn_encoder,
+    read_whole,
+)
 
 ROWS_PER_BLOCK = 4096  # of a prediction: what encoded columns and members' scores take
 MAX_SEED = 2**31
 FEW_LEVELS, MOST_LEVELS = 20, 256  # with an output of their own: beside target means, and alone
+
+
+@dataclass
+class Prepared:
+    """What the networks of a fit are trained with.
+
+    Attributes
+    ----------
+    encoder : TableEncoder
+    data : tuple of encoded X (or its source), y and sample_weight
+    held_out : dict of X_val, y_val and sample_weight_val
+    parts : list of tuple of ndarray or None
+        Rows to train on and rows to hold out, of each network; None: it draws them.
+    targets : ndarray of shape (n, n_targets)
+        With the range of all.
+    n_outputs : int
+    shown : tuple of X, y and sample_weight
+        What callbacks get.
+    """
+
+    encoder: TableEncoder
+    data: tuple
+    held_out: dict
+    parts: list
+    targets: np.ndarray
+    n_outputs: int
+    shown: tuple
 
 
 class BaseTabular(CallbackSupportMixin, BaseParameters):
@@ -58,7 +95,7 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
     def fit(
         self,
         X: Any,
-        y: Targets,
+        y: Targets = None,
         sample_weight: Weights = None,
         *,
         X_val: Any = None,
@@ -93,11 +130,15 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
         ValueError, TypeError
             For bad parameters or data.  The estimator stays as it was.
         """
+        failures: list[Exception] = []
         with unchanged_on_error(self):
-            return self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val))
+            self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val), failures)
+        if failures:  # of a source; the networks so far are kept
+            raise failures[0]
+        return self
 
     @with_callbacks
-    def _fit(self, X, y, sample_weight, validation):
+    def _fit(self, X, y, sample_weight, validation, failures):
         begun = time.perf_counter()
         settings = check_parameters(self, self._parameter_rules)
         get_engine(settings.engine)  # where there is none, nothing else need be said
@@ -107,6 +148,50 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
                 f"{type(self).__name__} needs a hidden layer, which its members share. Got "
                 f"hidden_layer_sizes={self.hidden_layer_sizes!r}."
             )
+        source = X if isinstance(X, Source) else None
+        if source is not None:
+            refuse_beside_source(y, sample_weight)
+            source, summary = count_rows(self._make_network(settings), source)
+            self._refuse_multilabel(summary.labels is not None and summary.labels.is_multilabel, "")
+            if fits(source):
+                X, y, sample_weight = read_whole(source)
+                source = None
+        if source is not None:
+            prepared = self._prepare_source(settings, source, summary, validation, random_state)
+        else:
+            prepared = self._prepare_table(
+                settings, X, y, sample_weight, validation, random_state
+            )  # fmt: skip
+        n_outputs = prepared.n_outputs
+        n_samples = prepared.data[0].n_rows if source is not None else prepared.data[0].shape[0]
+        seeds = random_state.randint(MAX_SEED, size=len(prepared.parts)).tolist()
+        make = partial(
+            self._make_network, settings, n_samples=n_samples, n_outputs=n_outputs,
+            continues=prepared.encoder._plan.runs.continues,
+        )  # fmt: skip
+        dropouts = recipe.choose_dropouts(settings, classes=self._has_classes)
+        n_networks = len(prepared.parts) + len(dropouts) - 1
+        tasks = NetworkTasks(self, n_networks, *prepared.shown)
+        said: list[Any] = []
+        train = partial(
+            train_all,
+            data=prepared.data,
+            held_out=prepared.held_out,
+            deadline=None if settings.max_time is None else begun + settings.max_time,
+            n_threads=thread_ceiling(settings.n_threads),
+            tasks=tasks,
+            said=said,
+            failures=failures,
+        )
+        networks = train_ensemble(make, train, prepared.parts, seeds, dropouts)
+        self._take(prepared.encoder, networks, prepared.targets)
+        tasks.end()
+        for message, category in dict.fromkeys(said):  # of several networks, once
+            warn_user(message, category)
+        return self
+
+    def _prepare_table(self, settings, X, y, sample_weight, validation, random_state):
+        """Encode a table, and deal its rows into parts."""
         _refuse_sparse(X)
         refuse_lazy(X)
         targets, answers = self._check_targets(settings, X, y)
@@ -115,13 +200,7 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
         counted = None if weights is None else np.flatnonzero(weights)
         if weights is not None and np.ptp(weights[counted]) > 0:
             column = None  # scikit-learn's TargetEncoder knows no weights
-        encoder = TableEncoder(
-            settings.categorical_features,
-            n_bins=settings.n_bins,
-            max_levels=MOST_LEVELS if column is None else FEW_LEVELS,
-            target_type=self._target_type(targets),
-            random_state=random_state.randint(MAX_SEED),
-        )
+        encoder = self._make_encoder(settings, column is None, targets.max(), random_state)
         read = encoder._fit_read(X, column, counted)
         Z = encode_rows(encoder._plan, read)
         held_out = _encode_validation(encoder, validation)
@@ -130,30 +209,59 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
             parts = recipe.deal_rows(
                 targets, weights, settings.n_networks, random_state, classes=self._has_classes
             )
-        n_outputs = int(targets.max()) + 1 if self._has_classes else targets.shape[1]
-        seeds = random_state.randint(MAX_SEED, size=len(parts)).tolist()
-        make = partial(
-            self._make_network, settings, n_samples=Z.shape[0], n_outputs=n_outputs,
-            continues=encoder._plan.runs.continues,
-        )  # fmt: skip
-        dropouts = recipe.choose_dropouts(settings, classes=self._has_classes)
-        tasks = NetworkTasks(self, len(parts) + len(dropouts) - 1, X, y, sample_weight)
-        said: list[Any] = []
-        train = partial(
-            train_all,
+        return Prepared(
+            encoder=encoder,
             data=(Z, answers, sample_weight),
             held_out=held_out,
-            deadline=None if settings.max_time is None else begun + settings.max_time,
-            n_threads=thread_ceiling(settings.n_threads),
-            tasks=tasks,
-            said=said,
+            parts=parts,
+            targets=targets if counted is None else targets[counted],
+            n_outputs=int(targets.max()) + 1 if self._has_classes else targets.shape[1],
+            shown=(X, y, sample_weight),
         )
-        networks = train_ensemble(make, train, parts, seeds, dropouts)
-        self._take(encoder, networks, targets if counted is None else targets[counted])
-        tasks.end()
-        for message, category in dict.fromkeys(said):  # of several networks, once
-            warn_user(message, category)
-        return self
+
+    def _prepare_source(self, settings, source, summary, validation, random_state):
+        """Learn the encoding from a sample of blocks; networks draw the rows that they hold out."""
+        labels, numbers = summary.labels, summary.numbers
+        if labels is not None:
+            n_outputs = len(labels.classes)
+            targets = np.arange(n_outputs, dtype=np.float64)[:, np.newaxis]
+            as_column = partial(np.searchsorted, labels.classes)
+        else:
+            targets, n_outputs = np.stack([numbers.low, numbers.high]), len(numbers.low)
+            as_column = _only_column
+        encoder = self._make_encoder(settings, n_outputs > 1 and labels is None, targets.max(),
+                                     random_state)  # fmt: skip
+        learn_encoder(encoder, source, as_column, random_state)
+        n_readers = max(1, min(thread_ceiling(settings.n_threads), settings.n_networks))
+        X_val = validation[0]
+        if isinstance(X_val, Source):
+            validation = (None, None, None)
+        held_out = _encode_validation(encoder, validation)
+        if isinstance(X_val, Source):
+            X_val, _ = count_rows(self._make_network(settings), X_val)
+            held_out["X_val"] = EncodedSource(X_val, encoder, n_readers)
+        return Prepared(
+            encoder=encoder,
+            data=(EncodedSource(source, encoder, n_readers), None, None),
+            held_out=held_out,
+            parts=[None] * settings.n_networks,
+            targets=targets,
+            n_outputs=n_outputs,
+            shown=(source, None, None),
+        )
+
+    def _make_encoder(self, settings, no_targets, largest, random_state):
+        """Make an encoder that is not fitted."""
+        kind = "continuous"
+        if self._has_classes:
+            kind = "binary" if largest <= 1 else "multiclass"
+        return TableEncoder(
+            settings.categorical_features,
+            n_bins=settings.n_bins,
+            max_levels=MOST_LEVELS if no_targets else FEW_LEVELS,
+            target_type=kind,
+            random_state=random_state.randint(MAX_SEED),
+        )
 
     def _check_targets(self, settings, X, y):
         """Check y as a network does, before any work.
@@ -178,20 +286,19 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
                 f"{type(self).__name__}."
             )
         targets, _ = network._check_y(y, n_samples, np.float64, fresh=True, incremental=False)
-        if vars(network).get("_target_kind") == "multilabel":
-            raise ValueError(
-                f"{type(self).__name__} has one label per row; y has {targets.shape[1]} columns. "
-                "Fit a sklearn.multioutput.MultiOutputClassifier of it, or BackpropClassifier on "
-                "numbers."
-            )
+        self._refuse_multilabel(
+            vars(network).get("_target_kind") == "multilabel",
+            f" y has {targets.shape[1]} columns;",
+        )
         column = targets[:, 0] if targets.shape[1] == 1 else targets
         return targets, network.classes_[column.astype(np.intp)] if self._has_classes else column
 
-    def _target_type(self, targets):
-        """Say what y is to the target encoding."""
-        if not self._has_classes:
-            return "continuous"
-        return "binary" if targets.max() <= 1 else "multiclass"
+    def _refuse_multilabel(self, is_multilabel, found):
+        if is_multilabel:
+            raise ValueError(
+                f"{type(self).__name__} has one label per row;{found} fit a "
+                "sklearn.multioutput.MultiOutputClassifier of it, or BackpropClassifier on numbers."
+            )
 
     def _make_network(
         self, settings, rows=None, seed=0, dropout=0.0, *, n_samples=1, n_outputs=1, continues=None
@@ -326,6 +433,11 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
         tags.input_tags.categorical = True
         tags.input_tags.string = True
         return tags
+
+
+def _only_column(y):
+    """Return y where it has one column."""
+    return y if y.ndim == 1 else None
 
 
 def _encode_validation(encoder, validation):

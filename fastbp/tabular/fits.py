@@ -12,6 +12,7 @@ import numpy as np
 
 from fastbp.data.row_source import RowSource
 from fastbp.messages import keep_warnings
+from fastbp.streams.rows import SourceError
 from fastbp.training.minibatches import INTERRUPTED
 
 LOOK_AROUND_S = 0.1
@@ -75,14 +76,17 @@ class Jobs:
     tasks : NetworkTasks
     said : list
         Gets message and category of warnings.
+    failures : list
+        Gets the error of a source that could not be read to the end; the networks that it left
+        with a model are kept, and nothing more is trained.
     """
 
-    def __init__(self, networks, data, held_out, deadline, tasks, said):
+    def __init__(self, networks, data, held_out, deadline, tasks, said, failures):
         self.data, self.held_out, self.deadline = data, held_out, deadline
         self.tasks = tasks
         self.waiting, self.first = list(networks), networks[0]
         self.lock, self.stop = threading.Lock(), threading.Event()
-        self.warnings = said
+        self.warnings, self.failures = said, failures
 
     def next(self):
         """Return the network of the next fit and the seconds that it may take, or None."""
@@ -109,6 +113,9 @@ class Jobs:
                         if isinstance(X, RowSource):
                             X = X.view()  # for this thread
                         network.fit(X, *more, **self.held_out)
+                except SourceError as error:
+                    self.failures.append(error)
+                    self.stop.set()
                 finally:
                     del network._asked_to_stop, network._parts
                 for name in OF_TRAINING:
@@ -164,7 +171,7 @@ class NetworkTasks:
             )
 
 
-def train_all(networks, data, held_out, deadline, n_threads, tasks, said):
+def train_all(networks, data, held_out, deadline, n_threads, tasks, said, failures):
     """Fit networks, several at a time where there are threads for it.
 
     What a network becomes does not depend on the threads.  After an interrupt (Ctrl-C) the networks
@@ -179,12 +186,15 @@ def train_all(networks, data, held_out, deadline, n_threads, tasks, said):
     n_workers = max(1, min(n_threads, len(networks)))
     for one in networks:
         one.n_threads = max(1, n_threads // n_workers)
-    jobs = Jobs(networks, data, held_out, deadline, tasks, said)
+    jobs = Jobs(networks, data, held_out, deadline, tasks, said, failures)
     with ThreadPoolExecutor(n_workers) as pool:  # this thread is one of the workers
         others = [pool.submit(jobs.work) for _ in range(n_workers - 1)]
         jobs.work()
         _wait_for(others, jobs)
-    return [one for one in networks if one.__sklearn_is_fitted__()], jobs.stop.is_set()
+    fitted = [one for one in networks if one.__sklearn_is_fitted__()]
+    if failures and not fitted:
+        raise failures[0]
+    return fitted, jobs.stop.is_set()
 
 
 def _wait_for(others, jobs):

@@ -11,7 +11,7 @@ import numpy as np
 
 from fastbp.data.row_source import RowSource, SharedRows
 from fastbp.losses.combining import combine
-from fastbp.streams.source import SourceError
+from fastbp.streams.rows import SourceError
 from fastbp.streams.windows import StreamedRows
 from fastbp.training.blocks import ByIndex, InBlocks
 from fastbp.training.randomness import draw_seed
