@@ -5,14 +5,17 @@ Lists, frames, sparse formats and what is no number end here; so do the checks o
 parameter, what was expected, what came and what to do.  No array of the user is ever written to.
 """
 
+import os
+
 import numpy as np
 import scipy.sparse
 from sklearn import config_context
 from sklearn.utils.validation import assert_all_finite, check_array, validate_data
 
-from fastbp.data.row_source import RowSource, SharedRows
+from fastbp.data.row_source import MappedRows, RowSource, SharedRows, blocks_of
 from fastbp.data.unusable import find_dates, find_missing, find_unusable, label_of
 from fastbp.engine import FLOATS
+from fastbp.messages import warn_user
 
 
 def check_features(estimator, X, dtype, engine, *, reset):
@@ -36,6 +39,8 @@ def check_features(estimator, X, dtype, engine, *, reset):
         Dtype in which X came; float64 for lists, whatever is in them (as in scikit-learn).
     """
     state = vars(estimator)
+    if isinstance(X, MappedRows):
+        return _check_map(estimator, X, engine, reset=reset), X.given
     if isinstance(X, RowSource):  # made by fastbp of what was checked
         state["n_features_in_"] = X.shape[1]
         return X, X.dtype
@@ -61,6 +66,56 @@ def check_features(estimator, X, dtype, engine, *, reset):
     X = _to_numbers(estimator, X, reset=reset)
     given = np.dtype(np.float64) if is_list else X.dtype
     return _to_dtype(estimator, X, dtype(given), engine), given
+
+
+def open_map(X, dtype):
+    """Prepare a map of a file to be trained on, or return X as it is.
+
+    Warns where the map is larger than the memory of the machine.
+
+    Parameters
+    ----------
+    X : as given to `fit`
+    dtype : callable
+        Dtype of the arithmetic for a dtype of X.
+
+    Returns
+    -------
+    X : ndarray, MappedRows, or what came
+        A map of the dtype of the arithmetic and in C order is an array to the engines, which gather
+        its rows; any other is converted as its rows are taken.
+    """
+    if not isinstance(X, np.memmap) or X.ndim != 2 or X.dtype.kind not in "fiub" or 0 in X.shape:
+        return X
+    memory = physical_memory()
+    if memory is not None and X.nbytes > memory:
+        warn_user(
+            f"X is a map of {X.nbytes / 2**30:.1f} GiB, more than the memory of this machine: its "
+            "rows are read in random order, each from the disk. "
+            "fit(fastbp.streams.from_arrays(X, y)) reads it in blocks."
+        )
+    if X.dtype == dtype(X.dtype) and X.flags.c_contiguous:
+        return np.asarray(X)
+    return MappedRows(X, dtype(X.dtype))
+
+
+def physical_memory():
+    """Return the bytes of memory of this machine, or None where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def _check_map(estimator, X, engine, *, reset):
+    """Check a map block by block, as an array is checked."""
+    validate_data(estimator, X[:1], reset=reset, ensure_all_finite=False)
+    for rows, part in blocks_of(X):
+        if not engine.all_finite(part):
+            given = np.asarray(X.array[rows])
+            assert_finite(given, "X", estimator)
+            _raise_beyond_range(estimator, given, part)
+    return X
 
 
 def _to_numbers(estimator, X, *, reset):

@@ -16,7 +16,7 @@ import numpy as np
 import scipy.sparse
 
 from fastbp.activations import activations_for
-from fastbp.data.features import check_features, check_range
+from fastbp.data.features import check_features, check_range, open_map
 from fastbp.data.held_out import NOTHING, HeldOut, prepare_held_out
 from fastbp.data.row_source import blocks_of
 from fastbp.data.weights import check_sample_weight, weigh_samples
@@ -163,6 +163,8 @@ def prepare(
         old = estimator._settle_weights(goes_on=goes_on, trains=True)
     choose_dtype = partial(estimator._training_dtype, weights=old)
     full_batch = is_full_batch(settings.solver)
+    if not full_batch:
+        X = open_map(X, choose_dtype)
     problem = _check(
         estimator, settings, X, y, sample_weight, _float64 if full_batch else choose_dtype,
         partial(estimator._find_class_weights, incremental=incremental),

@@ -51,6 +51,35 @@ class RowSource(ABC):
         """Return the same rows for another thread."""
 
 
+class MappedRows(RowSource):
+    """Rows of a map of a file, converted as they are taken: the map is never copied whole.
+
+    Parameters
+    ----------
+    array : np.memmap of shape (n_samples, n_features)
+        Finite in `dtype`.
+    dtype : dtype
+        Of the arithmetic.
+    """
+
+    def __init__(self, array, dtype):
+        self.array, self.given, self.dtype = array, array.dtype, np.dtype(dtype)
+        self.shape, self.ndim = array.shape, 2
+
+    def take(self, rows):
+        """Copy some rows."""
+        return self[rows]
+
+    def __getitem__(self, index):
+        """Copy some rows, or some columns of them: these are few."""
+        with np.errstate(over="ignore"):
+            return np.ascontiguousarray(self.array[index], self.dtype)
+
+    def view(self):
+        """Return the same rows for another thread."""
+        return self
+
+
 def blocks_of(X, n_rows=ROWS_PER_BLOCK):
     """Yield slices of rows and X there: all at once where X is an array."""
     if not isinstance(X, RowSource | SharedRows):

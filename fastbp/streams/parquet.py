@@ -16,7 +16,8 @@ from fastbp.messages import find_name
 from fastbp.streams.rows import Batch, Part, SourceError, is_number
 from fastbp.streams.source import Source, read_settings
 
-BUFFER = 2**18  # bytes that are read at once of each column
+BUFFER = 2**16  # bytes that are read at once of each column
+PAGE = 2**20  # bytes of a page at most, as writers write them; decoding holds two of each column
 
 
 def load_arrow():
@@ -61,7 +62,7 @@ class ParquetSource(Source):
         self.n_features = len(self.feature_names)
         self.schema = data.schema
         self.has_y, self.has_weight = bool(targets), bool(sample_weight)
-        self.parts, n_bytes, n_rows = [], 0, 0
+        self.parts, self.page_bytes, n_bytes, n_rows = [], 0, 0, 0
         for fragment in data.get_fragments(filter=self.filter):
             n_bytes, n_rows = self._add(fragment, n_bytes, n_rows)
         if not n_rows:
@@ -71,6 +72,8 @@ class ParquetSource(Source):
         is_small = all(kind in small for kind in kinds)
         self.dtype = np.dtype(np.float32 if is_small else np.float64)
         self.bytes_per_row = n_bytes / n_rows
+        if memory_limit is None:
+            self.memory_limit = max(self.memory_limit, 2 * self.reading_bytes())
         self.file = (None, None)
 
     def _open(self, path):
@@ -134,8 +137,23 @@ class ParquetSource(Source):
                 self.parts.append(Part(name, count, first, (name, number, constants, fragment)))
                 n_rows += group.num_rows
                 n_bytes += self._size_of(group)
+                self.page_bytes = max(self.page_bytes, self._pages_of(group))
             first += group.num_rows
         return n_bytes, n_rows
+
+    def reading_bytes(self):
+        """Return about how much memory reading takes: of each column two pages and a buffer."""
+        return 2 * self.page_bytes + len(self._columns()) * BUFFER + super().reading_bytes()
+
+    def _pages_of(self, group):
+        """Bytes of one page of each column of a row group, at most."""
+        wanted = None if self.filter is not None else {*self._columns()}
+        columns = [group.column(j) for j in range(group.num_columns)]
+        return sum(
+            min(c.total_uncompressed_size, PAGE)
+            for c in columns
+            if wanted is None or c.path_in_schema.split(".")[0] in wanted
+        )
 
     def _size_of(self, group):
         """Bytes of the features of a row group in memory, about."""
@@ -169,16 +187,20 @@ class ParquetSource(Source):
         n_read = 0
         with self._open_file(part) as file:
             for piece in file.iter_batches(n_rows, row_groups=[number], columns=needed):
-                table = self.pa.Table.from_batches([piece])
-                for column, value in constants.items():
-                    if column not in table.column_names:
-                        table = table.append_column(
-                            column, self.pa.array([value] * len(table), type=self._type_of(column))
-                        )
-                if self.filter is not None:
-                    table = table.filter(self.filter)
+                table = self._complete(piece, constants)
                 yield self._batch(table, part, n_read, targets_only=targets_only)
                 n_read += len(table)
+
+    def _complete(self, piece, constants):
+        """Return the rows that pass the filter, with the keys of their folder as columns."""
+        if not constants and self.filter is None:
+            return piece
+        table = self.pa.Table.from_batches([piece])
+        for column, value in constants.items():
+            if column not in table.column_names:
+                values = self.pa.array([value] * len(table), type=self._type_of(column))
+                table = table.append_column(column, values)
+        return table if self.filter is None else table.filter(self.filter)
 
     def _type_of(self, column):
         kind = self.schema.field(column).type
@@ -200,14 +222,14 @@ class ParquetSource(Source):
         """Return a column of targets or weights, which may lack no value."""
         values = table.column(column)
         if values.null_count:
-            row = int(np.flatnonzero(values.is_null().to_numpy())[0])
+            row = int(np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))[0])
             raise SourceError(
                 f"Column {column!r} has no value in row {first + row} of {name}: leave such rows "
                 f"out, for example by filters=~pyarrow.compute.field({column!r}).is_null()."
             )
         if self.pa.types.is_dictionary(values.type):
             values = values.cast(values.type.value_type)
-        found = values.to_numpy()
+        found = values.to_numpy(zero_copy_only=False)
         return found.astype(str) if found.dtype.kind == "O" and is_text(values.type) else found
 
     def _identity(self):

@@ -91,8 +91,10 @@ def _predictions(model, source, method):
         if is_ours:
             X = source.matrix(batch)
         elif is_arrow(X) and not is_ensemble:
-            X = X.to_pandas() if names is not None and find_spec("pandas") else (
-                source._for_users(batch)
+            X = (
+                X.to_pandas()
+                if names is not None and find_spec("pandas")
+                else (source._for_users(batch))
             )
         made = getattr(model, method)(X)
         yield made.toarray() if scipy.sparse.issparse(made) else np.asarray(made)
@@ -100,9 +102,9 @@ def _predictions(model, source, method):
 
 def _pick_columns(table, names):
     """Return the columns that a model has learned, in their order."""
-    if table.column_names == names:
+    if table.schema.names == names:
         return table
-    lacking = [name for name in names if name not in table.column_names]
+    lacking = [name for name in names if name not in table.schema.names]
     if lacking:
         raise ValueError(
             f"The source lacks columns that the model was fitted with: {', '.join(lacking)}."

@@ -116,7 +116,9 @@ def prepare_stream(estimator, source, validation=NOTHING, *, settings, fresh=Tru
     summary = summary or sum_up(estimator, source, dtype)
     _take_columns(estimator, source, fresh=fresh)
     stream = _Stream(estimator, source, summary, settings, dtype, fresh=fresh)
-    problem = stream.problem(choose_size(source, stream.n_targets, dtype, batch_size))
+    draws = settings.early_stopping and validation[0] is None
+    kept = 2 * source.memory_limit // KEPT_SHARE if draws else 0
+    problem = stream.problem(choose_size(source, stream.n_targets, dtype, batch_size, kept))
     problem.deadline = deadline
     problem.weights_dtype = np.dtype(estimator._training_dtype(problem.given, old))
     stream.set_aside(problem, validation)

@@ -5,6 +5,7 @@ Tables of pyarrow's become arrays or frames here.  Whatever cannot be read or us
 """
 
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
@@ -106,7 +107,9 @@ def _rows_of(X, rows):
         if isinstance(rows, slice):
             start, stop, _ = rows.indices(len(X))
             return X.slice(start, stop - start)
-        return X.filter(rows)
+        import pyarrow as pa
+
+        return X.filter(pa.array(rows))
     return X.iloc[rows] if hasattr(X, "iloc") else X[rows]
 
 
@@ -116,7 +119,10 @@ def join_tables(tables):
     if is_arrow(first):
         import pyarrow as pa
 
-        return pa.concat_tables(tables)
+        return pa.concat_tables([
+            table if isinstance(table, pa.Table) else pa.Table.from_batches([table])
+            for table in tables
+        ])  # fmt: skip
     if hasattr(first, "iloc"):
         import pandas as pd
 
@@ -135,10 +141,12 @@ def arrow_to_user(batch):
 
     if all(is_number(column.type) for column in batch.X.columns):
         return arrow_to_matrix(batch)
-    table = batch.X if isinstance(batch.X, pa.Table) else pa.table(batch.X)
-    return table.to_pandas() if find_spec("pandas") else table
+    if find_spec("pandas"):
+        return batch.X.to_pandas()
+    return batch.X if isinstance(batch.X, pa.Table) else pa.Table.from_batches([batch.X])
 
 
+@cache
 def is_number(kind):
     """Whether a type of pyarrow's holds numbers."""
     from pyarrow import types
@@ -161,12 +169,15 @@ def arrow_to_matrix(batch):
 
 def write_arrow(batch, out):
     """Write a table's columns of numbers into an array; NaN for what is missing."""
-    for j, (name, column) in enumerate(zip(batch.X.column_names, batch.X.columns, strict=True)):
+    for name, column in zip(batch.X.schema.names, batch.X.columns, strict=True):
         if not is_number(column.type):
             raise SourceError(
                 f"Column {name!r} of {batch.name} holds {column.type}, no numbers. Leave it out "
                 "(features=[...]), encode it (source.through(fitted_encoder)), or use "
                 "TabularClassifier or TabularRegressor, which take raw tables."
             )
-        with np.errstate(over="ignore"):
-            out[:, j] = column.to_numpy()
+    columns = [column.to_numpy(zero_copy_only=False) for column in batch.X.columns]
+    if any(column.dtype.kind == "O" for column in columns):  # bools of which some are missing
+        columns = [column.astype(np.float64) for column in columns]
+    with np.errstate(over="ignore"):
+        np.stack(columns, axis=1, out=out, casting="unsafe")

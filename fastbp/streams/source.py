@@ -132,9 +132,13 @@ class Source(ABC):
         return self
 
     def rows_per_batch(self):
-        """Return how many rows are read in one piece: a 32nd of the memory."""
-        wanted = self.memory_limit / 32 / max(self.bytes_per_row, 1.0)
+        """Return how many rows are read in one piece: a 128th of the memory."""
+        wanted = self.memory_limit / 128 / max(self.bytes_per_row, 1.0)
         return int(min(max(wanted, 16), MOST_ROWS))
+
+    def reading_bytes(self):
+        """Return about how much memory reading takes, besides the windows."""
+        return int(3 * self.rows_per_batch() * self.bytes_per_row)
 
     def _batches(self, parts=None, *, targets_only=False):
         """Yield all rows, or those of some parts by number, in pieces; errors name the place."""
@@ -241,6 +245,10 @@ class TransformedSource(Source):
         if self.is_sparse:
             made_row = made.nnz / made.shape[0] * (made.dtype.itemsize + 4)
         self.bytes_per_row = max(source.bytes_per_row, float(made_row))
+
+    def reading_bytes(self):
+        """Return about how much memory reading and transforming takes."""
+        return self.source.reading_bytes() + super().reading_bytes()
 
     def _transform(self, batch):
         """Return an array or CSR of what the transformer makes of some rows."""

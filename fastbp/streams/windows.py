@@ -19,7 +19,7 @@ from fastbp.messages import keep_warnings
 from fastbp.streams.rows import SourceError
 from fastbp.streams.summary import check_targets_in, check_weights
 
-SHARE = 4  # a window takes this part of the memory: two windows, and as much for reading
+SPARE = 2**24  # bytes for what else a fit takes, but no more than a quarter of the memory
 LOOK_AROUND_S = 0.1
 
 
@@ -274,8 +274,17 @@ class _StoppedError(Exception):
     """Nobody wants to hear more."""
 
 
-def choose_size(source, n_targets, dtype, batch_size):
+def choose_size(source, n_targets, dtype, batch_size, kept=0):
     """Return the rows of a window: as stated, or what memory allows; whole minibatches.
+
+    Parameters
+    ----------
+    source : Source
+    n_targets : int
+    dtype : dtype
+    batch_size : int
+    kept : int, default=0
+        Bytes that are taken by something else.
 
     Raises
     ------
@@ -289,12 +298,15 @@ def choose_size(source, n_targets, dtype, batch_size):
     if source.is_sparse:
         width = 2 * source.bytes_per_row  # pieces, and what they are put together to
     row_bytes = width + (n_targets + 1) * itemsize + 8  # weights, and the order
-    n_rows = int(source.memory_limit / SHARE / row_bytes)
+    taken = source.reading_bytes() + min(SPARE, source.memory_limit // 4) + kept
+    n_rows = int((source.memory_limit - taken) / 2 / row_bytes)
     if n_rows < batch_size:
+        needed = taken + 2 * batch_size * row_bytes
         raise ValueError(
-            f"memory_limit is too little ({source.memory_limit} bytes for a network): a minibatch of {batch_size} "
-            f"rows of {source.n_features} features takes {int(batch_size * row_bytes)}, of which "
-            f"{SHARE} must fit. Raise it, or lower batch_size."
+            f"memory_limit ({source.memory_limit} bytes for a network) is too little: reading "
+            f"takes about {source.reading_bytes()} bytes, and two minibatches of {batch_size} rows "
+            f"of {source.n_features} features {int(2 * batch_size * row_bytes)}. Raise it to "
+            f"{int(1.5 * needed)} or more, or lower batch_size."
         )
     return n_rows // batch_size * batch_size
 

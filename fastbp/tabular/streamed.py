@@ -41,6 +41,10 @@ class EncodedSource(Source):
     def _read(self, part, n_rows, *, targets_only=False):
         return self.source._read(part, n_rows, targets_only=targets_only)
 
+    def reading_bytes(self):
+        """Return about how much memory reading and encoding takes."""
+        return self.source.reading_bytes() + super().reading_bytes()
+
     def matrix(self, batch):
         """Encode the rows of a batch."""
         return self.encoder._encode(self.encoder._read(batch.X))

@@ -55,9 +55,14 @@ class Report:
         Most epochs.
     max_time : float or None
         Most seconds.
+    stream : StreamedRows or None, default=None
+        Rows that pass by: their bytes are shown, and the live line moves within an epoch.
     """
 
-    def __init__(self, verbose, max_iter, max_time=None):
+    def __init__(self, verbose, max_iter, max_time=None, stream=None):
+        self.stream, self.n_before = stream, 0
+        if stream is not None:
+            stream.tell = self.within_epoch
         self.max_iter, self.max_time = max_iter, max_time
         self.every = verbose >= 2
         self.live = not self.every and can_write_over(sys.stdout)
@@ -79,6 +84,7 @@ class Report:
             Samples trained on in this call.
         """
         self.latest = n_iter, loss, score, n_samples
+        self.n_before = n_samples
         if self.every:
             print(f"Iteration {n_iter}, loss = {loss:.8f}")
             if score is not None:
@@ -88,6 +94,23 @@ class Report:
         due = silence_s >= REFRESH_S if self.live else silence_s >= SILENCE_S
         if due or (not self.live and is_milestone(n_iter)):
             self._show()
+
+    def within_epoch(self, n_rows):
+        """Show how far an epoch is, on the live line."""
+        now = time.perf_counter()
+        if self.live and now - self.shown_at >= REFRESH_S:
+            self.shown_at = now
+            epoch = 1 if self.latest is None else self.latest[0] + 1
+            share = n_rows / max(self.stream.shape[0], 1)
+            rate = self._describe_rate(self.n_before + n_rows, now - self.begun)
+            self.line.show(f"Iteration {epoch}, {share:.0%} of the rows, {rate}")
+
+    def _describe_rate(self, n_samples, elapsed_s):
+        rate = n_samples / max(elapsed_s, 1e-9)
+        text = f"{rate:,.0f} samples/s"
+        if self.stream is not None:
+            text += f", {rate * self.stream.bytes_per_row / 1e6:,.1f} MB/s"
+        return text
 
     def say(self, sentence):
         """Print a sentence of its own."""
@@ -114,7 +137,7 @@ class Report:
             left_s = min(left_s, self.max_time - elapsed_s)
         if n_iter < self.max_iter:
             parts.append(f"at most {format_duration(max(left_s, 0.0))} left")
-        parts.append(f"{n_samples / max(elapsed_s, 1e-9):,.0f} samples/s")
+        parts.append(self._describe_rate(n_samples, elapsed_s))
         return ", ".join(parts)
 
 

@@ -21,6 +21,7 @@ nearly half of the 0.4 ms of digits (November 2026, an EPYC with AVX-512).
 import numpy as np
 import scipy.sparse
 
+from fastbp.data.row_source import MappedRows
 from fastbp.engine import network
 from fastbp.training.causes import rows_per_step
 from fastbp.training.meaning import describe, digest
@@ -103,6 +104,12 @@ def _arrays_of(problem):
     if hasattr(X, "identity"):  # read in windows, each time
         yield X.identity()
         return
+    if isinstance(X, MappedRows):
+        X = (
+            X.array
+            if X.array.flags.c_contiguous
+            else np.ascontiguousarray(X.array[:: len(X.array)])
+        )
     parts = (X.data, X.indices, X.indptr) if scipy.sparse.issparse(X) else (X,)
     work = network.count_params(problem.layer_sizes) * X.shape[0]
     for array in (*parts, problem.targets, problem.sample_weight):

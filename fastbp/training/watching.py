@@ -15,6 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from fastbp.data.problem import Problem
 from fastbp.messages import warn_user
+from fastbp.streams.windows import StreamedRows
 from fastbp.training.callbacks import Tasks
 from fastbp.training.causes import explain_divergence, explain_validation
 from fastbp.training.progress import Progress
@@ -49,7 +50,9 @@ class Watcher:
 
     def __post_init__(self):
         verbose, max_time = self.problem.settings.verbose, self.problem.settings.max_time
-        self.report = Report(verbose, self.max_iter, max_time) if verbose else None
+        X = self.problem.X
+        stream = X if isinstance(X, StreamedRows) else None
+        self.report = Report(verbose, self.max_iter, max_time, stream) if verbose else None
 
     def must_look(self):
         """Whether somebody must be told of each single epoch."""

@@ -1,0 +1,198 @@
+"""Streams: memory and speed of fit(source), beside pyarrow alone and the fit in memory.
+
+``python -m bench.streams make PATH --mb 500`` writes a Parquet file of about that size; ``python -m
+bench.streams run PATH`` measures, each case in a process of its own: the peak growth of anonymous
+memory (RssAnon of /proc, sampled; Linux) from just before `fit`, and rows per second.  The first
+pass over y is part of the time of a fit; the cache of the system is as it is (say which: cold after
+``echo 3 > /proc/sys/vm/drop_caches``).
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+
+N_FEATURES = 54
+N_CLASSES = 7
+ROWS_PER_GROUP = 2**16
+NETWORKS = {"g": (16,), "54-256-256-7": (256, 256)}
+BATCH_SIZE = 256
+
+
+def make(path, n_bytes, seed=0):
+    """Write rows of float32 features and a class, row group by row group, until the file is full.
+
+    Parameters
+    ----------
+    path : str
+    n_bytes : int
+    """
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    n_rows = n_bytes // (4 * N_FEATURES + 1)
+    random = np.random.RandomState(seed)
+    teacher = random.normal(size=(N_FEATURES, N_CLASSES)).astype(np.float32)
+    names = [f"x{j}" for j in range(N_FEATURES)]
+    generator = np.random.Generator(np.random.SFC64(seed))
+    writer = None
+    for first in range(0, n_rows, ROWS_PER_GROUP):
+        n = min(ROWS_PER_GROUP, n_rows - first)
+        X = generator.standard_normal((n, N_FEATURES), np.float32)
+        noise = generator.standard_normal((n, N_CLASSES), np.float32)
+        y = (np.tanh(X) @ teacher + noise).argmax(axis=1).astype(np.int8)
+        table = pa.table(dict(zip(names, X.T.copy(), strict=True)) | {"y": y})
+        if writer is None:
+            writer = parquet.ParquetWriter(
+                path, table.schema, compression="none", use_dictionary=["y"]
+            )
+        writer.write_table(table, row_group_size=ROWS_PER_GROUP)
+    writer.close()
+    return n_rows
+
+
+def anonymous_bytes():
+    """Anonymous resident memory of this process."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("RssAnon"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+class Peak:
+    """The largest growth of anonymous memory while a block runs."""
+
+    def __enter__(self):
+        self.before = self.largest = anonymous_bytes()
+        self.done = threading.Event()
+        self.thread = threading.Thread(target=self._sample, daemon=True)
+        self.thread.start()
+        return self
+
+    def _sample(self):
+        while not self.done.wait(0.01):
+            self.largest = max(self.largest, anonymous_bytes())
+
+    def __exit__(self, *error):
+        self.done.set()
+        self.thread.join()
+        self.largest = max(self.largest, anonymous_bytes())
+
+    @property
+    def growth(self):
+        """Bytes."""
+        return self.largest - self.before
+
+
+def network(name, n_epochs):
+    """Make an estimator that trains for so many epochs."""
+    from fastbp import BackpropClassifier
+
+    return BackpropClassifier(
+        NETWORKS[name], batch_size=BATCH_SIZE, max_iter=n_epochs, tol=0.0,
+        n_iter_no_change=float("inf"), random_state=0,
+    )  # fmt: skip
+
+
+def run_stream(path, name, n_epochs, memory_limit):
+    """Train on the file in parts."""
+    from fastbp.streams import from_parquet
+
+    source = from_parquet(path, "y", memory_limit=memory_limit)
+    return source.n_rows, lambda: network(name, n_epochs).fit(source)
+
+
+def run_memory(path, name, n_epochs, memory_limit):
+    """Train on arrays that were read before."""
+    from pyarrow import parquet
+
+    table = parquet.read_table(path)
+    y = table.column("y").to_numpy()
+    X = np.empty((len(y), N_FEATURES), np.float32)
+    for j in range(N_FEATURES):
+        X[:, j] = table.column(j).to_numpy()
+    del table
+    return len(y), lambda: network(name, n_epochs).fit(X, y)
+
+
+def run_arrow(path, name, n_epochs, memory_limit):
+    """Let pyarrow deliver the batches, and do nothing with them."""
+    from pyarrow import dataset
+
+    data = dataset.dataset(path)
+
+    def read():
+        for _ in range(n_epochs):
+            for batch in data.to_batches(batch_size=2**14):
+                batch.num_rows  # noqa: B018
+
+    return data.count_rows(), read
+
+
+CASES = {"stream": run_stream, "memory": run_memory, "arrow": run_arrow}
+
+
+def measure(case, path, name, n_epochs, memory_limit):
+    """Run one case in this process; return what was measured."""
+    import fastbp
+    from fastbp import streams  # noqa: F401 - what imports take is not counted
+
+    random = np.random.RandomState(0)
+    small = random.normal(size=(600, N_FEATURES)).astype(np.float32)
+    network(name, 1).fit(small, np.arange(600) % N_CLASSES)  # threads and code are there
+    n_rows, work = CASES[case](path, name, n_epochs, memory_limit)
+    cpu, begun = time.process_time(), time.perf_counter()
+    with Peak() as peak:
+        found = work()
+    seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu
+    loss = getattr(found, "loss_curve_", [None])[-1]
+    return {
+        "case": case, "network": name, "rows": n_rows, "epochs": n_epochs, "loss": loss,
+        "MB of growth": round(peak.growth / 2**20, 1), "seconds": round(seconds, 2),
+        "CPU seconds": round(cpu, 2), "rows/s": round(n_rows * n_epochs / seconds),
+        "version": fastbp.__version__,
+    }  # fmt: skip
+
+
+def main():
+    """Make data, run all cases, or one in this process."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("action", choices=["make", "run", "case"])
+    parser.add_argument("path")
+    parser.add_argument("--mb", type=int, default=500)
+    parser.add_argument("--case", choices=list(CASES), default="stream")
+    parser.add_argument("--network", choices=list(NETWORKS), default="g")
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--memory-limit")
+    parser.add_argument("--without", nargs="*", default=[])
+    chosen = parser.parse_args()
+    if chosen.action == "make":
+        print(make(chosen.path, chosen.mb * 10**6), "rows")
+        return
+    if chosen.action == "case":
+        import warnings
+
+        warnings.simplefilter("ignore")
+        result = measure(
+            chosen.case, chosen.path, chosen.network, chosen.epochs, chosen.memory_limit
+        )
+        print(json.dumps(result))
+        return
+    limit = ["--memory-limit", chosen.memory_limit] if chosen.memory_limit else []
+    for name in NETWORKS:
+        for case in CASES:
+            if case in chosen.without:
+                continue
+            command = [sys.executable, "-m", "bench.streams", "case", chosen.path, "--case", case,
+                       "--network", name, "--epochs", str(chosen.epochs), *limit]  # fmt: skip
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            print(done.stdout.strip(), flush=True)
+
+
+if __name__ == "__main__":
+    main()
