@@ -37,7 +37,6 @@ from fastbp.estimators.fitting import OpenFit
 from fastbp.estimators.parameters import check_parameters
 from fastbp.messages import explains_its_arguments
 from fastbp.optimizers import is_full_batch
-from fastbp.streams.source import Source
 from fastbp.training.progress import Progress
 from fastbp.training.resuming import recall
 from fastbp.training.scoring import Scorer, find_scorer
@@ -102,13 +101,14 @@ class BaseBackprop(
         Parameters
         ----------
         X : array-like, data frame or sparse matrix of shape (n_samples, n_features)
-            Training data.
+            Training data; or a source of :mod:`fastbp.streams`, which has y and weights itself, for
+            data larger than memory.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            Class labels (label indicators for multilabel), or real numbers.
+            Class labels (label indicators for multilabel), or real numbers. None for sources alone.
         sample_weight : array-like of shape (n_samples,), default=None
             Weight of each sample; not negative, not all zero.
         X_val : array-like, data frame or sparse matrix of shape (n_val, n_features), default=None
-            Validation data, with the features of X.
+            Validation data, with the features of X; or a source.
         y_val : array-like of shape (n_val,) or (n_val, n_outputs), default=None
             Their labels, of classes that y has, or targets.
         sample_weight_val : array-like of shape (n_val,), default=None
@@ -123,6 +123,9 @@ class BaseBackprop(
         ValueError, TypeError
             For bad parameters or data, and if training diverges before an epoch was scored on
             validation data.  The estimator stays as it was.
+        SourceError
+            For data of a source that cannot be read or used; names file, row and column.  Where
+            steps were made before, the estimator keeps the model so far.
             What a scorer, callback or function of yours raises arrives as it is.
 
         Notes
@@ -147,11 +150,6 @@ class BaseBackprop(
     def _fit(
         self, X, y, sample_weight, validation=NOTHING, *, incremental=False, failures=None
     ):  # fmt: skip
-        if incremental and isinstance(X, Source):
-            raise ValueError(
-                "partial_fit takes arrays: fit(source) trains on a source, and "
-                "for X, y, weight in source.blocks(): net.partial_fit(X, y, weight) on its parts."
-            )
         fit = OpenFit(self, X, y, sample_weight, validation, incremental=incremental)
         fit.advance()
         fit.finish()

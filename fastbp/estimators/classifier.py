@@ -45,6 +45,7 @@ from fastbp.estimators.parameters import (
 )
 from fastbp.losses import loss_for
 from fastbp.messages import explains_its_arguments
+from fastbp.streams.source import refuse_source
 from fastbp.tables import write_labels
 from fastbp.training.growing import grow
 from fastbp.training.sameness import identify_weights
@@ -392,6 +393,7 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
             For bad parameters or data, and if training diverges.  The estimator stays as it was.
         """
         with unchanged_on_error(self):
+            refuse_source(X)
             if self.new_classes == "grow":
                 self._meet_classes(y, classes)
             else:

@@ -35,6 +35,7 @@ from fastbp.estimators.parameters import (
 )
 from fastbp.losses import NAMED_LOSSES, Quantile, loss_for
 from fastbp.messages import explains_its_arguments
+from fastbp.streams.source import refuse_source
 from fastbp.training.scoring import default_score, in_units
 
 
@@ -371,6 +372,7 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
             For bad parameters or data, and if training diverges.  The estimator stays as it was.
         """
         with unchanged_on_error(self):
+            refuse_source(X)
             validation = X_val, y_val, sample_weight_val
             return self._fit(X, y, sample_weight, validation, incremental=True)
 

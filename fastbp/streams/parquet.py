@@ -174,7 +174,9 @@ class ParquetSource(Source):
         """Return the reader of a part's file."""
         name, _, _, fragment = part.where
         file = fragment.open() if hasattr(fragment, "open") else name
-        return self.parquet.ParquetFile(file, buffer_size=BUFFER, pre_buffer=False)
+        return self.parquet.ParquetFile(
+            file, buffer_size=BUFFER, pre_buffer=False, page_checksum_verification=True
+        )
 
     def _read(self, part, n_rows, *, targets_only=False):
         _, number, constants, _ = part.where

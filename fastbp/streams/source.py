@@ -300,3 +300,12 @@ def read_settings(memory_limit, window):
     if n_bytes < LEAST_MEMORY:
         raise ValueError(f"memory_limit must be at least {LEAST_MEMORY} bytes (1 MiB).")
     return n_bytes, None if window is None else int(window)
+
+
+def refuse_source(X):
+    """Raise for a source where arrays are wanted: in `partial_fit`."""
+    if isinstance(X, Source):
+        raise TypeError(
+            "partial_fit takes arrays: fit(source) trains on a source, and for its parts there is\n"
+            "    for X, y, weight in source.blocks(): net.partial_fit(X, y, weight)"
+        )

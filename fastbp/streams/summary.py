@@ -179,11 +179,16 @@ def check_targets_in(batch, check):
     except SourceError:
         raise
     except (ValueError, TypeError) as error:
-        y, place = np.asarray(batch.y), batch.place()
-        if y.dtype.kind == "f" and not np.isfinite(y).all():
-            rows = ~np.isfinite(y).reshape(len(y), -1).all(axis=1)
-            place = batch.place(int(rows.argmax()))
-        raise SourceError(f"In {place}: {error}") from error
+        row = next((k for k in range(len(batch.y)) if _is_refused(batch.y[k : k + 1], check)), None)
+        raise SourceError(f"In {batch.place(row)}: {error}") from error
+
+
+def _is_refused(y, check):
+    try:
+        check(y)
+    except (ValueError, TypeError):
+        return True
+    return False
 
 
 def sum_up(estimator, source, dtype):

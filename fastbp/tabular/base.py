@@ -107,9 +107,12 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
         Parameters
         ----------
         X : data frame or array-like of shape (n_samples, n_features)
-            The raw table: numbers, text, categories, dates, missing values.
+            The raw table: numbers, text, categories, dates, missing values; or a source of
+            :mod:`fastbp.streams`, which has y and weights itself, for tables larger than memory.
+            Then the encoding is learned from a random sample of blocks, of 65536 rows or what an
+            eighth of the memory holds, and each network draws the rows that it holds out.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            Class labels, or real numbers.
+            Class labels, or real numbers. None for sources alone.
         sample_weight : array-like of shape (n_samples,), default=None
             Weight of each sample; not negative, not all zero.  The encoding counts all rows alike,
             but takes no targets from rows of weight 0, and none at all where weights differ.
@@ -129,6 +132,9 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
         ------
         ValueError, TypeError
             For bad parameters or data.  The estimator stays as it was.
+        SourceError
+            For data of a source that cannot be read or used; names file, row and column.  Where
+            networks were trained before, these are kept.
         """
         failures: list[Exception] = []
         with unchanged_on_error(self):

@@ -40,11 +40,11 @@ class InBlocks:
         self.epochs_done, self.out_of_time, stopped, step = 0, False, False, 0
         value = np.empty(1)
         while self.epochs_done < n_epochs and not (stopped or self.out_of_time):
-            total, self.n_seen = 0.0, 0
+            total, n_seen = 0.0, 0
             blocks = self.blocks(X, targets, sample_weight, order, shuffle, batch_size)
             for part, its_targets, its_weight, its_order, its_shuffle in blocks:
                 left = deadline - time.perf_counter()
-                self.out_of_time = left <= 0 and self.n_seen + self.epochs_done > 0
+                self.out_of_time = left <= 0 and n_seen + self.epochs_done > 0
                 if self.out_of_time or stopped:
                     break
                 n_steps = -(-part.shape[0] // batch_size)
@@ -63,14 +63,14 @@ class InBlocks:
                 )
                 step += n_steps
                 total += value[0] * self.session.n_seen
-                self.n_seen += self.session.n_seen
+                n_seen += self.session.n_seen
                 self.out_of_time = self.session.out_of_time
                 stopped = not self.session.finite
             blocks.close()
-            if not self.n_seen:  # time was up before the epoch's first step
+            if not n_seen:  # time was up before the epoch's first step
                 break
-            losses[self.epochs_done] = total / self.n_seen
-            self.epochs_done += 1
+            losses[self.epochs_done] = total / n_seen
+            self.epochs_done, self.n_seen = self.epochs_done + 1, n_seen
             if stopping is not None:
                 stopped = stopping.saw_loss(float(losses[self.epochs_done - 1])) or stopped
         return self.epochs_done

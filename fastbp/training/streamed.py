@@ -56,8 +56,10 @@ def begin_to_read(problem, random_state, n_epochs, place):
         Of an earlier call, to go on from.
     """
     if isinstance(problem.X, StreamedRows):
-        seed = draw_seed(random_state) if problem.settings.shuffle else None
-        problem.X.begin(seed, n_epochs, None if place is None else place.get("parts"))
+        known, seed = None if place is None else place.get("parts"), None
+        if known is None and problem.settings.shuffle:
+            seed = draw_seed(random_state)
+        problem.X.begin(seed, n_epochs, known)
 
 
 class StreamedValidation:
