@@ -7,7 +7,7 @@ raw tables load when asked.
 
 from importlib import import_module
 
-from fastbp import losses, optimizers, schedules
+from fastbp import losses, optimizers, schedules, streams
 from fastbp.activations import Activation
 from fastbp.estimators import BackpropClassifier, BackpropRegressor
 from fastbp.losses import Loss
@@ -38,6 +38,7 @@ __all__ = [
     "save",
     "schedules",
     "show_versions",
+    "streams",
 ]
 
 # Names that load on first use, and the module of each.

@@ -141,15 +141,25 @@ def _prepare_in_memory(estimator, source, validation, *, settings, fresh, deadli
     if not source.has_y:
         sum_up(estimator, source, np.float64)  # says so
     X, y, weight = take_rows(source)
-    if isinstance(validation[0], Source):
-        validation = _read_validation(validation)
     problem = prepare(
-        estimator, X, y, weight, validation, settings=settings, fresh=fresh, deadline=deadline
-    )
+        estimator, X, y, weight, settings=settings, fresh=fresh, deadline=deadline
+    )  # fmt: skip
     if source.feature_names is not None:
         names = np.array(source.feature_names, object)
         estimator.feature_names_in_ = problem.feature_names = names
+    if isinstance(validation[0], Source):
+        held_out = _read_validation(validation)
+        problem.held_out = prepare_held_out(_without_names(estimator), held_out, problem)
+    else:
+        problem.held_out = prepare_held_out(estimator, validation, problem)
     return problem, y
+
+
+def _without_names(estimator):
+    """Return a copy that takes arrays, without a word about names."""
+    probe = copy(estimator)
+    vars(probe).pop("feature_names_in_", None)
+    return probe
 
 
 def _read_validation(validation):
@@ -315,7 +325,7 @@ class _Stream:
             )  # fmt: skip
             problem.X = self.rows(self.source, problem.X.size, held)
             rows = take_rows(self.source, held)
-            problem.held_out = prepare_held_out(self.estimator, rows, like)
+            problem.held_out = prepare_held_out(_without_names(self.estimator), rows, like)
             return
         problem.held_out = prepare_held_out(self.estimator, validation, like)
 
@@ -332,7 +342,8 @@ class _Stream:
             summary = sum_up(self.estimator, source, self.dtype)
         size = choose_size(source, self.n_targets, self.dtype, 1)
         if source.n_rows <= size // 2:
-            return prepare_held_out(self.estimator, take_rows(source), problem.looked_at)
+            probe = _without_names(self.estimator)
+            return prepare_held_out(probe, take_rows(source), problem.looked_at)
         if settings_ask(self.settings):
             raise ValueError(
                 f"scoring={self.settings.scoring!r} needs all validation rows at once, and X_val "

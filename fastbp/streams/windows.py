@@ -329,7 +329,10 @@ def take_rows(source, rows=None):
             mask = np.zeros(len(batch), bool)
             mask[rows[begin:end] - first + len(batch)] = True
             batch = batch[mask]
-        kept.append((source.matrix(batch), batch.y, batch.weight))
+        X = source.matrix(batch)
+        if X.dtype.kind == "f" and not scipy.sparse.issparse(X) and not np.isfinite(X).all():
+            source.refuse_numbers(batch, X)
+        kept.append((X, batch.y, batch.weight))
     return join_rows(kept)
 
 
