@@ -68,6 +68,7 @@ sphinx_gallery_conf = {
             "plot_raw_table.py",
             "plot_sure.py",
             "plot_digits.py",
+            "plot_larger_than_memory.py",
             "plot_regression.py",
             "plot_text.py",
             "plot_speech.py",
