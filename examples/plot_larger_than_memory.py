@@ -65,10 +65,10 @@ def watch(curve, done):
 
 source = from_arrays(path, y, memory_limit="128MB")
 net = BackpropClassifier(
-    (32,), max_iter=2, tol=10.0, n_iter_no_change=1, early_stopping=True, random_state=0
+    (32,), max_iter=3, tol=1.0, n_iter_no_change=1, early_stopping=True, random_state=0
 )
 before, begun, curve, done = own_megabytes(), time.perf_counter(), [], threading.Event()
-watcher = threading.Thread(target=watch, args=(curve, done))
+watcher = threading.Thread(target=watch, args=(curve, done), daemon=True)
 watcher.start()
 net.fit(source)
 done.set()
