@@ -373,13 +373,15 @@ def test_an_unknown_argument_of_fit_names_the_right_one(word, method):
 def test_wrong_calls_of_fit_name_the_public_class():
     model = BackpropClassifier()
     for call, words in (
-        (lambda: model.fit(X), "BackpropClassifier.fit() missing a required argument: 'y'"),
+        (lambda: model.fit(), "BackpropClassifier.fit() missing a required argument: 'X'"),
         (lambda: model.fit(X, X, X, X), "BackpropClassifier.fit() got too many positional"),
         (lambda: model.fit(X, X, y=X), "BackpropClassifier.fit() got multiple values"),
         (lambda: model.fit(X, X, classify=1), "BackpropClassifier.fit() got an unexpected"),
     ):
         with pytest.raises(TypeError, match=re.escape(words)):
             call()
+    with pytest.raises(ValueError, match="BackpropClassifier estimator requires y to be passed"):
+        model.fit(X)
     pipeline = make_pipeline(StandardScaler(), BackpropRegressor())
     with pytest.raises(TypeError, match=r"BackpropRegressor.fit\(\).*X_val="):
         pipeline.fit(X, X[:, 0], backpropregressor__eval_set=1)

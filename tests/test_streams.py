@@ -1,5 +1,6 @@
 """fit(source): windows, shuffles, statistics of y, validation, and what is kept when data fail."""
 
+import _thread
 import inspect
 import threading
 import time
@@ -15,7 +16,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from fastbp import BackpropClassifier, BackpropRegressor
+from fastbp import BackpropClassifier, BackpropRegressor, load, save
 from fastbp.data import features
 from fastbp.data.problem import Problem
 from fastbp.data.scaling import Moments, measure
@@ -399,6 +400,29 @@ def test_disk_that_fails_in_mid_epoch(monkeypatch):
     assert len(net.loss_curve_) == 2
     assert net.t_ == 4000
     assert not [t for t in threading.enumerate() if t.name == "fastbp reads ahead"]
+
+
+def test_interrupt_keeps_what_was_reached():
+    passes = []
+
+    def factory():
+        passes.append(1)
+        for first in range(0, 2000, 200):
+            if len(passes) == 6 and first == 1000:
+                _thread.interrupt_main()
+            yield X[first : first + 200], LABELS[first : first + 200]
+
+    with pytest.warns(UserWarning, match="interrupted by user"):
+        net = make(max_iter=10**6).fit(from_batches(factory, window=400))
+    assert 0 < net.n_iter_ < 10**6
+    assert net.t_ == 2000 * net.n_iter_
+
+
+def test_place_of_a_stream_is_saved(tmp_path):
+    net = fit(stream(), warm_start="resume")
+    assert net._place["parts"] == {**net._place["parts"], "epoch": 3, "n_rows": 0}
+    save(net, tmp_path / "net.fastbp")
+    assert load(tmp_path / "net.fastbp")._place["parts"] == net._place["parts"]
 
 
 def test_labels_that_were_not_there_before():

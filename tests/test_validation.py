@@ -65,9 +65,14 @@ BAD_PARAMETERS = {
     "scoring": [3],
     "max_time": [0.0, -1.0, "long"],
     "class_weight": ["even", 3],
+    "new_classes": ["more", True],
     "scale_targets": ["yes", None],
 }
-ONLY = {"class_weight": BackpropClassifier, "scale_targets": BackpropRegressor}
+ONLY = {
+    "class_weight": BackpropClassifier,
+    "new_classes": BackpropClassifier,
+    "scale_targets": BackpropRegressor,
+}
 
 
 def test_every_parameter_has_bad_values():

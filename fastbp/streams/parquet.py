@@ -7,6 +7,7 @@ one does not count in memory.
 
 import os
 from collections.abc import Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -170,13 +171,17 @@ class ParquetSource(Source):
         weight = [self.weight_name] if self.weight_name else []
         return [*self.feature_names, *self.targets, *weight]
 
+    @contextmanager
     def _open_file(self, part):
-        """Return the reader of a part's file."""
-        name, _, _, fragment = part.where
-        file = fragment.open() if hasattr(fragment, "open") else name
-        return self.parquet.ParquetFile(
-            file, buffer_size=BUFFER, pre_buffer=False, page_checksum_verification=True
-        )
+        """Open the reader of a part's file, and close both."""
+        fragment = part.where[-1]
+        with (
+            fragment.open() as file,
+            self.parquet.ParquetFile(
+                file, buffer_size=BUFFER, pre_buffer=False, page_checksum_verification=True
+            ) as reader,
+        ):
+            yield reader
 
     def _read(self, part, n_rows, *, targets_only=False):
         _, number, constants, _ = part.where
