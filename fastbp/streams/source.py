@@ -29,7 +29,7 @@ from fastbp.streams.rows import (
 
 MEMORY_LIMIT = 128 * 2**20  # bytes, unless the user says
 LEAST_MEMORY = 2**20
-MOST_ROWS = 2**16  # that are read in one piece
+FEW_ROWS, MOST_ROWS = 2**10, 2**16  # that are read in one piece
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
 
@@ -132,9 +132,12 @@ class Source(ABC):
         return self
 
     def rows_per_batch(self):
-        """Return how many rows are read in one piece: a 128th of the memory."""
-        wanted = self.memory_limit / 128 / max(self.bytes_per_row, 1.0)
-        return int(min(max(wanted, 16), MOST_ROWS))
+        """Return how many rows are read in one piece: a 128th of the memory.
+
+        Wide rows up to a 32nd: pieces of few rows take more time than memory.
+        """
+        rows = self.memory_limit / max(self.bytes_per_row, 1.0)
+        return int(min(max(rows / 128, min(rows / 32, FEW_ROWS), 16), MOST_ROWS))
 
     def reading_bytes(self):
         """Return about how much memory reading takes, besides the windows."""

@@ -40,6 +40,7 @@ from fastbp.tabular.rows import encode_rows
 from fastbp.tabular.runs import as_rows
 from fastbp.tabular.streamed import (
     EncodedSource,
+    count_readers,
     count_rows,
     fits,
     learn_encoder,
@@ -67,6 +68,8 @@ class Prepared:
     n_outputs : int
     shown : tuple of X, y and sample_weight
         What callbacks get.
+    n_workers : int or None
+        Most networks that are trained at a time, where memory sets a limit.
     """
 
     encoder: TableEncoder
@@ -76,6 +79,7 @@ class Prepared:
     targets: np.ndarray
     n_outputs: int
     shown: tuple
+    n_workers: int | None = None
 
 
 class BaseTabular(CallbackSupportMixin, BaseParameters):
@@ -185,6 +189,7 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
             held_out=prepared.held_out,
             deadline=None if settings.max_time is None else begun + settings.max_time,
             n_threads=thread_ceiling(settings.n_threads),
+            n_workers=prepared.n_workers,
             tasks=tasks,
             said=said,
             failures=failures,
@@ -238,7 +243,9 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
         encoder = self._make_encoder(settings, n_outputs > 1 and labels is None, targets.max(),
                                      random_state)  # fmt: skip
         learn_encoder(encoder, source, as_column, random_state)
-        n_readers = max(1, min(thread_ceiling(settings.n_threads), settings.n_networks))
+        n_readers = count_readers(
+            source, encoder, min(thread_ceiling(settings.n_threads), settings.n_networks)
+        )
         X_val = validation[0]
         if isinstance(X_val, Source):
             validation = (None, None, None)
@@ -254,6 +261,7 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
             targets=targets,
             n_outputs=n_outputs,
             shown=(source, None, None),
+            n_workers=n_readers,
         )
 
     def _make_encoder(self, settings, no_targets, largest, random_state):

@@ -171,7 +171,9 @@ class NetworkTasks:
             )
 
 
-def train_all(networks, data, held_out, deadline, n_threads, tasks, said, failures):
+def train_all(
+    networks, data, held_out, deadline, n_threads, n_workers, tasks, said, failures
+):  # fmt: skip
     """Fit networks, several at a time where there are threads for it.
 
     What a network becomes does not depend on the threads.  After an interrupt (Ctrl-C) the networks
@@ -183,7 +185,7 @@ def train_all(networks, data, held_out, deadline, n_threads, tasks, said, failur
     stopped : bool
         Whether an interrupt or a callback asked for an end.
     """
-    n_workers = max(1, min(n_threads, len(networks)))
+    n_workers = max(1, min(n_threads, len(networks), n_workers or n_threads))
     for one in networks:
         one.n_threads = max(1, n_threads // n_workers)
     jobs = Jobs(networks, data, held_out, deadline, tasks, said, failures)

@@ -64,6 +64,12 @@ def count_rows(network, source):
     return source, sum_up(network, source, np.float64)
 
 
+def count_readers(source, encoder, most):
+    """Return how many networks may read at a time: reading takes a third of the memory at most."""
+    each = 3 * EncodedSource(source, encoder).reading_bytes()
+    return max(1, min(most, source.memory_limit // each))
+
+
 def fits(source):
     """Whether a table is to be read whole."""
     return source.n_rows * source.bytes_per_row <= source.memory_limit / SHARE
