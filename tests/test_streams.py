@@ -125,14 +125,16 @@ def test_place_in_an_epoch_is_plain_numbers():
     assert rows.place == {"seed": 5, "epoch": 0, "n_rows": 0}
 
 
-def test_resume_is_one_training():
+@pytest.mark.parametrize("settings", [{}, {"early_stopping": True, "ema_decay": 0.9}])
+def test_resume_is_one_training(settings):
     source = stream()
-    once = fit(source, max_iter=4, warm_start="resume")
-    twice = fit(source, max_iter=2, warm_start="resume")
+    once = fit(source, max_iter=4, warm_start="resume", **settings)
+    twice = fit(source, max_iter=2, warm_start="resume", **settings)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         twice.fit(source)
     assert same(once, twice)
+    assert once.validation_scores_ == twice.validation_scores_
 
 
 # ------------------------------------------------------------------------------ statistics of y

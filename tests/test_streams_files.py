@@ -170,6 +170,13 @@ def fit_with_validation(source, X_val, model):
         return model.fit(source, X_val=X_val)
 
 
+def test_tabular_needs_a_target():
+    with pytest.raises(ValueError, match="This TabularClassifier estimator requires y"):
+        tabular().fit(from_arrays(X))
+    with pytest.raises(ValueError, match="one label per row"):
+        tabular().fit(from_arrays(X, np.eye(2, dtype=int)[(X[:, 0] > 0).astype(int)]))
+
+
 def test_encoder_goes_before_a_network(folder, pa):
     raw = table_of(pa).drop(["bought"])
     encoder = TableEncoder().fit(raw)

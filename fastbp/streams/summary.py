@@ -191,6 +191,15 @@ def _is_refused(y, check):
     return False
 
 
+def require_targets(source, name):
+    """Raise for a source without y, in the name of an estimator."""
+    if not source.has_y:
+        raise ValueError(
+            f"This {name} estimator requires y to be passed, but the source has none: give it y, "
+            "from_arrays(X, y), or target='name of a column'."
+        )
+
+
 def sum_up(estimator, source, dtype):
     """Read y and weights once.
 
@@ -211,11 +220,7 @@ def sum_up(estimator, source, dtype):
     SourceError
         For what a y or weights in an array are refused for.
     """
-    if not source.has_y:
-        raise ValueError(
-            f"This {type(estimator).__name__} estimator requires y to be passed, but the source "
-            "has none: give it y, from_arrays(X, y), or target='name of a column'."
-        )
+    require_targets(source, type(estimator).__name__)
     labels, summary, said = is_classifier(estimator), Summary(), []
     found = LabelCounts(estimator) if labels else NumberSums(estimator)
     any_weight = False

@@ -31,6 +31,7 @@ from fastbp.messages import explains_its_arguments, warn_user
 from fastbp.optimizers import AdamW
 from fastbp.streams.problem import refuse_beside_source
 from fastbp.streams.source import Source
+from fastbp.streams.summary import require_targets
 from fastbp.tabular import recipe
 from fastbp.tabular.attributes import check_ensemble
 from fastbp.tabular.columns import refuse_lazy
@@ -161,6 +162,7 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
         source = X if isinstance(X, Source) else None
         if source is not None:
             refuse_beside_source(y, sample_weight)
+            require_targets(source, type(self).__name__)
             source, summary = count_rows(self._make_network(settings), source)
             self._refuse_multilabel(summary.labels is not None and summary.labels.is_multilabel, "")
             if fits(source):
