@@ -290,6 +290,7 @@ class _Stream:
             one_class=estimator._has_one_class,
             watch=watch_formulas(activations, loss, self.targets, self.dtype),
             n_members=estimator._n_members,
+            continues=estimator._continues,
             asked_to_stop=estimator._asked_to_stop,
             shown=shown,
         )

@@ -11,13 +11,15 @@ import numpy as np
 from fastbp.streams.rows import join_tables
 from fastbp.streams.source import Source
 from fastbp.streams.summary import sample_blocks, sum_up
+from fastbp.tabular.rows import BYTES
+from fastbp.tabular.runs import as_csr
 
 ROWS_OF_SAMPLE = 2**16  # from which the encoder learns, where memory allows
 SHARE = 8  # the sample, or a table that is read whole, takes this part of the memory
 
 
 class EncodedSource(Source):
-    """What a fitted encoder makes of the rows of a source.
+    """What a fitted encoder makes of the rows of a source: CSR of runs, as networks take it.
 
     Parameters
     ----------
@@ -28,6 +30,8 @@ class EncodedSource(Source):
         How many read at the same time and share the memory.
     """
 
+    is_sparse = True
+
     def __init__(self, source, encoder, n_readers=1):
         self.source, self.encoder = source, encoder
         self.parts, self.window = source.parts, source.window
@@ -36,7 +40,7 @@ class EncodedSource(Source):
         self.memory_limit = source.memory_limit // n_readers
         self.n_features = encoder._plan.n_outputs
         self.dtype = np.dtype(np.float32)
-        self.bytes_per_row = max(source.bytes_per_row, 4.0 * self.n_features)
+        self.bytes_per_row = max(source.bytes_per_row, BYTES * len(encoder._plan.runs.places))
 
     def _read(self, part, n_rows, *, targets_only=False):
         return self.source._read(part, n_rows, targets_only=targets_only)
@@ -47,11 +51,8 @@ class EncodedSource(Source):
 
     def matrix(self, batch):
         """Encode the rows of a batch."""
-        return self.encoder._encode(self.encoder._read(batch.X))
-
-    def write(self, batch, out):
-        """Encode the rows of a batch into an array."""
-        self.encoder._encode(self.encoder._read(batch.X), out)
+        runs = self.encoder._plan.runs
+        return as_csr(runs.encode(self.encoder._read(batch.X)), self.n_features)
 
     def _identity(self):
         return [self.source._identity(), "encoded"]
