@@ -84,3 +84,11 @@ def html_table(header, rows, alignments):
 def format_number(value):
     """Return a number with three significant digits, "-" for None."""
     return "-" if value is None else f"{value:.3g}"
+
+
+def say_bytes(size):
+    """Return a size in the unit that suits it: "312 bytes", "18.2 kB", "1.25 MB"."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= factor:
+            return f"{size / factor:.3g} {unit}"
+    return f"{size} bytes"

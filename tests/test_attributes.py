@@ -192,6 +192,7 @@ ASKED = {
     "summary": lambda model, X, y: model.summary(),
     "to_sklearn": lambda model, X, y: model.to_sklearn(),
     "to_c": lambda model, X, y: model.to_c("nothing.c"),
+    "to_onnx": lambda model, X, y: model.to_onnx("nothing.onnx"),
     "save": lambda model, X, y: fastbp.save(model, "nothing"),
     "inspection": lambda model, X, y: fastbp.inspection.loss_and_gradients(model, X, y),
     "diagnose": lambda model, X, y: fastbp.inspection.diagnose(model, X, y),

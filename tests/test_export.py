@@ -494,6 +494,29 @@ def test_what_c_refuses(tmp_path):
     assert not path.exists()
 
 
+def test_c_says_its_size_and_refuses_a_large_one(tmp_path, monkeypatch):
+    path = tmp_path / "model.c"
+    model, X = fit("binary")
+    written = model.to_c(path)
+    assert written.startswith(f"{path}: {path.stat().st_size / 1e3:.3g} kB of C for ")
+    assert repr(written) == written
+    path.unlink()
+    monkeypatch.setattr(c_source, "MOST_BYTES", 100)
+    with pytest.raises(ValueError, match=r"would have about .* kB, more than the 100 bytes.*force"):
+        model.to_c(path)
+    assert not path.exists()
+    assert model.to_c(path, force=True) == written
+
+
+@pytest.mark.parametrize("dtype", c_source.BYTES_OF_NUMBER)
+def test_the_size_is_known_before_it_is_written(dtype, tmp_path):
+    model, X = fit("binary", hidden_layer_sizes=(200,), dtype=dtype, tol=1.0)
+    model.to_c(tmp_path / "model.c")
+    n_params = sum(W.size + b.size for W, b in zip(model.coefs_, model.intercepts_, strict=True))
+    guess = c_source.BYTES_OF_NUMBER[dtype] * n_params
+    assert 0.8 * guess < (tmp_path / "model.c").stat().st_size - 5000 < 1.2 * guess
+
+
 def test_an_activation_without_a_line_is_refused(tmp_path, monkeypatch):
     monkeypatch.delitem(c_source.ACTIVATIONS, "tanh")
     with pytest.raises(ValueError, match="C source cannot hold the activation 'tanh'"):

@@ -244,6 +244,34 @@ def test_networks_that_give_features_to_a_step(name, last):
     assert len(run(model, X)["output_probability"]) == len(X)
 
 
+@pytest.mark.parametrize("dtype", [None, *DTYPES])
+def test_to_onnx_writes_a_file(dtype, tmp_path):
+    for case, outputs in (("binary", ["label", "probabilities"]), ("one target", ["variable"])):
+        model, X = fit(case)
+        path = tmp_path / "model.onnx"
+        written = model.to_onnx(path, dtype=dtype)
+        assert written.startswith(f"{path}: {path.stat().st_size / 1e3:.3g} kB of ONNX, X -> ")
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        assert [output.name for output in session.get_outputs()] == outputs
+        X = X.astype(dtype or model.coefs_[0].dtype)
+        got = session.run(None, {"X": X})
+        np.testing.assert_allclose(got[-1], values_of(model, X), rtol=1e-5, atol=1e-5)
+
+
+def test_to_onnx_takes_options_and_refuses_dtypes(tmp_path):
+    path = tmp_path / "model.onnx"
+    model, X = fit("binary strings")
+    with pytest.raises(ValueError, match="dtype must be 'float32', 'float64' or None. Got 'half'"):
+        model.to_onnx(path, dtype="half")
+    with pytest.raises(ValueError, match="ONNX cannot hold the activation"):
+        fit("binary", activation=userland.leaky_relu)[0].to_onnx(path)
+    assert not path.exists()
+    model.to_onnx(path, options={"nocl": True, "zipmap": False}, target_opset=15)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    labels, _ = session.run(None, {"X": X.astype(model.coefs_[0].dtype)})
+    np.testing.assert_array_equal(labels, model.predict(X) == model.classes_[1])
+
+
 def test_what_is_refused():
     model, X = fit("binary", activation=userland.leaky_relu)
     with pytest.raises(ValueError, match=r"ONNX cannot hold the activation .*leaky_relu"):

@@ -34,6 +34,7 @@ WINGS = read_wings()
 UPWARDS = {
     ("estimators.base", "export.c_source"),
     ("estimators.base", "export.mlp"),
+    ("estimators.base", "export.onnx"),
     ("estimators.base", "inspection.architecture"),
 }
 

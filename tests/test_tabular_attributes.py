@@ -198,7 +198,7 @@ def test_a_search_of_one_is_refused(fitted):
     "method",
     [
         "partial_fit", "transform", "fit_transform", "get_feature_names_out", "summary", "to_c",
-        "to_sklearn",
+        "to_onnx", "to_sklearn",
     ],
 )  # fmt: skip
 def test_networks_of_members_refuse_what_one_network_has(fitted, method):

@@ -5,7 +5,7 @@ What a call means is here; `data` checks what comes in, `training` trains, the e
 
 from functools import partial
 from os import PathLike
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -469,9 +469,70 @@ class BaseBackprop(
 
         return from_sklearn(cls, mlp)
 
+    def to_onnx(
+        self,
+        path: str | PathLike[str],
+        *,
+        dtype: Literal["float32", "float64"] | None = None,
+        options: dict[str, Any] | None = None,
+        target_opset: int | None = None,
+    ) -> str:
+        """Write the fitted network as an ONNX file, which runtimes without Python load.
+
+        The graph takes ``X`` of shape (n_samples, n_features), scaled as for training.  A
+        classifier gives ``label`` and ``probabilities``, of shape (n_samples, n_classes); a
+        regressor ``variable``.  It needs skl2onnx (extra ``onnx``).  A pipeline is converted by
+        skl2onnx itself, see :func:`fastbp.onnx.register`.
+
+        Parameters
+        ----------
+        path : str or path-like
+            File to write; an existing one is replaced.
+        dtype : {"float32", "float64"}, default=None
+            Of X in the graph, and of its arithmetic; None takes that of the weights.
+        options : dict, default=None
+            skl2onnx's options of a classifier, such as ``{"nocl": True}``; None is
+            ``{"zipmap": False}``, with which probabilities are one array.
+        target_opset : int, default=None
+            Version of ONNX's operators; None is the newest that skl2onnx knows.
+
+        Returns
+        -------
+        written : str
+            A line: the file, its size, and the names of the graph's inputs and outputs.
+
+        Raises
+        ------
+        ImportError
+            If skl2onnx is not installed.
+        ValueError
+            For functions of yours and whatever else ONNX cannot hold; names it.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from sklearn.datasets import load_iris
+        >>> from fastbp import BackpropClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> clf = BackpropClassifier(tol=0.01, random_state=0).fit(X, y)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     written = clf.to_onnx(Path(folder) / "iris.onnx")
+        >>> written.rpartition(", ")[2]
+        'X -> label, probabilities'
+        """
+        from fastbp.export.onnx import write_onnx
+
+        return write_onnx(self, path, dtype=dtype, options=options, target_opset=target_opset)
+
     def to_c(
-        self, path: str | PathLike[str], *, name: str = "fastbp", X: ArrayLike | None = None
-    ) -> None:
+        self,
+        path: str | PathLike[str],
+        *,
+        name: str = "fastbp",
+        X: ArrayLike | None = None,
+        force: bool = False,
+    ) -> str:
         """Write the fitted network as one C99 file that needs nothing but ``math.h``.
 
         It defines ``NAME_predict(const T *x, T *out)`` for one sample, with T as the dtype of the
@@ -488,11 +549,19 @@ class BaseBackprop(
             Prefix of what the file defines; a C identifier.
         X : array-like of shape (n_samples, n_features), default=None
             Samples for the self-test (a few suffice); None draws 8 from a normal distribution.
+        force : bool, default=False
+            Whether to write a file above 20 MB (about 1.2 million float32 parameters), too.
+
+        Returns
+        -------
+        written : str
+            A line: the file and its size.
 
         Raises
         ------
         ValueError
-            For functions of yours and whatever else C source cannot hold; names it.
+            For functions of yours and whatever else C source cannot hold; names it.  For a network
+            whose file would have more than 20 MB, without `force`.
 
         Examples
         --------
@@ -503,7 +572,7 @@ class BaseBackprop(
         >>> X, y = load_iris(return_X_y=True)
         >>> clf = BackpropClassifier(tol=0.01, random_state=0).fit(X, y)
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     clf.to_c(Path(folder) / "iris.c", name="iris", X=X[::20])
+        ...     written = clf.to_c(Path(folder) / "iris.c", name="iris", X=X[::20])
         ...     "int iris_predict(const float *x, float *out)" in (
         ...         Path(folder) / "iris.c"
         ...     ).read_text()
@@ -511,7 +580,7 @@ class BaseBackprop(
         """
         from fastbp.export.c_source import write_c
 
-        write_c(self, path, name=name, X=X)
+        return write_c(self, path, name=name, X=X, force=force)
 
     def _check_fitted(self):
         """Check the fitted attributes, also those to train on from; for a saved model, too."""

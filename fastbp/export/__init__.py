@@ -2,5 +2,5 @@
 
 `fitted` says what a fitted estimator computes, in plain types, and refuses what the other side
 lacks; `mlp`, `c_source` and `onnx` write it down.  Loaded when somebody asks (`to_sklearn`, `to_c`,
-`fastbp.onnx`); nothing here trains, and no estimator is changed.
+`to_onnx`, `fastbp.onnx`); nothing here trains, and no estimator is changed.
 """

@@ -19,9 +19,12 @@ from fastbp.export.fitted import (
     plain_labels,
     predictions,
 )
+from fastbp.tables import Text, say_bytes
 from fastbp.versions import __version__
 
 RECEIVER = "C source"
+MOST_BYTES = 20_000_000  # which are written without force=True; compilers need a hundredfold of it
+BYTES_OF_NUMBER = {"float32": 17, "float64": 24}  # hexadecimal, with comma and indentation, about
 
 # f(z), in double precision; for float the functions and constants get their suffix. The formulas
 # are those of fastbp.activations, in the form that loses fewest digits.
@@ -174,12 +177,21 @@ CHECK_LABEL = """\
 """
 
 
-def write_c(estimator: Any, path: str | os.PathLike, *, name: str, X: ArrayLike | None) -> None:
+def write_c(
+    estimator: Any,
+    path: str | os.PathLike[str],
+    *,
+    name: str,
+    X: ArrayLike | None,
+    force: bool,
+) -> Text:
     """Write a fitted estimator as C source; see its method `to_c`."""
     if not (isinstance(name, str) and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name)):
         raise ValueError(f"name must be a C identifier, such as 'fastbp'. Got {name!r} instead.")
     outputs = {output for output, _ in ENDINGS if output != "scaled"}
     fitted = describe_fitted(estimator, RECEIVER, ACTIVATIONS, outputs)
+    if not force:
+        refuse_large(fitted)
     n_features = fitted.layer_sizes[0]
     if X is None:
         X = np.random.default_rng(0).standard_normal((8, n_features))
@@ -193,7 +205,19 @@ def write_c(estimator: Any, path: str | os.PathLike, *, name: str, X: ArrayLike 
     else:
         wanted = predictions(estimator, samples).astype(fitted.dtype)
     text = compose(fitted, type(estimator).__name__, name, samples, wanted)
-    Path(path).write_text(text, encoding="ascii")
+    size = Path(path).write_text(text, encoding="ascii")
+    return Text(f"{os.fspath(path)}: {say_bytes(size)} of C for {fitted.n_params:,} parameters")
+
+
+def refuse_large(fitted: FittedNetwork) -> None:
+    """Raise where the file would be too large to be of use, before any of it is written."""
+    size = BYTES_OF_NUMBER[fitted.dtype.name] * fitted.n_params
+    if size > MOST_BYTES:
+        raise ValueError(
+            f"The C file of {fitted.n_params:,} parameters would have about {say_bytes(size)}, "
+            f"more than the {say_bytes(MOST_BYTES)} that compilers take well. Use to_onnx or "
+            "fastbp.save for a network of this size, fewer units, or force=True to write it."
+        )
 
 
 def compose(
@@ -277,7 +301,6 @@ def _comment(fitted: FittedNetwork, title: str, facts: dict[str, Any]) -> str:
     sizes, activations = fitted.layer_sizes, [*fitted.activations, fitted.output]
     layers = zip(sizes[1:], activations, strict=True)
     shape = " -> ".join([f"{sizes[0]} features", *(f"{n} {name}" for n, name in layers)])
-    n_params = sum(W.size + b.size for W, b in zip(fitted.coefs, fitted.intercepts, strict=True))
     classes = f"{facts['prefix']}_classes"
     meaning = {
         "regression": "predicted values",
@@ -287,7 +310,7 @@ def _comment(fitted: FittedNetwork, title: str, facts: dict[str, Any]) -> str:
     lines = [
         f"A {title} as plain C, written by fastbp {__version__}.",
         "",
-        f"    {shape}    ({n_params} parameters, {facts['T']})",
+        f"    {shape}    ({fitted.n_params} parameters, {facts['T']})",
         "",
         f"    {_prototype(facts)};",
         "",

@@ -92,6 +92,11 @@ class FittedNetwork:
         """Sizes (n_features, *hidden, n_outputs)."""
         return (*(len(weights) for weights in self.coefs), self.coefs[-1].shape[1])
 
+    @property
+    def n_params(self) -> int:
+        """Number of weights and biases."""
+        return sum(array.size for array in (*self.coefs, *self.intercepts))
+
     def raw_scores(self, X: NDArray[np.floating]) -> NDArray[np.float64]:
         """Evaluate the network in float64 with the formulas of the table; for a few rows."""
         a = np.asarray(X, np.float64)

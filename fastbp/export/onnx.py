@@ -5,8 +5,10 @@ for each layer and elementary operators for its activation.  An activation is on
 what has no line is refused.  Loaded on request, by way of `fastbp.onnx` (extra ``onnx``).
 """
 
+import os
 from copy import copy
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from sklearn.utils.validation import check_is_fitted
 from fastbp.estimators import BackpropClassifier, BackpropRegressor
 from fastbp.estimators.attributes import check_attributes
 from fastbp.export.fitted import FittedNetwork, TargetUnits, describe_fitted, plain_labels
+from fastbp.tables import Text, say_bytes
 
 RECEIVER = "ONNX"
 OUTPUTS = ("exp", "identity", "logistic", "softmax")
@@ -116,6 +119,34 @@ def register() -> None:
             parser=parse if kind is BackpropClassifier else None,
             options=options if kind is BackpropClassifier else None,
         )
+
+
+def write_onnx(
+    estimator: Any,
+    path: str | os.PathLike[str],
+    *,
+    dtype: str | None,
+    options: dict[str, Any] | None,
+    target_opset: int | None,
+) -> Text:
+    """Write a fitted estimator as an ONNX file; see its method `to_onnx`."""
+    fitted = describe_fitted(estimator, RECEIVER, ACTIVATIONS, OUTPUTS)
+    dtype = fitted.dtype.name if dtype is None else dtype
+    if dtype not in ("float32", "float64"):
+        raise ValueError(f"dtype must be 'float32', 'float64' or None. Got {dtype!r}.")
+    register()
+    from skl2onnx import to_onnx
+
+    if isinstance(estimator, BackpropClassifier):
+        options = {"zipmap": False} if options is None else options
+    sample = np.zeros((1, fitted.layer_sizes[0]), dtype)
+    graph = to_onnx(estimator, sample, options=options, target_opset=target_opset)
+    size = Path(path).write_bytes(graph.SerializeToString())
+    inputs, outputs = (
+        ", ".join(value.name for value in values)
+        for values in (graph.graph.input, graph.graph.output)
+    )
+    return Text(f"{os.fspath(path)}: {say_bytes(size)} of ONNX, {inputs} -> {outputs}")
 
 
 class Operators:

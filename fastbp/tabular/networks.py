@@ -122,7 +122,7 @@ def _refusing(name):
 
 for _name in (
     "partial_fit", "transform", "fit_transform", "get_feature_names_out", "summary", "to_c",
-    "to_sklearn",
+    "to_onnx", "to_sklearn",
 ):  # fmt: skip
     setattr(Members, _name, _refusing(_name))
 
