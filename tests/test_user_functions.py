@@ -5,6 +5,7 @@ of one function asks them in one test.
 """
 
 import functools
+import gc
 import itertools
 import math
 import pickle
@@ -831,6 +832,29 @@ def test_grid_search(binary):
             search.fit(*binary)
             scores = search.cv_results_["mean_test_score"]
             assert scores[1] == scores[2]
+
+
+def arithmetic(z):
+    return -z / (1.0 + z * z) - 0.5 * z if z > 1 else 2 * z
+
+
+def test_operators_are_no_functions_to_compile():
+    """The first fit waits for every function: of arithmetic only the formula itself is one."""
+    from numba.core import event, types
+
+    from fastbp.engine.numba.duals import Dual
+    from fastbp.engine.numba.formulas import compile_formula
+
+    with event.install_recorder("numba:compile") as recorder:
+        compile_formula(arithmetic, (Dual(types.float32),))
+    compiled = [e for _, e in recorder.buffer if e.is_start]
+    assert [e.data["dispatcher"].py_func for e in compiled] == [arithmetic]
+
+
+def test_compiling_leaves_garbage_collection_as_it_was(binary):
+    before = gc.isenabled()
+    BackpropClassifier((3,), arithmetic, tol=10.0, random_state=0).fit(*binary)
+    assert gc.isenabled() is before
 
 
 def test_compiled_once_per_process():

@@ -16,10 +16,10 @@ from fastbp.engine.numba.duals import (
     INLINE,
     PLAIN,
     Dual,
-    comparison,
     dual,
     is_pair,
     lift,
+    operation,
     rule_of_one,
     rule_of_two,
     smooth,
@@ -28,32 +28,59 @@ from fastbp.engine.numba.duals import (
 
 LN_2, LN_10, TWO_BY_ROOT_PI = math.log(2), math.log(10), 2 / math.sqrt(math.pi)
 
-for _compare in (operator.lt, operator.le, operator.gt, operator.ge, operator.eq, operator.ne):
-    comparison(_compare)
-
-
 # --- operators -----------------------------------------------------------------------------------
 
-
-@rule_of_two(operator.add, operator.iadd, np.add)
-def _add(x, y):
-    return dual(x.value + y.value, x.slope + y.slope)
+CONTRACT = ("contract",)  # products and sums may be one instruction
 
 
-@rule_of_two(operator.sub, operator.isub, np.subtract)
-def _subtract(x, y):
-    return dual(x.value - y.value, x.slope - y.slope)
+@operation(operator.add, operator.iadd, np.add)
+def _add(builder, x, y):
+    return [builder.fadd(a, b, flags=CONTRACT) for a, b in zip(x, y, strict=True)]
 
 
-@rule_of_two(operator.mul, operator.imul, np.multiply)
-def _multiply(x, y):
-    return dual(x.value * y.value, x.slope * y.value + x.value * y.slope)
+@operation(operator.sub, operator.isub, np.subtract)
+def _subtract(builder, x, y):
+    return [builder.fsub(a, b, flags=CONTRACT) for a, b in zip(x, y, strict=True)]
 
 
-@rule_of_two(operator.truediv, operator.itruediv, np.divide, np.true_divide)
-def _divide(x, y):
-    quotient = x.value / y.value
-    return dual(quotient, (x.slope - quotient * y.slope) / y.value)
+@operation(operator.mul, operator.imul, np.multiply)
+def _multiply(builder, x, y):
+    """(a + a' e) (b + b' e) = a b + (a' b + a b') e."""
+    left = builder.fmul(x[1], y[0], flags=CONTRACT)
+    right = builder.fmul(x[0], y[1], flags=CONTRACT)
+    product = builder.fmul(x[0], y[0], flags=CONTRACT)
+    return product, builder.fadd(left, right, flags=CONTRACT)
+
+
+@operation(operator.truediv, operator.itruediv, np.divide, np.true_divide)
+def _divide(builder, x, y):
+    """(a + a' e) / (b + b' e) = q + (a' - q b') / b e, with q = a / b."""
+    quotient = builder.fdiv(x[0], y[0], flags=CONTRACT)
+    product = builder.fmul(quotient, y[1], flags=CONTRACT)
+    rest = builder.fsub(x[1], product, flags=CONTRACT)
+    return quotient, builder.fdiv(rest, y[0], flags=CONTRACT)
+
+
+@operation(operator.neg, np.negative, n=1)
+def _negate(builder, x):
+    return [builder.fneg(part, flags=CONTRACT) for part in x]
+
+
+def _comparison(sign, *functions):
+    """Compare values alone; what is not a number is unequal to all."""
+
+    @operation(*functions, result=types.boolean)
+    def compare(builder, x, y):
+        ask = builder.fcmp_unordered if sign == "!=" else builder.fcmp_ordered
+        return ask(sign, x[0], y[0], flags=CONTRACT)
+
+
+_comparison("<", operator.lt)
+_comparison("<=", operator.le)
+_comparison(">", operator.gt)
+_comparison(">=", operator.ge)
+_comparison("==", operator.eq)
+_comparison("!=", operator.ne)
 
 
 @rule_of_two(operator.floordiv, operator.ifloordiv, np.floor_divide)
@@ -65,11 +92,6 @@ def _floor_divide(x, y):
 def _modulo(x, y):
     times = np.floor(x.value / y.value)
     return dual(x.value - times * y.value, x.slope - times * y.slope)
-
-
-@rule_of_one(operator.neg, np.negative)
-def _negate(x):
-    return dual(-x.value, -x.slope)
 
 
 @rule_of_one(operator.pos, np.positive, float)

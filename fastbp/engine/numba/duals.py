@@ -7,11 +7,14 @@ where only the value is used LLVM drops the derivative.  Here live the type and 
 registered; the rules, one per operator and function, are in `derivatives`.
 """
 
-from numba import types
+from numba import njit, types
 from numba.core import cgutils
 from numba.core.typeconv import Conversion
+from numba.core.typing import signature
+from numba.core.typing.templates import AbstractTemplate, infer_global
 from numba.extending import (
     intrinsic,
+    lower_builtin,
     lower_cast,
     make_attribute_wrapper,
     models,
@@ -20,7 +23,7 @@ from numba.extending import (
     register_model,
 )
 
-from fastbp.engine.numba.caching import INSIDE
+from fastbp.engine.numba.caching import INSIDE, OPTIONS, cached
 
 INLINE = {"forceinline": True, "fastmath": {"contract"}, **INSIDE}
 PLAIN = (types.Integer, types.Float, types.Boolean)
@@ -115,11 +118,51 @@ def is_pair(x, y):
     return bool(kinds) and all(isinstance(kind, (Dual, *PLAIN)) for kind in (x, y))
 
 
+def operation(*functions, n=2, result=None):
+    """Register ``rule(builder, *pairs)``, which writes LLVM's instructions itself, for `functions`.
+
+    Each operation of a formula would otherwise be two functions to compile (20 ms each, November
+    2026), for which the first fit waits.  It is given `n` numbers, of which at least one is dual,
+    as pairs of LLVM values (value, slope), and returns such a pair, or one value of the Numba type
+    `result`.  Plain numbers are cast to duals before.
+    """
+
+    class Rule(AbstractTemplate):
+        def generic(self, arguments, keywords):
+            if len(arguments) != n or keywords or not is_pair(arguments[0], arguments[-1]):
+                return None
+            kind = next(kind for kind in arguments if isinstance(kind, Dual))
+            return signature(kind if result is None else result, *[kind] * n)
+
+    def register(rule):
+        def generate(context, builder, kinds, arguments):
+            proxies = (
+                cgutils.create_struct_proxy(kind)(context, builder, argument)
+                for kind, argument in zip(kinds.args, arguments, strict=True)
+            )
+            made = rule(builder, *((pair.value, pair.slope) for pair in proxies))
+            return made if result else _build(context, builder, kinds.return_type, *made)
+
+        for function in functions:
+            infer_global(function)(type(f"Rule_{function.__name__}", (Rule,), {}))
+            lower_builtin(function, *[Dual] * n)(generate)
+        return rule
+
+    return register
+
+
+def _jit_rule(rule):
+    """Jit a rule; on disk, too, unless it closes over another function (numba issue 6264)."""
+    if rule.__closure__:
+        return register_jitable(**INLINE)(rule)
+    return cached(njit, rule, forceinline=True, **INSIDE, **OPTIONS)
+
+
 def rule_of_one(*functions):
     """Register ``rule(x)`` as what `functions` do with a dual number."""
 
     def register(rule):
-        rule = register_jitable(**INLINE)(rule)
+        rule = _jit_rule(rule)
         for function in functions:
 
             def choose(x):
@@ -135,7 +178,7 @@ def rule_of_two(*functions):
     """Register ``rule(x, y)`` for two numbers of which at least one is dual."""
 
     def register(rule):
-        rule = register_jitable(**INLINE)(rule)
+        rule = _jit_rule(rule)
         for function in functions:
 
             def choose(x, y):
@@ -159,14 +202,3 @@ def smooth(value, derivative, *functions):
         # As duals, so that numbers in the derivative take the dtype; their slopes are dropped.
         slope = derivative(dual(x.value, x.slope), dual(y, x.slope))
         return dual(y, x.slope * value_as(slope, x.value))
-
-
-def comparison(function):
-    """Compare values alone."""
-
-    def choose(x, y):
-        if is_pair(x, y):
-            return lambda x, y: function(lift(x, y).value, lift(y, x).value)
-        return None
-
-    overload(function, jit_options=INLINE)(choose)
