@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from problems import draw_classes, draw_counts
 from sklearn import config_context
+from sklearn.compose import TransformedTargetRegressor
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from fastbp import BackpropClassifier, BackpropRegressor, Loss
+from fastbp import BackpropClassifier, BackpropRegressor, BackpropSearchCV, Loss
 from fastbp.inspection.architecture import draw_network, layers_of
 from fastbp.losses import Gamma, Quantile
 
@@ -115,10 +116,14 @@ def test_display_links_to_the_documentation_of_fastbp():
     assert link in BackpropRegressor()._repr_html_()
 
 
-def test_display_inside_pipelines_and_searches_is_scikit_learns():
+def test_pipelines_and_searches_draw_the_network(classifier):
     pipeline = make_pipeline(StandardScaler(), BackpropClassifier((3,)))
-    search = GridSearchCV(pipeline, {"backpropclassifier__alpha": np.logspace(-4, 0, 3)})
-    for estimator in (pipeline, search):
+    grid = {"backpropclassifier__alpha": np.logspace(-4, 0, 3)}
+    searches = GridSearchCV(pipeline, grid), BackpropSearchCV(pipeline, grid)
+    target = TransformedTargetRegressor(BackpropRegressor(hidden_layer_sizes=(3,)))
+    for estimator in (pipeline, *searches, target):
         html = estimator._repr_html_()
-        assert "BackpropClassifier" in html
-        assert "fastbp-network" not in html
+        assert "sk-top-container" in html
+        assert html.count("fastbp-network") == 1
+    fitted = make_pipeline("passthrough", classifier)
+    assert "5-8-4-3: 99 parameters" in fitted._repr_html_()

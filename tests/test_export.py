@@ -496,7 +496,7 @@ def test_what_c_refuses(tmp_path):
 
 def test_c_says_its_size_and_refuses_a_large_one(tmp_path, monkeypatch):
     path = tmp_path / "model.c"
-    model, X = fit("binary")
+    model, _ = fit("binary")
     written = model.to_c(path)
     assert written.startswith(f"{path}: {path.stat().st_size / 1e3:.3g} kB of C for ")
     assert repr(written) == written
@@ -510,7 +510,7 @@ def test_c_says_its_size_and_refuses_a_large_one(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("dtype", c_source.BYTES_OF_NUMBER)
 def test_the_size_is_known_before_it_is_written(dtype, tmp_path):
-    model, X = fit("binary", hidden_layer_sizes=(200,), dtype=dtype, tol=1.0)
+    model, _ = fit("binary", hidden_layer_sizes=(200,), dtype=dtype, tol=1.0)
     model.to_c(tmp_path / "model.c")
     n_params = sum(W.size + b.size for W, b in zip(model.coefs_, model.intercepts_, strict=True))
     guess = c_source.BYTES_OF_NUMBER[dtype] * n_params

@@ -7,6 +7,9 @@ from scipy import sparse
 from sklearn.base import clone
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.datasets import load_digits
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LinearRegression
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -24,6 +27,7 @@ def draw(kind):
     return draw_regression(200, 5, 2)
 
 
+@pytest.mark.filterwarnings("ignore:The loss still fell at the highest")  # which is low here
 @pytest.mark.parametrize("solver", ["sgd", "adam"])
 @pytest.mark.parametrize("kind", ESTIMATORS)
 def test_each_step_is_one_of_partial_fit(kind, solver, engine_name):
@@ -140,6 +144,38 @@ def test_of_a_pipeline_the_last_step():
     np.testing.assert_array_equal(alone.losses, find_learning_rate(net, X, y).losses)
 
 
+def test_of_searches_and_target_transformers_the_network():
+    X, y = draw(BackpropRegressor)
+    y = y[:, 0]
+    net = BackpropRegressor(**SETTINGS)
+    expected = find_learning_rate(net, X, StandardScaler().fit_transform(y[:, np.newaxis])[:, 0])
+    scaled = TransformedTargetRegressor(net, transformer=StandardScaler())
+    logarithmic = TransformedTargetRegressor(net, func=np.arcsinh, inverse_func=np.sinh)
+    grid = {"regressor__alpha": [1e-4]}
+    fitted = GridSearchCV(scaled.set_params(regressor__max_iter=2, regressor__tol=10.0), grid, cv=2)
+    for model in (scaled, GridSearchCV(scaled, grid), make_pipeline("passthrough", scaled)):
+        np.testing.assert_array_equal(find_learning_rate(model, X, y).losses, expected.losses)
+    with pytest.warns(ConvergenceWarning):
+        fitted.fit(X, y)
+    np.testing.assert_array_equal(find_learning_rate(fitted, X, y).losses, expected.losses)
+    np.testing.assert_array_equal(
+        find_learning_rate(logarithmic, X, y).losses,
+        find_learning_rate(net, X, np.arcsinh(y)).losses,
+    )
+    assert not hasattr(scaled, "transformer_")
+
+
+def test_it_prints_as_one_line():
+    X, y = draw(BackpropClassifier)
+    model = BackpropClassifier(**SETTINGS)
+    found = find_learning_rate(model, X, y)
+    assert repr(found).startswith(f"LearningRateCurve(suggestion={found.suggestion:.2g}; of 100 ra")
+    assert "\n" not in repr(found)
+    with pytest.warns(UserWarning, match=r"still fell at the highest learning rate, 0\.01"):
+        found = find_learning_rate(model, X, y, highest=1e-2)
+    assert repr(found).endswith(", where it still fell: no rate was too high)")
+
+
 def test_nothing_to_learn_warns():
     X = np.random.default_rng(0).standard_normal((200, 3))
     y = np.zeros(200)
@@ -166,8 +202,8 @@ def test_what_it_refuses():
     model = BackpropRegressor(**SETTINGS)
     with pytest.raises(ValueError, match="lbfgs"):
         find_learning_rate(BackpropRegressor(solver="lbfgs"), X, y)
-    with pytest.raises(TypeError, match="TransformedTargetRegressor"):
-        find_learning_rate(TransformedTargetRegressor(model), X, y)
+    with pytest.raises(TypeError, match=r"Got LinearRegression\(\) in TransformedTargetRegressor"):
+        find_learning_rate(TransformedTargetRegressor(LinearRegression()), X, y)
     with pytest.raises(ValueError, match="lowest"):
         find_learning_rate(model, X, y, lowest=1.0, highest=0.1)
     with pytest.raises(ValueError, match="n_steps"):

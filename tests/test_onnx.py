@@ -261,7 +261,7 @@ def test_to_onnx_writes_a_file(dtype, tmp_path):
 def test_to_onnx_takes_options_and_refuses_dtypes(tmp_path):
     path = tmp_path / "model.onnx"
     model, X = fit("binary strings")
-    with pytest.raises(ValueError, match="dtype must be 'float32', 'float64' or None. Got 'half'"):
+    with pytest.raises(ValueError, match=r"dtype must be 'float32', .*Got 'half'"):
         model.to_onnx(path, dtype="half")
     with pytest.raises(ValueError, match="ONNX cannot hold the activation"):
         fit("binary", activation=userland.leaky_relu)[0].to_onnx(path)

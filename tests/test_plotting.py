@@ -197,6 +197,42 @@ def test_weights_as_maps(plt, classifier):
     assert single.images_[0].get_cmap().name == "gray"
 
 
+def test_ticks_of_maps_are_whole_numbers(plt, classifier):
+    display = WeightsDisplay([np.ones((2, 1))], layer_names=["output"]).plot()
+    for axis in (display.ax_.xaxis, display.ax_.yaxis):
+        low, high = sorted(axis.get_view_interval())
+        ticks = [tick for tick in axis.get_ticklocs() if low <= tick <= high]
+        assert ticks
+        assert all(tick == int(tick) for tick in ticks)
+
+
+def test_weights_of_many_inputs_are_grouped(plt):
+    weights = np.zeros((401, 2))
+    weights[3, 0], weights[4, 0], weights[400, 1] = 1.0, -2.0, -3.0
+    display = WeightsDisplay([weights, np.eye(2)], layer_names=["hidden 1", "output"]).plot()
+    drawn, plain = (image.get_array() for image in display.images_)
+    assert drawn.shape == (134, 2)  # of three inputs each
+    assert [drawn[1, 0], drawn[133, 1], np.abs(drawn).sum()] == [-2.0, -3.0, 5.0]
+    np.testing.assert_array_equal(plain, np.eye(2))
+    assert "each 3 inputs" in display.ax_.get_title()
+    assert display.images_[0].get_extent()[2] >= 400  # ticks count inputs
+
+
+def test_legends_cover_no_curve(plt, classifier, data):
+    flat = BackpropClassifier((8,), early_stopping=True, **SETTINGS).fit(*data)
+    for display in (
+        LossCurveDisplay.from_estimator(classifier),
+        LossCurveDisplay.from_estimator(flat),
+        SearchCurvesDisplay([[3, 2, 1]], names=["alpha=1"], best_index=0).plot(),
+    ):
+        display.figure_.draw_without_rendering()
+        axes = [display.ax_, getattr(display, "score_ax_", None) or display.ax_]
+        legend = next(ax.get_legend() for ax in axes if ax.get_legend()).get_window_extent()
+        assert legend.y0 >= display.ax_.get_window_extent().y1
+        title = display.ax_.title.get_window_extent()
+        assert not title.width or title.y0 >= legend.y1 - 1
+
+
 def test_weights_as_images(plt, classifier):
     display = WeightsDisplay.from_estimator(classifier, image_shape=(2, 3), max_units=4)
     norms = np.linalg.norm(classifier.coefs_[0], axis=0)

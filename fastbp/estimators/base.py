@@ -392,11 +392,17 @@ class BaseBackprop(
 
         return summarize(self)
 
-    def _html_repr(self):
-        """Display for notebooks: scikit-learn's, and the network drawn below it."""
+    def _get_params_html(self, *arguments, **keywords):
+        """Give scikit-learn's display the table of parameters, and the network drawn below it.
+
+        That display calls this for an estimator alone, and within a pipeline or search.
+        """
         from fastbp.inspection.architecture import draw_network
 
-        return super()._html_repr() + draw_network(self)
+        params = super()._get_params_html(*arguments, **keywords)
+        write_table = params._repr_html_inner
+        params._repr_html_inner = lambda: write_table() + draw_network(self)
+        return params
 
     def to_sklearn(self) -> Any:
         """Hand the fitted network over to scikit-learn's own MLP.

@@ -1,7 +1,7 @@
 """The learning-rate finder: how the loss answers to growing rates, and which rate that suggests.
 
-A leaf: it trains a clone of an estimator for some steps through the machinery of a fit, and keeps
-nothing of it but the losses.
+It trains a clone of an estimator for some steps through the machinery of a fit, and keeps nothing
+of it but the losses.
 """
 
 from dataclasses import dataclass
@@ -9,10 +9,13 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import clone
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.pipeline import Pipeline
 
 from fastbp.data.problem import prepare
 from fastbp.estimators import BackpropClassifier, BackpropRegressor
 from fastbp.estimators.annotations import Features, Targets, Weights
+from fastbp.inspection.displays.axes import legend_above, new_axes
 from fastbp.messages import warn_user
 from fastbp.optimizers import is_full_batch
 from fastbp.tabular.attributes import refuse_ensemble
@@ -26,11 +29,12 @@ SMOOTHING = 0.03  # standard deviation of the Gaussian over the steps, as share 
 # that of the best of nine rates from 1e-4 to 1. Divided by 3 to 5: worse on the deeper network. The
 # steepest point of the curve failed twice, at 1e-5.
 BELOW_LOWEST = 10.0
+TURNED_UP = 0.1  # share of its fall by which a loss must rise again, or no rate was too high
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LearningRateCurve:
-    """The loss at each step of a learning-rate range test.
+    """The loss at each step of a learning-rate range test; prints as one line.
 
     Attributes
     ----------
@@ -51,6 +55,21 @@ class LearningRateCurve:
     smoothed_losses: np.ndarray
     suggestion: float
 
+    def __repr__(self) -> str:
+        rates, losses = self.learning_rates, self.smoothed_losses
+        if not np.isfinite(losses).any():
+            return f"LearningRateCurve(suggestion={self.suggestion:.2g})"
+        at = int(np.nanargmin(losses))
+        doubt = ""
+        if still_falls(losses):
+            doubt = ", where it still fell: no rate was too high"
+        elif at == 0:
+            doubt = ": it fell at no rate"
+        return (
+            f"LearningRateCurve(suggestion={self.suggestion:.2g}; of {len(rates)} rates from "
+            f"{rates[0]:.2g} to {rates[-1]:.2g} the loss was lowest at {rates[at]:.2g}{doubt})"
+        )
+
     def plot(self, ax: Any = None) -> Any:
         """Draw the losses over the rates, and the suggestion. Needs matplotlib.
 
@@ -63,15 +82,7 @@ class LearningRateCurve:
         -------
         ax : matplotlib Axes
         """
-        if ax is None:
-            try:
-                from matplotlib import pyplot
-            except ImportError as error:
-                raise ImportError(
-                    "LearningRateCurve.plot needs matplotlib: pip install matplotlib"
-                ) from error
-
-            _, ax = pyplot.subplots()
+        ax = new_axes(ax)
         (line,) = ax.plot(self.learning_rates, self.smoothed_losses, label="smoothed loss")
         bottom, top = ax.get_ylim()
         ax.plot(
@@ -87,7 +98,7 @@ class LearningRateCurve:
             ylabel="loss",
             ylim=(bottom - margin, top + margin),
         )
-        ax.legend()
+        legend_above(ax, ncols=3)
         return ax
 
 
@@ -110,10 +121,13 @@ def find_learning_rate(
 
     Parameters
     ----------
-    estimator : BackpropClassifier, BackpropRegressor or Pipeline that ends with one
-        With a stochastic solver ('sgd', 'adam'). Its `learning_rate_init` and `learning_rate` are
-        not read; the other settings are, among them `batch_size` and `random_state`, which makes
-        the result reproducible. Of a pipeline a clone of the steps before is fitted on X.
+    estimator : BackpropClassifier or BackpropRegressor
+        With a stochastic solver ('sgd', 'adam'); or a pipeline, search or
+        TransformedTargetRegressor that ends in one, fitted or not. Its `learning_rate_init` and
+        `learning_rate` are not read; the other settings are, among them `batch_size` and
+        `random_state`, which makes the result reproducible. Of a pipeline a clone of the steps
+        before is fitted on X, of a TransformedTargetRegressor one of its transformer on y, of a
+        search the best estimator is taken, or where it is not fitted the one to search for.
     X : array-like, data frame or sparse matrix of shape (n_samples, n_features)
     y : array-like of shape (n_samples,) or (n_samples, n_outputs)
     sample_weight : array-like of shape (n_samples,), default=None
@@ -135,6 +149,11 @@ def find_learning_rate(
         a finite loss.  What a function of yours raises before any rate has lowered the loss arrives
         as it is.
 
+    Warns
+    -----
+    UserWarning
+        If the loss fell at no rate, or still fell at the highest: then the suggestion means little.
+
     References
     ----------
     Smith (2017), Cyclical learning rates for training neural networks.
@@ -150,17 +169,7 @@ def find_learning_rate(
     >>> clf.score(X / 16, y) > 0.98
     True
     """
-    from sklearn.pipeline import Pipeline  # here, so that `import fastbp` does not load it
-
-    if isinstance(estimator, Pipeline) and len(estimator) > 1:
-        X = clone(estimator[:-1]).fit_transform(X, y)
-    model = estimator[-1] if isinstance(estimator, Pipeline) else estimator
-    refuse_ensemble(model, "find_learning_rate")
-    if not isinstance(model, BackpropClassifier | BackpropRegressor):
-        raise TypeError(
-            "find_learning_rate takes a BackpropClassifier, a BackpropRegressor or a Pipeline that "
-            f"ends with one. Got {model!r}."
-        )
+    model, X, y = open_to_train(estimator, X, y)
     if not (0 < lowest < highest < np.inf):
         raise ValueError(
             f"Expected 0 < lowest < highest. Got lowest={lowest!r}, highest={highest!r}."
@@ -188,7 +197,67 @@ def find_learning_rate(
             f"The loss fell at no learning rate from {lowest:g} to {highest:g}: the suggestion "
             "means nothing. Scale X and y, or try a smaller `lowest`."
         )
+    elif still_falls(smoothed):
+        warn_user(
+            f"The loss still fell at the highest learning rate, {rates[-1]:g}, so none was too "
+            "high: the suggestion may be too low. Scale X and y, or try a larger `highest`."
+        )
     return LearningRateCurve(rates, losses, smoothed, float(rates[at] / BELOW_LOWEST))
+
+
+def still_falls(losses):
+    """Whether the smoothed loss never turned up: at the last rate it is about as low as ever.
+
+    A loss that stopped being finite on the way has turned up.
+    """
+    if not np.isfinite(losses[-1]):
+        return False
+    lowest = losses.min()
+    return bool(losses[-1] - lowest <= TURNED_UP * (losses[0] - lowest))
+
+
+def open_to_train(estimator, X, y):
+    """Find the fastbp estimator in pipelines, searches and target transformers, fitted or not.
+
+    As `batch.open_wrappers`, which takes what was fitted: here clones of the steps before are
+    fitted on X and y, as `fit` would.
+
+    Returns
+    -------
+    model : BackpropClassifier or BackpropRegressor
+    X, y : array-like
+        The data as that estimator would be given them.
+    """
+    model = estimator
+    while not isinstance(model, BackpropClassifier | BackpropRegressor):
+        refuse_ensemble(model, "find_learning_rate")
+        if isinstance(model, Pipeline):
+            if len(model) > 1:
+                X = clone(model[:-1]).fit_transform(X, y)
+            model = model[-1]
+        elif isinstance(model, TransformedTargetRegressor):
+            y, model = transform_targets(model, y), model.regressor
+        elif hasattr(model, "refit") and hasattr(model, "estimator"):
+            model = getattr(model, "best_estimator_", model.estimator)
+        else:
+            raise TypeError(
+                "find_learning_rate takes a BackpropClassifier or BackpropRegressor, or a "
+                "pipeline, search or TransformedTargetRegressor that ends in one. Got "
+                f"{model!r}{'' if model is estimator else f' in {type(estimator).__name__}'}."
+            )
+    refuse_ensemble(model, "find_learning_rate")
+    return model, X, y
+
+
+def transform_targets(estimator, y):
+    """Return y as a TransformedTargetRegressor would give it to its regressor."""
+    y = np.asarray(y)
+    columns = y.reshape(-1, 1) if y.ndim == 1 else y
+    if estimator.transformer is not None:
+        columns = clone(estimator.transformer).fit_transform(columns)
+    elif estimator.func is not None:
+        columns = estimator.func(columns)
+    return columns[:, 0] if columns.ndim == 2 and columns.shape[1] == 1 else columns
 
 
 def sweep(problem, progress, random_state, rates, losses):

@@ -105,9 +105,9 @@ class Members:
     def _n_features_out(self):
         raise AttributeError(f"{type(self).__name__} transforms nothing.")
 
-    def _html_repr(self):
+    def _get_params_html(self, *arguments, **keywords):
         """Display for notebooks, without a drawing: that would be of one network."""
-        return BaseParameters._html_repr(self)
+        return BaseParameters._get_params_html(self, *arguments, **keywords)
 
 
 def _refusing(name):

@@ -45,7 +45,7 @@ def _subtract(builder, x, y):
 
 @operation(operator.mul, operator.imul, np.multiply)
 def _multiply(builder, x, y):
-    """(a + a' e) (b + b' e) = a b + (a' b + a b') e."""
+    """Compute (a + a' e) (b + b' e) = a b + (a' b + a b') e."""
     left = builder.fmul(x[1], y[0], flags=CONTRACT)
     right = builder.fmul(x[0], y[1], flags=CONTRACT)
     product = builder.fmul(x[0], y[0], flags=CONTRACT)
@@ -54,7 +54,7 @@ def _multiply(builder, x, y):
 
 @operation(operator.truediv, operator.itruediv, np.divide, np.true_divide)
 def _divide(builder, x, y):
-    """(a + a' e) / (b + b' e) = q + (a' - q b') / b e, with q = a / b."""
+    """Compute (a + a' e) / (b + b' e) = q + (a' - q b') / b e, with q = a / b."""
     quotient = builder.fdiv(x[0], y[0], flags=CONTRACT)
     product = builder.fmul(quotient, y[1], flags=CONTRACT)
     rest = builder.fsub(x[1], product, flags=CONTRACT)

@@ -34,15 +34,23 @@ def divide(ax, title, n_rows, n_columns, **settings):
     return GridSpecFromSubplotSpec(n_rows, n_columns, subplot_spec=place, **settings)
 
 
-def legend_above(ax):
-    """Put the legend above the axes, in two columns."""
-    ax.legend(
-        loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False, fontsize="small"
-    )
+def legend_above(ax, **settings):
+    """Put the legend above the axes, in two columns, where it covers no curve; return it."""
+    settings = {"ncols": 2, "frameon": False, "fontsize": "small", **settings}
+    return ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), **settings)
+
+
+def title_above_legend(ax, title, legend):
+    """Write a title over the legend that stands above the axes (None: over the axes)."""
+    if legend is None:
+        ax.set_title(title)
+        return
+    n_rows = -(-len(legend.get_texts()) // 2)
+    ax.set_title(title, pad=10 + 15 * n_rows)
 
 
 def integer_ticks(axis):
-    """Put ticks at whole numbers only."""
+    """Put ticks at whole numbers only, be there a single one."""
     from matplotlib.ticker import MaxNLocator
 
-    axis.set_major_locator(MaxNLocator("auto", integer=True))
+    axis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))

@@ -12,7 +12,10 @@ from fastbp.inspection.displays.axes import (
     ORANGE,
     divide,
     import_pyplot,
+    integer_ticks,
+    legend_above,
     new_axes,
+    title_above_legend,
 )
 
 
@@ -187,12 +190,13 @@ class LossCurveDisplay:
         ax.set_ylabel("loss")
         if log_scale:
             ax.set_yscale("log")
-        if self.estimator_name is not None:
-            ax.set_title(self.estimator_name)
+        integer_ticks(ax.xaxis)
         shown = [line for name, line in self.lines_.items() if name != "learning rate"]
+        legend = None
         if len(shown) > 1:
-            top = self.score_ax_ or ax  # a twin lies above: its legend hides no curve's end
-            top.legend(handles=shown, loc="center right")
+            legend = legend_above(self.score_ax_ or ax, handles=shown)
+        if self.estimator_name is not None:
+            title_above_legend(ax, self.estimator_name, legend)
         return self
 
     def _epochs_before(self, curve):

@@ -5,7 +5,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from fastbp.inspection.displays.axes import BLUE, GREY, import_pyplot, new_axes
+from fastbp.inspection.displays.axes import BLUE, GREY, import_pyplot, legend_above, new_axes
 
 CURVES = {
     "loss": "training loss",
@@ -166,8 +166,8 @@ class SearchCurvesDisplay:
         if log_scale:
             ax.set_yscale("log")
         if self.best_index is not None and self.names is not None:
-            ax.legend(
-                handles=[self.lines_[self.best_index]], title="best candidate", fontsize="small"
+            legend_above(
+                ax, handles=[self.lines_[self.best_index]], title="best candidate", ncols=1
             )
         return self
 

@@ -18,9 +18,15 @@ from fastbp.inspection.displays.axes import (
     new_axes,
 )
 
+DIVERGING = "RdBu_r"  # white in the middle, which is put at 0
+MOST_ROWS = 200  # of a map: more inputs are drawn in groups, for a screen has few hundred lines
+
 
 class WeightsDisplay:
     """Weights of a network: maps, images of the first layer, or histograms.
+
+    Colours are white at 0, red for positive and blue for negative weights.  Of a layer with more
+    than 200 inputs a map shows groups of neighbouring inputs, each by its weight of largest size.
 
     Use :meth:`from_estimator`; the parameters are stored as attributes.
 
@@ -205,7 +211,7 @@ class WeightsDisplay:
     def _draw_images(self, panels, kwargs):
         weights = self.coefs[0]
         largest = float(np.abs(weights[:, self.units_]).max()) or 1.0
-        settings = {"cmap": "gray", "vmin": -largest, "vmax": largest, **kwargs}
+        settings = {"cmap": DIVERGING, "vmin": -largest, "vmax": largest, **kwargs}
         for panel, unit in zip(panels, self.units_, strict=True):
             image = panel.imshow(weights[:, unit].reshape(self.image_shape), **settings)
             self.images_.append(image)
@@ -217,17 +223,22 @@ class WeightsDisplay:
     def _draw_maps(self, panels, kwargs):
         for panel, weights, name in zip(panels, self.coefs, self.layer_names, strict=True):
             largest = float(np.abs(weights).max()) or 1.0
+            size = -(-len(weights) // MOST_ROWS)
+            rows = strongest_of_groups(weights, size)
             settings = {
-                "cmap": "cividis",
+                "cmap": DIVERGING,
                 "vmin": -largest,
                 "vmax": largest,
                 "aspect": "auto",
                 "interpolation": "nearest",
+                # Ticks count inputs, also where a row of the picture is a group of them.
+                "extent": (-0.5, weights.shape[1] - 0.5, size * len(rows) - 0.5, -0.5),
                 **kwargs,
             }
-            self.images_.append(panel.imshow(weights, **settings))
+            self.images_.append(panel.imshow(rows, **settings))
             self.figure_.colorbar(self.images_[-1], ax=panel)
-            panel.set_title(name, fontsize="medium")
+            title = name if size == 1 else f"{name}\nstrongest of each {size} inputs"
+            panel.set_title(title, fontsize="medium")
             panel.set_xlabel("unit")
             integer_ticks(panel.xaxis)
             integer_ticks(panel.yaxis)
@@ -244,3 +255,24 @@ class WeightsDisplay:
             panel.set_title(name, fontsize="medium")
             panel.set_xlabel("weight")
         panels[0].set_ylabel("number of weights")
+
+
+def strongest_of_groups(weights, size):
+    """Return the weight of largest size of each `size` neighbouring rows.
+
+    Parameters
+    ----------
+    weights : ndarray of shape (n_in, n_out)
+    size : int
+        Rows of a group; the last one may have fewer.
+
+    Returns
+    -------
+    rows : ndarray of shape (n_groups, n_out)
+    """
+    if size == 1:
+        return weights
+    missing = -len(weights) % size
+    groups = np.pad(weights, ((0, missing), (0, 0))).reshape(-1, size, weights.shape[1])
+    at = np.abs(groups).argmax(axis=1)[:, np.newaxis]
+    return np.take_along_axis(groups, at, axis=1)[:, 0]
