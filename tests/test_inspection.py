@@ -609,6 +609,46 @@ def test_nothing_is_advised_that_is_set():
     assert "tanh" not in advice(found)
 
 
+def test_one_dead_unit_of_many_is_no_finding(classes):
+    clf = BackpropClassifier((32,), **SETTINGS).fit(*classes)
+    for n_dead, severities in ((1, []), (4, ["hint"]), (8, ["problem"])):
+        clf.intercepts_[0][:n_dead] = -100.0
+        found = diagnose(clf, *classes)
+        assert found.layers[0]["dead"] >= n_dead
+        assert [f.severity for f in found.findings if f.topic == "dead units"] == severities
+
+
+def test_what_costs_most_comes_first(classes):
+    X, y = classes
+    clf = BackpropClassifier((10, 10), **SETTINGS).fit(X, y)
+    clf.intercepts_[0][:3], clf.intercepts_[1][:9] = -100.0, -100.0
+    clf.validation_loss_curve_ = [3.0, 1.0, 2.0, 2.0, 2.0]
+    found = diagnose(clf, X, y)
+    dead = [finding.seen for finding in found.findings if finding.topic == "dead units"]
+    assert "90%" in dead[0]
+    assert "30%" in dead[1]
+    costs = [finding.cost for finding in found.findings if finding.severity == "problem"]
+    assert costs == sorted(costs, reverse=True)
+    assert "over-fitting" not in {finding.topic for finding in found.findings[:2]}
+    clf.intercepts_[0][:5] = -1e6
+    found = diagnose(clf, 1e3 * X, y)
+    assert found.findings[0].topic == "unscaled inputs"
+    assert "scale X first" in advice(found)
+
+
+def test_advice_refers_to_nothing_that_is_not_there(classes):
+    X, y = classes
+    guess = np.random.RandomState(1).permutation(y)
+    clf = BackpropClassifier((4,), "tanh", alpha=0.0, **SETTINGS).fit(X, guess)
+    (finding,) = diagnose(clf, X, guess).findings
+    assert finding.topic == "under-fitting"
+    assert "other findings" not in finding.mend
+    assert "alpha" not in finding.mend
+    jumps = with_curve(classes, [1.0, 0.5, 0.9, 0.4, 0.9, 0.5, 1.0, 0.6, 1.0], batch_size=300)
+    assert "batches" not in advice(diagnose(jumps, X, y))
+    assert "batches" in advice(diagnose(jumps.set_params(batch_size=20), X, y))
+
+
 # --- the same advice as the warnings of fit -------------------------------------------------------
 
 PLANE = np.random.RandomState(0).randn(300, 2)
@@ -619,6 +659,7 @@ IGNORE_ENDS = pytest.mark.filterwarnings("ignore::sklearn.exceptions.Convergence
 def test_a_rate_that_moves_nothing_is_said_to_be_too_low():
     y = PLANE[:, 0] > 0
     clf = BackpropClassifier((64,), learning_rate_init=1e-9, random_state=0).fit(PLANE, y)
+    clf.intercepts_[0][:8] = -100.0
     found = diagnose(clf, PLANE, y)
     (rate,) = [finding for finding in found.findings if finding.topic == "learning rate"]
     assert "learning_rate_init=1e-09 is too low" in rate.seen

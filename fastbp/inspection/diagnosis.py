@@ -30,7 +30,7 @@ class Diagnosis:
     Attributes
     ----------
     findings : list of Finding
-        Problems first; empty if nothing was found.
+        Problems first, and of these what costs most; empty if nothing was found.
     layers : list of dict
         For each layer: "layer", "n_units", "dead", "saturated" (numbers of units; 0 for the
         output), "activation_mean", "activation_std", "delta_rms", "gradient_rms", "weight_rms".
@@ -153,6 +153,10 @@ def diagnose(estimator, X, y, sample_weight=None, *, X_val=None, y_val=None, max
 
     Notes
     -----
+    Findings are sorted by what they cost: measured for dead and saturated units (their share) and
+    for over-fitting (the gap between the skills), an order of importance for the others. Dead units
+    are a finding from a tenth of a layer.
+
     A unit is dead if its slope is 0 for every sample (relu): no gradient passes, it cannot learn.
     A unit of an activation that is nowhere quite flat (tanh, logistic) is saturated if its slope is
     below 1 % of the largest for 90 % of the samples. Skill is
@@ -197,27 +201,39 @@ def diagnose(estimator, X, y, sample_weight=None, *, X_val=None, y_val=None, max
             unseen = Batch.of(network, X_val, y_val, None, max_samples)
             numbers["validation skill"] = symptoms.skill_of(unseen, backpropagate(network, unseen))
         if "constant y" not in {finding.topic for finding in findings}:
-            findings += _judge(network, batch, layers, numbers, unscaled=bool(findings))
-    findings.sort(key=lambda finding: finding.severity != "problem")
+            findings += _judge(network, batch, layers, numbers, findings, scaled=scaled)
+    findings.sort(key=lambda finding: (finding.severity != "problem", -finding.cost))
     return Diagnosis(findings, layers, numbers, headline(final))
 
 
-def _judge(network, batch, layers, numbers, *, unscaled):
-    """Yield findings about training; of data that are `unscaled` few are about the rate."""
+def _judge(network, batch, layers, numbers, of_data, *, scaled):
+    """List findings about training; where there are some `of_data`, few are about the rate."""
     estimator, skill = network.estimator, numbers["skill"]
-    if not unscaled:
-        yield from (small := list(symptoms.check_small_targets(batch, numbers)))
-        unscaled = bool(small)
-    low = [] if unscaled else symptoms.name_low_rate(batch, estimator, skill)
-    of_rate = [
-        *symptoms.check_low_rate(low),
-        *([] if low else symptoms.check_curve(estimator, skill, unscaled)),
-    ]
-    yield from of_rate
-    raises_rate = any(finding._raises_rate for finding in of_rate)
-    yield from symptoms.check_units(
-        network, layers, unscaled=unscaled, raises_rate=raises_rate, moved=not low
+    found = [] if of_data else list(symptoms.check_small_targets(batch, numbers))
+    of_data = [*of_data, *found]
+    low = [] if of_data else symptoms.name_low_rate(batch, estimator, skill)
+    found += symptoms.check_low_rate(low)
+    if not low:
+        found += symptoms.check_curve(estimator, skill, batch.n_samples, bool(of_data))
+    raises_rate = any(finding._raises_rate for finding in found)
+    found += symptoms.check_units(
+        network,
+        layers,
+        first=_first_for_data(of_data, scaled),
+        raises_rate=raises_rate,
+        moved=not low,
     )
-    yield from symptoms.check_flow(layers, estimator)
-    yield from symptoms.check_validation_curve(estimator)
-    yield from symptoms.check_fit(estimator, numbers, len(batch.targets), moved=not low)
+    found += symptoms.check_flow(layers, estimator)
+    found += symptoms.check_validation_curve(estimator)
+    found += symptoms.check_fit(
+        estimator, numbers, len(batch.targets), others=bool(of_data or found), moved=not low
+    )
+    return found
+
+
+def _first_for_data(of_data, scaled):
+    """Say what to do first about data that findings are about; None if none are."""
+    topics = {finding.topic for finding in of_data}
+    if "unscaled inputs" in topics:
+        return "cut off the outliers of X first" if scaled else "scale X first"
+    return "scale y first" if "unscaled targets" in topics else None

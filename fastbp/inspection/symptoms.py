@@ -20,6 +20,7 @@ from fastbp.training.causes import LARGE
 UNEVEN = 100.0  # a column whose largest value is so many times below the median one is unscaled
 SATURATED_SLOPE, SATURATED_SHARE = 0.01, 0.9  # slope below 1 % of the largest, for 90 % of samples
 MANY_UNITS = 0.2  # share of a layer's units from which dead or saturated ones are a problem
+SOME_UNITS = 0.1  # from which dead ones are a hint: a wide relu layer always has a few
 SHRINKING, GROWING = 1e-3, 1e3  # size of the first layer's deltas relative to the last one's
 GAP, WIDE_GAP = 0.1, 0.3  # between the skills on training and validation data
 LITTLE_SKILL = 0.1  # share of a constant prediction's loss that the network removes
@@ -30,6 +31,7 @@ STILL_FALLING = 0.02  # fall of the loss over the last tenth of the epochs
 HARDLY_FELL = 0.7  # loss of the last epoch relative to the first
 STEADY = 0.9  # share of the later epochs in which a slow loss falls
 ENOUGH_SKILL, GOOD_SKILL = 0.5, 0.95  # beyond which a slow, or a falling, loss is no finding
+HEAVY_PENALTY = 0.05  # share of the loss from which a smaller alpha may help
 WORSE = 0.05  # rise of the validation loss after its best epoch
 NEAR = np.linspace(-7.9, 8.1, 33)  # where `fit` has found users' activations to be defined, too
 NAMED = 3  # columns that a finding names
@@ -59,6 +61,23 @@ class Finding:
     seen: str
     mend: str
     _raises_rate: bool = field(default=False, repr=False)  # whether the mend may do so
+    _share: float | None = field(default=None, repr=False)  # of units, or of skill, that it costs
+
+    @property
+    def cost(self):
+        """Share of what the network could do that this may cost, from 0 to 1, to sort by.
+
+        Measured for units and for skills, an order of importance for the rest.
+        """
+        return COSTS[self.topic] if self._share is None else float(self._share)
+
+
+# What no measure tells the cost of: nothing is learned at all, all layers learn badly, some do.
+COSTS = {
+    "not finite": 1.0, "constant y": 1.0, "unscaled inputs": 0.95, "unscaled targets": 0.9,
+    "learning rate": 0.8, "exploding gradients": 0.7, "vanishing gradients": 0.7, "dead units": 0.5,
+    "saturated units": 0.5, "over-fitting": 0.2, "more epochs": 0.1, "under-fitting": 0.0,
+}  # fmt: skip
 
 
 # -------------------------------------------------------------------------------- measures
@@ -293,22 +312,23 @@ def check_targets(batch, estimator):
         )
 
 
-def check_units(network, layers, *, unscaled, raises_rate, moved):
+def check_units(network, layers, *, first, raises_rate, moved):
     """Count dead and saturated units.
 
-    The first suspect are `unscaled` data.  The learning rate is none where another finding
-    `raises_rate`; nor are steps where they hardly `moved` a weight.
+    What to do `first` about the data, if there is something, comes before all else.  The learning
+    rate is no suspect where another finding `raises_rate`; nor are steps where they hardly `moved`
+    a weight.
     """
     estimator = network.estimator
     redraw = "draw other initial weights (random_state)"
     mends = redraw if raises_rate or not _is_stochastic(estimator) else _lower_rate(estimator)
-    mends = "scale the data first (see above)" if unscaled else mends
+    mends = first or mends
     origin = "Steps that are too long, or unscaled data, drive units there."
     origin = origin if moved else "They began there, for training hardly moved a weight."
     for entry, layer in zip(network.activations, layers[:-1], strict=True):
         n_units, name = layer["n_units"], layer["layer"]
         share = layer["dead"] / n_units
-        if layer["dead"]:
+        if share >= SOME_UNITS:
             names = ("leaky_relu", "elu", "tanh")
             other = next(name for name in names if name in ACTIVATIONS and name != entry.name)
             yield Finding(
@@ -318,6 +338,7 @@ def check_units(network, layers, *, unscaled, raises_rate, moved):
                 f"of {entry.name} is 0 for every sample, so that no gradient reaches their "
                 f"weights. {origin}",
                 f"{mends}, or take activation={other!r}.",
+                _share=share,
             )
         share = layer["saturated"] / n_units
         if share >= MANY_UNITS:
@@ -327,12 +348,17 @@ def check_units(network, layers, *, unscaled, raises_rate, moved):
                 f"{layer['saturated']} of {n_units} units ({share:.0%}) of {name} are saturated: "
                 f"{entry.name} is flat where they work, and they hardly learn.",
                 f"{mends}, raise alpha (now {estimator.alpha:g}), or take activation='relu'.",
+                _share=share,
             )
 
 
 def _is_stochastic(estimator):
     """Whether the network was trained step by step (a learning rate, epochs, early stopping)."""
     return "loss_curve_" in vars(estimator)
+
+
+def _ended_at_max_iter(estimator):
+    return estimator.n_iter_ >= estimator.max_iter
 
 
 def _lower_rate(estimator):
@@ -394,7 +420,7 @@ def _has(estimator, activation, init):
     return estimator.init == init and estimator.activation == activation
 
 
-def check_curve(estimator, skill, unscaled):
+def check_curve(estimator, skill, n_samples, unscaled):
     """Read off the recorded training loss whether learning rate and number of epochs fit.
 
     A loss that falls slowly on unscaled data says nothing about the rate.
@@ -420,8 +446,9 @@ def check_curve(estimator, skill, unscaled):
             advise(
                 (f"learning_rate_init={rate / 10:g}", False),
                 ("a learning_rate that falls over the epochs", _is_scheduled(estimator)),
-                ("or larger batches.", False),
-            ),
+                ("larger batches", n_samples <= causes.rows_per_step(estimator, n_samples)),
+            )
+            + ".",
         )
     elif (
         last > HARDLY_FELL * first
@@ -437,7 +464,7 @@ def check_curve(estimator, skill, unscaled):
             f"learning_rate_init={10 * rate:g}.",
             True,
         )
-    elif fall > STILL_FALLING and estimator.n_iter_ >= estimator.max_iter and skill < GOOD_SKILL:
+    elif fall > STILL_FALLING and _ended_at_max_iter(estimator) and skill < GOOD_SKILL:
         yield Finding(
             "more epochs",
             "hint",
@@ -464,8 +491,11 @@ def check_validation_curve(estimator):
         )
 
 
-def check_fit(estimator, numbers, n_samples, *, moved):
-    """Compare skills on training and validation data; epochs count if steps `moved` the weights."""
+def check_fit(estimator, numbers, n_samples, *, others, moved):
+    """Compare skills on training and validation data.
+
+    Epochs count if steps `moved` the weights, and first of all what `others` were found.
+    """
     skill, unseen = numbers["skill"], numbers.get("validation skill")
     if skill is None:
         return
@@ -475,11 +505,14 @@ def check_fit(estimator, numbers, n_samples, *, moved):
             "problem",
             f"The network is hardly better than a constant prediction: the skill is {skill:.2f} "
             "(1 is perfect, 0 a constant).",
-            "see the other findings first; then "
+            ("see the other findings first; then " if others else "")
             + advise(
-                ("more epochs", not moved),
+                ("more epochs", not moved or not _ended_at_max_iter(estimator)),
                 ("more units or layers", False),
-                (f"a smaller alpha (now {estimator.alpha:g})", not estimator.alpha),
+                (
+                    f"a smaller alpha (now {estimator.alpha:g})",
+                    numbers["penalty"] < HEAVY_PENALTY * numbers["loss"],
+                ),
                 ("better features.", False),
             ),
         )
@@ -492,4 +525,5 @@ def check_fit(estimator, numbers, n_samples, *, moved):
             f"data (1 is perfect, 0 a constant prediction); {n_params:,} parameters learned from "
             f"{n_samples:,} samples or more.",
             _less_fitting(estimator),
+            _share=skill - unseen,
         )
