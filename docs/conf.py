@@ -6,12 +6,18 @@ Nothing is fetched while building; links to other libraries' pages are made on R
 """
 
 import os
+import sys
+import tomllib
 import warnings
+from pathlib import Path
 
 import matplotlib
 from sphinx_gallery.sorting import ExplicitOrder
 
 import fastbp
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]  # `mathml`, and the pages that `bench` writes
 
 matplotlib.use("agg")
 
@@ -22,12 +28,13 @@ version = release = fastbp.__version__
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.mathjax",
+    "mathml",
     "numpydoc",
     "myst_parser",
     "sphinx_copybutton",
     "sphinx_gallery.gen_gallery",
 ]
+html_math_renderer = "mathml"
 exclude_patterns = ["_build", "_templates", "auto_examples/**/*.ipynb", "auto_examples/**/*.md5"]
 templates_path = ["_templates"]
 nitpicky = False
@@ -87,6 +94,7 @@ sphinx_gallery_conf = {
     "download_all_examples": False,
     "remove_config_comments": True,
     "show_memory": False,
+    "capture_repr": ("_repr_html_",),  # not repr: `<... object at 0x...>` tells nobody anything
     "copyfile_regex": r"^$",
 }
 # An example that warns is an example with a fault.
@@ -96,6 +104,8 @@ html_theme = "pydata_sphinx_theme"
 html_title = f"fastbp {release}"
 html_static_path = ["_static"]
 html_css_files = ["fastbp.css"]
+html_logo = "_static/logo.svg"
+html_favicon = "_static/logo.svg"
 html_show_sourcelink = False
 html_theme_options = {
     "show_prev_next": True,
@@ -104,7 +114,15 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": [],
     "header_links_before_dropdown": 6,
+    "show_nav_level": 1,
+    "collapse_navigation": True,
 }
+# The repository's address, where `pyproject.toml` names it.
+_urls = tomllib.loads((HERE.parent / "pyproject.toml").read_text("utf-8"))["project"].get("urls", {})
+if "Repository" in _urls:
+    html_theme_options["icon_links"] = [
+        {"name": "Repository", "url": _urls["Repository"], "icon": "fa-solid fa-code-branch"}
+    ]
 html_sidebars = {
     "get_started": [],
     "migration": [],
