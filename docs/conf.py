@@ -51,6 +51,7 @@ if os.environ.get("READTHEDOCS"):
 
 autosummary_generate = True
 autodoc_typehints = "none"
+toc_object_entries_show_parents = "hide"
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
 
@@ -94,6 +95,7 @@ sphinx_gallery_conf = {
     "download_all_examples": False,
     "remove_config_comments": True,
     "show_memory": False,
+    "write_computation_times": False,
     "capture_repr": ("_repr_html_",),  # not repr: `<... object at 0x...>` tells nobody anything
     "copyfile_regex": r"^$",
 }
@@ -104,10 +106,16 @@ html_theme = "pydata_sphinx_theme"
 html_title = f"fastbp {release}"
 html_static_path = ["_static"]
 html_css_files = ["fastbp.css"]
-html_logo = "_static/logo.svg"
 html_favicon = "_static/logo.svg"
 html_show_sourcelink = False
 html_theme_options = {
+    "logo": {
+        "text": "fastbp",
+        "image_light": "_static/logo.svg",
+        "image_dark": "_static/logo.svg",
+    },
+    "navbar_align": "left",
+    "navbar_persistent": ["search-button"],
     "show_prev_next": True,
     "navigation_with_keys": False,
     "secondary_sidebar_items": ["page-toc"],
