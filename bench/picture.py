@@ -13,6 +13,7 @@ import matplotlib
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 
+from bench.for_readers import MEANING
 from bench.measure import ratio
 from bench.workloads import WORKLOADS
 
@@ -48,6 +49,8 @@ def draw(results):
         if (cell["threads"], cell["dtype"], cell["activation"]) == (1, "float32", "relu")
         and "fastbp" in cell["seconds"]
     ]
+    order = list(MEANING)  # as in the tables that people read
+    cells.sort(key=lambda cell: order.index(cell["workload"]) if cell["workload"] in order else 99)
     fig, ax = plt.subplots(figsize=(8, 0.72 * len(cells) + 1.4), layout="constrained")
     height = 0.8 / len(PEERS)
     for i, (peer, (label, color)) in enumerate(PEERS.items()):

@@ -19,8 +19,8 @@ from checks.figures import Figures
 # What users looked for and did not find, in November 2026.
 SOUGHT = {
     "api/fastbp.BackpropClassifier.html": (
-        "fit", "X_val", "partial_fit", "transform", "predict_proba", "to_c", "to_onnx", "to_sklearn",
-        "classes_", "get_params",
+        "fit", "X_val", "partial_fit", "transform", "predict_proba", "to_c", "to_onnx",
+        "to_sklearn", "classes_", "get_params",
     ),
     "api/fastbp.TabularClassifier.html": ("fit", "predict_proba", "return_std", "reduced"),
     "guide/index.html": ("warm start", "early stopping", "class imbalance", "patience", "eval_set",
@@ -55,7 +55,11 @@ def find_broken(pages, folder):
                 broken.append(f"{name}: {link}")
                 continue
             inside = target.relative_to(folder.resolve()).as_posix()
-            if parts.fragment and inside in places and unquote(parts.fragment) not in places[inside]:
+            if (
+                parts.fragment
+                and inside in places
+                and unquote(parts.fragment) not in places[inside]
+            ):
                 broken.append(f"{name}: {link}")
     return sorted(set(broken)), elsewhere
 

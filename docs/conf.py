@@ -17,9 +17,12 @@ from sphinx_gallery.sorting import ExplicitOrder
 import fastbp
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent)]  # `mathml`, and the pages that `bench` writes
+sys.path[:0] = [str(HERE), str(HERE.parent)]  # `mathml`, and what `bench` writes for readers
+
+from bench.for_readers import write_page  # noqa: E402
 
 matplotlib.use("agg")
+write_page(HERE / "measurements.md")
 
 project = "fastbp"
 author = copyright = "the fastbp developers"
@@ -126,7 +129,9 @@ html_theme_options = {
     "collapse_navigation": True,
 }
 # The repository's address, where `pyproject.toml` names it.
-_urls = tomllib.loads((HERE.parent / "pyproject.toml").read_text("utf-8"))["project"].get("urls", {})
+_urls = tomllib.loads((HERE.parent / "pyproject.toml").read_text("utf-8"))["project"].get(
+    "urls", {}
+)
 if "Repository" in _urls:
     html_theme_options["icon_links"] = [
         {"name": "Repository", "url": _urls["Repository"], "icon": "fa-solid fa-code-branch"}

@@ -55,15 +55,11 @@ clf.fit(X_train, y_train)
 print(f"{clf.n_iter_} epochs, accuracy on the test data {clf.score(X_test, y_test):.3f}")
 
 # %%
-# The loss of each epoch, and the accuracy on what was set aside.
+# The loss of each epoch, on the training data and on what was set aside; and the accuracy on that.
 
-fig, ax = plt.subplots(figsize=(6, 3.5), layout="constrained")
-ax.plot(clf.loss_curve_, label="loss, training data")
-ax.set(xlabel="epoch", ylabel="loss", yscale="log")
-right = ax.twinx()
-right.plot(clf.validation_scores_, color="tab:orange", label="accuracy, validation data")
-right.set(ylabel="accuracy", ylim=(0.8, 1.0))
-fig.legend(loc="upper center", bbox_to_anchor=(0.5, 0.6))
+from fastbp import LossCurveDisplay
+
+LossCurveDisplay.from_estimator(clf, log_scale=True)
 
 # %%
 # What it got wrong

@@ -1,19 +1,22 @@
 """fastbp: multi-layer perceptrons trained by backpropagation on CPU cores, the scikit-learn way.
 
 This file lists the public names and nothing else.  Importing it loads neither Numba nor matplotlib,
-and chooses no engine: that happens at the first fit.  Pictures, the look inside and the encoding of
-raw tables load when asked.
+and chooses no engine: that happens at the first fit.  Pictures, the look inside, saving, and what
+is for raw tables, load when asked.
 """
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from fastbp import losses, optimizers, schedules, streams
 from fastbp.activations import Activation
 from fastbp.estimators import BackpropClassifier, BackpropRegressor
 from fastbp.losses import Loss
-from fastbp.saving import load, save
-from fastbp.tabular import TabularClassifier, TabularRegressor
 from fastbp.versions import __version__, show_versions
+
+if TYPE_CHECKING:
+    from fastbp.saving import load, save
+    from fastbp.tabular import TabularClassifier, TabularRegressor
 
 __all__ = [
     "Activation",
@@ -49,9 +52,13 @@ _ON_DEMAND = {
     "LossCurveDisplay": "fastbp.inspection.displays",
     "SearchCurvesDisplay": "fastbp.inspection.displays",
     "TableEncoder": "fastbp.tabular.encoder",
+    "TabularClassifier": "fastbp.tabular",
+    "TabularRegressor": "fastbp.tabular",
     "WeightsDisplay": "fastbp.inspection.displays",
     "find_learning_rate": "fastbp.inspection.learning_rate",
     "inspection": "fastbp.inspection",
+    "load": "fastbp.saving",
+    "save": "fastbp.saving",
 }
 
 

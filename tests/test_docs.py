@@ -2,7 +2,9 @@
 
 import doctest
 import inspect
+import json
 import re
+import sys
 import warnings
 from pathlib import Path
 
@@ -120,3 +122,51 @@ def test_estimators_say_the_same_of_what_they_share(classifier, regressor, diffe
     assert all(ours[name] != theirs[name] for name in different)
     for kind, entries in ((classifier, ours), (regressor, theirs)):
         assert set(inspect.signature(kind).parameters) <= set(entries)
+
+
+def test_measurements_are_written_for_readers():
+    """From the results as they lie there: every row explained, no commands and no commits."""
+    sys.path.insert(0, str(ROOT))
+    try:
+        from bench import for_readers
+    finally:
+        sys.path.remove(str(ROOT))
+    results = json.loads((for_readers.RESULTS / "steps.json").read_text("utf-8"))
+    page = for_readers.compose(results)
+    for name in for_readers.MEANING:
+        assert page.count(f"| {for_readers.name_of(name)} |") >= 3
+    assert not re.search(r"python -m|commit|--\w|\*\*missed|\b[0-9a-f]{7}\b", page)
+    assert [int(n) for n in for_readers.microseconds(2.82e-3).split(",")] == [2, 820]
+    assert for_readers.microseconds(1.56e-7) == "0.16"
+
+
+@pytest.fixture
+def site(tmp_path):
+    """Return a folder with a page that leads nowhere twice, and one that is well."""
+    (tmp_path / "api").mkdir()
+    (tmp_path / "index.html").write_text(
+        '<a href="api/a.html#fastbp.load"></a> <a href="https://example.org"></a>'
+    )
+    (tmp_path / "api" / "a.html").write_text(
+        '<p id="fastbp.load"><a href="../index.html#gone"></a> <a href="gone.html"></a>'
+    )
+    return tmp_path
+
+
+def test_the_check_of_the_site_sees_what_is_missing(site, capsys):
+    sys.path.insert(0, str(ROOT))
+    try:
+        from checks import site as check
+    finally:
+        sys.path.remove(str(ROOT))
+    pages = check.read_pages(site)
+    broken, elsewhere = check.find_broken(pages, site)
+    assert broken == ["api/a.html: ../index.html#gone", "api/a.html: gone.html"]
+    assert elsewhere == {"https://example.org"}
+    absent = check.find_absent(pages)
+    assert "fastbp.load" not in absent
+    assert {"fastbp.save", "fastbp.BackpropClassifier.fit"} <= set(absent)
+    with pytest.raises(SystemExit) as end:
+        check.check_site(site)
+    assert end.value.code == 1
+    assert "FAIL links within the site lead somewhere" in capsys.readouterr().out

@@ -66,7 +66,7 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
             'silu', 'mish', 'softplus'}, function, Activation or list, default='relu'
         Activation function of the hidden layers, or a list with one for each (their formulas and
         sources: :mod:`fastbp.activations`).  A function of yours
-        is a scalar Python function ``f(z)``; Numba compiles it at the first fit (one or two seconds)
+        is a scalar Python function ``f(z)``; Numba compiles it at the first fit (1 to 2 s)
         and differentiates it. :class:`~fastbp.Activation` holds one with settings.
     loss : {'log_loss', 'focal'}, object of fastbp.losses, function or Loss, default='log_loss'
         Cross-entropy of the softmax (multiclass) or logistic (binary, multilabel) output, or the
