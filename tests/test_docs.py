@@ -170,3 +170,25 @@ def test_the_check_of_the_site_sees_what_is_missing(site, capsys):
         check.check_site(site)
     assert end.value.code == 1
     assert "FAIL links within the site lead somewhere" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("word", "meaning"),
+    [
+        ("epochs", "max_iter"), ("num_boost_round", "max_iter"), ("patience", "n_iter_no_change"),
+        ("stopping_rounds", "n_iter_no_change"), ("restore_best_weights", "early_stopping"),
+        ("load_best", "early_stopping"), ("min_delta", "tol"), ("monitor", "scoring"),
+        ("is_unbalance", "class_weight"), ("pos_weight", "class_weight"),
+        ("train_split", "validation_fraction"), ("global_clipnorm", "max_grad_norm"),
+        ("use_ema", "ema_decay"), ("kernel_regularizer", "alpha"), ("reg_lambda", "alpha"),
+        ("criterion", "loss"), ("objective", "loss"), ("n_jobs", "n_threads"),
+    ],
+)  # fmt: skip
+def test_words_of_the_vocabulary_are_understood(word, meaning):
+    """What the page says of other libraries, a user who writes it is told."""
+    page = (ROOT / "docs" / "guide" / "vocabulary.rst").read_text("utf-8")
+    index = (ROOT / "docs" / "guide" / "index.rst").read_text("utf-8")
+    assert word in page + index
+    assert meaning in page
+    with pytest.raises(TypeError, match=f"{word}.*Did you mean {meaning}"):
+        BackpropClassifier(**{word: 1})
