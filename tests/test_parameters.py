@@ -142,6 +142,7 @@ def test_other_scalars_of_numpy_mean_their_value(given, plain):
         check_same(kind, given, plain)
 
 
+@pytest.mark.filterwarnings("ignore:The loss still fell at the highest")
 def test_weights_and_rates_given_as_numbers_of_numpy():
     y, half = Y[BackpropClassifier], np.float16(0.3)
     by_class = {np.bool_(True): half, np.bool_(False): np.float16(2.0)}
