@@ -13,6 +13,7 @@ from fastbp.estimators import BackpropClassifier, BackpropRegressor
 from fastbp.losses import Loss
 from fastbp.saving import load, save
 from fastbp.tabular import TabularClassifier, TabularRegressor
+from fastbp.training.snapshots import Snapshot
 from fastbp.versions import __version__, show_versions
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Loss",
     "LossCurveDisplay",
     "SearchCurvesDisplay",
+    "Snapshot",
     "TableEncoder",
     "TabularClassifier",
     "TabularRegressor",

@@ -17,7 +17,7 @@ from fastbp.engine import FLOATS
 from fastbp.losses import TRANSFORMS
 from fastbp.optimizers import OPTIMIZERS
 from fastbp.schedules import Function, recreate
-from fastbp.training.randomness import is_mersenne_state
+from fastbp.values import is_mersenne_state
 
 KIND = "_target_kind"
 # The kinds of target (None: real numbers), and the output transforms that each can have.
@@ -383,6 +383,18 @@ def _check_place(place, n_params):
     _require(params is None or _is_real(params, (n_params,)), "params has another length")
     stream = place["stream"]
     _require(stream["bit_generator"] != "MT19937" or is_mersenne_state(stream), "stream is damaged")
+
+
+def check_state(state, n_params, n_samples):
+    """Refuse the state of a training that is not one of this network and so many rows."""
+    _require(_is_real(state.params, (n_params,)), f"it has not {n_params} parameters")
+    place, optimizer = state.place, state.optimizer
+    _require(place is not None, "it has no place")
+    _check_place(place, n_params)
+    held_out = 0 if place["held_out"] is None else len(place["held_out"])
+    _require(len(place["order"]) + held_out == n_samples, f"it is not of {n_samples} rows")
+    if optimizer is not None or not state.ended:
+        _check_optimizer(optimizer, n_params)
 
 
 def _is_real(array, shape):

@@ -40,6 +40,7 @@ from fastbp.optimizers import is_full_batch
 from fastbp.training.progress import Progress
 from fastbp.training.resuming import recall
 from fastbp.training.scoring import Scorer, Validation, find_scorer
+from fastbp.training.snapshots import Snapshot
 
 
 def partial_fit_exists(estimator):
@@ -86,6 +87,7 @@ class BaseBackprop(
         X_val: Features | None = None,
         y_val: Targets | None = None,
         sample_weight_val: Weights = None,
+        snapshot: Snapshot | str | PathLike[str] | None = None,
     ) -> Self:
         """Train the network on X and y.
 
@@ -111,6 +113,10 @@ class BaseBackprop(
             Their labels, of classes that y has, or targets.
         sample_weight_val : array-like of shape (n_val,), default=None
             Their weights in validation loss and score.
+        snapshot : path or fastbp.Snapshot, default=None
+            File that keeps the state of the fit, every 5 s or as the Snapshot says: after a crash
+            the same call goes on from there, bit for bit; once the fit is finished, it returns its
+            model. Not with 'lbfgs' or a RandomState of yours.
 
         Returns
         -------
@@ -120,7 +126,8 @@ class BaseBackprop(
         ------
         ValueError, TypeError
             For bad parameters or data, and if training diverges before an epoch was scored on
-            validation data.  The estimator stays as it was.
+            validation data; also for a snapshot that is damaged, or of another call or machine.
+            The estimator stays as it was.
             What a scorer, callback or function of yours raises arrives as it is.
 
         Notes
@@ -135,11 +142,14 @@ class BaseBackprop(
             )
         """
         with unchanged_on_error(self):
-            return self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val))
+            validation = X_val, y_val, sample_weight_val
+            return self._fit(X, y, sample_weight, validation, snapshot=snapshot)
 
     @with_callbacks
-    def _fit(self, X, y, sample_weight, validation=NOTHING, *, incremental=False):
-        fit = OpenFit(self, X, y, sample_weight, validation, incremental=incremental)
+    def _fit(self, X, y, sample_weight, validation=NOTHING, *, incremental=False, snapshot=None):
+        fit = OpenFit(
+            self, X, y, sample_weight, validation, incremental=incremental, snapshot=snapshot
+        )
         fit.advance()
         fit.finish()
         return self

@@ -21,6 +21,7 @@ nearly half of the 0.4 ms of digits (November 2026, an EPYC with AVX-512).
 import numpy as np
 import scipy.sparse
 
+from fastbp.data.row_source import blocks_of
 from fastbp.engine import network
 from fastbp.training.causes import rows_per_step
 from fastbp.training.meaning import describe, digest
@@ -65,6 +66,66 @@ def identify(problem, *, incremental):
     return found
 
 
+def identify_settings(estimator, *, leave_out=()):
+    """Fingerprints of an estimator's class and of each of its parameters, for a file.
+
+    Returns
+    -------
+    dict of str to str
+    """
+    found = {"estimator": type(estimator).__name__}
+    for name, value in estimator.get_params(deep=False).items():
+        if name not in leave_out:
+            found[name] = digest(describe(value)).hex()
+    return found
+
+
+def identify_data(problem, engine):
+    """Fingerprints of all bytes that a fit works on, for a file.
+
+    Parameters
+    ----------
+    problem : Problem
+    engine : module
+        Whose fingerprints are taken.
+
+    Returns
+    -------
+    dict of str to str
+        "X", "y", "sample_weight", "rows to train on" and, of the user's validation data, "X_val",
+        "y_val" and "sample_weight_val".
+    """
+    found = _name_data(problem, engine)
+    if problem.held_out is not None:
+        names = _name_data(problem.held_out.problem, engine)
+        found |= {f"{name}_val": names[name] for name in ("X", "y", "sample_weight")}
+    return {name: digest(part).hex() for name, part in found.items()}
+
+
+def _name_data(problem, engine):
+    units = [array.tobytes() for array in problem.target_units]
+    classes = None if problem.classes is None else np.asarray(problem.classes).tolist()
+    return {
+        "X": [_of_whole(engine, part) for _, X in blocks_of(problem.X) for part in _parts_of(X)],
+        "y": (_of_whole(engine, problem.targets), units, classes),
+        "sample_weight": _of_whole(engine, problem.sample_weight),
+        "rows to train on": [_of_whole(engine, part) for part in problem.parts or ()],
+    }
+
+
+def _of_whole(engine, array):
+    """Shape, dtype and fingerprint of all of an array."""
+    if array is None:
+        return None
+    array = np.ascontiguousarray(array)
+    return array.shape, array.dtype.str, engine.fingerprint(array)
+
+
+def _parts_of(X):
+    """Arrays that make a dense or sparse X."""
+    return (X.data, X.indices, X.indptr) if scipy.sparse.issparse(X) else (X,)
+
+
 def identify_goal(problem):
     """Fingerprint of what is minimised and measured, but for the data, in bytes."""
     settings = problem.settings
@@ -100,9 +161,8 @@ def identify_weights(engine, coefs, intercepts):
 def _arrays_of(problem):
     """Yield shapes, dtypes and fingerprints of the arrays of a problem."""
     X = problem.X
-    parts = (X.data, X.indices, X.indptr) if scipy.sparse.issparse(X) else (X,)
     work = network.count_params(problem.layer_sizes) * X.shape[0]
-    for array in (*parts, problem.targets, problem.sample_weight):
+    for array in (*_parts_of(X), problem.targets, problem.sample_weight):
         if array is None:
             yield None
         else:
