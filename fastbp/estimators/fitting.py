@@ -147,7 +147,9 @@ class OpenFit:
     def _end_state(self):
         """Keep the last state, and leave what a later call goes on from."""
         progress, settings = self.progress, self.problem.settings
-        if self.keeper is not None and self.training is not None and progress.ended:
+        stop = self.problem.asked_to_stop
+        is_whole = progress.ended and not (stop is not None and stop.is_set())
+        if self.keeper is not None and self.training is not None and is_whole:
             self.keeper.write(progress)
         keeps_place = settings.warm_start == "resume" and progress.ended != DIVERGED
         if not (keeps_place or self.incremental):

@@ -9,6 +9,7 @@ import time
 from copy import copy
 from functools import partial
 from numbers import Integral
+from os import PathLike
 from typing import Any, Self
 
 import numpy as np
@@ -32,9 +33,10 @@ from fastbp.tabular import recipe
 from fastbp.tabular.attributes import check_ensemble
 from fastbp.tabular.columns import refuse_lazy
 from fastbp.tabular.encoder import TableEncoder
-from fastbp.tabular.fits import NetworkTasks, held_out_loss, train_all, train_ensemble
+from fastbp.tabular.fits import NetworkTasks, Snapshots, held_out_loss, train_all, train_ensemble
 from fastbp.tabular.rows import encode_rows
 from fastbp.tabular.runs import as_rows
+from fastbp.training.snapshots import Snapshot, find_snapshot
 
 ROWS_PER_BLOCK = 4096  # of a prediction: what encoded columns and members' scores take
 MAX_SEED = 2**31
@@ -64,6 +66,7 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
         X_val: Any = None,
         y_val: Targets | None = None,
         sample_weight_val: Weights = None,
+        snapshot: Snapshot | str | PathLike[str] | None = None,
     ) -> Self:
         """Encode the columns and train the networks.
 
@@ -83,6 +86,11 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
             Their labels or targets.
         sample_weight_val : array-like of shape (n_val,), default=None
             Their weights.
+        snapshot : path or fastbp.Snapshot, default=None
+            Keeps the state of each network in a file whose name is this path and a number
+            (``path.0``, ``path.1``, ...): after a crash the same call goes on from there, bit for
+            bit.  Columns are encoded anew.  Not with a `random_state` that is no int, nor with
+            `max_time`.
 
         Returns
         -------
@@ -94,13 +102,17 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
             For bad parameters or data.  The estimator stays as it was.
         """
         with unchanged_on_error(self):
-            return self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val))
+            validation = X_val, y_val, sample_weight_val
+            return self._fit(X, y, sample_weight, validation, snapshot)
 
     @with_callbacks
-    def _fit(self, X, y, sample_weight, validation):
+    def _fit(self, X, y, sample_weight, validation, snapshot):
         begun = time.perf_counter()
         settings = check_parameters(self, self._parameter_rules)
         get_engine(settings.engine)  # where there is none, nothing else need be said
+        snapshot = find_snapshot(self, snapshot)
+        if snapshot is not None:
+            _check_can_be_kept(settings)
         random_state = check_random_state(settings.random_state)
         if not settings.hidden_layer_sizes:
             raise ValueError(
@@ -147,6 +159,7 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
             n_threads=thread_ceiling(settings.n_threads),
             tasks=tasks,
             said=said,
+            snapshots=Snapshots(snapshot),
         )
         networks = train_ensemble(make, train, parts, seeds, dropouts)
         self._take(encoder, networks, targets if counted is None else targets[counted])
@@ -335,6 +348,20 @@ def _encode_validation(encoder, validation):
         with speaking_of("X_val"):
             X_val = encode_rows(encoder._plan, encoder._read(X_val))
     return {"X_val": X_val, "y_val": y_val, "sample_weight_val": weights}
+
+
+def _check_can_be_kept(settings):
+    """Refuse a snapshot of networks whose seeds, or limits of time, are others in each process."""
+    if not isinstance(settings.random_state, Integral):
+        raise ValueError(
+            f"snapshot needs an int as random_state, got {settings.random_state!r}: it draws the "
+            "seeds of the networks and the rows that each holds out."
+        )
+    if settings.max_time is not None:
+        raise ValueError(
+            "snapshot of a tabular estimator counts no time over several processes: use it without "
+            "max_time."
+        )
 
 
 def _refuse_sparse(X):

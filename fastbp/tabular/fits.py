@@ -7,6 +7,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from itertools import count
 
 import numpy as np
 
@@ -75,12 +76,14 @@ class Jobs:
     tasks : NetworkTasks
     said : list
         Gets message and category of warnings.
+    snapshots : Snapshots
     """
 
-    def __init__(self, networks, data, held_out, deadline, tasks, said):
+    def __init__(self, networks, data, held_out, deadline, tasks, said, snapshots):
         self.data, self.held_out, self.deadline = data, held_out, deadline
         self.tasks = tasks
         self.waiting, self.first = list(networks), networks[0]
+        snapshots.give(networks)
         self.lock, self.stop = threading.Lock(), threading.Event()
         self.warnings = said
 
@@ -110,7 +113,7 @@ class Jobs:
                             X = X.view()  # for this thread
                         network.fit(X, *more, **self.held_out)
                 finally:
-                    del network._asked_to_stop, network._parts
+                    del network._asked_to_stop, network._parts, network._snapshot
                 for name in OF_TRAINING:
                     vars(network).pop(name, None)
         except BaseException:
@@ -164,7 +167,19 @@ class NetworkTasks:
             )
 
 
-def train_all(networks, data, held_out, deadline, n_threads, tasks, said):
+class Snapshots:
+    """Files for the networks of a fit, numbered in the order in which they are made."""
+
+    def __init__(self, snapshot):
+        self.snapshot, self.numbers = snapshot, count()
+
+    def give(self, networks):
+        """Give each network its own, or None."""
+        for network, number in zip(networks, self.numbers, strict=False):
+            network._snapshot = self.snapshot and self.snapshot.beside(f".{number}")
+
+
+def train_all(networks, data, held_out, deadline, n_threads, tasks, said, snapshots):
     """Fit networks, several at a time where there are threads for it.
 
     What a network becomes does not depend on the threads.  After an interrupt (Ctrl-C) the networks
@@ -179,7 +194,7 @@ def train_all(networks, data, held_out, deadline, n_threads, tasks, said):
     n_workers = max(1, min(n_threads, len(networks)))
     for one in networks:
         one.n_threads = max(1, n_threads // n_workers)
-    jobs = Jobs(networks, data, held_out, deadline, tasks, said)
+    jobs = Jobs(networks, data, held_out, deadline, tasks, said, snapshots)
     with ThreadPoolExecutor(n_workers) as pool:  # this thread is one of the workers
         others = [pool.submit(jobs.work) for _ in range(n_workers - 1)]
         jobs.work()

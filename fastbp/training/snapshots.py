@@ -131,7 +131,12 @@ def as_snapshot(given):
 
 
 def find_snapshot(estimator, given=None):
-    """Return the one Snapshot that a fit was given, as an argument or among its callbacks."""
+    """Return the one Snapshot that a fit was given, as an argument or among its callbacks.
+
+    The fits within an estimator, which get theirs from it, look no further.
+    """
+    if "_snapshot" in vars(estimator):
+        return estimator._snapshot
     found = [one for one in getattr(estimator, "_skl_callbacks", ()) if isinstance(one, Snapshot)]
     found += [] if given is None else [as_snapshot(given)]
     if len(found) > 1:
