@@ -92,7 +92,7 @@ class OpenFit:
             state = self.keeper.find()
         if state is not None:
             check_state(state, len(self.progress.params), problem.X.shape[0])
-            self.progress = state
+            self.progress = deepcopy(state)
         if self.progress.ended:  # long ago
             stream[1].state = self.progress.place["stream"]
         elif not is_full_batch(settings.solver):

@@ -78,6 +78,11 @@ class SealedFile:
         wait = max(self.snapshot.every, self.cost_s / MOST_OF_TIME)
         return time.perf_counter() - since >= wait
 
+    def limit(self, n_epochs, done):
+        """Return how many epochs to train, at most so many, until one may be due."""
+        each = self.snapshot.every_epochs
+        return n_epochs if each is None else min(n_epochs, each - done % each)
+
     def write(self, call, values, arrays):
         """Replace the file.
 
@@ -271,8 +276,7 @@ class Keeper:
         try:
             while True:
                 first, begun = progress.n_iter, time.perf_counter()
-                if snapshot.every_epochs is not None:
-                    piece = snapshot.every_epochs - first % snapshot.every_epochs
+                piece = self.file.limit(piece, first)
                 ended = training.advance(min(first + piece, np.inf if until is None else until))
                 if not ended and self.file.is_due(progress.n_iter):
                     self.write(training.state())

@@ -22,13 +22,15 @@ CURVES = ("loss_curve", "validation_scores", "validation_loss_curve")
 FORMAT = "1"
 
 
-def describe(state, writer):
+def describe(state, writer, prefix=""):
     """Turn a state into JSON, and put its arrays into `writer`.
 
     Parameters
     ----------
     state : Progress
     writer : fastbp.values.Writer
+    prefix : str, default=""
+        Of the names of arrays.
 
     Returns
     -------
@@ -42,7 +44,7 @@ def describe(state, writer):
         values["best_params"] = None  # they are params
     # The limits of patience are parameters of the estimator.
     values["patience"] = [state.patience.best, state.patience.count]
-    return {name: writer.encode(value, name) for name, value in values.items()}
+    return {name: writer.encode(value, prefix + name) for name, value in values.items()}
 
 
 def restore(description, arrays):
