@@ -236,6 +236,11 @@ def load(path: str | PathLike[str]) -> Any:
     content = Path(path).read_bytes()
     try:
         metadata, header, data = safetensors.open_sealed(content)
+        if "snapshot" in metadata:
+            raise ValueError(
+                f"it is the snapshot of a {metadata['snapshot']}, which the same call of fit "
+                "takes: fit(..., snapshot=path)."
+            )
         _refuse_newer_format(metadata)
         arrays = safetensors.read_arrays(header, data)
         model = json.loads(metadata["model"])

@@ -12,8 +12,8 @@ class Snapshot:
     """A file in which a fit keeps its state, so that after a crash the same call goes on.
 
     Given as ``fit(..., snapshot=Snapshot(path))``, where a bare path is ``Snapshot(path)``; as the
-    `snapshot` of a :class:`BackpropSearchCV`; or set as a callback on a network or on the Pipeline
-    around it, ``set_callbacks(Snapshot(path))``.
+    `snapshot` of a :class:`BackpropSearchCV`; or set as a callback on a network, so that it works
+    within a Pipeline: ``pipeline[-1].set_callbacks(Snapshot(path))``.
 
     The file is written about every `every` seconds, after an epoch, and at the end, atomically: a
     process that is killed at any moment leaves a whole one. The same call then goes on from there,
@@ -67,8 +67,6 @@ class Snapshot:
 
     __module__ = "fastbp"
 
-    max_propagation_depth = 1  # as a callback: from a Pipeline to its network
-
     def __init__(
         self,
         path: str | PathLike[str],
@@ -106,7 +104,13 @@ class Snapshot:
     # scikit-learn's protocol of callbacks; the fit itself finds this object and does the work.
 
     def setup(self, estimator: Any, context: Any) -> None:
-        """Do nothing."""
+        """Refuse an estimator that would not look for it."""
+        if not hasattr(estimator, "_parameter_rules"):
+            raise TypeError(
+                f"A Snapshot is set on a network of fastbp, not on a {type(estimator).__name__}: "
+                "pipeline[-1].set_callbacks(fastbp.Snapshot(path)). A search has a parameter, "
+                "BackpropSearchCV(..., snapshot=path)."
+            )
 
     def teardown(self, estimator: Any, context: Any) -> None:
         """Do nothing."""
