@@ -22,6 +22,7 @@ import tempfile
 import threading
 import time
 import warnings
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -164,8 +165,9 @@ class Counter:
     def value(self):
         return struct.unpack("q", self.memory[:])[0]
 
-    def count(self):
-        """Count the epochs of every fit from now on, before they are trained."""
+    @contextmanager
+    def counting(self):
+        """Count the epochs of every fit in the block, before they are trained."""
         plain = Run.train_epochs
 
         def train_epochs(run, losses):
@@ -176,6 +178,10 @@ class Counter:
                 self.add(run.session.epochs_done - len(losses))
 
         Run.train_epochs = train_epochs
+        try:
+            yield
+        finally:
+            Run.train_epochs = plain
 
 
 def live(case, path, seconds):
@@ -232,19 +238,27 @@ def run_case(case, rng, counter, seconds, expected, folder):
 
 
 def run(cases, n, rng, figures):
-    """Kill the cases in turn, so many times in all."""
+    """Kill the cases in turn, so many times in all; return the sums of what was counted."""
     counter = Counter()
-    counter.count()
-    known = {}
-    for case in cases:
-        case.call()
-        before = counter.value
-        expected = case.call()
-        n_epochs = counter.value - before
-        with tempfile.TemporaryDirectory() as folder:
-            begun = time.perf_counter()
-            case.call(Path(folder) / "fit.snapshot")
-            known[case.name] = expected, n_epochs, time.perf_counter() - begun
+    with counter.counting():
+        known = {case.name: run_undisturbed(case, counter) for case in cases}
+        return kill_all(cases, known, counter, n, rng, figures)
+
+
+def run_undisturbed(case, counter):
+    """Return what comes of a case, its epochs, and its seconds with a snapshot."""
+    case.call()
+    before = counter.value
+    expected = case.call()
+    n_epochs = counter.value - before
+    with tempfile.TemporaryDirectory() as folder:
+        begun = time.perf_counter()
+        case.call(Path(folder) / "fit.snapshot")
+        return expected, n_epochs, time.perf_counter() - begun
+
+
+def kill_all(cases, known, counter, n, rng, figures):
+    """Kill so many times; print what went wrong."""
     totals = dict.fromkeys(("kills", "calls", "wrong", "late", "epochs", "most", "once"), 0)
     while totals["kills"] < n:
         case = cases[totals["calls"] % len(cases)]

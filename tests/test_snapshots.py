@@ -92,9 +92,9 @@ def assert_same(a, b):
     """Same fitted attributes, bit for bit."""
     assert vars(a).keys() - {"_skl_callbacks"} == vars(b).keys() - {"_skl_callbacks"}
     for name in vars(a):
-        one, other = getattr(a, name), getattr(b, name)
         if name.startswith("_") or name == "solver":
             continue
+        one, other = getattr(a, name), getattr(b, name)
         if isinstance(one, list) and one and isinstance(one[0], np.ndarray):
             assert all(np.array_equal(p, q) for p, q in zip(one, other, strict=True)), name
         else:

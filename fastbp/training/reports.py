@@ -57,11 +57,12 @@ class Report:
         Most seconds.
     """
 
-    def __init__(self, verbose, max_iter, max_time=None):
+    def __init__(self, verbose, max_iter, max_time=None, elapsed_s=0.0):
         self.max_iter, self.max_time = max_iter, max_time
         self.every = verbose >= 2
         self.live = not self.every and can_write_over(sys.stdout)
-        self.begun = self.shown_at = time.perf_counter()
+        self.shown_at = time.perf_counter()
+        self.begun = self.shown_at - elapsed_s
         self.latest = self.shown = None  # (n_iter, loss, score, n_samples)
         self.line = LiveLine(self.live)
 

@@ -139,8 +139,9 @@ def find_snapshot(estimator, given=None):
 
     The fits within an estimator, which get theirs from it, look no further.
     """
-    if "_snapshot" in vars(estimator):
-        return estimator._snapshot
+    lent = getattr(estimator, "_snapshot", None)
+    if lent is not None:
+        return lent
     found = [one for one in getattr(estimator, "_skl_callbacks", ()) if isinstance(one, Snapshot)]
     found += [] if given is None else [as_snapshot(given)]
     if len(found) > 1:

@@ -49,7 +49,8 @@ class Watcher:
 
     def __post_init__(self):
         verbose, max_time = self.problem.settings.verbose, self.problem.settings.max_time
-        self.report = Report(verbose, self.max_iter, max_time) if verbose else None
+        elapsed_s = self.progress.seconds  # of a fit that goes on
+        self.report = Report(verbose, self.max_iter, max_time, elapsed_s) if verbose else None
 
     def must_look(self):
         """Whether somebody must be told of each single epoch."""
