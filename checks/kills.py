@@ -21,6 +21,7 @@ import struct
 import tempfile
 import threading
 import time
+import traceback
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -140,7 +141,7 @@ def list_searches():
     net = BackpropClassifier(**NETWORK | {"max_iter": 27})
     pipe = make_pipeline(StandardScaler(), net)
     named = {f"backpropclassifier__{name}": values for name, values in GRID.items()}
-    how = dict(cv=3, n_jobs=2, random_state=0)
+    how = dict(cv=3, n_jobs=2, random_state=0, error_score="raise")
     return [
         Case("grid", BackpropSearchCV(net, GRID, **how), classes, {}, 5, 2),
         Case("halving", BackpropSearchCV(net, GRID, strategy="halving", **how), classes, {}, 3, 2),
@@ -201,6 +202,8 @@ def live(case, path, seconds):
             os.close(reader)
             os.write(writer, case.call(path))
             status = 0
+        except Exception:
+            traceback.print_exc()
         finally:
             os._exit(status)
     os.close(writer)

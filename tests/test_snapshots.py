@@ -21,6 +21,8 @@ from fastbp import (
     TabularClassifier,
 )
 from fastbp.estimators.fitting import OpenFit
+from fastbp.search.fits import CandidateFit
+from fastbp.search.keeping import Kept
 from fastbp.training import keeping
 from fastbp.training.minibatches import Run
 from fastbp.training.snapshots import find_snapshot
@@ -524,6 +526,14 @@ def test_a_killed_search_goes_on(name, path, dies, epochs):
             assert all(np.array_equal(one[key], other[key]) for key in one)
     assert sum(epochs) == n_epochs
     assert np.array_equal(again.cv_results_["mean_fit_time"], search.cv_results_["mean_fit_time"])
+
+
+def test_what_is_kept_does_not_change_while_others_write_it():
+    kept = Kept(scores={0.25: {}}, curves={"loss": [1.0]})
+    fit = CandidateFit(None, {}, None, 1.0)
+    fit.take_up(kept)
+    fit.scores[0.5], fit.curves["loss"] = {}, []
+    assert kept == Kept(scores={0.25: {}}, curves={"loss": [1.0]})
 
 
 def test_another_search_is_refused(path):

@@ -223,7 +223,8 @@ class CandidateFit:
 
     def take_up(self, kept):
         """Go on from what an earlier life of the search has left."""
-        self.kept, self.scores, self.n_epochs = kept, kept.scores, kept.n_epochs
+        # Copies: what is kept may be written by another thread while this one goes on.
+        self.kept, self.scores, self.n_epochs = kept, dict(kept.scores), kept.n_epochs
         self.fit_time, self.score_time = kept.fit_time, kept.score_time
         self.curves |= kept.curves
         if kept.state is not None:
