@@ -195,7 +195,9 @@ def live(case, path, seconds):
     killed : bool
     """
     reader, writer = os.pipe()
-    child = os.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads
+        child = os.fork()
     if child == 0:
         status = 1
         try:

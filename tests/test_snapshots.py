@@ -165,6 +165,9 @@ def test_a_state_of_other_data_or_layers_is_refused():
         OpenFit(BackpropClassifier(**NET), X[:100], Y[:100], state=state)
     with pytest.raises(ValueError, match="parameters"):
         OpenFit(BackpropClassifier(**NET | {"hidden_layer_sizes": (8,)}), X, Y, state=state)
+    state.rows_seen, state.n_iter = 0, 99
+    with pytest.raises(ValueError, match="curves"):
+        OpenFit(BackpropClassifier(**NET), X, Y, state=state)
     state.place["stream"]["state"]["pos"] = 10**6
     with pytest.raises(ValueError, match="stream"):
         OpenFit(BackpropClassifier(**NET), X, Y, state=state)
@@ -526,6 +529,15 @@ def test_a_killed_search_goes_on(name, path, dies, epochs):
             assert all(np.array_equal(one[key], other[key]) for key in one)
     assert sum(epochs) == n_epochs
     assert np.array_equal(again.cv_results_["mean_fit_time"], search.cv_results_["mean_fit_time"])
+
+
+def test_a_search_that_ran_out_of_time_goes_on(path):
+    make = partial(BackpropSearchCV, BackpropClassifier(**NET), {"alpha": [1e-4, 1.0]}, cv=2)
+    with pytest.raises(ValueError, match="max_time=1e-09 seconds are over"):
+        make(snapshot=path, max_time=1e-9).fit(X, Y)
+    assert path.exists()
+    again = make(snapshot=path).fit(X, Y)
+    assert_same(again.best_estimator_, make().fit(X, Y).best_estimator_)
 
 
 def test_what_is_kept_does_not_change_while_others_write_it():

@@ -387,14 +387,24 @@ def _check_place(place, n_params):
 
 def check_state(state, n_params, n_samples):
     """Refuse the state of a training that is not one of this network and so many rows."""
-    _require(_is_real(state.params, (n_params,)), f"it has not {n_params} parameters")
-    place, optimizer = state.place, state.optimizer
-    _require(place is not None, "it has no place")
+    try:
+        _check_state(state, n_params, n_samples)
+    except Exception as error:  # it may hold anything
+        raise ValueError(
+            "The state to go on from does not belong to a training of "
+            f"{n_params} parameters on {n_samples} rows: {error}."
+        ) from error
+
+
+def _check_state(state, n_params, n_samples):
+    place, held_out = state.place, state.place["held_out"]
+    _require(_is_real(state.params, (n_params,)), f"it has not so many parameters: {n_params}")
     _check_place(place, n_params)
-    held_out = 0 if place["held_out"] is None else len(place["held_out"])
-    _require(len(place["order"]) + held_out == n_samples, f"it is not of {n_samples} rows")
-    if optimizer is not None or not state.ended:
-        _check_optimizer(optimizer, n_params)
+    n_rows = len(place["order"]) + (0 if held_out is None else len(held_out))
+    _require(n_rows == n_samples, f"it has {n_rows} rows")
+    if not state.ended:
+        _check_optimizer(state.optimizer, n_params)
+        _require(0 <= state.n_iter <= len(state.loss_curve), "its curves are damaged")
 
 
 def _is_real(array, shape):
