@@ -22,7 +22,7 @@ from fastbp.training.progress import Progress
 from fastbp.training.sameness import identify_given, identify_settings
 from fastbp.training.snapshots import as_snapshot, find_snapshot
 from fastbp.training.state import describe, restore
-from fastbp.values import Writer, decode
+from fastbp.values import decode
 
 # Parameters that change no result, and those whose meaning is among the data.
 LEFT_OUT = ("n_jobs", "client", "verbose", "max_time", "snapshot", "params", "cv", "random_state")
@@ -142,12 +142,16 @@ class SearchKeeper:
     def write(self):
         """Write what is kept of all fits."""
         with self.lock:
-            writer, values = Writer(()), {}
-            for c, row in enumerate(self.fits):
-                for f, fit in enumerate(row):
-                    if fit.kept is not None:
-                        values[f"{c} {f}"] = fit.kept.describe(writer, f"{c} {f}")
-            self.file.write(self.call, values, writer.arrays)
+            self.file.write(self.call, self._describe)
+
+    def _describe(self, writer):
+        """Turn what is kept of all fits into JSON, by numbers of candidate and fold."""
+        return {
+            f"{c} {f}": fit.kept.describe(writer, f"{c} {f}")
+            for c, row in enumerate(self.fits)
+            for f, fit in enumerate(row)
+            if fit.kept is not None
+        }
 
 
 def check_snapshots(search, params):

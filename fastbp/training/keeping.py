@@ -14,6 +14,7 @@ import json
 import platform
 import time
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 
@@ -83,24 +84,23 @@ class SealedFile:
         each = self.snapshot.every_epochs
         return n_epochs if each is None else min(n_epochs, each - done % each)
 
-    def write(self, call, values, arrays):
+    def write(self, call, describe):
         """Replace the file.
 
         Parameters
         ----------
         call : dict
             "machine", "settings" and "data", each a dict of str to str.
-        values : dict
-            JSON of `Writer`.
-        arrays : dict of str to ndarray
+        describe : callable
+            ``describe(writer)`` returns JSON, and puts arrays into a `Writer`.
         """
-        begun = time.perf_counter()
+        begun, writer = time.perf_counter(), Writer(())
         metadata = {
             "snapshot": self.kind, "format": str(FORMAT), "fastbp": __version__,
-            "call": json.dumps(call), "values": json.dumps(values, allow_nan=False),
+            "call": json.dumps(call), "values": json.dumps(describe(writer), allow_nan=False),
         }  # fmt: skip
         try:
-            safetensors.write(self.snapshot.path, metadata, arrays, sync=True)
+            safetensors.write(self.snapshot.path, metadata, writer.arrays, sync=True)
         except OSError as error:
             warn_user(
                 f"The snapshot {str(self.snapshot.path)!r} could not be written ({error}). "
@@ -132,7 +132,8 @@ class SealedFile:
             self._check_kind(metadata)
             found = json.loads(metadata["call"])
             values, arrays = json.loads(metadata["values"]), safetensors.read_arrays(header, data)
-            require(all(isinstance(found[k], Mapping) for k in ("machine", "settings", "data")), "")
+            for part in ("machine", "settings", "data"):
+                require(isinstance(found[part], Mapping), f"it has no {part}")
         except (ValueError, TypeError, LookupError) as error:
             raise self.refusal(error) from error
         self._compare(found, call)
@@ -290,5 +291,4 @@ class Keeper:
 
     def write(self, state):
         """Write a state."""
-        writer = Writer(())
-        self.file.write(self.call, describe(state, writer), writer.arrays)
+        self.file.write(self.call, partial(describe, state))
