@@ -73,7 +73,7 @@ class Case:
         if isinstance(model, BackpropSearchCV):
             model.set_params(snapshot=snapshot)
         elif more.pop("as_callback", False):
-            model.set_callbacks(*[snapshot] if snapshot else [])
+            model[-1].set_callbacks(*[snapshot] if snapshot else [])
         else:
             more["snapshot"] = snapshot
         with warnings.catch_warnings():
