@@ -25,7 +25,7 @@ from fastbp.search.fits import CandidateFit
 from fastbp.search.keeping import Kept
 from fastbp.training import keeping
 from fastbp.training.minibatches import Run
-from fastbp.training.snapshots import find_snapshot
+from fastbp.training.snapshots import beside, find_snapshot
 from fastbp.training.state import from_bytes, to_bytes
 from fastbp.training.stopping import TIME
 
@@ -485,7 +485,7 @@ def test_a_snapshot_says_what_it_is(path):
     snapshot = Snapshot("a.snapshot", every=60, fresh=True)
     assert repr(snapshot) == "Snapshot('a.snapshot', every=60, fresh=True)"
     assert find_snapshot(BackpropClassifier().set_callbacks(snapshot)) is snapshot
-    assert repr(snapshot.beside(".refit")) == "Snapshot('a.snapshot.refit', every=60, fresh=True)"
+    assert repr(beside(snapshot, ".refit")) == "Snapshot('a.snapshot.refit', every=60, fresh=True)"
     copied = pickle.loads(pickle.dumps(snapshot))
     assert repr(copied) == repr(snapshot)
 

@@ -20,7 +20,7 @@ from fastbp.training.meaning import describe as describe_meaning
 from fastbp.training.meaning import digest
 from fastbp.training.progress import Progress
 from fastbp.training.sameness import identify_given, identify_settings
-from fastbp.training.snapshots import as_snapshot, find_snapshot
+from fastbp.training.snapshots import as_snapshot, beside, find_snapshot
 from fastbp.training.state import describe, restore
 from fastbp.values import decode
 
@@ -183,7 +183,7 @@ def lend_snapshot(network, given):
     if snapshot is None or is_full_batch(network.solver) or is_shared:
         yield
         return
-    network._snapshot = snapshot.beside(".refit")
+    network._snapshot = beside(snapshot, ".refit")
     try:
         yield
     finally:

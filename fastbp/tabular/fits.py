@@ -14,6 +14,7 @@ import numpy as np
 from fastbp.data.row_source import RowSource
 from fastbp.messages import keep_warnings
 from fastbp.training.minibatches import INTERRUPTED
+from fastbp.training.snapshots import beside
 
 LOOK_AROUND_S = 0.1
 # What training on would need, some times the weights, in every pickle: a network of an ensemble is
@@ -176,7 +177,7 @@ class Snapshots:
     def give(self, networks):
         """Give each network its own, or None."""
         for network, number in zip(networks, self.numbers, strict=False):
-            network._snapshot = self.snapshot and self.snapshot.beside(f".{number}")
+            network._snapshot = self.snapshot and beside(self.snapshot, f".{number}")
 
 
 def train_all(networks, data, held_out, deadline, n_threads, tasks, said, snapshots):

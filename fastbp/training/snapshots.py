@@ -94,13 +94,6 @@ class Snapshot:
         more = [f", {k}={getattr(self, k)!r}" for k, v in given.items() if getattr(self, k) != v]
         return f"Snapshot({str(self.path)!r}{''.join(more)})"
 
-    def beside(self, suffix: str) -> "Snapshot":
-        """Return the same for a file beside this one, whose name ends in `suffix`, too."""
-        return Snapshot(
-            self.path.with_name(self.path.name + suffix), every=self.every,
-            every_epochs=self.every_epochs, fresh=self.fresh, other_machine=self.other_machine,
-        )  # fmt: skip
-
     # scikit-learn's protocol of callbacks; the fit itself finds this object and does the work.
 
     def setup(self, estimator: Any, context: Any) -> None:
@@ -147,3 +140,12 @@ def find_snapshot(estimator, given=None):
     if len(found) > 1:
         raise ValueError(f"A fit has one snapshot, got {len(found)}: {found}.")
     return found[0] if found else None
+
+
+def beside(snapshot, suffix):
+    """Return the same for a file beside that of a Snapshot, whose name ends in `suffix`, too."""
+    return Snapshot(
+        snapshot.path.with_name(snapshot.path.name + suffix), every=snapshot.every,
+        every_epochs=snapshot.every_epochs, fresh=snapshot.fresh,
+        other_machine=snapshot.other_machine,
+    )  # fmt: skip
