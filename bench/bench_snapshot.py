@@ -1,9 +1,9 @@
 """What snapshots at their default interval cost a fit: 31 interleaved pairs, with and without.
 
-``python -m bench.bench_snapshot`` prints, for each of two jobs, the median of the quotients of the
-pairs' seconds, and the shares of its parts: the fingerprints of the data, taken once, and one
-writing of the file, which the disk has when it ends.  A job lasts some 12 s, so that two or three
-files are written besides the last one.  Which of a pair comes first takes turns.  The machine must
+``python -m bench.bench_snapshot`` prints, for each of two jobs, the medians of the quotients of the
+pairs' seconds and CPU seconds, and what the parts take: the fingerprints of the data, taken once,
+and one writing of the file, which the disk has when it ends.  A job lasts some 12 s, so that two or
+three files are written besides the last one.  Which of a pair comes first takes turns.  The machine must
 be quiet, and ``--folder`` on the disk that is meant: in memory (tmpfs) fsync costs nothing.
 """
 
@@ -40,17 +40,17 @@ def make(hidden, max_iter):
 
 
 def seconds_of(hidden, max_iter, X, y, snapshot=None):
-    """Fit, and return the seconds."""
-    begun = time.perf_counter()
+    """Fit, and return seconds and CPU seconds."""
+    begun = np.array([time.perf_counter(), time.process_time()])
     make(hidden, max_iter).fit(X, y, snapshot=snapshot)
-    return time.perf_counter() - begun
+    return np.array([time.perf_counter(), time.process_time()]) - begun
 
 
 def measure(job, n_pairs, seconds, folder):
     """Return medians: quotient of a pair, seconds without, of fingerprints, of one writing."""
     *shape, hidden = job
     X, y = draw(*shape)
-    trial = seconds_of(hidden, 3, X, y)
+    trial = seconds_of(hidden, 3, X, y)[0]
     max_iter = max(3, int(3 * seconds / trial))
     path, parts = Path(folder) / "bench.snapshot", {"hash": [], "write": []}
     wrapped = {name: getattr(Keeper, name) for name in ("__init__", "write")}
@@ -71,11 +71,11 @@ def measure(job, n_pairs, seconds, folder):
             snapshot = Snapshot(path, fresh=True) if kept else None
             found[kept] = seconds_of(hidden, max_iter, X, y, snapshot)
         quotients.append(found[True] / found[False])
-        without.append(found[False])
+        without.append(found[False][0])
     for name, plain in wrapped.items():
         setattr(Keeper, name, plain)
     return {
-        "quotient": statistics.median(quotients), "without": statistics.median(without),
+        "quotients": np.median(quotients, axis=0), "without": statistics.median(without),
         "hash": statistics.median(parts["hash"]), "write": statistics.median(parts["write"]),
         "written": len(parts["write"]) / n_pairs,
     }  # fmt: skip
@@ -92,7 +92,8 @@ def main():
         with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
             found = measure(job, arguments.pairs, arguments.seconds, folder)
         print(
-            f"{name}: with / without {found['quotient']:.4f} (median of {arguments.pairs} pairs), "
+            f"{name}: with / without {found['quotients'][0]:.4f}, of CPU seconds "
+            f"{found['quotients'][1]:.4f} (medians of {arguments.pairs} pairs), "
             f"without {found['without']:.2f} s, fingerprints {found['hash'] * 1e3:.2f} ms, "
             f"a file {found['write'] * 1e3:.2f} ms, {found['written']:.1f} files a fit",
             flush=True,
