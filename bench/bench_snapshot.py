@@ -3,8 +3,8 @@
 ``python -m bench.bench_snapshot`` prints, for each of two jobs, the medians of the quotients of the
 pairs' seconds and CPU seconds, and what the parts take: the fingerprints of the data, taken once,
 and one writing of the file, which the disk has when it ends.  A job lasts some 12 s, so that two or
-three files are written besides the last one.  Which of a pair comes first takes turns.  The machine must
-be quiet, and ``--folder`` on the disk that is meant: in memory (tmpfs) fsync costs nothing.
+three files are written besides the last one.  Which of a pair comes first takes turns.  The machine
+must be quiet, and ``--folder`` on the disk that is meant: in memory (tmpfs) fsync costs nothing.
 """
 
 import argparse
