@@ -134,7 +134,7 @@ def test_metadata_routing_methods(ours, theirs):
         assert model.set_fit_request(sample_weight=True) is model
         assert model.set_partial_fit_request(sample_weight=True) is model
         assert model.set_score_request(sample_weight=True) is model
-        unset = dict.fromkeys(VALIDATION_DATA)
+        unset = dict.fromkeys([*VALIDATION_DATA, "snapshot"])
         assert model.get_metadata_routing().fit.requests == {"sample_weight": True, **unset}
 
 
