@@ -122,7 +122,10 @@ def _name_data(problem, engine):
     units = [array.tobytes() for array in problem.target_units]
     classes = None if problem.classes is None else np.asarray(problem.classes).tolist()
     return {
-        "X": [_of_whole(engine, part) for _, X in blocks_of(problem.X) for part in _parts_of(X)],
+        "X": [
+            _of_whole(engine, problem.continues),
+            *(_of_whole(engine, part) for _, X in blocks_of(problem.X) for part in _parts_of(X)),
+        ],
         "y": (_of_whole(engine, problem.targets), units, classes),
         "sample_weight": _of_whole(engine, problem.sample_weight),
         "rows to train on": [_of_whole(engine, part) for part in problem.parts or ()],
