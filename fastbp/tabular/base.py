@@ -110,9 +110,7 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
         begun = time.perf_counter()
         settings = check_parameters(self, self._parameter_rules)
         get_engine(settings.engine)  # where there is none, nothing else need be said
-        snapshot = find_snapshot(self, snapshot)
-        if snapshot is not None:
-            _check_can_be_kept(settings)
+        snapshot = _find_snapshot(self, settings, snapshot)
         random_state = check_random_state(settings.random_state)
         if not settings.hidden_layer_sizes:
             raise ValueError(
@@ -350,8 +348,14 @@ def _encode_validation(encoder, validation):
     return {"X_val": X_val, "y_val": y_val, "sample_weight_val": weights}
 
 
-def _check_can_be_kept(settings):
-    """Refuse a snapshot of networks whose seeds, or limits of time, are others in each process."""
+def _find_snapshot(estimator, settings, given):
+    """Return the Snapshot of a fit, or None.
+
+    Refused are those of networks whose seeds, or limits of time, are others in each process.
+    """
+    snapshot = find_snapshot(estimator, given)
+    if snapshot is None:
+        return None
     if not isinstance(settings.random_state, Integral):
         raise ValueError(
             f"snapshot needs an int as random_state, got {settings.random_state!r}: it draws the "
@@ -362,6 +366,7 @@ def _check_can_be_kept(settings):
             "snapshot of a tabular estimator counts no time over several processes: use it without "
             "max_time."
         )
+    return snapshot
 
 
 def _refuse_sparse(X):
