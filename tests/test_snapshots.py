@@ -22,7 +22,7 @@ from fastbp import (
 )
 from fastbp.estimators.fitting import OpenFit
 from fastbp.search.fits import CandidateFit
-from fastbp.search.keeping import Kept
+from fastbp.search.keeping import Kept, check_snapshots
 from fastbp.training import keeping
 from fastbp.training.minibatches import Run
 from fastbp.training.snapshots import beside, find_snapshot
@@ -573,4 +573,8 @@ def test_searches_whose_fits_would_share_a_file_are_refused(path):
         BackpropSearchCV(net, params, strategy="random", snapshot=path).fit(X, Y)
     with pytest.raises(ValueError, match="can be paused"):
         BackpropSearchCV(TabularClassifier(), params, snapshot=path).fit(X, Y)
+    with pytest.raises(ValueError, match="use one of them"):
+        search = BackpropSearchCV(net, params, snapshot=path)
+        search.client = object()
+        check_snapshots(search, {})
     assert not path.exists()

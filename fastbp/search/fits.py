@@ -20,8 +20,8 @@ from fastbp.engine.parallel import available_threads
 from fastbp.estimators.fitting import OpenFit
 from fastbp.search.candidates import cost_of, find_network, fits_in_parts, setting_of_steps
 from fastbp.search.control import StoppedError
-from fastbp.search.parts import Part
 from fastbp.search.keeping import Kept
+from fastbp.search.parts import Part
 from fastbp.training.minibatches import next_piece
 
 CURVES = {

@@ -164,6 +164,10 @@ def check_snapshots(search, params):
             f"The fits of a search cannot share one snapshot ({found[0]!r}). Give it to the "
             "search: BackpropSearchCV(..., snapshot=path)."
         )
+    if search.snapshot is not None and getattr(search, "client", None) is not None:
+        raise ValueError(
+            "snapshot keeps fits of this machine, and client sends them to others: use one of them."
+        )
     draws = search.strategy == "random" or (
         search.strategy == "halving" and search.n_candidates is not None
     )
