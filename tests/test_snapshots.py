@@ -573,8 +573,7 @@ def test_searches_whose_fits_would_share_a_file_are_refused(path):
         BackpropSearchCV(net, params, strategy="random", snapshot=path).fit(X, Y)
     with pytest.raises(ValueError, match="can be paused"):
         BackpropSearchCV(TabularClassifier(), params, snapshot=path).fit(X, Y)
+    search = BackpropSearchCV(net, params, snapshot=path, client=object())
     with pytest.raises(ValueError, match="use one of them"):
-        search = BackpropSearchCV(net, params, snapshot=path)
-        search.client = object()
         check_snapshots(search, {})
     assert not path.exists()
