@@ -12,6 +12,7 @@ from fastbp import losses, optimizers, schedules, streams
 from fastbp.activations import Activation
 from fastbp.estimators import BackpropClassifier, BackpropRegressor
 from fastbp.losses import Loss
+from fastbp.training.snapshots import Snapshot
 from fastbp.versions import __version__, show_versions
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ __all__ = [
     "Loss",
     "LossCurveDisplay",
     "SearchCurvesDisplay",
+    "Snapshot",
     "TableEncoder",
     "TabularClassifier",
     "TabularRegressor",

@@ -16,6 +16,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import struct
 import threading
 from pathlib import Path
@@ -24,6 +25,10 @@ import numpy as np
 
 START = b'{"__metadata__":{"sha256":"'
 SEAL = slice(8 + len(START), 8 + len(START) + 64)
+MODEL = (
+    "a model saved by fastbp.save does. A pickle is loaded with joblib.load or pickle.load, if you "
+    "trust where it comes from."
+)
 DTYPES = {
     name: np.dtype(code)
     for name, code in {
@@ -40,7 +45,7 @@ def require(condition, what):
         raise ValueError(f"it is damaged or forged: {what}.")
 
 
-def write(path, metadata, arrays):
+def write(path, metadata, arrays, *, sync=False):
     """Write a sealed file; an existing one is replaced once the new one is complete.
 
     Parameters
@@ -49,19 +54,44 @@ def write(path, metadata, arrays):
     metadata : dict of str to str
     arrays : dict of str to ndarray
         C-contiguous, with dtypes among `DTYPES`.
+    sync : bool, default=False
+        Whether to wait until the disk has it, so that it outlives a failure of power.
     """
-    header, pieces = _lay_out(metadata, arrays)
-    head, tail = header[: SEAL.start], header[SEAL.stop :]
     path = Path(os.path.realpath(path))
     part = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.part")
     try:
         with open(part, "wb") as file:
-            for piece in (head, _seal(head, tail, *pieces), tail, *pieces):
+            for piece in seal(metadata, arrays):
                 file.write(piece)
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(part, path)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+    if sync and hasattr(os, "O_DIRECTORY"):  # the new name, too; not on Windows
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def remove_parts(path):
+    """Remove what writers of this file left half-written when they were killed."""
+    path = Path(os.path.realpath(path))
+    pattern = re.compile(re.escape(path.name) + r"\.\d+\.\d+\.part")
+    for found in path.parent.iterdir():
+        if pattern.fullmatch(found.name):
+            found.unlink(missing_ok=True)
+
+
+def seal(metadata, arrays):
+    """Return the pieces of a sealed file, one after the other; for the parameters see `write`."""
+    header, pieces = _lay_out(metadata, arrays)
+    head, tail = header[: SEAL.start], header[SEAL.stop :]
+    return [head, _seal(head, tail, *pieces), tail, *pieces]
 
 
 def _lay_out(metadata, arrays):
@@ -88,12 +118,14 @@ def _seal(*pieces):
     return digest.hexdigest().encode()
 
 
-def open_sealed(content):
+def open_sealed(content, kind=MODEL):
     """Take a file apart whose seal is intact.
 
     Parameters
     ----------
     content : bytes
+    kind : str
+        What the file should be, for an error.
 
     Returns
     -------
@@ -110,10 +142,7 @@ def open_sealed(content):
         If this is no such file, or a byte of it has changed.
     """
     if content[8 : SEAL.start] != START:
-        raise ValueError(
-            "it does not begin as a model saved by fastbp.save does. A pickle is loaded with "
-            "joblib.load or pickle.load, if you trust where it comes from."
-        )
+        raise ValueError(f"it does not begin as {kind}")
     content = memoryview(content)
     if content[SEAL] != _seal(content[: SEAL.start], content[SEAL.stop :]):
         raise ValueError("its checksum is wrong: the file is damaged or incomplete.")

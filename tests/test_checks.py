@@ -5,6 +5,7 @@ only guards against a hang, at ten times the bound that the command has.
 """
 
 import os
+import random
 import subprocess
 import sys
 import warnings
@@ -27,8 +28,9 @@ from fastbp.optimizers import OPTIMIZERS
 
 sys.path.append(str(Path(__file__).parents[1]))  # last: an installed fastbp comes first
 
-from checks import ROOT, determinism, fuzz_engine, fuzz_estimators, memory, processes
+from checks import ROOT, determinism, fuzz_engine, fuzz_estimators, kills, memory, processes
 from checks import numbers as edges
+from checks.figures import Figures
 from checks.interrupts import Watch, draw_jobs, interrupt
 from checks.workers import limited_memory
 
@@ -411,3 +413,15 @@ def test_a_case_that_crashes_is_reported(tmp_path):
     assert "FAIL case 2: crash: SIGABRT" in done.stdout
     assert "FAIL case 4: IndexError" in done.stdout
     assert "fine: 4" in done.stdout
+
+
+# --- kills ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+@pytest.mark.parametrize(("cases", "n"), [(kills.list_fits, 9), (kills.list_searches, 1)])
+def test_killed_fits_and_searches_end_with_their_bits(cases, n):
+    found = kills.run(cases()[:3], n, random.Random(1), Figures("kills"))
+    assert found["kills"] >= n
+    assert found["wrong"] == found["late"] == 0
+    assert found["once"] <= found["epochs"] <= found["most"]

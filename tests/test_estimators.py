@@ -70,7 +70,8 @@ def test_methods_are_scikit_learns(ours, theirs):
         expected = list(inspect.signature(getattr(theirs, name)).parameters)
         assert [parameter.name for parameter in got[: len(expected)]] == expected
         extra = {parameter.name for parameter in got[len(expected) :]}
-        assert extra == (set(VALIDATION_DATA) if "fit" in name else set())
+        own = {"fit": {*VALIDATION_DATA, "snapshot"}, "partial_fit": set(VALIDATION_DATA)}
+        assert extra == own.get(name, set())
         assert all(p.kind is inspect.Parameter.KEYWORD_ONLY for p in got[len(expected) :])
 
 
@@ -133,7 +134,7 @@ def test_metadata_routing_methods(ours, theirs):
         assert model.set_fit_request(sample_weight=True) is model
         assert model.set_partial_fit_request(sample_weight=True) is model
         assert model.set_score_request(sample_weight=True) is model
-        unset = dict.fromkeys(VALIDATION_DATA)
+        unset = dict.fromkeys([*VALIDATION_DATA, "snapshot"])
         assert model.get_metadata_routing().fit.requests == {"sample_weight": True, **unset}
 
 

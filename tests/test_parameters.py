@@ -440,7 +440,7 @@ def test_an_unknown_parameter_without_a_relative():
 
 
 def test_signatures_and_metadata_routing_are_those_of_the_methods():
-    names = ["self", "X", "y", "sample_weight", "X_val", "y_val", "sample_weight_val"]
+    names = ["self", "X", "y", "sample_weight", "X_val", "y_val", "sample_weight_val", "snapshot"]
     assert list(inspect.signature(BackpropRegressor.fit).parameters) == names
     assert list(inspect.signature(BackpropRegressor().fit).parameters) == names[1:]
     assert BackpropRegressor.fit.__doc__.startswith("Train the network on X and y.")

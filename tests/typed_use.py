@@ -10,7 +10,7 @@ from typing import Any, assert_type
 import numpy as np
 from numpy.typing import NDArray
 
-from fastbp import Activation, BackpropClassifier, BackpropRegressor, Loss, show_versions
+from fastbp import Activation, BackpropClassifier, BackpropRegressor, Loss, Snapshot, show_versions
 from fastbp.inspection.displays import SearchCurvesDisplay
 from fastbp.search import BackpropSearchCV
 
@@ -39,6 +39,10 @@ assert_type(classifier.to_onnx("network.onnx", dtype="float32"), str)
 regressor = BackpropRegressor(absolute, hidden_layer_sizes=8, activation=Activation(silu))
 BackpropRegressor(warm_start="resume")
 assert_type(regressor.fit(X.tolist(), np.zeros(4)), BackpropRegressor)
+snapshot = Snapshot("fit.snapshot", every=60)
+assert_type(regressor.fit(X, np.zeros(4), snapshot=snapshot), BackpropRegressor)
+BackpropSearchCV(regressor, {"alpha": [0.1]}, snapshot=Path("search.snapshot"))
+Snapshot("fit.snapshot", every="5 s")  # type: ignore[arg-type]
 assert_type(regressor.predict(X), Floats)
 assert_type(Loss(absolute, link="identity").name, str)
 assert_type(show_versions(), None)

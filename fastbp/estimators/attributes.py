@@ -17,7 +17,7 @@ from fastbp.engine import FLOATS
 from fastbp.losses import TRANSFORMS
 from fastbp.optimizers import OPTIMIZERS
 from fastbp.schedules import Function, recreate
-from fastbp.training.randomness import is_mersenne_state
+from fastbp.values import is_mersenne_state
 
 KIND = "_target_kind"
 # The kinds of target (None: real numbers), and the output transforms that each can have.
@@ -385,6 +385,28 @@ def _check_place(place, n_params):
     _require(params is None or _is_real(params, (n_params,)), "params has another length")
     stream = place["stream"]
     _require(stream["bit_generator"] != "MT19937" or is_mersenne_state(stream), "stream is damaged")
+
+
+def check_state(state, n_params, n_samples):
+    """Refuse the state of a training that is not one of this network and so many rows."""
+    try:
+        _check_state(state, n_params, n_samples)
+    except Exception as error:  # it may hold anything
+        raise ValueError(
+            "The state to go on from does not belong to a training of "
+            f"{n_params} parameters on {n_samples} rows: {error}."
+        ) from error
+
+
+def _check_state(state, n_params, n_samples):
+    place, held_out = state.place, state.place["held_out"]
+    _require(_is_real(state.params, (n_params,)), f"it has not so many parameters: {n_params}")
+    _check_place(place, n_params)
+    n_rows = len(place["order"]) + (0 if held_out is None else len(held_out))
+    _require(n_rows == n_samples, f"it has {n_rows} rows")
+    if not state.ended:
+        _check_optimizer(state.optimizer, n_params)
+        _require(0 <= state.n_iter <= len(state.loss_curve), "its curves are damaged")
 
 
 def _is_real(array, shape):

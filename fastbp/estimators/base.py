@@ -40,6 +40,7 @@ from fastbp.optimizers import is_full_batch
 from fastbp.training.progress import Progress
 from fastbp.training.resuming import recall
 from fastbp.training.scoring import Scorer, find_scorer
+from fastbp.training.snapshots import Snapshot
 from fastbp.training.streamed import open_validation
 
 
@@ -87,6 +88,7 @@ class BaseBackprop(
         X_val: Features | None = None,
         y_val: Targets | None = None,
         sample_weight_val: Weights = None,
+        snapshot: Snapshot | str | PathLike[str] | None = None,
     ) -> Self:
         """Train the network on X and y.
 
@@ -113,6 +115,10 @@ class BaseBackprop(
             Their labels, of classes that y has, or targets.
         sample_weight_val : array-like of shape (n_val,), default=None
             Their weights in validation loss and score.
+        snapshot : path or fastbp.Snapshot, default=None
+            File that keeps the state of the fit, every 5 s or as the Snapshot says: after a crash
+            the same call goes on from there, bit for bit; once the fit is finished, it returns its
+            model. Not with 'lbfgs' or a RandomState of yours.
 
         Returns
         -------
@@ -122,7 +128,8 @@ class BaseBackprop(
         ------
         ValueError, TypeError
             For bad parameters or data, and if training diverges before an epoch was scored on
-            validation data.  The estimator stays as it was.
+            validation data; also for a snapshot that is damaged, or of another call or machine.
+            The estimator stays as it was.
         SourceError
             For data of a source that cannot be read or used; names file, row and column.  Where
             steps were made before, the estimator keeps the model so far.
@@ -141,16 +148,20 @@ class BaseBackprop(
         """
         failures: list[Exception] = []
         with unchanged_on_error(self):
-            self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val), failures=failures)
+            validation = X_val, y_val, sample_weight_val
+            self._fit(X, y, sample_weight, validation, snapshot=snapshot, failures=failures)
         if failures:  # of a source; the model so far is kept
             raise failures[0]
         return self
 
     @with_callbacks
     def _fit(
-        self, X, y, sample_weight, validation=NOTHING, *, incremental=False, failures=None
+        self, X, y, sample_weight, validation=NOTHING, *, incremental=False, snapshot=None,
+        failures=None,
     ):  # fmt: skip
-        fit = OpenFit(self, X, y, sample_weight, validation, incremental=incremental)
+        fit = OpenFit(
+            self, X, y, sample_weight, validation, incremental=incremental, snapshot=snapshot
+        )
         fit.advance()
         fit.finish()
         if fit.failure is not None:

@@ -13,17 +13,20 @@ from functools import partial
 from fastbp.data.held_out import NOTHING
 from fastbp.data.problem import prepare
 from fastbp.engine import get_engine
+from fastbp.estimators.attributes import check_state
 from fastbp.optimizers import is_full_batch
 from fastbp.streams.problem import prepare_stream, refuse_beside_source
 from fastbp.streams.source import Source
 from fastbp.training.callbacks import watch_tasks
 from fastbp.training.causes import warn_of_data
+from fastbp.training.keeping import Keeper, check_can_be_kept
 from fastbp.training.lbfgs import train_lbfgs
 from fastbp.training.minibatches import Training
 from fastbp.training.progress import HISTORY
 from fastbp.training.randomness import own_stream
 from fastbp.training.sameness import identify, identify_weights, update_goal
-from fastbp.training.stopping import find_deadline
+from fastbp.training.snapshots import find_snapshot
+from fastbp.training.stopping import DIVERGED, ENDS, find_deadline
 
 
 class OpenFit:
@@ -37,6 +40,11 @@ class OpenFit:
     validation : tuple of X_val, y_val, sample_weight_val
     incremental : bool, default=False
         Whether it is a `partial_fit`.
+    snapshot : Snapshot, path or None, default=None
+        Where to keep the state of the fit; one that an earlier life of it has left there is where
+        it goes on.
+    state : Progress or None, default=None
+        The `state` of a pause in this very fit, perhaps in another process, to go on from.
 
     Raises
     ------
@@ -46,10 +54,14 @@ class OpenFit:
     """
 
     def __init__(
-        self, estimator, X, y, sample_weight=None, validation=NOTHING, *, incremental=False
-    ):
+        self, estimator, X, y, sample_weight=None, validation=NOTHING, *, incremental=False,
+        snapshot=None, state=None,
+    ):  # fmt: skip
         begun, settings = time.perf_counter(), estimator._check_parameters()
         get_engine(settings.engine)  # where there is none, nothing else need be said
+        snapshot = None if incremental else find_snapshot(estimator, snapshot)
+        if snapshot is not None:
+            check_can_be_kept(settings, X)
         fresh = not (estimator.__sklearn_is_fitted__() and (incremental or settings.warm_start))
         deadline = find_deadline(begun, settings, incremental=incremental)
         if isinstance(X, Source):
@@ -72,6 +84,7 @@ class OpenFit:
         if tasks:
             tasks.set_description(partial(estimator._fitted_attributes, problem))
         self.estimator, self.problem, self.tasks = estimator, problem, tasks
+        self.incremental = incremental
         self.seen = identify(problem, incremental=incremental)
         self.validation, scorer = estimator._open_validation(problem, y)
         self.lent, self.training = ExitStack(), None
@@ -82,10 +95,20 @@ class OpenFit:
             self.progress = estimator._last_progress(
                 problem, past, self.seen, incremental=incremental
             )
-        if not is_full_batch(settings.solver):
+        self.keeper = None
+        if snapshot is not None:
+            self.keeper = Keeper(snapshot, estimator, problem, None if fresh else self.progress)
+            state = self.keeper.find()
+        if state is not None:
+            check_state(state, len(self.progress.params), problem.X.shape[0])
+            self.progress = deepcopy(state)
+        if self.progress.ended:  # long ago
+            stream[1].state = self.progress.place["stream"]
+        elif not is_full_batch(settings.solver):
             self.training = Training(
                 problem, self.progress, stream, incremental=incremental, tasks=tasks,
-                validation=self.validation, scorer=scorer,
+                validation=self.validation, scorer=scorer, continues=state is not None,
+                keeps_place=snapshot is not None,
             )  # fmt: skip
 
     def advance(self, until=None):
@@ -94,6 +117,10 @@ class OpenFit:
         None trains to the end, and so does 'lbfgs', which makes no pauses.
         """
         try:
+            if self.progress.ended:
+                return True
+            if self.keeper is not None:
+                return self.keeper.advance(self.training, until)
             if self.training is not None:
                 return self.training.advance(until)
             train_lbfgs(self.problem, self.progress, tasks=self.tasks, validation=self.validation)
@@ -119,6 +146,7 @@ class OpenFit:
         estimator, problem, progress, seen = self.estimator, self.problem, self.progress, self.seen
         if self.training is not None:
             self.training.finish()
+        self._end_state()
         self.lent.close()
         vars(estimator).update(estimator._fitted_attributes(problem, progress))
         update_goal(seen, problem)
@@ -129,6 +157,17 @@ class OpenFit:
         estimator._keep("_seen", seen or None)
         if self.tasks:
             self.tasks.end(partial(deepcopy, progress))
+
+    def _end_state(self):
+        """Keep the last state, and leave what a later call goes on from."""
+        progress, settings = self.progress, self.problem.settings
+        stop = self.problem.asked_to_stop
+        is_whole = progress.ended in ENDS and not (stop is not None and stop.is_set())
+        if self.keeper is not None and self.training is not None and is_whole:
+            self.keeper.write(progress)
+        keeps_place = settings.warm_start == "resume" and progress.ended != DIVERGED
+        if not (keeps_place or self.incremental):
+            progress.place = None
 
     def close(self):
         """Give the fit up, and its session's memory; a stream that was lent stays as it was."""

@@ -7,7 +7,7 @@ A saved model is a sealed safetensors file (`fastbp.safetensors`, which says why
 ``model``
     JSON: class, parameters and attributes; or of a pipeline its networks, each as if it were alone,
     and what is around them as bytes (`fastbp.saving.pipelines`); the form of values is in
-    `fastbp.saving.values`.
+    `fastbp.values`.
 
 Loading makes plain types, arrays, and objects of the classes in fastbp's tables, whose constructors
 only keep what they are given.  The seal tells damage, not intent; but a forged file meets the same
@@ -26,9 +26,9 @@ from sklearn.utils.metadata_routing import MetadataRequest
 from fastbp import safetensors
 from fastbp.estimators import BackpropClassifier, BackpropRegressor
 from fastbp.safetensors import require
-from fastbp.saving.values import Writer, decode
 from fastbp.tabular import TableEncoder, TabularClassifier, TabularRegressor
 from fastbp.tabular.networks import MembersClassifier, MembersRegressor
+from fastbp.values import Writer, decode
 from fastbp.versions import __version__, refuse_newer
 
 FORMAT = 1
@@ -236,6 +236,11 @@ def load(path: str | PathLike[str]) -> Any:
     content = Path(path).read_bytes()
     try:
         metadata, header, data = safetensors.open_sealed(content)
+        if "snapshot" in metadata:
+            raise ValueError(
+                f"it is the snapshot of a {metadata['snapshot']}, which the same call of fit "
+                "takes: fit(..., snapshot=path)."
+            )
         _refuse_newer_format(metadata)
         arrays = safetensors.read_arrays(header, data)
         model = json.loads(metadata["model"])

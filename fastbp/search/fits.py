@@ -20,9 +20,10 @@ from fastbp.engine.parallel import available_threads
 from fastbp.estimators.fitting import OpenFit
 from fastbp.search.candidates import cost_of, find_network, fits_in_parts, setting_of_steps
 from fastbp.search.control import StoppedError
+from fastbp.search.keeping import Kept
 from fastbp.search.parts import Part
+from fastbp.training.minibatches import next_piece
 
-PIECE_S = 0.2  # seconds of training between two looks at the clock
 CURVES = {
     "loss": "loss_curve_",
     "validation_loss": "validation_loss_curve_",
@@ -40,6 +41,7 @@ class Plan:
     return_train_score: bool
     control: Any
     report: Any
+    keeper: Any = None  # of a search with a snapshot
 
     def scorer_sees_steps(self):
         """Whether a scorer may look at more than predictions: one of the user's own making."""
@@ -84,6 +86,10 @@ class CandidateFit:
         What was raised, with its traceback.
     latest : float or dict
         Score, or scores, when it was last scored.
+    scores : dict of float to dict
+        The results by share of `max_iter`.
+    kept : Kept or None
+        For the snapshot; what an earlier life of the search has left, until there is more.
     result : dict or None
         As scikit-learn's searches keep it, once it has ended and was scored.
     curves : dict
@@ -96,6 +102,8 @@ class CandidateFit:
         self.ended = self.left = False
         self.n_epochs, self.fit_time, self.score_time = 0, 0.0, 0.0
         self.curves, self.latest = dict.fromkeys(CURVES), float("nan")
+        self.scores, self.share, self.ended_at = {}, 0.0, None
+        self.kept, self.kept_at = None, time.perf_counter()
 
     def advance(self, share=1.0):
         """Train until this share of `max_iter` epochs, or to the end for 1.
@@ -107,7 +115,8 @@ class CandidateFit:
         Exception
             What the fit raised, with ``error_score="raise"``.
         """
-        if self.ended:
+        self.share = share
+        if self.ended or self._knows(share):
             return
         begun = time.time()
         self.plan.report.begin_fit()
@@ -128,7 +137,8 @@ class CandidateFit:
             self.fit_time += time.time() - begun
             self.plan.report.pause_fit()
         if self.ended:
-            self._keep_curves(self.network)
+            self.ended_at = share
+            self._keep_curves(lambda name: getattr(self.network, name, None))
 
     def _begin(self):
         whole = None
@@ -152,16 +162,19 @@ class CandidateFit:
         if given and not set(given) <= set(inspect.signature(network.fit).parameters):
             network.fit(X, y, **given)  # says which argument it does not know
         validation = tuple(given.get(name) for name in ("X_val", "y_val", "sample_weight_val"))
-        self.open = OpenFit(network, X, y, given.get("sample_weight"), validation)
+        self.open = OpenFit(network, X, y, given.get("sample_weight"), validation,
+                            state=self.kept and self.kept.state)  # fmt: skip
 
     def _train(self, share):
         """Train in pieces; return whether the fit has ended."""
         stop, training = self.plan.control.stop, self.open.training
         last = -(-self.network.max_iter * share // 1) if share < 1 else None
-        piece = 1
+        piece, keeper = 1, self.plan.keeper
         while last is None or self.n_epochs < last:
             if stop.is_set():
                 raise StoppedError
+            if keeper is not None:
+                piece = keeper.file.limit(piece, self.n_epochs)
             until, begun = self.n_epochs + piece, time.perf_counter()
             ended = self.open.advance(until if last is None else min(until, int(last)))
             if stop.is_set():  # an interrupt, perhaps in this very fit, which then is no whole one
@@ -169,14 +182,17 @@ class CandidateFit:
             self.n_epochs = self.open.progress.n_iter
             if ended:
                 return True
-            seconds = (time.perf_counter() - begun) / piece
-            piece = max(1, min(8 * piece, int(PIECE_S / max(seconds, 1e-9))))
+            if keeper is not None and training is not None:
+                keeper.look(self)
+            piece = next_piece(piece, time.perf_counter() - begun)
         return training is None
 
     def score(self):
         """Score what the fit has reached, on the rows that were left out; return the result."""
-        if self.result is not None:
-            return self.result
+        known = self.scores.get(self.share, self.result)
+        if known is not None:
+            self.latest = known["test_scores"]
+            return known
         plan, begun, result = self.plan, time.time(), {"fit_error": self.error}
         if self.error is not None:
             scores = plan.error_score
@@ -197,10 +213,42 @@ class CandidateFit:
         self.score_time += time.time() - begun
         self.latest = result["test_scores"]
         result |= {"fit_time": self.fit_time, "score_time": self.score_time}
+        self.scores[self.share] = result
         if self.ended:
             self.result = result
             self._leave()
+        if plan.keeper is not None:
+            plan.keeper.note(self)
         return result
+
+    def take_up(self, kept):
+        """Go on from what an earlier life of the search has left."""
+        # Copies: what is kept may be written by another thread while this one goes on.
+        self.kept, self.scores, self.n_epochs = kept, dict(kept.scores), kept.n_epochs
+        self.fit_time, self.score_time = kept.fit_time, kept.score_time
+        self.curves |= kept.curves
+        if kept.state is not None:
+            self._keep_curves(kept.state.attributes().get)
+
+    def _knows(self, share):
+        """Whether an earlier life has trained this far; what had ended by then ends now."""
+        kept = self.kept
+        if kept is not None and kept.ended_at is not None and share >= kept.ended_at:
+            self.ended, self.ended_at, self.error = True, kept.ended_at, kept.error
+            self.result = self.scores[kept.ended_at]
+            self._leave()
+        return self.ended or share in self.scores
+
+    def keep(self, *, state=True):
+        """Keep what the fit has come to; of one that is discarded no state."""
+        known = self.kept and self.kept.state
+        if self.open is not None and self.open.training is not None and not self.ended:
+            known = self.open.training.state()
+        self.kept = Kept(
+            dict(self.scores), self.ended_at, self.error, self.n_epochs, self.fit_time,
+            self.score_time, dict(self.curves), known if state and not self.ended else None,
+        )  # fmt: skip
+        self.kept_at = time.perf_counter()
 
     def give_up(self):
         """End the fit as it is: it gets no score, but keeps its curves."""
@@ -217,9 +265,9 @@ class CandidateFit:
         curves = {name: attributes.get(attribute) for name, attribute in CURVES.items()}
         return {name: None if curve is None else list(curve) for name, curve in curves.items()}
 
-    def _keep_curves(self, network):
+    def _keep_curves(self, get):
         for name, attribute in CURVES.items():
-            curve = getattr(network, attribute, None)
+            curve = get(attribute)
             self.curves[name] = None if curve is None else list(curve)
 
     def _leave(self):

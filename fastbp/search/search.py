@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy, deepcopy
 from numbers import Integral, Real
+from os import PathLike
 from typing import Any, ClassVar, Literal, Self
 
 import joblib
@@ -26,10 +27,12 @@ from fastbp.search.candidates import (
 from fastbp.search.cluster import count_fits_at_a_time, hand_over
 from fastbp.search.control import Control
 from fastbp.search.fits import Plan, make_estimator
+from fastbp.search.keeping import SearchKeeper, check_snapshots, lend_snapshot
 from fastbp.search.live import SearchReport
 from fastbp.search.parts import Data
 from fastbp.search.results import curves_of, format_results, say_end, say_warnings
 from fastbp.search.strategies import Search
+from fastbp.training.snapshots import Snapshot, as_snapshot
 
 
 class BackpropSearchCV(BaseSearchCV):
@@ -99,6 +102,12 @@ class BackpropSearchCV(BaseSearchCV):
         trained to the end. Each other one is looked at after a quarter and a half of its
         `max_iter`; it is discarded if its mean score over the folds is below the median of theirs
         at the same share.
+    snapshot : path, fastbp.Snapshot or None, default=None
+        File that keeps what the fits have come to, every 5 s or as the Snapshot says. After a crash
+        the same call goes on from there: fits that had ended are not run again, those that had
+        begun go on, and the results are those of a search that was never stopped, bit for bit
+        (times excepted). The refit has a file of its own, whose name ends in ``.refit``.
+        `random_state` must be an int where candidates are drawn. `max_time` counts from each call.
 
     Attributes
     ----------
@@ -167,6 +176,7 @@ class BackpropSearchCV(BaseSearchCV):
         "client": [HasMethods(["submit", "scatter", "run"]), None],
         "max_time": [Interval(Real, 0, None, closed="neither"), None],
         "early_discard": ["boolean"],
+        "snapshot": [str, PathLike, Snapshot, None],
     }
 
     def __init__(
@@ -188,6 +198,7 @@ class BackpropSearchCV(BaseSearchCV):
         verbose: int = 0,
         max_time: float | None = None,
         early_discard: bool = False,
+        snapshot: Snapshot | str | PathLike[str] | None = None,
     ) -> None:
         self.estimator = estimator
         self.params = params
@@ -205,6 +216,7 @@ class BackpropSearchCV(BaseSearchCV):
         self.verbose = verbose
         self.max_time = max_time
         self.early_discard = early_discard
+        self.snapshot = snapshot
 
     def __sklearn_tags__(self):
         tags, own = super().__sklearn_tags__(), deepcopy(get_tags(self.estimator))
@@ -252,6 +264,7 @@ class BackpropSearchCV(BaseSearchCV):
             raise ValueError(
                 "early_discard is for strategy='grid' and 'random'; 'halving' discards by itself."
             )
+        check_snapshots(self, params)
         if not fits_in_parts(network) or _has_callbacks(self):
             return self._fit_whole(X, y, params)
         candidates = list_candidates(self)
@@ -268,7 +281,12 @@ class BackpropSearchCV(BaseSearchCV):
             clone(self.estimator), scorers, self.error_score, self.return_train_score, control,
             report,
         )  # fmt: skip
+        snapshot = as_snapshot(self.snapshot)
+        if snapshot is not None:
+            plan.keeper = SearchKeeper(snapshot, self, network, candidates, data)
         with hand_over(self.client, plan, candidates, data, step) as fits:
+            if plan.keeper is not None:
+                plan.keeper.follow(fits)
             searched = Search(candidates, fits, control, report, metric)
             try:
                 with control.clock():
@@ -276,6 +294,8 @@ class BackpropSearchCV(BaseSearchCV):
             finally:
                 searched.close()
                 report.close()
+                if plan.keeper is not None:
+                    plan.keeper.write()
         for name in ("candidate_curves_", "rungs_", "best_score_"):
             self.__dict__.pop(name, None)  # of an earlier call
         self._choose(searched, control, metric)
@@ -353,7 +373,8 @@ class BackpropSearchCV(BaseSearchCV):
     def _refit_best(self, estimator, X, y, params):
         begun = time.time()
         self.best_estimator_ = make_estimator(estimator, self.best_params_)
-        self.best_estimator_.fit(X, y, **params)
+        with lend_snapshot(find_network(self.best_estimator_)[0], self.snapshot):
+            self.best_estimator_.fit(X, y, **params)
         self.refit_time_ = time.time() - begun
         if hasattr(self.best_estimator_, "feature_names_in_"):
             self.feature_names_in_ = self.best_estimator_.feature_names_in_
@@ -362,10 +383,11 @@ class BackpropSearchCV(BaseSearchCV):
 
     def _fit_whole(self, X, y, params):
         """Search as scikit-learn does, in threads, or by joblib's own way to a Dask cluster."""
-        if self.strategy == "halving" or self.early_discard or self.max_time is not None:
+        needs_pauses = self.early_discard or self.max_time is not None or self.snapshot is not None
+        if self.strategy == "halving" or needs_pauses:
             raise ValueError(
-                "strategy='halving', early_discard and max_time need fits that can be paused: "
-                "those of BackpropClassifier and BackpropRegressor without callbacks. Use "
+                "strategy='halving', early_discard, max_time and snapshot need fits that can be "
+                "paused: those of BackpropClassifier and BackpropRegressor without callbacks. Use "
                 "strategy='grid' or 'random' alone."
             )
         how = {"backend": "threading", "n_jobs": 1}

@@ -94,6 +94,8 @@ class Search:
         for fit in self.fits[candidate]:
             if not fit.ended:
                 fit.give_up()
+                if fit.plan.keeper is not None:
+                    fit.keep(state=False)
         self.report.end_candidate(
             self.candidates[candidate], self.score_of(candidate), discarded=True
         )

@@ -10,6 +10,7 @@ from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from numbers import Integral
+from os import PathLike
 from typing import Any, Self
 
 import numpy as np
@@ -36,7 +37,7 @@ from fastbp.tabular import recipe
 from fastbp.tabular.attributes import check_ensemble
 from fastbp.tabular.columns import refuse_lazy
 from fastbp.tabular.encoder import TableEncoder
-from fastbp.tabular.fits import NetworkTasks, held_out_loss, train_all, train_ensemble
+from fastbp.tabular.fits import NetworkTasks, Snapshots, held_out_loss, train_all, train_ensemble
 from fastbp.tabular.rows import encode_rows
 from fastbp.tabular.runs import as_rows
 from fastbp.tabular.streamed import (
@@ -47,6 +48,8 @@ from fastbp.tabular.streamed import (
     learn_encoder,
     read_whole,
 )
+from fastbp.training.keeping import refuse_source
+from fastbp.training.snapshots import Snapshot, find_snapshot
 
 ROWS_PER_BLOCK = 4096  # of a prediction: what encoded columns and members' scores take
 MAX_SEED = 2**31
@@ -106,6 +109,7 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
         X_val: Any = None,
         y_val: Targets | None = None,
         sample_weight_val: Weights = None,
+        snapshot: Snapshot | str | PathLike[str] | None = None,
     ) -> Self:
         """Encode the columns and train the networks.
 
@@ -128,6 +132,11 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
             Their labels or targets.
         sample_weight_val : array-like of shape (n_val,), default=None
             Their weights.
+        snapshot : path or fastbp.Snapshot, default=None
+            Keeps the state of each network in a file whose name is this path and a number
+            (``path.0``, ``path.1``, ...): after a crash the same call goes on from there, bit for
+            bit.  Columns are encoded anew.  Not with a `random_state` that is no int, nor with
+            `max_time`.
 
         Returns
         -------
@@ -143,16 +152,18 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
         """
         failures: list[Exception] = []
         with unchanged_on_error(self):
-            self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val), failures)
+            validation = X_val, y_val, sample_weight_val
+            self._fit(X, y, sample_weight, validation, snapshot, failures)
         if failures:  # of a source; the networks so far are kept
             raise failures[0]
         return self
 
     @with_callbacks
-    def _fit(self, X, y, sample_weight, validation, failures):
+    def _fit(self, X, y, sample_weight, validation, snapshot, failures):
         begun = time.perf_counter()
         settings = check_parameters(self, self._parameter_rules)
         get_engine(settings.engine)  # where there is none, nothing else need be said
+        snapshot = _find_snapshot(self, settings, snapshot, X)
         random_state = check_random_state(settings.random_state)
         if not settings.hidden_layer_sizes:
             raise ValueError(
@@ -195,6 +206,7 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
             tasks=tasks,
             said=said,
             failures=failures,
+            snapshots=Snapshots(snapshot),
         )
         networks = train_ensemble(make, train, prepared.parts, seeds, dropouts)
         self._take(prepared.encoder, networks, prepared.targets)
@@ -463,6 +475,28 @@ def _encode_validation(encoder, validation):
         with speaking_of("X_val"):
             X_val = encode_rows(encoder._plan, encoder._read(X_val))
     return {"X_val": X_val, "y_val": y_val, "sample_weight_val": weights}
+
+
+def _find_snapshot(estimator, settings, given, X):
+    """Return the Snapshot of a fit, or None.
+
+    Refused are those of networks whose seeds, or limits of time, are others in each process.
+    """
+    snapshot = find_snapshot(estimator, given)
+    if snapshot is None:
+        return None
+    refuse_source(X)
+    if not isinstance(settings.random_state, Integral):
+        raise ValueError(
+            f"snapshot needs an int as random_state, got {settings.random_state!r}: it draws the "
+            "seeds of the networks and the rows that each holds out."
+        )
+    if settings.max_time is not None:
+        raise ValueError(
+            "snapshot of a tabular estimator counts no time over several processes: use it without "
+            "max_time."
+        )
+    return snapshot
 
 
 def _refuse_sparse(X):

@@ -7,6 +7,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from itertools import count
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from fastbp.data.row_source import RowSource
 from fastbp.messages import keep_warnings
 from fastbp.streams.rows import SourceError
 from fastbp.training.minibatches import INTERRUPTED
+from fastbp.training.snapshots import beside
 
 LOOK_AROUND_S = 0.1
 # What training on would need, some times the weights, in every pickle: a network of an ensemble is
@@ -79,12 +81,14 @@ class Jobs:
     failures : list
         Gets the error of a source that could not be read to the end; the networks that it left
         with a model are kept, and nothing more is trained.
+    snapshots : Snapshots
     """
 
-    def __init__(self, networks, data, held_out, deadline, tasks, said, failures):
+    def __init__(self, networks, data, held_out, deadline, tasks, said, failures, snapshots):
         self.data, self.held_out, self.deadline = data, held_out, deadline
         self.tasks = tasks
         self.waiting, self.first = list(networks), networks[0]
+        snapshots.give(networks)
         self.lock, self.stop = threading.Lock(), threading.Event()
         self.warnings, self.failures = said, failures
 
@@ -117,7 +121,7 @@ class Jobs:
                     self.failures.append(error)
                     self.stop.set()
                 finally:
-                    del network._asked_to_stop, network._parts
+                    del network._asked_to_stop, network._parts, network._snapshot
                 for name in OF_TRAINING:
                     vars(network).pop(name, None)
         except BaseException:
@@ -171,8 +175,20 @@ class NetworkTasks:
             )
 
 
+class Snapshots:
+    """Files for the networks of a fit, numbered in the order in which they are made."""
+
+    def __init__(self, snapshot):
+        self.snapshot, self.numbers = snapshot, count()
+
+    def give(self, networks):
+        """Give each network its own, or None."""
+        for network, number in zip(networks, self.numbers, strict=False):
+            network._snapshot = self.snapshot and beside(self.snapshot, f".{number}")
+
+
 def train_all(
-    networks, data, held_out, deadline, n_threads, n_workers, tasks, said, failures
+    networks, data, held_out, deadline, n_threads, n_workers, tasks, said, failures, snapshots
 ):  # fmt: skip
     """Fit networks, several at a time where there are threads for it.
 
@@ -188,7 +204,7 @@ def train_all(
     n_workers = max(1, min(n_threads, len(networks), n_workers or n_threads))
     for one in networks:
         one.n_threads = max(1, n_threads // n_workers)
-    jobs = Jobs(networks, data, held_out, deadline, tasks, said, failures)
+    jobs = Jobs(networks, data, held_out, deadline, tasks, said, failures, snapshots)
     with ThreadPoolExecutor(n_workers) as pool:  # this thread is one of the workers
         others = [pool.submit(jobs.work) for _ in range(n_workers - 1)]
         jobs.work()

@@ -6,6 +6,7 @@ Nothing here runs in a fit without callbacks.
 """
 
 from fastbp.optimizers import is_full_batch
+from fastbp.training.snapshots import Snapshot
 
 
 class Tasks:
@@ -71,8 +72,11 @@ class Tasks:
 
 
 def watch_tasks(estimator, X, y, sample_weight, settings):
-    """Begin the tasks of a fit; None, at no cost, for an estimator without callbacks."""
-    if not hasattr(estimator, "_skl_callbacks"):
+    """Begin the tasks of a fit; None, at no cost, for an estimator without callbacks.
+
+    A Snapshot is none that wants to be told.
+    """
+    if all(isinstance(one, Snapshot) for one in getattr(estimator, "_skl_callbacks", ())):
         return None
     name = "iteration" if is_full_batch(settings.solver) else "epoch"
     return Tasks(estimator, X, y, sample_weight, settings.max_iter, name)

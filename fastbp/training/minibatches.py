@@ -40,6 +40,7 @@ from fastbp.training.watching import (
 EPOCHS_PER_CALL = 4096  # when nobody watches in between; bounds the buffer of losses
 STEPS_PER_CALL = 65536  # where each step has a learning rate of its own; bounds their buffer
 
+PIECE_S = 0.2  # seconds of training between two looks at the clock, for those who train in parts
 INTERRUPTED = "Training interrupted by user."
 
 
@@ -63,6 +64,10 @@ class Training:
         Data of the user's to look at; None draws some where `early_stopping` asks for it.
     scorer : Scorer or None, default=None
         For the data that are drawn.
+    continues : bool, default=False
+        Whether `progress` is the `state` of this very call, which goes on from there.
+    keeps_place : bool, default=False
+        Whether `progress` is to be a whole state in the end, too.
 
     Raises
     ------
@@ -72,35 +77,58 @@ class Training:
 
     def __init__(
         self, problem, progress, stream, *, incremental=False, tasks=None, validation=None,
-        scorer=None,
+        scorer=None, continues=False, keeps_place=False,
     ):  # fmt: skip
         settings = problem.settings
         if incremental and settings.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
         self.incremental, self.stream = incremental, stream
         self.resumes = settings.warm_start == "resume" and not incremental
-        if self.resumes:
+        self.keeps_place = keeps_place
+        if continues:
+            stream[1].state = progress.place["stream"]
+            progress.go_back_to_last()
+            if problem.deadline is not None:
+                problem.deadline -= progress.seconds
+        elif self.resumes:
             restore_stream(progress.place, settings.random_state, stream[1])
         splits = settings.early_stopping and validation is None
         order, self.aside = choose_rows(
-            problem, progress, stream[0], splits=splits, resumes=self.resumes
+            problem, progress, stream[0], splits=splits, resumes=self.resumes or continues
         )
         if splits:
             validation = Validation.of_rows(problem, self.aside, settings.scoring, scorer)
         self.run = open_run(
             problem, progress, stream, order, validation, tasks, incremental=incremental,
-            resumes=self.resumes,
+            resumes=self.resumes, continues=continues,
         )  # fmt: skip
         self.end, self.paused_at = PAUSED, time.perf_counter()
 
     def advance(self, until=None):
         """Train up to an epoch, counted from the beginning; return whether training has ended."""
-        problem = self.run.problem
+        problem, begun = self.run.problem, time.perf_counter()
         if problem.deadline is not None:
-            problem.deadline += time.perf_counter() - self.paused_at
+            problem.deadline += begun - self.paused_at
         self.end = train_until(self.run, until)
         self.paused_at = time.perf_counter()
+        self.run.progress.seconds += self.paused_at - begun
         return self.end != PAUSED
+
+    def interrupt(self):
+        """End training between two parts, as an interrupt within one does."""
+        self.end = None
+        interrupt(self.run)
+        self.run.watcher.close()
+
+    def state(self):
+        """Return all that this training, in a pause, needs to go on; shares nothing with it."""
+        progress = replace(self.run.progress)
+        progress.place = self._place(self.run.write_into(progress))
+        return copy.deepcopy(progress)
+
+    def _place(self, last):
+        run = self.run
+        return keep_place(run.order, self.aside, self.stream[1], last, run.problem.X)
 
     def finish(self):
         """Write what training has reached into `progress`, and warn of what is missing."""
@@ -108,16 +136,11 @@ class Training:
         try:
             last = None if end == DIVERGED else run.write_into(progress)
             if not self.incremental:
-                goes_on = self.resumes and end != DIVERGED
-                bits = self.stream[1]
-                progress.place = (
-                    keep_place(run.order, self.aside, bits, last, run.problem.X)
-                    if goes_on
-                    else None
-                )
+                goes_on = self.keeps_place or (self.resumes and end != DIVERGED)
+                progress.place = self._place(last) if goes_on else None
         finally:
             self.close()
-        problem = run.problem
+        problem, progress.ended = run.problem, end
         if not predicts_finite_scores(problem, progress.params):
             raise ValueError(explain_divergence(problem, f"epoch {progress.n_iter}"))
         if not (self.incremental or problem.one_class or problem.n_members):
@@ -127,6 +150,11 @@ class Training:
         """Close the session, also of a training that is given up."""
         self.run.watcher.close()
         self.run.session.close()
+
+
+def next_piece(n_epochs, seconds, wanted_s=PIECE_S):
+    """Return how many epochs to train until the next look, after so many in these seconds."""
+    return max(1, min(8 * n_epochs, int(wanted_s * n_epochs / max(seconds, 1e-9))))
 
 
 def choose_rows(problem, progress, random_state, *, splits, resumes):
@@ -143,18 +171,19 @@ def choose_rows(problem, progress, random_state, *, splits, resumes):
     return problem.all_rows(), None
 
 
-def open_run(problem, progress, stream, order, validation, tasks, *, incremental, resumes):
+def open_run(problem, progress, stream, order, validation, tasks, *, incremental, resumes,
+             continues):  # fmt: skip
     """Make all that the epochs of a call need; the caller closes the session."""
     settings = problem.settings
     batch_size = choose_batch_size(settings.batch_size, len(order), quiet=problem.one_class)
-    optimizer = choose_optimizer(
-        progress.optimizer, settings, incremental=incremental, resumes=resumes
-    )
+    optimizer = progress.optimizer
+    if not continues:
+        optimizer = choose_optimizer(optimizer, settings, incremental=incremental, resumes=resumes)
     if any(problem.dropout) and optimizer["dropout_seed"] is None:
         optimizer["dropout_seed"] = draw_seed(stream[0])
     stops = settings.early_stopping and validation is not None
     selection = open_selection(validation, progress, stops=stops, restores=not incremental)
-    progress.begin(settings, by_score=stops)
+    progress.begin(settings, by_score=stops, continues=continues)
     progress.loss_curve = [] if progress.loss_curve is None else progress.loss_curve
     session = open_session(problem, progress, optimizer, batch_size)
     max_iter = 1 if incremental else settings.max_iter
@@ -171,7 +200,7 @@ def open_run(problem, progress, stream, order, validation, tasks, *, incremental
         order=order,
         bits=stream[1] if settings.shuffle else None,
         batch_size=batch_size,
-        n_before=len(progress.loss_curve),
+        n_before=len(progress.loss_curve) - progress.n_iter,
     )
 
 
@@ -189,9 +218,7 @@ def train_until(run, n_epochs):
         with one_blas_thread() if run.problem.engine.NAME == "numba" else nullcontext():
             end = run.train(n_epochs)
     except KeyboardInterrupt:
-        if run.problem.asked_to_stop is not None:
-            run.problem.asked_to_stop.set()
-        warn_user(INTERRUPTED)
+        interrupt(run)
     except DivergenceError as error:
         if not has_best(run.problem, run.progress, run.selection):
             raise
@@ -205,6 +232,13 @@ def train_until(run, n_epochs):
         if end != PAUSED:
             run.watcher.close()
     return end
+
+
+def interrupt(run):
+    """Say that the user ends training, to him and to the fits beside this one."""
+    if run.problem.asked_to_stop is not None:
+        run.problem.asked_to_stop.set()
+    warn_user(INTERRUPTED)
 
 
 def warn_of_what_is_missing(run, end):

@@ -1,6 +1,7 @@
-"""What training has reached, and what of an earlier call it goes on from.
+"""The state of a training: what it has reached, and all that it needs to go on.
 
-The estimators turn `Progress` into fitted attributes and back; nothing here trains.
+The estimators turn `Progress` into fitted attributes and back, `state` into bytes and back; nothing
+here trains.
 """
 
 from dataclasses import dataclass, field
@@ -12,7 +13,11 @@ from fastbp.training.stopping import Patience
 
 @dataclass
 class Progress:
-    """What training has reached: fitted attributes without their underscore."""
+    """The state of a training; most of it is fitted attributes without their underscore.
+
+    With its `place` (see `resuming`) it is whole: who has it and the same data goes on, bit for
+    bit.
+    """
 
     params: np.ndarray
     n_iter: int = 0
@@ -29,6 +34,11 @@ class Progress:
     place: dict | None = None  # see `resuming`
     patience: Patience = field(default_factory=Patience)
     by_score: bool = False  # whether scores, not losses, are what patience sees
+    ended: str | None = None  # why training has ended, see `stopping`; None: it goes on
+    seconds: float = 0.0  # of training in this call, for max_time
+    # Rows of the epoch in hand that were trained on; 0 is between two epochs, where all states are
+    # but those of a stream.
+    rows_seen: int = 0
 
     @classmethod
     def resumed(cls, params, past, memory, *, from_last=False):
@@ -66,14 +76,27 @@ class Progress:
             progress.best_params = params if past.get("_holds_best") else None
         return progress
 
-    def begin(self, settings, *, by_score):
-        """Prepare for the epochs of a call, which end for lack of better losses or scores."""
-        self.n_iter, self.by_score = 0, by_score
+    def begin(self, settings, *, by_score, continues=False):
+        """Prepare for the epochs of a call, which end for lack of better losses or scores.
+
+        With `continues` the call is the one that left this state, before it had ended.
+        """
+        if continues:
+            best, count = self.patience.best, self.patience.count
+            self.patience = Patience(settings.tol, settings.n_iter_no_change, best, count)
+            return
+        self.n_iter, self.by_score, self.seconds = 0, by_score, 0.0
         best = self.best_validation_score if by_score else self.patience.best
         if best is None:
             best = np.inf
         count = self.patience.count
         self.patience = Patience(settings.tol, settings.n_iter_no_change, best, count)
+
+    def go_back_to_last(self):
+        """Take the last weights of a state up again, where the best ones are shown."""
+        last, self.place = self.place["params"], self.place | {"params": None}
+        if last is not None:
+            self.params, self.holds_best = last, False
 
     def end(self, last_params, selection):
         """Settle the weights: the best ones where they were selected; return the others, if any."""

@@ -47,19 +47,3 @@ def own_stream(seed):
 def draw_seed(random_state):
     """Draw a seed of 63 bits for numbers that come from a counter."""
     return int(random_state.randint(0, 2**63, dtype=np.int64))
-
-
-def is_mersenne_state(state):
-    """Whether a dict is a state of MT19937, every number of it: NumPy does not look, and would read
-    beyond the key.
-    """
-    try:
-        key, position = state["state"]["key"], state["state"]["pos"]
-        return (
-            state["bit_generator"] == "MT19937"
-            and (key.dtype, key.shape) == (np.uint32, (624,))
-            and type(position) is int
-            and 0 <= position <= 624
-        )
-    except (KeyError, TypeError, AttributeError):
-        return False

@@ -59,14 +59,15 @@ class Report:
         Rows that pass by: their bytes are shown, and the live line moves within an epoch.
     """
 
-    def __init__(self, verbose, max_iter, max_time=None, stream=None):
+    def __init__(self, verbose, max_iter, max_time=None, elapsed_s=0.0, stream=None):
         self.stream, self.n_before = stream, 0
         if stream is not None:
             stream.tell = self.within_epoch
         self.max_iter, self.max_time = max_iter, max_time
         self.every = verbose >= 2
         self.live = not self.every and can_write_over(sys.stdout)
-        self.begun = self.shown_at = time.perf_counter()
+        self.shown_at = time.perf_counter()
+        self.begun = self.shown_at - elapsed_s
         self.latest = self.shown = None  # (n_iter, loss, score, n_samples)
         self.line = LiveLine(self.live)
 

@@ -18,14 +18,16 @@ and 1.4 % of one of 23 ms; of shorter ones more, for about 0.18 ms of it is Pyth
 nearly half of the 0.4 ms of digits (November 2026, an EPYC with AVX-512).
 """
 
+import joblib
 import numpy as np
 import scipy.sparse
 
-from fastbp.data.row_source import MappedRows
+from fastbp.data.row_source import MappedRows, blocks_of
 from fastbp.engine import network
 from fastbp.training.causes import rows_per_step
 from fastbp.training.meaning import describe, digest
 
+MOST_PARTS = 1000  # of a list, that are looked at one by one
 ALWAYS_READ = 2**16  # bytes of an array, 3 us
 # Of larger ones: bytes for each parameter and sample. An epoch takes 6 operations for each, at
 # most 2e11 of them a second on two cores; an array is read at 1e10 bytes a second. A budget of
@@ -66,6 +68,83 @@ def identify(problem, *, incremental):
     return found
 
 
+def identify_settings(estimator, *, leave_out=()):
+    """Fingerprints of an estimator's class and of each of its parameters, for a file.
+
+    Returns
+    -------
+    dict of str to str
+    """
+    found = {"estimator": type(estimator).__name__}
+    for name, value in estimator.get_params(deep=False).items():
+        if name not in leave_out:
+            found[name] = digest(describe(value)).hex()
+    return found
+
+
+def identify_data(problem, engine):
+    """Fingerprints of all bytes that a fit works on, for a file.
+
+    Parameters
+    ----------
+    problem : Problem
+    engine : module
+        Whose fingerprints are taken.
+
+    Returns
+    -------
+    dict of str to str
+        "X", "y", "sample_weight", "rows to train on" and, of the user's validation data, "X_val",
+        "y_val" and "sample_weight_val".
+    """
+    found = _name_data(problem, engine)
+    if problem.held_out is not None:
+        names = _name_data(problem.held_out.problem, engine)
+        found |= {f"{name}_val": names[name] for name in ("X", "y", "sample_weight")}
+    return {name: digest(part).hex() for name, part in found.items()}
+
+
+def identify_given(value, engine):
+    """Fingerprint of an argument as a user gave it: an array, a frame, a list, a dict of these."""
+    if scipy.sparse.issparse(value) and value.format in ("csr", "csc"):
+        parts = value.format, value.shape, [_of_whole(engine, part) for part in _parts_of(value)]
+    elif type(value) is np.ndarray and value.dtype.kind in "biuf":
+        parts = _of_whole(engine, value)
+    elif type(value) in (list, tuple) and all(type(one) is not str for one in value):
+        parts = [identify_given(one, engine) for one in value[:MOST_PARTS]]
+        parts += [joblib.hash(value[MOST_PARTS:])]
+    else:
+        parts = joblib.hash(value)
+    return digest(parts).hex()
+
+
+def _name_data(problem, engine):
+    units = [array.tobytes() for array in problem.target_units]
+    classes = None if problem.classes is None else np.asarray(problem.classes).tolist()
+    return {
+        "X": [
+            _of_whole(engine, problem.continues),
+            *(_of_whole(engine, part) for _, X in blocks_of(problem.X) for part in _parts_of(X)),
+        ],
+        "y": (_of_whole(engine, problem.targets), units, classes),
+        "sample_weight": _of_whole(engine, problem.sample_weight),
+        "rows to train on": [_of_whole(engine, part) for part in problem.parts or ()],
+    }
+
+
+def _of_whole(engine, array):
+    """Shape, dtype and fingerprint of all of an array."""
+    if array is None:
+        return None
+    array = np.ascontiguousarray(array)
+    return array.shape, array.dtype.str, engine.fingerprint(array)
+
+
+def _parts_of(X):
+    """Arrays that make a dense or sparse X."""
+    return (X.data, X.indices, X.indptr) if scipy.sparse.issparse(X) else (X,)
+
+
 def identify_goal(problem):
     """Fingerprint of what is minimised and measured, but for the data, in bytes."""
     settings = problem.settings
@@ -104,18 +183,15 @@ def _arrays_of(problem):
     if hasattr(X, "identity"):  # read in windows, each time
         yield X.identity()
         return
-    if isinstance(X, MappedRows):
-        X = (
-            X.array
-            if X.array.flags.c_contiguous
-            else np.ascontiguousarray(X.array[:: len(X.array)])
-        )
-    parts = (X.data, X.indices, X.indptr) if scipy.sparse.issparse(X) else (X,)
     work = network.count_params(problem.layer_sizes) * X.shape[0]
-    for array in (*parts, problem.targets, problem.sample_weight):
+    budget = max(int(READ_PER_WORK * work), ALWAYS_READ)
+    if isinstance(X, MappedRows):
+        X = X.array
+        if not X.flags.c_contiguous:  # some whole rows of it
+            X = np.ascontiguousarray(X[:: -(-X.nbytes // budget)])
+    for array in (*_parts_of(X), problem.targets, problem.sample_weight):
         if array is None:
             yield None
         else:
-            budget = max(int(READ_PER_WORK * work), ALWAYS_READ)
             every = -(-array.nbytes // budget) or 1
             yield array.shape, array.dtype.str, problem.engine.fingerprint(array, every)

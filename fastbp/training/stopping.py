@@ -5,6 +5,7 @@ from dataclasses import dataclass
 # How training ends.
 LIMIT, PLATEAU, ASKED, TIME = "limit of epochs", "no progress", "asked to stop", "max_time"
 DIVERGED, FAILED = "diverged", "data could not be read or used"
+ENDS = (LIMIT, PLATEAU, ASKED, TIME, DIVERGED)  # of a fit that is finished
 # How a part of it ends.
 PAUSED = "paused"
 

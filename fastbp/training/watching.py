@@ -50,9 +50,12 @@ class Watcher:
 
     def __post_init__(self):
         verbose, max_time = self.problem.settings.verbose, self.problem.settings.max_time
+        elapsed_s = self.progress.seconds  # of a fit that goes on
         X = self.problem.X
         stream = X if isinstance(X, StreamedRows) else None
-        self.report = Report(verbose, self.max_iter, max_time, stream) if verbose else None
+        self.report = (
+            Report(verbose, self.max_iter, max_time, elapsed_s, stream) if verbose else None
+        )
 
     def must_look(self):
         """Whether somebody must be told of each single epoch."""

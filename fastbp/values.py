@@ -1,5 +1,7 @@
 """Values as JSON, with the arrays among them beside it, and back: no code on either way.
 
+What saved models (`fastbp.saving`) and states of trainings (`fastbp.training.state`) are made of.
+
 Python's None, bool, int, str and finite floats stand for themselves, lists too; all else is an
 object with one key that says what it is (`_READERS`).
 """
@@ -14,7 +16,6 @@ import numpy as np
 from fastbp import safetensors
 from fastbp.descriptions import TABLES, Description, is_own
 from fastbp.safetensors import require
-from fastbp.training.randomness import is_mersenne_state
 from fastbp.versions import __version__
 
 DEEPEST = 20  # parameters within parameters
@@ -181,6 +182,22 @@ def _read_objects(content, arrays):
     for i, item in enumerate(items):
         array[i] = item
     return array.reshape(shape)
+
+
+def is_mersenne_state(state):
+    """Whether a dict is a state of MT19937, every number of it: NumPy does not look, and would read
+    beyond the key.
+    """
+    try:
+        key, position = state["state"]["key"], state["state"]["pos"]
+        return (
+            state["bit_generator"] == "MT19937"
+            and (key.dtype, key.shape) == (np.uint32, (624,))
+            and type(position) is int
+            and 0 <= position <= 624
+        )
+    except (KeyError, TypeError, AttributeError):
+        return False
 
 
 def _read_random_state(content, arrays):

@@ -1,0 +1,194 @@
+"""The snapshot of a search: what its fits have come to, in one file, so that a killed one goes on.
+
+Of a fit that has ended its scores, times and curves are kept; of one that has begun also the state
+of its training, the same object as everywhere (`fastbp.training.state`); of a halving the scores at
+each rung, so that all decisions are made again as they were.  How the file is written, and when it
+is of another search, is `fastbp.training.keeping`'s business.
+"""
+
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from numbers import Integral
+
+import numpy as np
+
+from fastbp.engine import get_engine
+from fastbp.optimizers import is_full_batch
+from fastbp.training.keeping import SealedFile, describe_machine
+from fastbp.training.meaning import describe as describe_meaning
+from fastbp.training.meaning import digest
+from fastbp.training.progress import Progress
+from fastbp.training.sameness import identify_given, identify_settings
+from fastbp.training.snapshots import as_snapshot, beside, find_snapshot
+from fastbp.training.state import describe, restore
+from fastbp.values import decode
+
+# Parameters that change no result, and those whose meaning is among the data.
+LEFT_OUT = ("n_jobs", "client", "verbose", "max_time", "snapshot", "params", "cv", "random_state")
+
+
+@dataclass
+class Kept:
+    """What is kept of one fit.
+
+    Parameters
+    ----------
+    scores : dict of float to dict
+        By share of `max_iter`, the result that scikit-learn's searches keep.
+    ended_at : float or None
+        The share up to which it was to train when it ended.
+    error : str or None
+    n_epochs : int
+    fit_time, score_time : float
+    curves : dict
+    state : Progress or None
+        Of one that has not ended.
+    """
+
+    scores: dict = field(default_factory=dict)
+    ended_at: float | None = None
+    error: str | None = None
+    n_epochs: int = 0
+    fit_time: float = 0.0
+    score_time: float = 0.0
+    curves: dict = field(default_factory=dict)
+    state: Progress | None = None
+
+    def describe(self, writer, name):
+        """Turn it into JSON, and put its arrays into `writer`."""
+        values = {k: v for k, v in vars(self).items() if k not in ("state", "curves")}
+        values["curves"] = {
+            k: None if curve is None else np.array(curve, np.float64)
+            for k, curve in ({} if self.state else self.curves).items()
+        }
+        found = {k: writer.encode(value, f"{name} {k}") for k, value in values.items()}
+        found["state"] = self.state and describe(self.state, writer, f"{name} ")
+        return found
+
+    @classmethod
+    def restore(cls, description, arrays):
+        """Return what `describe` described."""
+        state = description["state"]
+        values = {k: decode(v, arrays) for k, v in description.items() if k != "state"}
+        curves = {k: c if c is None else c.tolist() for k, c in values.pop("curves").items()}
+        return cls(**values, curves=curves, state=state and restore(state, arrays))
+
+
+class SearchKeeper:
+    """Keeps what the fits of a search have come to in its file.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+    search : BackpropSearchCV
+    network : estimator
+        The network in the search's estimator.
+    candidates : list of dict
+    data : fastbp.search.parts.Data
+    """
+
+    def __init__(self, snapshot, search, network, candidates, data):
+        self.file, self.lock = SealedFile(snapshot, "search"), threading.Lock()
+        self.snapshot, self.fits = snapshot, []
+        settings = identify_settings(search, leave_out=LEFT_OUT)
+        settings["candidates"] = digest(describe_meaning(candidates)).hex()
+        self.settings, self.data, self.engine = settings, data, get_engine(network.engine)
+        self.call = self._describe_call(None)
+
+    def _describe_call(self, engine):
+        data = self.data
+        given = {"X": data.X, "y": data.y, "splits of cv": data.splits}
+        given |= {f"{name} of fit": value for name, value in data.fit_params.items()}
+        given |= {f"{name} of the scorer": value for name, value in data.score_params.items()}
+        engine = engine or self.engine
+        found = {name: identify_given(value, engine) for name, value in given.items()}
+        return {
+            "machine": describe_machine(self.engine), "settings": self.settings, "data": found,
+        }  # fmt: skip
+
+    def follow(self, fits):
+        """Keep these fits from now on, and tell them what an earlier life has left of them.
+
+        Raises
+        ------
+        ValueError
+            If the file is damaged, or of another search or machine.
+        """
+        self.fits = fits
+        read = self.file.read(lambda engine: self._describe_call(engine) if engine else self.call)
+        if read is None:
+            return
+        values, arrays = read
+        try:
+            for name, one in values.items():
+                candidate, fold = map(int, name.split())
+                fits[candidate][fold].take_up(Kept.restore(one, arrays))
+        except (ValueError, TypeError, LookupError) as error:
+            raise self.file.refusal(error) from error
+
+    def look(self, fit):
+        """Keep a fit that is in a pause, if it is time to."""
+        if self.file.is_due(fit.n_epochs, fit.kept_at):
+            fit.keep()
+            self.write()
+
+    def note(self, fit):
+        """Keep a fit that was scored or has ended."""
+        fit.keep()
+        if self.snapshot.every_epochs is not None or self.file.is_due():
+            self.write()
+
+    def write(self):
+        """Write what is kept of all fits."""
+        with self.lock:
+            self.file.write(self.call, self._describe)
+
+    def _describe(self, writer):
+        """Turn what is kept of all fits into JSON, by numbers of candidate and fold."""
+        return {
+            f"{c} {f}": fit.kept.describe(writer, f"{c} {f}")
+            for c, row in enumerate(self.fits)
+            for f, fit in enumerate(row)
+            if fit.kept is not None
+        }
+
+
+def check_snapshots(search, params):
+    """Refuse what would give the fits of a search one file, or a search other candidates."""
+    inner = [search.estimator, *dict(getattr(search.estimator, "steps", ())).values()]
+    found = [name for name in params if name.rpartition("__")[2] == "snapshot"]
+    found += [one for one in inner if find_snapshot(one) is not None]
+    if found:
+        raise ValueError(
+            f"The fits of a search cannot share one snapshot ({found[0]!r}). Give it to the "
+            "search: BackpropSearchCV(..., snapshot=path)."
+        )
+    if search.snapshot is not None and getattr(search, "client", None) is not None:
+        raise ValueError(
+            "snapshot keeps fits of this machine, and client sends them to others: use one of them."
+        )
+    draws = search.strategy == "random" or (
+        search.strategy == "halving" and search.n_candidates is not None
+    )
+    seeded = isinstance(search.random_state, Integral)
+    if search.snapshot is not None and draws and not seeded:
+        raise ValueError(
+            f"snapshot needs an int as random_state, got {search.random_state!r}: it draws the "
+            "candidates, which a later process must draw again."
+        )
+
+
+@contextmanager
+def lend_snapshot(network, given):
+    """Give the refit a file beside that of the search, if its state can be kept."""
+    snapshot = as_snapshot(given)
+    is_shared = isinstance(network.random_state, np.random.RandomState)
+    if snapshot is None or is_full_batch(network.solver) or is_shared:
+        yield
+        return
+    network._snapshot = beside(snapshot, ".refit")
+    try:
+        yield
+    finally:
+        del network._snapshot
