@@ -174,7 +174,7 @@ def test_its_object_is_its_name(added, engine_name):
 
 @pytest.mark.parametrize("name", ["softplus", "logistic"])
 def test_formulas_that_files_name_where_they_once_stood_are_found(name):
-    from fastbp.saving import values
+    from fastbp import values
 
     for module in ("activations", "losses"):
         assert values._read_formula(f"{module}.{name}", {}) is ACTIVATIONS[name].value
