@@ -498,3 +498,56 @@ def test_problem_is_described_in_full():
     known = {"deadline", "held_out", "parts", "weights_dtype"}
     text = inspect.getsource(problem)
     assert all(f"{f.name}=" in text for f in fields(Problem) if f.name not in known)
+
+
+@pytest.mark.parametrize("given", [scipy.sparse.csr_array(X), scipy.sparse.csc_matrix(X)])
+def test_from_arrays_names_from_csr_to_who_gives_a_sparse_matrix(given):
+    with pytest.raises(TypeError, match="X is sparse: .*from_csr"):
+        from_arrays(given, LABELS)
+    with pytest.raises(TypeError, match="y is sparse"):
+        from_arrays(X, given)
+
+
+def test_batches_of_one_pass_are_alike():
+    sparse = scipy.sparse.csr_array(X)
+    for first, second, word in [(sparse, X, "dense"), (X, sparse, "sparse")]:
+        batches = [(first, LABELS), (second, LABELS)]
+        with pytest.raises(SourceError, match=f"batch 1 of factory is {word}"):
+            fit(from_batches(lambda batches=batches: batches))
+
+
+def test_columns_of_frames_keep_their_names_and_places():
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame(X, columns=list("abcde"))
+    assert list(fit(from_arrays(frame, LABELS)).feature_names_in_) == list("abcde")
+    swapped = [(frame, LABELS), (frame[list("bacde")], LABELS)]
+    with pytest.raises(SourceError, match="columns b, a, c, d, e; those of the first one are a, b"):
+        fit(from_batches(lambda: swapped))
+
+
+@pytest.mark.parametrize(
+    "values, out",
+    [
+        (VALUES, np.empty(2000, int)),
+        (VALUES, np.empty(2000, np.float16)),
+        (VALUES, np.empty((2000, 2))),
+        (np.where(LABELS == "a", 300, 2), np.empty(2000, np.uint8)),
+        (np.where(LABELS == "a", "long", "b"), np.empty(2000, "U1")),
+    ],
+)
+def test_an_array_that_cannot_hold_predictions_is_refused(values, out):
+    class Model:
+        def predict(self, rows):
+            return np.tile(values * 100 if values.dtype == float else values, 1)[: len(rows)]
+
+    with pytest.raises(ValueError, match="out has"):
+        predict_stream(Model(), from_arrays(X), out)
+
+
+def test_predictions_go_into_narrower_arrays_that_hold_them():
+    class Model:
+        def predict(self, rows):
+            return np.arange(len(rows)) % 7
+
+    out = np.empty(2000, np.uint8)
+    assert (predict_stream(Model(), from_arrays(X), out) == np.arange(2000) % 7).all()

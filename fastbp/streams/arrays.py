@@ -27,6 +27,11 @@ def open_array(array, name):
             return np.load(path, mmap_mode="r", allow_pickle=False), path
         except (ValueError, OSError, EOFError) as error:
             raise SourceError(f"{path} cannot be read as a .npy file: {error}") from error
+    if scipy.sparse.issparse(array):
+        raise TypeError(
+            f"{name} is sparse: the rows of a CSR matrix A are read by from_csr(A.data, A.indices, "
+            "A.indptr, y, n_features=A.shape[1]), and y must be dense."
+        )
     if isinstance(array, list | tuple) or hasattr(array, "to_numpy"):
         array = np.asarray(array)
     if not all(hasattr(array, part) for part in ("shape", "dtype", "__getitem__")):
@@ -97,6 +102,8 @@ class ArraySource(ColumnsOfSource):
 
     def __init__(self, X, y, sample_weight, feature_names, memory_limit, window):
         self.memory_limit, self.window = read_settings(memory_limit, window)
+        if feature_names is None and hasattr(X, "columns"):  # of a frame
+            feature_names = X.columns if all(isinstance(one, str) for one in X.columns) else None
         self.X, name = open_array(X, "X")
         if len(self.X.shape) != 2 or 0 in self.X.shape:
             raise ValueError(f"X must have rows and columns, got shape {tuple(self.X.shape)}.")
@@ -176,7 +183,8 @@ def from_arrays(
     Parameters
     ----------
     X : np.memmap, h5py Dataset, zarr Array, path of a .npy file, or ndarray
-        Of shape (n_rows, n_features); whatever has a shape, a dtype and slices.
+        Of shape (n_rows, n_features); whatever has a shape, a dtype and slices.  A frame of numbers
+        becomes an array in memory, and gives its names.
     y : the same or list, default=None
         Of shape (n_rows,) or (n_rows, n_outputs); None for predictions.
     sample_weight : the same, default=None

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
-from fastbp.streams.rows import Batch, Part, SourceError
+from fastbp.streams.rows import Batch, Part, SourceError, is_arrow
 from fastbp.streams.source import Source, read_settings
 
 
@@ -27,10 +27,9 @@ class BatchSource(Source):
         X, y, weight = self._open(next(self._iterate(), None), 0)
         self.n_features = int(X.shape[1])
         self.is_sparse = scipy.sparse.issparse(X)
-        names = feature_names
-        if names is None and hasattr(X, "columns"):
-            names = X.columns
+        names = names_of(X) if feature_names is None else feature_names
         self.feature_names = None if names is None else list(map(str, names))
+        self.columns = names_of(X)
         dtype = getattr(X, "dtype", np.dtype(np.float64))
         self.dtype = dtype if isinstance(dtype, np.dtype) else np.dtype(np.float64)
         self.has_y, self.has_weight = y is not None, weight is not None
@@ -69,6 +68,8 @@ class BatchSource(Source):
                 f"X of batch {number} of factory has shape {shape}: expected (n_rows, "
                 f"{getattr(self, 'n_features', 'n_features')})."
             )
+        if "columns" in vars(self):
+            self._compare(X, number)
         arrays = [None if part is None else np.asarray(part) for part in (y, weight)]
         for name, array in zip(("y", "sample_weight"), arrays, strict=True):
             known = getattr(self, "has_y" if name == "y" else "has_weight", None)
@@ -85,6 +86,20 @@ class BatchSource(Source):
                 )
         return X, *arrays
 
+    def _compare(self, X, number):
+        """Refuse an X of another kind than that of the first batch, or with other columns."""
+        if scipy.sparse.issparse(X) != self.is_sparse:
+            raise SourceError(
+                f"X of batch {number} of factory is {'dense' if self.is_sparse else 'sparse'}, "
+                "unlike that of the first one."
+            )
+        names = names_of(X)
+        if None not in (names, self.columns) and names != self.columns:
+            raise SourceError(
+                f"Batch {number} of factory has the columns {', '.join(names)}; those of the first "
+                f"one are {', '.join(self.columns)}."
+            )
+
     def _read(self, part, n_rows, *, targets_only=False):
         first = 0
         for number, batch in enumerate(self._iterate()):
@@ -94,6 +109,12 @@ class BatchSource(Source):
             for start in range(0, X.shape[0], n_rows):
                 yield whole[start : start + n_rows]
             first += X.shape[0]
+
+
+def names_of(X):
+    """Return the names of a frame's columns; None for an array."""
+    columns = X.schema.names if is_arrow(X) else getattr(X, "columns", None)
+    return None if columns is None else list(map(str, columns))
 
 
 def from_batches(

@@ -1,5 +1,6 @@
 """Predictions for a source, written as they come: to an array or a Parquet file."""
 
+import math
 import os
 from copy import copy
 from importlib.util import find_spec
@@ -40,7 +41,7 @@ def predict_stream(model: Any, source: Source, out: Any = None, *, method: str =
     SourceError
         For data that cannot be read.
     ValueError
-        If `out` is too short.
+        If `out` is too short, or its shape or dtype does not hold the predictions.
 
     Examples
     --------
@@ -118,11 +119,34 @@ def _write_into(out, blocks, source):
         raise ValueError(f"out has {out.shape[0]} rows, the source has {source.n_rows}.")
     first = 0
     for block in blocks:
+        block = _in_dtype(np.dtype(out.dtype), block)
+        if block.size != block.shape[0] * math.prod(out.shape[1:]):
+            shape = ", ".join(map(str, ("n_rows", *block.shape[1:])))
+            raise ValueError(f"out has shape {out.shape}, the predictions have ({shape}).")
         if first + len(block) > out.shape[0]:
             raise ValueError(f"out has {out.shape[0]} rows, the source has more.")
         out[first : first + len(block)] = block.reshape(len(block), *out.shape[1:])
         first += len(block)
     return out
+
+
+def _in_dtype(dtype, block):
+    """Return predictions in the dtype of an array; floats may be rounded, nothing is cut off."""
+    made, kinds = block, block.dtype.kind + dtype.kind
+    if kinds in ("ff", "fc"):
+        with np.errstate(over="ignore"):
+            made = block.astype(dtype)
+        fits = bool((np.isfinite(made) == np.isfinite(block)).all())
+    elif kinds[0] in "iub" and kinds[1] in "iubfc":
+        made = block.astype(dtype)
+        fits = bool((made == block).all())
+    else:
+        fits = np.can_cast(block.dtype, dtype, "safe")
+    if not fits:
+        raise ValueError(
+            f"out has dtype {dtype}, which cannot hold these predictions of {block.dtype}."
+        )
+    return made
 
 
 def _write_npy(path, blocks):
