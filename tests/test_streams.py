@@ -502,7 +502,7 @@ def test_problem_is_described_in_full():
 
 @pytest.mark.parametrize("given", [scipy.sparse.csr_array(X), scipy.sparse.csc_matrix(X)])
 def test_from_arrays_names_from_csr_to_who_gives_a_sparse_matrix(given):
-    with pytest.raises(TypeError, match="X is sparse: .*from_csr"):
+    with pytest.raises(TypeError, match=r"X is sparse: .*from_csr"):
         from_arrays(given, LABELS)
     with pytest.raises(TypeError, match="y is sparse"):
         from_arrays(X, given)
@@ -526,7 +526,7 @@ def test_columns_of_frames_keep_their_names_and_places():
 
 
 @pytest.mark.parametrize(
-    "values, out",
+    ("values", "out"),
     [
         (VALUES, np.empty(2000, int)),
         (VALUES, np.empty(2000, np.float16)),
@@ -551,3 +551,35 @@ def test_predictions_go_into_narrower_arrays_that_hold_them():
 
     out = np.empty(2000, np.uint8)
     assert (predict_stream(Model(), from_arrays(X), out) == np.arange(2000) % 7).all()
+
+
+def test_scores_of_other_streams_are_not_believed():
+    rows, y = X[:300, :2], X[:300, 0] > 0  # as many of each class in y and in ~y, nearly
+
+    def given(y=y, rows=rows, weight=None):
+        return from_arrays(rows, y, weight, window=60)
+
+    for other in ({"y": ~y}, {"rows": -rows}):
+        net = make(max_iter=40, learning_rate_init=0.05, warm_start=True)
+        for source in (given(), given(**other)):
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="Stochastic Optimizer: Maximum")
+                net.fit(source, X_val=source)
+        score = net.score(other.get("rows", rows), other.get("y", y))
+        assert score > 0.6  # that of the first weights is near 0
+        assert net.best_validation_score_ == pytest.approx(score)
+
+
+def test_all_of_y_and_weights_tell_a_stream_from_others():
+    def seen(y=VALUES, rows=X, weight=WEIGHTS):
+        net = make(BackpropRegressor, scale_targets=True, warm_start=True)
+        source = from_arrays(rows, y, weight, window=200)
+        return problem.prepare_stream(net, source, settings=net._check_parameters())[0].X.identity()
+
+    other = VALUES.copy()
+    other[[700, 1300]] = other[[1300, 700]]
+    weight = WEIGHTS.copy()
+    weight[1000] += 1
+    found = [seen(), seen(other), seen(weight=weight), seen(rows=np.r_[X[:9] + 1, X[9:]])]
+    assert len(set(found)) == 4
+    assert seen() == found[0]

@@ -5,6 +5,7 @@ into arrays, and all goes on as with arrays.  Else y and weights are read once; 
 at when they are trained on.  Rows that are set aside for validation are kept in memory.
 """
 
+import hashlib
 from copy import copy
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -246,7 +247,7 @@ class _Stream:
 
         return encode
 
-    def rows(self, source, size, held=None):
+    def rows(self, source, size, found, held=None):
         """Return the rows of a source, to be checked and encoded as they come."""
         weigh = None
         if self.class_weights is not None:
@@ -254,7 +255,7 @@ class _Stream:
         encode = self._encoder()
         return StreamedRows(
             source, self.dtype, self.engine, encode, weigh, self.n_targets, size, held,
-            self.targets.tobytes(),
+            found,
         )  # fmt: skip
 
     def problem(self, size):
@@ -262,7 +263,7 @@ class _Stream:
         estimator, settings, source = self.estimator, self.settings, self.source
         hidden = settings.hidden_layer_sizes
         shown = _look(source, self.summary)
-        stream = self.rows(source, size)
+        stream = self.rows(source, size, _fingerprint(self.summary, shown))
         state = vars(estimator)
         activations = activations_for(settings.activation, len(hidden))
         loss = self.loss
@@ -324,7 +325,7 @@ class _Stream:
                 self.source, settings.validation_fraction, settings.random_state,
                 self.dtype.itemsize,
             )  # fmt: skip
-            problem.X = self.rows(self.source, problem.X.size, held)
+            problem.X = self.rows(self.source, problem.X.size, problem.X.found, held)
             rows = take_rows(self.source, held)
             problem.held_out = prepare_held_out(_without_names(self.estimator), rows, like)
             return
@@ -357,7 +358,8 @@ class _Stream:
                 f"The score of loss={self.loss.name!r} needs all validation rows at once, and "
                 "X_val is a source: use scoring='loss', or give arrays."
             )
-        part = replace(problem, X=self.rows(source, size), held_out=None)
+        found = _fingerprint(summary, _look(source, summary))
+        part = replace(problem, X=self.rows(source, size, found), held_out=None)
         if summary.numbers is not None:
             part.targets = self._scaled(summary.numbers.moments.result()[0][np.newaxis])
         return HeldOut(part, None)
@@ -389,6 +391,16 @@ def _look(source, summary):
     X, y, weight = join_rows(kept)
     rows = slice(None, None, -(-X.shape[0] // LOOKED_AT))
     return X[rows], y[rows], None if weight is None else weight[rows]
+
+
+def _fingerprint(summary, shown):
+    """Return text that tells rows from others: by all of y and weights, and the X looked at."""
+    X = shown[0]
+    parts = (X.data, X.indices, X.indptr) if scipy.sparse.issparse(X) else (X,)
+    hashed = hashlib.blake2b(summary.seen.encode(), digest_size=16)
+    for part in parts:
+        hashed.update(np.ascontiguousarray(part).tobytes())
+    return hashed.hexdigest()
 
 
 def draw_rows(source, fraction, random_state, itemsize):

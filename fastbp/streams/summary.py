@@ -4,6 +4,7 @@ What an array's checks would refuse is refused here, with the row.  The pass rea
 the source can leave them out, and counts the rows where nobody knew how many there are.
 """
 
+import hashlib
 from copy import copy
 from dataclasses import dataclass, field, replace
 
@@ -35,6 +36,8 @@ class Summary:
         Of a regressor.
     weighs : bool
         Whether there are weights.
+    seen : str
+        Fingerprint of all of y and of the weights.
     """
 
     n_rows: int = 0
@@ -42,6 +45,7 @@ class Summary:
     numbers: "NumberSums | None" = None
     weighs: bool = False
     kept: list = field(default_factory=list)  # batches of few rows
+    seen: str = ""
 
 
 class LabelCounts:
@@ -223,7 +227,7 @@ def sum_up(estimator, source, dtype):
     require_targets(source, type(estimator).__name__)
     labels, summary, said = is_classifier(estimator), Summary(), []
     found = LabelCounts(estimator) if labels else NumberSums(estimator)
-    any_weight = False
+    any_weight, seen = False, hashlib.blake2b(digest_size=16)
     with keep_warnings(said):
         for number, part in enumerate(source.parts):
             n_rows = 0
@@ -232,6 +236,7 @@ def sum_up(estimator, source, dtype):
                 any_weight = any_weight or weight is None or bool(weight.any())
                 check_targets_in(batch, lambda y, w=weight: found.add(y, w))
                 n_rows += len(batch)
+                _hash_targets(seen, batch)
                 if batch.X is not None and not source.takes_turns:
                     _keep(summary.kept, batch)
             source.parts[number] = replace(part, n_rows=n_rows)
@@ -242,9 +247,18 @@ def sum_up(estimator, source, dtype):
         raise ValueError("Sample weights must contain at least one non-zero number.")
     for message, category in dict.fromkeys(said):
         warn_user(message, category)
-    summary.weighs = source.has_weight
+    summary.weighs, summary.seen = source.has_weight, seen.hexdigest()
     summary.labels, summary.numbers = (found, None) if labels else (None, found)
     return summary
+
+
+def _hash_targets(seen, batch):
+    """Take y and weights of a batch into a hash."""
+    for array in (batch.y, batch.weight):
+        if array is not None:
+            array = np.asarray(array)
+            array = array.astype(str) if array.dtype.kind == "O" else array
+            seen.update(array.tobytes())
 
 
 def _keep(kept, batch):

@@ -61,8 +61,8 @@ class StreamedRows:
     n_rows_of_window : int
     held : int64 ndarray or None
         Rows, by their sorted numbers, that are left out.
-    sums : object
-        What was found in y: other targets have others.
+    found : object
+        What was found in the rows: others have other.
 
     Attributes
     ----------
@@ -75,11 +75,11 @@ class StreamedRows:
 
     def __init__(
         self, source, dtype, engine, encode, weigh, n_targets, n_rows_of_window, held=None,
-        sums=None,
+        found=None,
     ):  # fmt: skip
         self.source, self.dtype, self.engine = source, np.dtype(dtype), engine
         self.encode, self.weigh, self.n_targets = encode, weigh, n_targets
-        self.size, self.held, self.sums = n_rows_of_window, held, sums
+        self.size, self.held, self.found = n_rows_of_window, held, found
         self.is_sparse = source.is_sparse
         n_held = 0 if held is None else len(held)
         self.shape, self.ndim = (source.n_rows - n_held, source.n_features), 2
@@ -90,7 +90,7 @@ class StreamedRows:
     def identity(self):
         """Return what tells these rows from others, as far as it can be known, as text."""
         held = None if self.held is None else self.held.tobytes()
-        return repr((self.shape, self.source._identity(), self.sums, held))
+        return repr((self.shape, self.source._identity(), self.found, held))
 
     # -------------------------------------------------------------------------------- reading
 
