@@ -60,6 +60,8 @@ _ON_DEMAND = {
     "find_learning_rate": "fastbp.inspection.learning_rate",
     "inspection": "fastbp.inspection",
     "load": "fastbp.saving",
+    "onnx": "fastbp.onnx",
+    "optuna": "fastbp.optuna",
     "save": "fastbp.saving",
 }
 

@@ -155,3 +155,16 @@ def test_validation_scores_begin_anew():
         net.partial_fit(X, y, X_val=X, y_val=y)
     assert len(net.validation_scores_) == 1
     assert len(net.loss_curve_) == 3
+
+
+@pytest.mark.parametrize(
+    ("class_weight", "all_of_them"),
+    [({0: 1, 1: 2}, [1, 2, 1]), ({0: 1, 1: 2, 2: 9}, [1, 2, 9])],
+)
+def test_class_weights_grow_with_the_classes(class_weight, all_of_them):
+    net = make(class_weight=class_weight).partial_fit(X, LABELS % 2)
+    twin = make(class_weight=class_weight).partial_fit(X, LABELS % 2)
+    net.partial_fit(X, LABELS % 3)
+    weights = np.array(all_of_them)[LABELS % 3]
+    twin.set_params(class_weight=None).partial_fit(X, LABELS % 3, sample_weight=weights)
+    assert (net.coefs_[-1] == twin.coefs_[-1]).all()

@@ -154,3 +154,12 @@ def test_examples_in_docstrings(name):
     results = doctest.testmod(importlib.import_module(name))
     assert results.attempted > 0
     assert results.failed == 0
+
+
+def test_modules_of_optional_packages_are_found_by_their_names():
+    pytest.importorskip("optuna")
+    code, out, err = run(
+        "import sys, fastbp; assert 'optuna' not in sys.modules; "
+        "print(fastbp.onnx.register.__name__, fastbp.optuna.PruningCallback.__name__)"
+    )
+    assert (code, out.split()) == (0, ["register", "PruningCallback"]), err

@@ -471,6 +471,7 @@ def test_what_cannot_be_kept_is_refused(path, tmp_path):
         (dict(every="5 s"), "every must be"),
         (dict(every_epochs=0), "every_epochs must be"),
         (dict(every_epochs=1.5), "every_epochs must be"),
+        (dict(every_epochs=True), "every_epochs must be"),
         (dict(other_machine="ignore"), "'refuse' or 'warn'"),
     ],
 )
@@ -486,6 +487,9 @@ def test_a_snapshot_says_what_it_is(path):
     assert repr(snapshot) == "Snapshot('a.snapshot', every=60, fresh=True)"
     assert find_snapshot(BackpropClassifier().set_callbacks(snapshot)) is snapshot
     assert repr(beside(snapshot, ".refit")) == "Snapshot('a.snapshot.refit', every=60, fresh=True)"
+    numpy = Snapshot("a", every=np.float32(2), every_epochs=np.int64(3))
+    assert numpy.every == 2
+    assert type(numpy.every_epochs) is int
     copied = pickle.loads(pickle.dumps(snapshot))
     assert repr(copied) == repr(snapshot)
 

@@ -16,7 +16,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from fastbp import BackpropClassifier, BackpropRegressor, load, save
+from fastbp import BackpropClassifier, BackpropRegressor, TabularClassifier, load, save
 from fastbp.data import features
 from fastbp.data.problem import Problem
 from fastbp.data.scaling import Moments, measure
@@ -583,3 +583,16 @@ def test_all_of_y_and_weights_tell_a_stream_from_others():
     found = [seen(), seen(other), seen(weight=weight), seen(rows=np.r_[X[:9] + 1, X[9:]])]
     assert len(set(found)) == 4
     assert seen() == found[0]
+
+
+def test_a_source_for_validation_goes_with_a_source():
+    for kind in (BackpropClassifier, TabularClassifier):
+        with pytest.raises(TypeError, match="X_val is a source, and X is none"):
+            kind(max_iter=1).fit(X, LABELS, X_val=stream())
+
+
+def test_values_beyond_the_dtype_are_refused_without_a_warning_of_numpy():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(SourceError, match="beyond its range in row"):
+            fit(stream(rows=X.astype(float) * 1e300))

@@ -85,6 +85,8 @@ def test_filters_keys_and_targets(folder, pa, tmp_path):
         fit(source)
     with pytest.raises(ValueError, match=r"no column 'bougth'.*Did you mean 'bought'"):
         from_parquet(folder, "bougth")
+    with pytest.raises(ValueError, match=r"'bought' of .* is named as a feature, and as target"):
+        from_parquet(folder, "bought", features=["x1", "bought"])
     with pytest.raises(ValueError, match="No rows"):
         fit(numbers_of(folder, filters=[("x0", ">", 99)]))
 

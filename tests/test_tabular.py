@@ -285,6 +285,16 @@ def test_spread_of_the_members(kind):
     assert (method(X, return_std=True)[1] == 0).all()
 
 
+@pytest.mark.parametrize("power", [1000, -1000])
+def test_spread_of_huge_and_tiny_values(power):
+    X, y = draw_table(TabularRegressor)
+    spreads = [
+        make(TabularRegressor).fit(X, np.ldexp(y, n)).predict(X, return_std=True)[1]
+        for n in (0, power)
+    ]
+    np.testing.assert_allclose(np.ldexp(spreads[1], -power), spreads[0], rtol=1e-3)
+
+
 @pytest.mark.parametrize("kind", ESTIMATORS)
 def test_a_smaller_copy(kind):
     X, y = draw_table(kind)

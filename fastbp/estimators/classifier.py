@@ -462,6 +462,7 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
         seen.pop("goal", None)  # scores of fewer classes are not comparable
         self._keep("_seen", seen or None)
         self._keep("_place", None)
+        self._keep("_class_weights", None)  # this call finds those of the new classes
         self.classes_, self._target_kind, self.n_outputs_ = classes, kind, n_outputs
         self.out_activation_ = loss_for(self.loss, kind).output
 

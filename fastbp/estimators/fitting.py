@@ -16,7 +16,7 @@ from fastbp.engine import get_engine
 from fastbp.estimators.attributes import check_state
 from fastbp.optimizers import is_full_batch
 from fastbp.streams.problem import prepare_stream, refuse_beside_source
-from fastbp.streams.source import Source
+from fastbp.streams.source import Source, refuse_validation_source
 from fastbp.training.callbacks import watch_tasks
 from fastbp.training.causes import warn_of_data
 from fastbp.training.keeping import Keeper, check_can_be_kept
@@ -63,6 +63,7 @@ class OpenFit:
         if snapshot is not None:
             check_can_be_kept(settings, X)
         fresh = not (estimator.__sklearn_is_fitted__() and (incremental or settings.warm_start))
+        refuse_validation_source(X, validation[0])
         deadline = find_deadline(begun, settings, incremental=incremental)
         if isinstance(X, Source):
             refuse_beside_source(y, sample_weight)

@@ -58,6 +58,12 @@ class ParquetSource(Source):
                     f"There is no column {name!r} in {self.root}.{hint} It has "
                     f"{', '.join(map(repr, names[:20]))}{', ...' if len(names) > 20 else ''}."
                 )
+        both = [name for name in self.feature_names if name in used]
+        if both:
+            raise ValueError(
+                f"Column {both[0]!r} of {self.root} is named as a feature, and as target or "
+                "sample_weight: a network that sees its target learns nothing else."
+            )
         if not self.feature_names:
             raise ValueError(f"There is no column of features in {self.root}.")
         self.n_features = len(self.feature_names)

@@ -304,7 +304,8 @@ class _Stream:
         if scipy.sparse.issparse(X):
             X = scipy.sparse.csr_array(X).astype(self.dtype)
         else:
-            X = np.ascontiguousarray(X, self.dtype)
+            with np.errstate(over="ignore"):  # it is refused with its row, when it is read
+                X = np.ascontiguousarray(X, self.dtype)
         targets = stream.encode(y)
         if weight is not None or self.class_weights is not None:
             weight = None if weight is None else weight.astype(self.dtype)

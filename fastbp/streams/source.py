@@ -305,6 +305,15 @@ def read_settings(memory_limit, window):
     return n_bytes, None if window is None else int(window)
 
 
+def refuse_validation_source(X, X_val):
+    """Raise for a source as X_val beside arrays."""
+    if isinstance(X_val, Source) and not isinstance(X, Source):
+        raise TypeError(
+            "X_val is a source, and X is none: give arrays as X_val and y_val, or make X a source, "
+            "too, such as from_arrays(X, y)."
+        )
+
+
 def refuse_source(X):
     """Raise for a source where arrays are wanted: in `partial_fit`."""
     if isinstance(X, Source):

@@ -432,7 +432,7 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
             mean = combine(scores, self.networks_[0].out_activation_).copy()
             means.append(self._values_of_member(mean, engine, dtype))
             values = [self._values_of_member(one, engine, np.float64) for one in scores]
-            spreads.append(np.std(values, axis=0))
+            spreads.append(_spread_of(np.stack(values)))
         return np.concatenate(means), np.concatenate(spreads).astype(dtype)
 
     def _member_scores(self, X):
@@ -505,6 +505,15 @@ def _refuse_sparse(X):
             "Sparse data was passed for X, but raw tables are dense. Use X.toarray(), or "
             "BackpropClassifier and BackpropRegressor, which take sparse X as it is."
         )
+
+
+def _spread_of(values):
+    """Return the standard deviation over members, (n_members, ...), whatever size values have.
+
+    They are brought near 1 by powers of two, which changes no digit: squares would overflow.
+    """
+    exponents = np.frexp(np.abs(values).max(axis=0))[1]
+    return np.ldexp(np.std(np.ldexp(values, -exponents), axis=0), exponents)
 
 
 def _dtype_of(X):

@@ -3,6 +3,7 @@
 Writing and reading are in `keeping`; nothing here opens a file or trains.
 """
 
+from numbers import Integral, Real
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -78,12 +79,16 @@ class Snapshot:
     ) -> None:
         if not isinstance(path, str | PathLike):
             raise TypeError(f"path must be a str or a path-like object, got {path!r}.")
-        if isinstance(every, bool) or not isinstance(every, int | float) or not every >= 0:
+        is_number = isinstance(every, Real) and not isinstance(every, bool)
+        if not (is_number and every >= 0):
             raise ValueError(f"every must be a number of seconds, at least 0, got {every!r}.")
-        if every_epochs is not None and (type(every_epochs) is not int or every_epochs < 1):
-            raise ValueError(
-                f"every_epochs must be an int of at least 1, or None: {every_epochs!r}."
-            )
+        if every_epochs is not None:
+            is_int = isinstance(every_epochs, Integral) and not isinstance(every_epochs, bool)
+            if not (is_int and every_epochs >= 1):
+                raise ValueError(
+                    f"every_epochs must be an int of at least 1, or None: {every_epochs!r}."
+                )
+            every_epochs = int(every_epochs)
         if other_machine not in ("refuse", "warn"):
             raise ValueError(f"other_machine must be 'refuse' or 'warn', got {other_machine!r}.")
         self.path, self.every, self.every_epochs = Path(path), every, every_epochs

@@ -58,6 +58,7 @@ def restore(description, arrays):
     values = {name: decode(value, arrays) for name, value in description.items()}
     for name in CURVES:
         if values[name] is not None:
+            require(isinstance(values[name], np.ndarray), f"its {name} is no array")
             values[name] = values[name].tolist()
     if values["holds_best"]:
         values["best_params"] = values["params"]
