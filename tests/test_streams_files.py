@@ -149,6 +149,21 @@ def test_tabular_classifier_learns_from_parquet(folder, pa, tmp_path, monkeypatc
     np.testing.assert_array_equal(model.predict_proba(raw), again.predict_proba(raw))
 
 
+def test_tabular_streams_give_the_same_bits_for_any_number_of_threads(monkeypatch):
+    monkeypatch.setattr("fastbp.tabular.base.fits", lambda source: False)
+    monkeypatch.setattr("fastbp.tabular.streamed.LEAST_OF_EACH", 2**15)
+    rows, y = np.tile(X, (4, 1)), np.tile(LABELS, 4)
+    found = [
+        fit(
+            from_arrays(rows, y, memory_limit=2**20),
+            model=tabular().set_params(n_threads=n, max_iter=1),
+        )
+        for n in (1, 2, 3)
+    ]
+    for model in found[1:]:
+        np.testing.assert_array_equal(model.predict_proba(X), found[0].predict_proba(X))
+
+
 def test_small_table_in_a_source_is_the_table(folder, pa):
     raw = table_of(pa).drop(["bought"])
     one = fit(raw, LABELS, model=tabular())

@@ -257,9 +257,7 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
         encoder = self._make_encoder(settings, n_outputs > 1 and labels is None, targets.max(),
                                      random_state)  # fmt: skip
         learn_encoder(encoder, source, as_column, random_state)
-        n_readers = count_readers(
-            source, encoder, min(thread_ceiling(settings.n_threads), settings.n_networks)
-        )
+        n_readers = count_readers(source, encoder, settings.n_networks)
         X_val = validation[0]
         if isinstance(X_val, Source):
             validation = (None, None, None)

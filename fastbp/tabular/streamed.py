@@ -15,6 +15,7 @@ from fastbp.tabular.rows import BYTES
 from fastbp.tabular.runs import as_csr
 
 ROWS_OF_SAMPLE = 2**16  # from which the encoder learns, where memory allows
+LEAST_OF_EACH = 2**22  # bytes of memory for a network, where several read at a time
 SHARE = 8  # the sample, or a table that is read whole, takes this part of the memory
 
 
@@ -66,8 +67,12 @@ def count_rows(network, source):
 
 
 def count_readers(source, encoder, most):
-    """Return how many networks may read at a time: reading takes a third of the memory at most."""
-    each = 3 * EncodedSource(source, encoder).reading_bytes()
+    """Return how many networks may read at a time, and share the memory.
+
+    Reading takes a third of it at most.  Windows, and with them the bits of the result, depend on
+    this number, which therefore knows nothing of threads.
+    """
+    each = max(3 * EncodedSource(source, encoder).reading_bytes(), LEAST_OF_EACH)
     return max(1, min(most, source.memory_limit // each))
 
 
