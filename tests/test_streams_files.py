@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fastbp import BackpropClassifier, TableEncoder, TabularClassifier, TabularRegressor
-from fastbp.streams import SourceError, from_arrays, from_parquet, predict_stream
+from fastbp.streams import SourceError, from_arrays, from_batches, from_parquet, predict_stream
 from fastbp.streams.windows import choose_size
 
 RNG = np.random.RandomState(0)
@@ -276,3 +276,17 @@ def test_missing_values_are_named(pa, tmp_path):
         fit(from_parquet(path, "bought", features=["city", "x0"], window=200))
     files = numbers_of(path, filters=[("x0", ">", 0)])
     assert "pass the filters" in next(files._batches()).name
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+@pytest.mark.parametrize("is_small", [True, False])
+def test_tables_come_in_batches(library, is_small, monkeypatch):
+    frames = pytest.importorskip(library)
+    if not is_small:
+        monkeypatch.setattr("fastbp.tabular.base.fits", lambda source: False)
+    table = frames.DataFrame({f"x{k}": X[:, k] for k in range(4)} | {"said": LABELS})
+    parts = [slice(0, 700), slice(700, N)]
+    source = from_batches(lambda: [(table[part], LABELS[part]) for part in parts], window=400)
+    model = fit(source, model=tabular().set_params(max_iter=2))
+    assert model.feature_names_in_.tolist() == ["x0", "x1", "x2", "x3", "said"]
+    assert model.score(table, LABELS) > 0.99

@@ -102,6 +102,10 @@ def is_arrow(X):
     return type(X).__module__.startswith("pyarrow")
 
 
+def _is_polars(X):
+    return type(X).__module__.startswith("polars")
+
+
 def _rows_of(X, rows):
     if is_arrow(X):
         if isinstance(rows, slice):
@@ -110,6 +114,8 @@ def _rows_of(X, rows):
         import pyarrow as pa
 
         return X.filter(pa.array(rows))
+    if _is_polars(X) and not isinstance(rows, slice):
+        rows = np.flatnonzero(rows)  # a mask would choose columns
     return X.iloc[rows] if hasattr(X, "iloc") else X[rows]
 
 
@@ -123,6 +129,10 @@ def join_tables(tables):
             table if isinstance(table, pa.Table) else pa.Table.from_batches([table])
             for table in tables
         ])  # fmt: skip
+    if _is_polars(first):
+        import polars as pl
+
+        return pl.concat(tables)
     if hasattr(first, "iloc"):
         import pandas as pd
 
