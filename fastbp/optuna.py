@@ -13,6 +13,8 @@ except ImportError as error:
         "fastbp.optuna needs Optuna. Install it: pip install 'fastbp[optuna]'."
     ) from error
 
+from fastbp.estimators import BackpropClassifier, BackpropRegressor
+
 __all__ = ["PruningCallback"]
 
 
@@ -43,6 +45,8 @@ class PruningCallback:
         In `fit`, after the epoch at which Optuna prunes the trial. Let it come through
         ``cross_val_score`` and its relatives with ``error_score="raise"``; the default makes a NaN
         of it, and Optuna a failed trial of that.
+    TypeError
+        In `fit` of an estimator that is no network.
     RuntimeError
         In `fit`, if two fits report to one trial at the same time.
 
@@ -79,6 +83,12 @@ class PruningCallback:
 
     def setup(self, estimator: Any, context: Any) -> None:
         """Begin a fit: the next fold."""
+        if not isinstance(estimator, BackpropClassifier | BackpropRegressor):
+            raise TypeError(
+                "PruningCallback is told of epochs by BackpropClassifier and BackpropRegressor, "
+                f"and {type(estimator).__name__} has none to tell of. Set it on the network of a "
+                "pipeline or search, or report scores of your own: trial.report(score, step)."
+            )
         if self._fit is not None:
             raise RuntimeError(
                 "Two fits report to one trial at the same time. Run the folds of a trial one after "

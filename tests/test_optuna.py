@@ -10,7 +10,7 @@ from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from fastbp import BackpropClassifier, BackpropRegressor
+from fastbp import BackpropClassifier, BackpropRegressor, TabularClassifier
 
 optuna = pytest.importorskip("optuna")
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -148,3 +148,9 @@ def test_fits_at_the_same_time_are_refused():
     thread.join()
     nets[1].fit(X, Y)
     assert callback.n_fits == 2
+
+
+def test_estimators_without_epochs_are_refused():
+    trial = optuna.create_study(direction="maximize").ask()
+    with pytest.raises(TypeError, match="TabularClassifier has none to tell of"):
+        TabularClassifier(max_iter=1).set_callbacks(PruningCallback(trial)).fit(X, Y)
