@@ -167,6 +167,7 @@ WRONG = [
     replaced("n_features_in_", instead("4")),
     replaced("out_activation_", instead("sine")),
     replaced("out_activation_", instead(["softmax"])),
+    replaced("out_activation_", instead(np.array(["logistic"]))),
     replaced("out_activation_", instead("cumulative")),
 ]
 WRONG_OF_CLASSIFIERS = [

@@ -292,6 +292,11 @@ def test_a_step_that_fails():
         compare(pipe(PCA()), params, X, Y, cv=3)
 
 
+def test_a_misspelt_argument_is_named():
+    with pytest.raises(TypeError, match=r"'stratgy'. Did you mean strategy\? It takes estimator"):
+        BackpropSearchCV(BackpropClassifier(), {"alpha": [1.0]}, stratgy="halving")
+
+
 def test_refusals():
     for estimator in (LogisticRegression(), make_pipeline(StandardScaler()), BackpropClassifier):
         with pytest.raises(TypeError, match="BackpropSearchCV searches for"):

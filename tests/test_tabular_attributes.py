@@ -115,7 +115,11 @@ WRONG = {
     },
     "n_outputs_": {"more": lambda value: value + 1, "text": lambda value: "3"},
     "n_features_in_": {"more": lambda value: value + 1, "None": lambda value: None},
-    "out_activation_": {"other": lambda value: "cube", "list": lambda value: []},
+    "out_activation_": {
+        "other": lambda value: "cube",
+        "list": lambda value: [],
+        "array": lambda value: np.array([value]),
+    },
 }
 CASES = [(name, edit) for name, edits in WRONG.items() for edit in (*edits, "deleted")]
 

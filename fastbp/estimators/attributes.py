@@ -75,9 +75,11 @@ def network_of(state, engine=None):
 
 def has_outputs(state, n_outputs):
     """Whether transform and classes are what so many outputs have."""
-    kind = state.get(KIND)
-    return state["out_activation_"] in OUTPUTS[kind] and (
-        _fit(state["classes_"], kind, n_outputs) if kind else "classes_" not in state
+    kind, output = state.get(KIND), state["out_activation_"]
+    return (
+        isinstance(output, str)
+        and output in OUTPUTS[kind]
+        and (_fit(state["classes_"], kind, n_outputs) if kind else "classes_" not in state)
     )
 
 

@@ -18,6 +18,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_method_params
 
+from fastbp.messages import explains_its_arguments
 from fastbp.search.candidates import (
     check_candidates,
     find_network,
@@ -179,6 +180,7 @@ class BackpropSearchCV(BaseSearchCV):
         "snapshot": [str, PathLike, Snapshot, None],
     }
 
+    @explains_its_arguments
     def __init__(
         self,
         estimator: Any,
