@@ -596,3 +596,21 @@ def test_values_beyond_the_dtype_are_refused_without_a_warning_of_numpy():
         warnings.simplefilter("error")
         with pytest.raises(SourceError, match="beyond its range in row"):
             fit(stream(rows=X.astype(float) * 1e300))
+
+
+@pytest.mark.parametrize("window", [None, 200])
+def test_columns_in_another_order_are_refused(window):
+    names = list("abcde")
+
+    def given(names):
+        return from_arrays(X, LABELS, feature_names=names, window=window)
+
+    net = fit(given(names), warm_start=True)
+    for call in (
+        lambda: fit((given(names), dict(X_val=given(names[::-1])))),
+        lambda: net.fit(given(names[::-1])),
+        lambda: predict_stream(net, given(names[::-1])),
+    ):
+        with pytest.raises(ValueError, match="Got e, d, c, b, a; in fit they were a, b, c, d, e"):
+            call()
+    assert predict_stream(net, given(names)).shape == (2000,)

@@ -10,7 +10,7 @@ import numpy as np
 import scipy.sparse
 
 from fastbp.streams.rows import is_arrow
-from fastbp.streams.source import Source
+from fastbp.streams.source import Source, refuse_other_names
 
 METHODS = ("predict", "predict_proba", "predict_log_proba", "transform")
 
@@ -88,6 +88,8 @@ def _predictions(model, source, method):
     for batch in source._batches():
         if is_arrow(batch.X) and names is not None:
             batch.X = _pick_columns(batch.X, list(names))
+        else:
+            refuse_other_names(source, names)
         X = batch.X
         if is_ours:
             X = source.matrix(batch)

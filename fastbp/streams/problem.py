@@ -23,7 +23,7 @@ from fastbp.engine import get_engine, watch_formulas
 from fastbp.engine.parallel import thread_ceiling
 from fastbp.losses import clipped
 from fastbp.optimizers import AUTO_BATCH_SIZE, is_full_batch
-from fastbp.streams.source import Source
+from fastbp.streams.source import Source, refuse_other_names
 from fastbp.streams.summary import sum_up
 from fastbp.streams.windows import StreamedRows, choose_size, join_rows, take_rows
 
@@ -141,6 +141,8 @@ def _prepare_in_memory(estimator, source, validation, *, settings, fresh, deadli
     """Read all rows, and go on as with arrays."""
     if not source.has_y:
         sum_up(estimator, source, np.float64)  # says so
+    if not fresh:
+        _take_columns(estimator, source, fresh=False)
     X, y, weight = take_rows(source)
     problem = prepare(
         estimator, X, y, weight, settings=settings, fresh=fresh, deadline=deadline
@@ -149,6 +151,8 @@ def _prepare_in_memory(estimator, source, validation, *, settings, fresh, deadli
         names = np.array(source.feature_names, object)
         estimator.feature_names_in_ = problem.feature_names = names
     if isinstance(validation[0], Source):
+        with speaking_of("X_val"):
+            refuse_other_names(validation[0], source.feature_names)
         held_out = _read_validation(validation)
         problem.held_out = prepare_held_out(_without_names(estimator), held_out, problem)
     else:
@@ -190,8 +194,7 @@ def _take_columns(estimator, source, *, fresh):
                 f"X has {source.n_features} features, but {type(estimator).__name__} is expecting "
                 f"{state['n_features_in_']} features as input."
             )
-        if known is not None and names is not None and list(known) != names:
-            raise ValueError("The feature names should match those that were passed during fit.")
+        refuse_other_names(source, known)
         return
     state["n_features_in_"] = source.n_features
     state.pop("feature_names_in_", None)
@@ -342,6 +345,7 @@ class _Stream:
                 raise ValueError(
                     f"it has {source.n_features} features, X has {self.source.n_features}."
                 )
+            refuse_other_names(source, self.source.feature_names)
             summary = sum_up(self.estimator, source, self.dtype)
         size = choose_size(source, self.n_targets, self.dtype, 1)
         if source.n_rows <= size // 2:

@@ -305,6 +305,17 @@ def read_settings(memory_limit, window):
     return n_bytes, None if window is None else int(window)
 
 
+def refuse_other_names(source, known):
+    """Raise for a source whose columns have other names, or another order, than those known."""
+    if known is None or source.feature_names is None:
+        return
+    if list(known) != source.feature_names:
+        raise ValueError(
+            "The feature names should match those that were passed during fit, in their order. Got "
+            f"{', '.join(source.feature_names[:9])}; in fit they were {', '.join(known[:9])}."
+        )
+
+
 def refuse_validation_source(X, X_val):
     """Raise for a source as X_val beside arrays."""
     if isinstance(X_val, Source) and not isinstance(X, Source):
