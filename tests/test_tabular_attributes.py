@@ -215,6 +215,13 @@ def test_networks_of_members_refuse_what_one_network_has(fitted, method):
     assert "<svg" not in network._repr_html_()
 
 
+def test_hand_overs_are_refused(fitted, tmp_path):
+    for name in ("to_c", "to_onnx", "to_sklearn"):
+        with pytest.raises(TypeError, match=f"{name} looks at one network.*Got Tabular"):
+            getattr(fitted[0], name)(tmp_path / "model")
+    assert not list(tmp_path.iterdir())
+
+
 def test_onnx_is_refused(fitted):
     convert = pytest.importorskip("skl2onnx")
     from fastbp import onnx

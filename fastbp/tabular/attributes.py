@@ -222,3 +222,16 @@ def refuse_ensemble(estimator, what):
     is_ensemble = getattr(type(estimator), "_is_ensemble", False)
     if is_ensemble:
         raise TypeError(f"{what} looks at one network. Got {type(estimator).__name__}. {ADVICE}")
+
+
+def refusing(name):
+    """Make a method that says that ensembles have none of this name."""
+
+    def method(self, *arguments, **keywords):
+        refuse_ensemble(self, name)
+
+    method.__name__ = name
+    method.__doc__ = (
+        "Raise TypeError: an ensemble is no single network (see the guide, deployment)."
+    )
+    return method

@@ -34,7 +34,7 @@ from fastbp.streams.problem import refuse_beside_source
 from fastbp.streams.source import Source
 from fastbp.streams.summary import require_targets
 from fastbp.tabular import recipe
-from fastbp.tabular.attributes import check_ensemble
+from fastbp.tabular.attributes import check_ensemble, refusing
 from fastbp.tabular.columns import refuse_lazy
 from fastbp.tabular.encoder import TableEncoder
 from fastbp.tabular.fits import NetworkTasks, Snapshots, held_out_loss, train_all, train_ensemble
@@ -445,6 +445,8 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
         for first in range(0, n_rows, ROWS_PER_BLOCK):
             Z = as_rows(runs.encode(read[first : first + ROWS_PER_BLOCK]), n_columns)
             yield np.concatenate([one.scores_of(Z, n_threads) for one in self.networks_])
+
+    to_c, to_onnx, to_sklearn = map(refusing, ("to_c", "to_onnx", "to_sklearn"))
 
     def _check_fitted(self):
         """Check all that predictions are made with; for a saved model, too."""

@@ -18,7 +18,13 @@ from fastbp.engine.parallel import thread_ceiling
 from fastbp.estimators import BackpropClassifier, BackpropRegressor
 from fastbp.estimators.base_parameters import BaseParameters
 from fastbp.losses.combining import combine
-from fastbp.tabular.attributes import check_members, members_of, refuse_ensemble, refuse_numbers
+from fastbp.tabular.attributes import (
+    check_members,
+    members_of,
+    refuse_ensemble,
+    refuse_numbers,
+    refusing,
+)
 
 LARGEST = np.finfo(np.float64).max
 
@@ -110,21 +116,11 @@ class Members:
         return BaseParameters._get_params_html(self, *arguments, **keywords)
 
 
-def _refusing(name):
-    """Make a method that says that networks with members have none of this name."""
-
-    def method(self, *arguments, **keywords):
-        refuse_ensemble(self, name)
-
-    method.__name__ = name
-    return method
-
-
 for _name in (
     "partial_fit", "transform", "fit_transform", "get_feature_names_out", "summary", "to_c",
     "to_onnx", "to_sklearn",
 ):  # fmt: skip
-    setattr(Members, _name, _refusing(_name))
+    setattr(Members, _name, refusing(_name))
 
 
 class MembersClassifier(Members, BackpropClassifier):
