@@ -4,6 +4,8 @@ As `estimators.attributes` does for one network: users may edit, and `predict` n
 fit.  Also the one refusal of all who look at a single network.
 """
 
+from typing import Any, NoReturn
+
 import numpy as np
 
 from fastbp.estimators.attributes import (
@@ -227,8 +229,9 @@ def refuse_ensemble(estimator, what):
 def refusing(name):
     """Make a method that says that ensembles have none of this name."""
 
-    def method(self, *arguments, **keywords):
+    def method(self: Any, *arguments: Any, **keywords: Any) -> NoReturn:
         refuse_ensemble(self, name)
+        raise TypeError(name)
 
     method.__name__ = name
     method.__doc__ = (
