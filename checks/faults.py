@@ -231,8 +231,6 @@ MEMBERS = [
            "v[j] = before[j] + r[k] * w[j]", "v[j] = r[k] * w[j]", RUNS),
     native("runs: few rows do not pass through their runs", "prediction.pxi",
            "slots[k - 1] = passed", "pass", RUNS),
-    native("runs: few rows begin in the middle of a run", "prediction.pxi",
-           "while end < n_in and runs[end]:", "while False:", RUNS),
     Fault("runs, Numba: weights are not summed", "fastbp/engine/numba/members.py",
           "            if continues[k]:\n                out", "            if False:\n                out",
           RUNS),

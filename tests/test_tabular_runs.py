@@ -75,6 +75,16 @@ def test_numbers_alone_and_categories_alone():
         assert_allclose(spread(one, X[:, columns])[0], one.transform(X[:, columns]), atol=1e-6)
 
 
+@pytest.mark.parametrize("n_rows", [1, FEW_ROWS])
+def test_two_values_are_one_piece(n_rows):
+    """The first output of all is a piece: none is before it."""
+    X = np.tile([[0.0, 5.0], [1.0, 7.0]], (FEW_ROWS, 1))
+    one = TableEncoder(None).fit(X)
+    whole, stored = spread(one, X[:n_rows])
+    assert stored.indices.min() >= 0
+    assert np.array_equal(whole, one.transform(X[:n_rows]))
+
+
 def test_blocks_train_like_the_whole(monkeypatch):
     X = draw_table()
     y = X[:, 0] * 2 + np.nan_to_num(X[:, 1])

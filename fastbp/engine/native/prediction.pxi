@@ -216,14 +216,13 @@ cdef int32_t *find_slots(Memory memory, fb_csr *x, int64_t n_rows, const uint8_t
 
 cdef void write_few_rows(Plan *f, const char *W, scales, const uint8_t *runs, const int32_t *slots,
                          char *v, int64_t member_size):
-    """W_m of all members where few rows of it are read, run by run: W comes from memory once."""
+    """W_m of all members where few rows of it are read, some rows at a time: W comes from memory
+    once. (A run that a piece ends in goes on in the next.)"""
     cdef int64_t n_in = f.net.layers[0].n_in, n_out = f.net.layers[0].n_out, k = 0, end
     cdef const char *r = bytes_of(scales)
     cdef int m, n_members = len(scales)
     while k < n_in:
         end = min(k + FEW_ROWS, n_in)
-        while end < n_in and runs[end]:
-            end += 1
         for m in range(n_members):
             f.net.kernels.run_rows(element(f, W, k * n_out), n_out, element(f, r, m * n_in + k),
                                    runs + k, slots + k, element(f, v, m * member_size), end - k,
