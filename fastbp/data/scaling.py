@@ -88,6 +88,13 @@ class Moments:
         piece = _sum_up(values, weight)
         self.total = piece if self.total is None else _merge(self.total, piece)
 
+    def merge(self, other):
+        """Take the sums of other rows, after the own."""
+        self._settle()
+        other._settle()
+        if other.total is not None:
+            self.total = other.total if self.total is None else _merge(self.total, other.total)
+
     def result(self):
         """Return mean and scale, float64 ndarrays of shape (n_outputs,); see `measure`."""
         self._settle()

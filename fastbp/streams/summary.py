@@ -98,6 +98,17 @@ class LabelCounts:
                 setattr(self, name, new)
         self.classes = both
 
+    def merge(self, other):
+        """Take what was counted elsewhere."""
+        if other.is_multilabel != self.is_multilabel or (
+            self.is_multilabel and len(other.classes) != len(self.classes)
+        ):
+            raise ValueError("y has labels of different forms in different parts.")
+        if not self.is_multilabel:
+            self._meet(other.classes)
+            other._meet(self.classes)
+        self.counts, self.sums = self.counts + other.counts, self.sums + other.sums
+
     def typical(self):
         """Return a y that an estimator checks in the place of all."""
         if not self.is_multilabel:
@@ -144,6 +155,19 @@ class NumberSums:
         if sum(len(part) for part, _ in self.sample) > SAMPLE:
             parts = [np.concatenate(part)[::2] for part in zip(*self.sample, strict=True)]
             self.sample, self.every = [tuple(parts)], 2 * self.every
+
+    def merge(self, other):
+        """Take what was summed up elsewhere."""
+        if other.low is not None and self.low is not None and len(other.low) != len(self.low):
+            raise ValueError(
+                f"y has {len(other.low)} columns in one part, and {len(self.low)} in another."
+            )
+        self.moments.merge(other.moments)
+        if self.low is None:
+            self.low, self.high = other.low, other.high
+        elif other.low is not None:
+            self.low, self.high = np.minimum(self.low, other.low), np.maximum(self.high, other.high)
+        self.sample, self.n_seen = self.sample + other.sample, self.n_seen + other.n_seen
 
     def typical(self):
         """Return a y that an estimator checks in the place of all."""

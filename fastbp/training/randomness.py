@@ -47,3 +47,8 @@ def own_stream(seed):
 def draw_seed(random_state):
     """Draw a seed of 63 bits for numbers that come from a counter."""
     return int(random_state.randint(0, 2**63, dtype=np.int64))
+
+
+def derive_seed(seed, *path):
+    """Return a seed of its own for each `path` of integers from one `seed`: the same everywhere."""
+    return int(np.random.SeedSequence([seed, *path]).generate_state(1)[0])

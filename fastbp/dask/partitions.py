@@ -1,0 +1,148 @@
+"""Dask arrays and frames: into partitions for a fit, and through a fitted model without computing.
+
+Here is what is known of Dask's collections; nothing of training, and no client.
+"""
+
+import dask
+import dask.array as da
+import numpy as np
+
+from fastbp.messages import warn_user
+
+
+def is_lazy(X):
+    """Whether something is a Dask array or frame, not data in memory."""
+    return dask.is_dask_collection(X)
+
+
+def split(X, y, sample_weight=None):
+    """Return the partitions of X, y and weights.
+
+    Parameters
+    ----------
+    X : Dask array of shape (n_samples, n_features) or Dask DataFrame
+    y : Dask array of shape (n_samples,) or (n_samples, n_outputs), Series or DataFrame
+    sample_weight : Dask array or Series of shape (n_samples,), or None
+
+    Returns
+    -------
+    list of tuple of Delayed
+        X, y and weight (or None) of each.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they are no such collections, or of other partitions.
+    """
+    for name, value in (("X", X), ("y", y), ("sample_weight", sample_weight)):
+        if not is_lazy(value) and not (name == "sample_weight" and value is None):
+            raise TypeError(
+                f"{name} must be a Dask array or frame. Got {type(value).__name__}. Data in memory "
+                "are for the ordinary estimator, or dask.array.from_array(data, chunks=...) makes "
+                "a Dask array of them."
+            )
+    shape = getattr(X, "shape", ())
+    if len(shape) != 2:
+        raise ValueError(f"X must have two dimensions, rows and features. Got {len(shape)}.")
+    columns = [_one_chunk_of_columns(value) for value in (X, y, sample_weight)]
+    parts = [_list(value, _chunks(columns[0])) for value in columns if value is not None]
+    counts = [len(part) for part in parts]
+    if len(set(counts)) > 1:
+        raise ValueError(
+            f"X, y and sample_weight must have the same partitions, but there are {counts}. "
+            "Repartition them alike."
+        )
+    weights = parts[2] if len(parts) == 3 else [None] * counts[0]
+    return list(zip(parts[0], parts[1], weights, strict=True))
+
+
+def _one_chunk_of_columns(value):
+    """Return an array whose rows are whole in a chunk; anything else as it is."""
+    if isinstance(value, da.Array) and value.ndim == 2 and value.numblocks[1] > 1:
+        return value.rechunk({1: -1})
+    return value
+
+
+def _chunks(X):
+    """Return how many rows the chunks of an array have; None where nobody knows."""
+    if not isinstance(X, da.Array) or np.isnan(X.shape[0]):
+        return None
+    return X.chunks[0]
+
+
+def _list(value, chunks):
+    """Return the partitions, cut as X is where both know their rows."""
+    if not isinstance(value, da.Array):
+        return list(value.to_delayed())
+    own = _chunks(value)
+    if own is not None and chunks is not None and own != chunks:
+        if sum(own) != sum(chunks):
+            raise ValueError(f"X has {sum(chunks)} rows, but y or sample_weight has {sum(own)}.")
+        value = value.rechunk({0: chunks})
+    return value.to_delayed().ravel().tolist()
+
+
+def apply(model, method, X):
+    """Return a Dask array of what a method of a fitted model says of X, partition by partition.
+
+    Parameters
+    ----------
+    model : fitted estimator
+    method : str
+    X : Dask array or DataFrame
+
+    Returns
+    -------
+    dask.array.Array
+        Not computed; the number of rows of a frame is unknown.
+    """
+    call = _call_quietly
+    example = np.asarray(call(_example(X), model=model, method=method))
+    held = dask.delayed(model)
+    columns = (example.shape[1],) if example.ndim == 2 else ()
+    if isinstance(X, da.Array):
+        X = _one_chunk_of_columns(X)
+        how = {"chunks": (X.chunks[0], columns)} if columns else {"drop_axis": 1}
+        meta = np.empty((0,) * example.ndim, example.dtype)
+        return X.map_blocks(
+            call, model=held, method=method, dtype=example.dtype, meta=meta, **how
+        )  # fmt: skip
+    made = [
+        da.from_delayed(
+            dask.delayed(call)(part, model=held, method=method),
+            (np.nan, *columns), dtype=example.dtype,
+        )
+        for part in X.to_delayed()
+    ]  # fmt: skip
+    return da.concatenate(made, allow_unknown_chunksizes=True)
+
+
+def _call_quietly(X, *, model, method):
+    """Return what a method says of some rows; of none, an empty array of the same form."""
+    if X.shape[0]:
+        return getattr(model, method)(X)
+    return getattr(model, method)(np.zeros((1, X.shape[1]), np.float32))[:0]
+
+
+def _example(X):
+    """Return a row of zeros such as X has."""
+    if isinstance(X, da.Array):
+        return np.zeros((1, X.shape[1]), X.dtype)
+    row = X._meta.reindex([0])
+    return row.fillna(0).astype(dict(X.dtypes))
+
+
+def to_memory(*values):
+    """Compute what is lazy, together; y and weights, which are small beside X."""
+    return [np.asarray(value) if value is not None else None for value in dask.compute(*values)]
+
+
+def is_connected(client):
+    """Whether a client has a scheduler now."""
+    return getattr(client, "status", None) == "running"
+
+
+def say(messages):
+    """Warn of each once."""
+    for message, category in dict.fromkeys(messages):
+        warn_user(message, category)

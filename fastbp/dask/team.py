@@ -1,0 +1,196 @@
+"""The shards of one fit on a cluster: handed out, waited for within a limit, and had again if lost.
+
+All that is asked of a Dask client for training stands here, and nothing of what is trained.  A task
+needs the data of its shard and what it is given, and both can be made again: partitions from the
+user's graph, the last average from the client.  Dask therefore runs the tasks of a worker that died
+elsewhere; what it gives up (a task with which one worker after the other died, data that were only
+on a worker) is asked for again here, a few times.
+"""
+
+import threading
+import time
+from concurrent.futures import CancelledError
+from contextlib import suppress
+
+import dask
+import numpy as np
+from distributed import Client, KilledWorker, get_client
+
+from fastbp.dask.partitions import is_connected
+from fastbp.dask.shards import PartitionError, join
+
+RETRIES = 2
+LOOK_S = 0.2  # seconds between two looks at the clock and the tasks
+# A state is sent to the scheduler with the task: that is meant, and no reason to warn.
+QUIET = {"distributed.admin.large-graph-warning-threshold": "1TB"}
+
+
+def find_client(client, timeout):
+    """Return the client to work with, once it has a worker.
+
+    Raises
+    ------
+    TypeError, ValueError, TimeoutError
+        If there is none.
+    """
+    if client is None:
+        try:
+            client = get_client(timeout=timeout)
+        except ValueError as error:
+            raise ValueError(
+                "There is no Dask cluster: make distributed.Client(...) before the fit, or give "
+                "client=..."
+            ) from error
+    if not isinstance(client, Client) or client.asynchronous:
+        raise TypeError(
+            "client must be a synchronous distributed.Client or None. Got "
+            f"{type(client).__name__}{'' if not isinstance(client, Client) else ' (asynchronous)'}."
+        )
+    try:
+        client.wait_for_workers(1, timeout=timeout)
+    except TimeoutError as error:
+        raise TimeoutError(f"In {timeout:g} s the Dask cluster got no worker.") from error
+    return client
+
+
+class Team:
+    """The shards of one fit.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    partitions : list of tuple of Delayed
+        X, y and weight of each.
+    n_shards : int or None
+        None is one for each worker now, or for each partition where these are fewer.
+    timeout : float
+        Seconds to wait while no task ends.
+    """
+
+    def __init__(self, client, partitions, n_shards, timeout):
+        if n_shards is None:
+            n_shards = max(1, min(len(client.nthreads()), len(partitions)))
+        if n_shards > len(partitions):
+            raise ValueError(
+                f"n_shards={n_shards}, but there are {len(partitions)} partitions: repartition the "
+                "data, or use fewer shards."
+            )
+        self.client, self.partitions, self.timeout = client, partitions, timeout
+        self.groups = np.array_split(np.arange(len(partitions)), n_shards)
+        self.shards, self.was_there = None, False
+
+    def _name(self, group):
+        first, last = int(group[0]), int(group[-1])
+        return f"partition {first}" if first == last else f"partitions {first} to {last}"
+
+    def _join(self):
+        """Have the shards made, each where most of its partitions are."""
+        flat = [one for part in self.partitions for one in part if one is not None]
+        found = iter(self.client.compute(flat, retries=RETRIES))
+        parts = [tuple(None if one is None else next(found) for one in part)
+                 for part in self.partitions]  # fmt: skip
+        self.shards = [
+            self.client.submit(
+                join, number, self._name(group), int(group[0]), [parts[k] for k in group],
+                pure=False,
+            )
+            for number, group in enumerate(self.groups)
+        ]  # fmt: skip
+
+    def hold(self, value):
+        """Return a future of something of the client's, which can be had again."""
+        return self.client.submit(_as_it_is, value, pure=False)
+
+    def run(self, make):
+        """Return the result of tasks on the shards.
+
+        Parameters
+        ----------
+        make : callable
+            ``make(submit, shards)`` submits tasks and returns the future of the last one.
+
+        Raises
+        ------
+        RuntimeError
+            If the partitions of a shard, or workers that live long enough, cannot be had.
+        TimeoutError
+            If no task ends for `timeout` seconds.
+        """
+        for left in range(RETRIES, -1, -1):
+            tasks = []
+            try:
+                with dask.config.set(QUIET):
+                    if self.shards is None:
+                        self._join()
+                    last = make(self._submitter(tasks), self.shards)
+                    return self._wait(last, tasks)
+            except (CancelledError, KilledWorker) as error:
+                self.shards = None
+                if left == 0:
+                    raise RuntimeError(self._explain_loss(error)) from error
+            except BaseException:
+                self._cancel(tasks)
+                raise
+        return None
+
+    def _submitter(self, tasks):
+        def submit(function, *arguments):
+            tasks.append(self.client.submit(function, *arguments, pure=False))
+            return tasks[-1]
+
+        return submit
+
+    def _wait(self, last, tasks):
+        """Return a result; give up if nothing ends for a while."""
+        done, watched = threading.Event(), [*self.shards, *tasks]
+        last.add_done_callback(lambda _: done.set())
+        n_done, begun = 0, time.monotonic()
+        while not done.wait(LOOK_S):
+            n_now = sum(task.done() for task in watched)
+            if n_now != n_done:
+                n_done, begun = n_now, time.monotonic()
+            if time.monotonic() - begun > self.timeout:
+                state = "is connected" if is_connected(self.client) else "has lost its scheduler"
+                raise TimeoutError(
+                    f"For {self.timeout:g} s none of the {len(watched) - n_done} tasks at work has "
+                    f"ended, and the client {state}: are workers alive? If rounds take that long, "
+                    "set a larger timeout."
+                )
+        if last.status == "error":
+            self._refuse_lost_partitions()
+        result = last.result(timeout=self.timeout)
+        self.was_there = True
+        return result
+
+    def _refuse_lost_partitions(self):
+        """Raise if the reason is a shard that cannot be made."""
+        for shard, group in zip(self.shards, self.groups, strict=True):
+            if shard.status != "error":
+                continue
+            error = shard.exception(timeout=self.timeout)
+            if isinstance(error, PartitionError | KilledWorker | CancelledError):
+                raise error
+            again = " again" if self.was_there else ""
+            raise RuntimeError(
+                f"The data of {self._name(group)} cannot be had{again}: {type(error).__name__}: "
+                f"{error}"
+            ) from error
+
+    def _explain_loss(self, error):
+        return (
+            f"Data or workers were lost {RETRIES + 1} times ({type(error).__name__}: {error}). "
+            "Partitions that are only in the memory of a worker (scattered) cannot be had again "
+            "when it dies: let Dask read or compute them. Or do workers run out of memory?"
+        )
+
+    def _cancel(self, tasks):
+        with suppress(Exception):
+            self.client.cancel(tasks)
+
+    def close(self):
+        """Let the workers drop the data."""
+        self.shards = None
+
+
+def _as_it_is(value):
+    return value
