@@ -1,11 +1,11 @@
 """One model over a Dask cluster (extra ``dask``): estimators that take Dask arrays and frames.
 
-Dask is loaded with this module, and by nothing else in fastbp that runs on the user's side.
+Dask is loaded with this module, and by nothing else in fastbp but on the workers of a search.
 """
 
 try:
-    import dask.array
-    import distributed  # noqa: F401 - said here if it is missing
+    import dask.array  # noqa: F401 - here it is said that it is missing
+    import distributed  # noqa: F401
 except ImportError as error:
     raise ImportError("fastbp.dask needs Dask. Install it: pip install 'fastbp[dask]'.") from error
 

@@ -1,9 +1,9 @@
 """The average of networks that were trained apart: arithmetic on states, none of it on a cluster.
 
-Local SGD (Stich 2019; McMahan et al. 2017 as federated averaging): each shard trains for a while on
-its own rows, then weights and optimiser state are averaged, each shard with the share of its rows:
-``x = sum_k n_k x_k / sum_k n_k``.  With outer momentum b (SlowMo, Wang et al. 2020, with a slow rate
-of 1) the average is a step: ``u <- b u + (x - x_before)``, and the shards go on from
+Local SGD (Stich 2019; McMahan et al. 2017 call it federated averaging): each shard trains for a
+while on its own rows, then weights and optimiser state are averaged, each shard with the share of
+its rows: ``x = sum_k n_k x_k / sum_k n_k``.  With outer momentum b (SlowMo, Wang et al. 2020, with
+a slow rate of 1) the average is a step: ``u <- b u + (x - x_before)``, and the shards go on from
 ``x_before + u``.  Sums are taken in float64 and in the order of the shards, so that the result does
 not depend on who has trained what.
 """

@@ -133,8 +133,8 @@ def _example(X):
 
 
 def to_memory(*values):
-    """Compute what is lazy, together; y and weights, which are small beside X."""
-    return [np.asarray(value) if value is not None else None for value in dask.compute(*values)]
+    """Compute what is lazy: y, predictions and weights, which are small beside X."""
+    return [None if value is None else np.asarray(dask.compute(value)[0]) for value in values]
 
 
 def is_connected(client):

@@ -69,6 +69,7 @@ class ManyShards:
 
     def _look(self, held):
         """Find what all shards have together."""
+
         def make(submit, shards):
             return submit(list, [submit(look, held, shard) for shard in shards])
 

@@ -218,7 +218,8 @@ def _begin(job, shard, given, *, validation=NOTHING, **reached):
     kind = _Classifier if is_classifier(job.estimator) else _Regressor
     estimator = kind(**clone(job.estimator).get_params(deep=False))
     estimator.set_params(
-        random_state=seed, early_stopping=False, n_iter_no_change=np.inf, tol=0.0, max_time=None, verbose=False,
+        random_state=seed, early_stopping=False, n_iter_no_change=np.inf,
+        tol=0.0, max_time=None, verbose=False,
     )  # fmt: skip
     estimator._found, estimator._seed = job.found, job.seed
     return OpenFit(estimator, shard.X, shard.y, shard.sample_weight, validation, state=state)
@@ -301,9 +302,7 @@ def train_alone(job, shard, state, until):
     """
     with job.open() as kept:
         estimator = clone(job.estimator)
-        fit = OpenFit(
-            estimator, shard.X, shard.y, shard.sample_weight, job.validation, state=state
-        )
+        fit = OpenFit(estimator, shard.X, shard.y, shard.sample_weight, job.validation, state=state)
         if fit.advance(until):
             fit.finish()
             return None, attributes_of(estimator), kept

@@ -1,0 +1,283 @@
+"""One model over a Dask cluster of two processes, which all tests here share."""
+
+import os
+import pickle
+import signal
+import time
+
+import numpy as np
+import pytest
+from problems import draw_classes
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+
+from fastbp import BackpropClassifier, BackpropRegressor
+from fastbp.losses import Quantile
+
+distributed = pytest.importorskip("distributed")
+da = pytest.importorskip("dask.array")
+
+import dask  # noqa: E402
+
+from fastbp.dask import DaskBackpropClassifier, DaskBackpropRegressor, rounds  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+x, y = draw_classes(240, 4, 3)
+X, Y = da.from_array(x, chunks=(60, 4)), da.from_array(y, chunks=60)
+NET = dict(hidden_layer_sizes=(5,), max_iter=5, random_state=0, learning_rate_init=0.01)
+
+
+@pytest.fixture(scope="module")
+def client():
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0",
+            silence_logs=50,
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):  # fmt: skip
+        yield client
+
+
+@pytest.fixture(scope="module")
+def two(client):
+    """A fit on two shards that nothing disturbs."""
+    return DaskBackpropClassifier(**NET, client=client).fit(X, Y)
+
+
+def assert_same(ours, local):
+    for name in ("coefs_", "intercepts_"):
+        for a, b in zip(getattr(ours, name), getattr(local, name)):
+            np.testing.assert_array_equal(a, b)
+    assert ours.loss_curve_ == local.loss_curve_
+
+
+class Misfortune:
+    """A learning rate of 0.01 that does something once, in a worker, at a later step."""
+
+    def __init__(self, folder, what, *arguments):
+        self.folder, self.what, self.arguments = str(folder), what, arguments
+
+    def __call__(self, step, n_steps):
+        if step > 1 and distributed.worker.get_worker():
+            try:
+                open(os.path.join(self.folder, "done"), "x").close()
+            except FileExistsError:
+                return 0.01
+            self.what(*self.arguments)
+        return 0.01
+
+
+def die(*paths):
+    for path in paths:
+        os.remove(path)
+    os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
+
+
+def read(path):
+    return np.load(path)
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_one_shard_is_the_local_fit(client, early):
+    how = NET | dict(early_stopping=early, dropout=0.2, ema_decay=0.9)
+    local = BackpropClassifier(**how).fit(x, y)
+    ours = DaskBackpropClassifier(**how, n_shards=1, average_every=2).fit(X, Y)
+    assert_same(ours, local)
+    assert ours.n_shards_ == 1
+    assert ours.validation_scores_ == local.validation_scores_
+    for name in ("predict", "predict_proba", "predict_log_proba"):
+        lazy = getattr(ours, name)(X)
+        assert isinstance(lazy, da.Array)
+        expected = getattr(local, name)(x)
+        assert (lazy.shape, lazy.dtype) == (expected.shape, expected.dtype)
+        np.testing.assert_array_equal(lazy.compute(), expected)
+        np.testing.assert_array_equal(getattr(ours, name)(x), expected)
+    assert ours.score(X, Y) == local.score(x, y)
+    assert type(ours.to_local()) is BackpropClassifier
+    assert ours.to_local().get_params() == local.get_params()
+    if not early:
+        assert_same(ours.to_local().partial_fit(x, y), local.partial_fit(x, y))
+
+
+def test_two_shards(two):
+    assert two.n_shards_ == 2
+    assert (two.n_iter_, len(two.loss_curve_), two.t_) == (5, 5, 5 * 240)
+    assert two.loss_curve_[-1] < two.loss_curve_[0]
+    local = BackpropClassifier(**NET).fit(x, y)
+    assert two.score(X, Y) > 0.9 * local.score(x, y)
+    again = DaskBackpropClassifier(**NET, n_shards=2).fit(X.persist(), Y)
+    assert_same(again, two)
+
+
+def test_two_shards_of_the_same_rows_are_their_average(client):
+    """A shard's order is its own: with whole batches, order is no matter, and all stay equal."""
+    how = NET | dict(shuffle=False, batch_size=120, max_iter=3)
+    half, labels = x[:120], y[:120]
+    twice = da.from_array(np.vstack([half, half]), chunks=(120, 4))
+    ours = DaskBackpropClassifier(**how).fit(
+        twice, da.from_array(np.hstack([labels, labels]), chunks=120)
+    )
+    for a, b in zip(ours.coefs_, BackpropClassifier(**how).fit(half, labels).coefs_):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_shards_that_lack_classes(client):
+    rows = np.argsort(y, kind="stable")
+    ours = DaskBackpropClassifier(
+        **NET, class_weight="balanced", n_shards=4, outer_momentum=0.3
+    ).fit(da.from_array(x[rows], chunks=(60, 4)), da.from_array(y[rows], chunks=60))
+    np.testing.assert_array_equal(ours.classes_, np.unique(y))
+    assert ours.loss_curve_[-1] < ours.loss_curve_[0]
+
+
+def test_validation_and_stopping(client):
+    how = NET | dict(early_stopping=True, max_iter=30, n_iter_no_change=2, tol=0.5)
+    ours = DaskBackpropClassifier(**how).fit(X, Y, X_val=x, y_val=y)
+    assert ours.n_iter_ == len(ours.validation_scores_) == len(ours.validation_loss_curve_) < 30
+    assert ours.best_validation_score_ == max(ours.validation_scores_) == ours.score(x, y)
+    how = NET | dict(max_iter=30, n_iter_no_change=2, tol=9.0)
+    assert DaskBackpropClassifier(**how, average_every=2).fit(X, Y).n_iter_ == 4
+    how = NET | dict(max_iter=10**6, max_time=0.2, n_iter_no_change=10**6)
+    assert DaskBackpropClassifier(**how).fit(X, Y).n_iter_ < 10**6
+
+
+def test_regressors_and_frames(client):
+    pd = pytest.importorskip("pandas")
+    dd = pytest.importorskip("dask.dataframe")
+    target = 1000 + 50 * x[:, 0]
+    frame = pd.DataFrame(x, columns=list("abcd"))
+    frames = dd.from_pandas(frame, npartitions=3)
+    series = dd.from_pandas(pd.Series(target, index=frame.index), npartitions=3)
+    how = NET | dict(scale_targets=True)
+    ours = DaskBackpropRegressor(**how).fit(frames, series)
+    local = BackpropRegressor(**how).fit(frame, target)
+    np.testing.assert_allclose(ours.target_mean_, local.target_mean_, rtol=1e-12)
+    np.testing.assert_allclose(ours.target_scale_, local.target_scale_, rtol=1e-12)
+    assert list(ours.feature_names_in_) == list("abcd")
+    np.testing.assert_array_equal(ours.predict(frames).compute(), ours.to_local().predict(frame))
+    assert ours.score(frames, series) == ours.to_local().score(frame, target)
+    weight = da.from_array(np.arange(240.0), chunks=60)
+    more = da.from_array(np.column_stack([target, -target]), chunks=(60, 1))
+    both = DaskBackpropRegressor(**how, n_shards=1).fit(X, more, weight)
+    assert both.predict(X).shape == (240, 2)
+    assert_same(both, BackpropRegressor(**how).fit(x, more.compute(), np.arange(240.0)))
+    quantiles = DaskBackpropRegressor(Quantile([0.1, 0.9]), **NET).fit(X, Y)
+    assert quantiles.predict(X).compute().shape == (240, 2)
+
+
+def test_a_worker_is_killed_and_no_bit_changes(client, two, tmp_path):
+    """`python -m checks.cluster` kills more, and stalls and adds workers, at random moments."""
+    rate = Misfortune(tmp_path, die)
+    how = NET | dict(learning_rate=rate)
+    calm = DaskBackpropClassifier(**NET | dict(learning_rate=constant)).fit(X, Y)
+    ours = DaskBackpropClassifier(**how, n_shards=2).fit(X, Y)
+    assert (tmp_path / "done").exists()
+    assert_same(ours, calm)
+    client.wait_for_workers(2, timeout=60)
+
+
+def constant(step, n_steps):
+    return 0.01
+
+
+def test_partitions_that_cannot_be_had_again(client, tmp_path):
+    path = str(tmp_path / "X.npy")
+    np.save(path, x[:60])
+    part = da.from_delayed(dask.delayed(read, pure=False)(path), (60, 4), x.dtype)
+    rate = Misfortune(tmp_path, die, path)
+    ours = DaskBackpropClassifier(**NET | dict(learning_rate=rate), n_shards=1)
+    with pytest.raises(RuntimeError, match=r"partitions 0 to 1 cannot be had again: FileNotFound"):
+        ours.fit(da.concatenate([part, X[:60]]), Y[:120])
+    assert not hasattr(ours, "coefs_")
+    client.wait_for_workers(2, timeout=60)
+
+
+def test_nothing_waits_for_ever(client, tmp_path):
+    rate = Misfortune(tmp_path, time.sleep, 2.0)
+    ours = DaskBackpropClassifier(**NET | dict(learning_rate=rate), n_shards=2, timeout=0.5)
+    with pytest.raises(TimeoutError, match=r"For 0\.5 s none of the \d tasks"):
+        ours.fit(X, Y)
+    with (
+        distributed.LocalCluster(
+            n_workers=0, processes=False, dashboard_address=":0", silence_logs=50
+        ) as empty,
+        distributed.Client(empty, set_as_default=False) as nobody,
+        pytest.raises(TimeoutError, match="no worker"),
+    ):
+        DaskBackpropClassifier(**NET, client=nobody, timeout=0.1).fit(X, Y)
+
+
+def test_interrupts_keep_the_last_average(client, monkeypatch):
+    before = rounds.ManyShards._train_round
+
+    def interrupted(self):
+        before(self)
+        if self.given.n_trained == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(rounds.ManyShards, "_train_round", interrupted)
+    with pytest.warns(UserWarning, match="interrupted"):
+        ours = DaskBackpropClassifier(**NET, n_shards=2).fit(X, Y)
+    assert ours.n_iter_ == len(ours.loss_curve_) == 2
+
+
+@pytest.mark.parametrize(
+    ("how", "kind", "message"),
+    [
+        (dict(solver="lbfgs"), ValueError, "all rows at once"),
+        (dict(warm_start=True), ValueError, "begins anew"),
+        (dict(learning_rate="adaptive", solver="sgd"), ValueError, "follows one loss"),
+        (dict(early_stopping=True), ValueError, "needs X_val and y_val"),
+        (dict(n_shards=9), ValueError, "there are 4 partitions"),
+        (dict(average_every=0), ValueError, "'average_every' parameter"),
+        (dict(alpha=-1), ValueError, "'alpha' parameter"),
+        (dict(client="tcp://1.2.3.4:1"), TypeError, "synchronous distributed.Client"),
+    ],
+    ids=str,
+)
+def test_bad_settings(client, how, kind, message):
+    with pytest.raises(kind, match=message):
+        DaskBackpropClassifier(**NET | how).fit(X, Y)
+
+
+def test_bad_data(client):
+    net = DaskBackpropClassifier(**NET)
+    with pytest.raises(TypeError, match=r"X must be a Dask array or frame\. Got ndarray"):
+        net.fit(x, y)
+    with pytest.raises(ValueError, match="X has 240 rows"):
+        net.fit(X, Y[:100])
+    with pytest.raises(TypeError, match="X_val must be an array in memory"):
+        net.fit(X, Y, X_val=X, y_val=y)
+    holes = x.copy()
+    holes[200, 1] = np.nan
+    with pytest.raises(ValueError, match="NaN") as caught:
+        net.fit(da.from_array(holes, chunks=(60, 4)), Y)
+    assert caught.value.__notes__ == ["This is about partitions 2 to 3."]
+    with pytest.raises(ValueError, match="not a single row in partitions 2 to 3"):
+        net.fit(_emptied(X), _emptied(Y))
+    with pytest.raises(NotFittedError):
+        net.to_local()
+    with pytest.raises(TypeError, match="hidden_layer_sizes"):
+        DaskBackpropClassifier(hidden_layers=(5,))
+
+
+def _emptied(array):
+    """Return an array whose last two partitions have no rows, which nobody knows."""
+    parts = array.to_delayed().ravel().tolist()
+    shape = (np.nan, *array.shape[1:])
+    cut = [dask.delayed(lambda part, k=k: part[: 60 * (k < 2)])(p) for k, p in enumerate(parts)]
+    return da.concatenate(
+        [da.from_delayed(part, shape, array.dtype) for part in cut], allow_unknown_chunksizes=True
+    )
+
+
+def test_copies_and_pickles(two, client):
+    assert two.client is client
+    assert clone(two).client is client
+    assert not hasattr(clone(two), "coefs_")
+    loaded = pickle.loads(pickle.dumps(two))
+    assert loaded.client is None
+    np.testing.assert_array_equal(loaded.predict(x), two.predict(x))
+    assert "n_shards" in two.get_params()
