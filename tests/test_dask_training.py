@@ -54,7 +54,7 @@ def assert_same(ours, local):
 
 
 class Misfortune:
-    """A learning rate of 0.01 that does something once, in a worker, at a later step."""
+    """A constant learning rate that does something once, in a worker, at a later step."""
 
     def __init__(self, folder, what, *arguments):
         self.folder, self.what, self.arguments = str(folder), what, arguments
@@ -64,15 +64,21 @@ class Misfortune:
             try:
                 open(os.path.join(self.folder, "done"), "x").close()
             except FileExistsError:
-                return 0.01
+                return 1.0
             self.what(*self.arguments)
-        return 0.01
+        return 1.0
 
 
-def die(*paths):
-    for path in paths:
+def die(others=(), path=None):
+    if path is not None:
         os.remove(path)
-    os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
+    for pid in [*({*others} - {os.getpid()}), os.getpid()]:
+        os.kill(pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+
+
+def list_workers(client):
+    """Return the processes of all workers, to die together."""
+    return [one["pid"] for one in client.run(lambda: {"pid": os.getpid()}).values()]
 
 
 def read(path):
@@ -170,27 +176,37 @@ def test_regressors_and_frames(client):
 def test_a_worker_is_killed_and_no_bit_changes(client, two, tmp_path):
     """`python -m checks.cluster` kills more, and stalls and adds workers, at random moments."""
     rate = Misfortune(tmp_path, die)
-    how = NET | dict(learning_rate=rate)
-    calm = DaskBackpropClassifier(**NET | dict(learning_rate=constant)).fit(X, Y)
-    ours = DaskBackpropClassifier(**how, n_shards=2).fit(X, Y)
+    ours = DaskBackpropClassifier(**NET | dict(learning_rate=rate), n_shards=2).fit(X, Y)
     assert (tmp_path / "done").exists()
-    assert_same(ours, calm)
+    assert_same(ours, two)
     client.wait_for_workers(2, timeout=60)
 
 
-def constant(step, n_steps):
-    return 0.01
+def test_all_workers_are_killed_and_no_bit_changes(client, two, tmp_path):
+    rate = Misfortune(tmp_path, die, list_workers(client))
+    ours = DaskBackpropClassifier(**NET | dict(learning_rate=rate), n_shards=2).fit(X, Y)
+    assert_same(ours, two)
+    client.wait_for_workers(2, timeout=60)
 
 
 def test_partitions_that_cannot_be_had_again(client, tmp_path):
     path = str(tmp_path / "X.npy")
     np.save(path, x[:60])
     part = da.from_delayed(dask.delayed(read, pure=False)(path), (60, 4), x.dtype)
-    rate = Misfortune(tmp_path, die, path)
+    rate = Misfortune(tmp_path, die, list_workers(client), path)
     ours = DaskBackpropClassifier(**NET | dict(learning_rate=rate), n_shards=1)
     with pytest.raises(RuntimeError, match=r"partitions 0 to 1 cannot be had again: FileNotFound"):
         ours.fit(da.concatenate([part, X[:60]]), Y[:120])
     assert not hasattr(ours, "coefs_")
+    client.wait_for_workers(2, timeout=60)
+
+
+def test_partitions_that_were_only_in_memory(client, tmp_path):
+    scattered = dask.delayed(client.scatter(x[:60]))
+    rate = Misfortune(tmp_path, die, list_workers(client))
+    ours = DaskBackpropClassifier(**NET | dict(learning_rate=rate), n_shards=1, timeout=20)
+    with pytest.raises(RuntimeError, match="only in the memory of a worker"):
+        ours.fit(da.from_delayed(scattered, (60, 4), x.dtype), Y[:60])
     client.wait_for_workers(2, timeout=60)
 
 
