@@ -1,8 +1,12 @@
-"""Searches on a Dask cluster whose workers are killed: nothing is lost, no bit is wrong.
+"""Searches and trainings on a Dask cluster whose workers are killed, stalled and joined by others.
 
 A cluster of two worker processes runs searches, grid and halving in turn, and in each a worker
 (now and then both) gets SIGKILL at a random moment; Dask's nannies start new ones.  Results and
-learning curves must be those of the search in this process.  Needs the extra ``dask``.
+learning curves must be those of the search in this process.
+
+Then it trains one model on four shards, again and again: at random moments a worker or both are
+killed, one is stopped for a while, or a third one joins and leaves.  Each training must end, with
+the bits of the undisturbed one, or raise.  Needs the extra ``dask``.
 """
 
 import argparse
@@ -57,11 +61,81 @@ def kill_workers(client, delay_s, n_workers):
     return min(n_workers, len(found))
 
 
+def disturb(cluster, what, delay_s):
+    """Do something to workers after a while; return how many it was done to."""
+    time.sleep(delay_s)
+    pids = [nanny.pid for nanny in list(cluster.workers.values()) if nanny.pid is not None]
+    if what == "join":
+        cluster.scale(3)
+        time.sleep(random.uniform(0.2, 3.0))
+        cluster.scale(2)
+        return 1
+    chosen = pids if what == "kill both" else random.sample(pids, min(1, len(pids)))
+    for pid in chosen:
+        os.kill(pid, signal.SIGSTOP if what == "stall" else signal.SIGKILL)
+    if what == "stall":
+        time.sleep(random.uniform(0.2, 5.0))
+        for pid in chosen:
+            os.kill(pid, signal.SIGCONT)
+    return len(chosen)
+
+
+def check_trainings(cluster, client, n, figures):
+    """Train, and disturb it at random moments (POSIX only: signals)."""
+    import dask.array as da
+
+    from fastbp.dask import DaskBackpropClassifier
+
+    rng = np.random.default_rng(1)
+    X = rng.standard_normal((8000, 30))
+    y = X[:, :3].sum(axis=1) > 0
+    X, y = da.from_array(X, chunks=(1000, 30)), da.from_array(y, chunks=1000)
+
+    def train():
+        net = DaskBackpropClassifier(
+            (64,), max_iter=25, n_iter_no_change=np.inf, random_state=0, n_shards=4,
+            client=client, timeout=60.0,
+        )  # fmt: skip
+        begun = time.perf_counter()
+        net.fit(X, y)
+        return net, time.perf_counter() - begun
+
+    calm, seconds = train()
+    n_wrong, done, raised, longest = 0, [], [], 0.0
+    for number in range(n):
+        client.wait_for_workers(2)
+        what = ("kill", "stall", "kill both", "kill", "join")[number % 5]
+        thread = threading.Thread(
+            target=lambda what=what: done.append(
+                disturb(cluster, what, random.uniform(0.0, seconds))
+            )
+        )
+        thread.start()
+        begun = time.perf_counter()
+        try:
+            net, _ = train()
+            n_wrong += net.loss_curve_ != calm.loss_curve_
+            n_wrong += any(
+                not np.array_equal(a, b) for a, b in zip(net.coefs_, calm.coefs_, strict=True)
+            )
+        except Exception as error:
+            raised.append(f"{what}: {type(error).__name__}: {error}")
+        longest = max(longest, time.perf_counter() - begun)
+        thread.join()
+    print(*raised, sep="\n")
+    figures.add("trainings", n)
+    figures.add("workers killed, stalled, joined in trainings", sum(done))
+    figures.add("trainings that raised", len(raised))
+    figures.add("trainings without the undisturbed bits", n_wrong, most=0)
+    figures.add("seconds of the longest", longest, most=180)
+
+
 def main():
     from distributed import Client, LocalCluster
 
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--n", type=int, default=10, help="searches")
+    parser.add_argument("--trainings", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     random.seed(arguments.seed)
@@ -69,7 +143,7 @@ def main():
     rng = np.random.default_rng(0)
     X = rng.standard_normal((1500, 30))
     y = (X[:, :3].sum(axis=1) > 0).astype(int)
-    figures = Figures(f"workers killed in {arguments.n} searches")
+    figures = Figures(f"{arguments.n} searches and {arguments.trainings} trainings disturbed")
     expected = {strategy: search(X, y, strategy) for strategy in ("grid", "halving")}
     n_wrong = n_killed = 0
     with (
@@ -91,7 +165,9 @@ def main():
             n_wrong += count_wrong(search(X, y, strategy, client), expected[strategy])
             killer.join()
             n_killed += sum(killed)
-    figures.add("workers killed", n_killed, least=arguments.n)
+        if arguments.trainings:
+            check_trainings(cluster, client, arguments.trainings, figures)
+    figures.add("workers killed in searches", n_killed, least=arguments.n)
     figures.add("numbers that are not those of the local search", n_wrong, most=0)
     figures.finish()
 

@@ -69,20 +69,8 @@ class Misfortune:
         return 1.0
 
 
-def die(others=(), path=None):
-    if path is not None:
-        os.remove(path)
-    for pid in [*({*others} - {os.getpid()}), os.getpid()]:
-        os.kill(pid, getattr(signal, "SIGKILL", signal.SIGTERM))
-
-
-def list_workers(client):
-    """Return the processes of all workers, to die together."""
-    return [one["pid"] for one in client.run(lambda: {"pid": os.getpid()}).values()]
-
-
-def read(path):
-    return np.load(path)
+def die():
+    os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
 
 
 @pytest.mark.parametrize("early", [False, True])
@@ -182,38 +170,57 @@ def test_a_worker_is_killed_and_no_bit_changes(client, two, tmp_path):
     client.wait_for_workers(2, timeout=60)
 
 
-def test_all_workers_are_killed_and_no_bit_changes(client, two, tmp_path):
-    rate = Misfortune(tmp_path, die, list_workers(client))
-    ours = DaskBackpropClassifier(**NET | dict(learning_rate=rate), n_shards=2).fit(X, Y)
-    assert_same(ours, two)
-    client.wait_for_workers(2, timeout=60)
+def after_two_rounds(monkeypatch, happen):
+    """Let something happen between the second round and the third."""
+    before = rounds.ManyShards._train_round
+
+    def train_round(self):
+        before(self)
+        if self.given.n_trained == 2:
+            happen(self.team)
+
+    monkeypatch.setattr(rounds.ManyShards, "_train_round", train_round)
 
 
-def test_partitions_that_cannot_be_had_again(client, tmp_path):
-    path = str(tmp_path / "X.npy")
+def lose(*futures):
+    """As if the workers had died with what they held."""
+    for future in futures:
+        future.cancel(force=True)
+
+
+def test_data_that_all_workers_lost_are_had_again(client, two, monkeypatch):
+    after_two_rounds(monkeypatch, lambda team: lose(*team.shards))
+    assert_same(DaskBackpropClassifier(**NET, n_shards=2).fit(X, Y), two)
+
+
+def test_partitions_that_cannot_be_had_again(client, tmp_path, monkeypatch):
+    path = tmp_path / "X.npy"
     np.save(path, x[:60])
-    part = da.from_delayed(dask.delayed(read, pure=False)(path), (60, 4), x.dtype)
-    rate = Misfortune(tmp_path, die, list_workers(client), path)
-    ours = DaskBackpropClassifier(**NET | dict(learning_rate=rate), n_shards=1)
+    part = da.from_delayed(dask.delayed(np.load, pure=False)(str(path)), (60, 4), x.dtype)
+
+    def remove(team):
+        path.unlink()
+        lose(*team.shards)
+
+    after_two_rounds(monkeypatch, remove)
+    ours = DaskBackpropClassifier(**NET, n_shards=2)
     with pytest.raises(RuntimeError, match=r"partitions 0 to 1 cannot be had again: FileNotFound"):
-        ours.fit(da.concatenate([part, X[:60]]), Y[:120])
+        ours.fit(da.concatenate([part, X[60:]]), Y)
     assert not hasattr(ours, "coefs_")
-    client.wait_for_workers(2, timeout=60)
 
 
-def test_partitions_that_were_only_in_memory(client, tmp_path):
-    scattered = dask.delayed(client.scatter(x[:60]))
-    rate = Misfortune(tmp_path, die, list_workers(client))
-    ours = DaskBackpropClassifier(**NET | dict(learning_rate=rate), n_shards=1, timeout=20)
+def test_partitions_that_were_only_in_memory(client, monkeypatch):
+    scattered = client.scatter(x[:60])
+    part = da.from_delayed(dask.delayed(scattered), (60, 4), x.dtype)
+    after_two_rounds(monkeypatch, lambda team: lose(scattered, *team.shards))
     with pytest.raises(RuntimeError, match="only in the memory of a worker"):
-        ours.fit(da.from_delayed(scattered, (60, 4), x.dtype), Y[:60])
-    client.wait_for_workers(2, timeout=60)
+        DaskBackpropClassifier(**NET, n_shards=2, timeout=20).fit(da.concatenate([part, X[60:]]), Y)
 
 
 def test_nothing_waits_for_ever(client, tmp_path):
-    rate = Misfortune(tmp_path, time.sleep, 2.0)
-    ours = DaskBackpropClassifier(**NET | dict(learning_rate=rate), n_shards=2, timeout=0.5)
-    with pytest.raises(TimeoutError, match=r"For 0\.5 s none of the \d tasks"):
+    rate = Misfortune(tmp_path, time.sleep, 1.0)
+    ours = DaskBackpropClassifier(**NET | dict(learning_rate=rate), n_shards=2, timeout=0.3)
+    with pytest.raises(TimeoutError, match=r"For 0\.3 s none of the \d tasks"):
         ours.fit(X, Y)
     with (
         distributed.LocalCluster(
@@ -226,14 +233,7 @@ def test_nothing_waits_for_ever(client, tmp_path):
 
 
 def test_interrupts_keep_the_last_average(client, monkeypatch):
-    before = rounds.ManyShards._train_round
-
-    def interrupted(self):
-        before(self)
-        if self.given.n_trained == 2:
-            signal.raise_signal(signal.SIGINT)
-
-    monkeypatch.setattr(rounds.ManyShards, "_train_round", interrupted)
+    after_two_rounds(monkeypatch, lambda team: signal.raise_signal(signal.SIGINT))
     with pytest.warns(UserWarning, match="interrupted"):
         ours = DaskBackpropClassifier(**NET, n_shards=2).fit(X, Y)
     assert ours.n_iter_ == len(ours.loss_curve_) == 2
