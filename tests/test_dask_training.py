@@ -101,18 +101,22 @@ def test_two_shards(two):
     assert two.loss_curve_[-1] < two.loss_curve_[0]
     local = BackpropClassifier(**NET).fit(x, y)
     assert two.score(X, Y) > 0.9 * local.score(x, y)
+    assert two._optimizer["learning_rate"] == local._optimizer["learning_rate"] == 0.01
+    unscaled = DaskBackpropClassifier(**NET, scale_learning_rate=False).fit(X, Y)
+    assert unscaled.loss_curve_[-1] > two.loss_curve_[-1]
     again = DaskBackpropClassifier(**NET, n_shards=2).fit(X.persist(), Y)
     assert_same(again, two)
 
 
 def test_two_shards_of_the_same_rows_are_their_average(client):
     """A shard's order is its own: with whole batches, order is no matter, and all stay equal."""
-    how = NET | dict(shuffle=False, batch_size=120, max_iter=3)
+    how = NET | dict(shuffle=False, batch_size=120, max_iter=3, scale_learning_rate=False)
     half, labels = x[:120], y[:120]
     twice = da.from_array(np.vstack([half, half]), chunks=(120, 4))
     ours = DaskBackpropClassifier(**how).fit(
         twice, da.from_array(np.hstack([labels, labels]), chunks=120)
     )
+    del how["scale_learning_rate"]
     for a, b in zip(ours.coefs_, BackpropClassifier(**how).fit(half, labels).coefs_):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 

@@ -6,6 +6,15 @@ its rows: ``x = sum_k n_k x_k / sum_k n_k``.  With outer momentum b (SlowMo, Wan
 a slow rate of 1) the average is a step: ``u <- b u + (x - x_before)``, and the shards go on from
 ``x_before + u``.  Sums are taken in float64 and in the order of the shards, so that the result does
 not depend on who has trained what.
+
+Defaults, measured November 2026 at the same number of epochs (two hidden layers of 64, Adam; digits
+in 30 epochs, 8400 made rows in 20; 3 seeds; log loss on held-out rows, local 0.124 and 0.512).
+Averaging alone learns as an epoch of K times fewer steps does: 0.162 and 0.542 with 2 shards, 0.69
+and 0.70 with 8.  With the learning rate times K (Goyal et al. 2017) it is 0.124 and 0.510 with 2,
+0.127 and 0.510 with 4, 0.132 and 0.508 with 8; times the root of K 0.138 and 0.522 with 2, 0.20 and
+0.57 with 8.  Outer momentum of 0.5 alone: 0.129 and 0.522 with 2, 0.36 and 0.62 with 8; beside the
+rate times K 0.3 helped one and harmed the other with 8 (0.155 and 0.506), and 0.5 harmed digits
+(0.50).  Averages every 5 epochs were no better than every epoch.
 """
 
 from dataclasses import dataclass, replace

@@ -19,7 +19,7 @@ from fastbp.dask.partitions import apply, is_lazy, split, to_memory
 from fastbp.dask.rounds import ManyShards, fit_one, refuse_for_many
 from fastbp.dask.shards import Job
 from fastbp.dask.team import Team, find_client
-from fastbp.descriptions import NONE, is_allowed, number_rule, refusal
+from fastbp.descriptions import BOOLEAN, NONE, is_allowed, number_rule, refusal
 from fastbp.estimators.base_parameters import BaseParameters
 from fastbp.estimators.classifier import BackpropClassifier
 from fastbp.estimators.regressor import BackpropRegressor
@@ -28,12 +28,13 @@ from fastbp.optimizers import is_full_batch, optimizer_for
 from fastbp.schedules import schedule_for
 
 # The parameters that they have besides those of the ordinary estimator: defaults and rules.
-OWN = {"client": None, "n_shards": None, "average_every": 1, "outer_momentum": 0.0,
-       "timeout": 600.0}  # fmt: skip
+OWN = {"client": None, "n_shards": None, "average_every": 1, "scale_learning_rate": True,
+       "outer_momentum": 0.0, "timeout": 600.0}  # fmt: skip
 _COUNT = number_rule(Integral, "[", 1, np.inf, ")")
 RULES = {
     "n_shards": (_COUNT, NONE),
     "average_every": (_COUNT,),
+    "scale_learning_rate": (BOOLEAN,),
     "outer_momentum": (number_rule(Real, "[", 0.0, 1.0, ")"),),
     "timeout": (number_rule(Real, "(", 0.0, np.inf, ")"),),
 }
@@ -54,7 +55,7 @@ def _takes_parameters_of(ordinary):
             bound.apply_defaults()
             self._store(bound.arguments)
 
-        __init__.__signature__ = signature  # type: ignore[attr-defined]
+        __init__.__signature__ = signature
         __init__.__qualname__ = f"{kind.__name__}.__init__"
         kind.__init__, kind._ordinary = explains_its_arguments(__init__), ordinary
         return kind
@@ -75,6 +76,7 @@ class DaskBackprop(BaseParameters):
     client: Any
     n_shards: int | None
     average_every: int
+    scale_learning_rate: bool
     outer_momentum: float
     timeout: float
 
@@ -141,7 +143,8 @@ class DaskBackprop(BaseParameters):
         if not isinstance(seed, Integral):
             seed = int(check_random_state(seed).randint(2**31))
             local.set_params(random_state=seed)
-        job = Job(local, int(seed), n_shards, validation=validation)
+        scale = float(n_shards) if self.scale_learning_rate else 1.0
+        job = Job(local, int(seed), n_shards, scale, validation=validation)
         try:
             if n_shards == 1:
                 found = fit_one(team, job, self.average_every)
@@ -153,8 +156,8 @@ class DaskBackprop(BaseParameters):
         finally:
             team.close()
         parameters = {name: getattr(self, name) for name in self._get_param_names()}
-        vars(self).clear()
-        vars(self).update(parameters | found | {"n_shards_": n_shards})
+        self.__dict__.clear()
+        self.__dict__.update(parameters | found | {"n_shards_": n_shards})
         return self
 
     def _check(self):
@@ -242,6 +245,10 @@ class DaskBackpropClassifier(ClassifierMixin, DaskBackprop):
         None is the number of workers at the start, or of partitions where these are fewer.
     average_every : int, default=1
         Epochs between two averages.
+    scale_learning_rate : bool, default=True
+        Whether each shard steps at `n_shards` times the learning rate (Goyal et al. 2017): an epoch
+        of all shards has as many times fewer steps, one after the other, than that of one. False
+        where the rate is as large as it may be.
     outer_momentum : float, default=0.0
         Momentum of the averages from round to round (SlowMo), in [0, 1); not with one shard.
     timeout : float, default=600.0
@@ -260,6 +267,7 @@ class DaskBackpropClassifier(ClassifierMixin, DaskBackprop):
     Stich (2019), Local SGD converges fast and communicates little.
     McMahan et al. (2017), Communication-efficient learning of deep networks from decentralized
     data.
+    Goyal et al. (2017), Accurate, large minibatch SGD: training ImageNet in 1 hour.
     Wang et al. (2020), SlowMo: Improving communication-efficient distributed SGD with slow
     momentum.
 
@@ -328,7 +336,7 @@ class DaskBackpropRegressor(RegressorMixin, DaskBackprop):
     ----------
     *arguments, **parameters
         Those of :class:`~fastbp.BackpropRegressor`, with the same exceptions.
-    client, n_shards, average_every, outer_momentum, timeout
+    client, n_shards, average_every, scale_learning_rate, outer_momentum, timeout
         As for :class:`~fastbp.dask.DaskBackpropClassifier`.
 
     Attributes

@@ -58,6 +58,8 @@ class Job:
         Not fitted.
     seed : int
     n_shards : int
+    scale : float
+        Times `learning_rate_init`.
     found : LabelCounts, NumberSums or None
         Classes or mean and spread over all shards; None while it is looked for, and for one shard.
     validation : tuple of X_val, y_val, sample_weight_val
@@ -66,6 +68,7 @@ class Job:
     estimator: Any
     seed: int
     n_shards: int
+    scale: float = 1.0
     found: Any = None
     validation: tuple = NOTHING
     version: str = __version__
@@ -220,6 +223,7 @@ def _begin(job, shard, given, *, validation=NOTHING, **reached):
     estimator.set_params(
         random_state=seed, early_stopping=False, n_iter_no_change=np.inf,
         tol=0.0, max_time=None, verbose=False,
+        learning_rate_init=job.scale * job.estimator.learning_rate_init,
     )  # fmt: skip
     estimator._found, estimator._seed = job.found, job.seed
     return OpenFit(estimator, shard.X, shard.y, shard.sample_weight, validation, state=state)
@@ -282,7 +286,9 @@ def finish(job, shard, given, reached):
     with job.open(shard):
         fit = _begin(job, shard, given, **reached)
         fit.finish()
-        found = attributes_of(fit.estimator)
+        found, optimizer = attributes_of(fit.estimator), fit.estimator._optimizer
+        for name in ("learning_rate_init", "learning_rate"):  # for one that goes on alone
+            optimizer[name] /= job.scale
         return {name: found[name] for name in found if name not in ("_found", "_seed")}
 
 
