@@ -73,7 +73,10 @@ def test_readme_runs_from_top_to_bottom():
 
 
 # Optional packages without which a page cannot run.
-NEEDS = {"tuners": ["optuna", "optuna_integration", "distributed"]}
+NEEDS = {
+    "cluster": ["dask", "distributed"],
+    "tuners": ["optuna", "optuna_integration", "distributed"],
+}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
