@@ -130,6 +130,16 @@ def test_shards_that_lack_classes(client):
     assert ours.loss_curve_[-1] < ours.loss_curve_[0]
 
 
+def test_multilabel_and_one_class(client):
+    labels = np.column_stack([y > 0, y > 1]).astype(int)
+    ours = DaskBackpropClassifier(**NET).fit(X, da.from_array(labels, chunks=(60, 2)))
+    np.testing.assert_array_equal(ours.predict(X).compute(), ours.to_local().predict(x))
+    with pytest.warns(RuntimeWarning, match="y has only one class, 0") as kept:
+        alone = DaskBackpropClassifier(**NET).fit(X, Y * 0)
+    assert kept[0].filename == __file__
+    assert alone.predict_proba(X).compute().tolist() == [[1.0]] * 240
+
+
 def test_validation_and_stopping(client):
     how = NET | dict(early_stopping=True, max_iter=30, n_iter_no_change=2, tol=0.5)
     ours = DaskBackpropClassifier(**how).fit(X, Y, X_val=x, y_val=y)
@@ -172,6 +182,20 @@ def test_a_worker_is_killed_and_no_bit_changes(client, two, tmp_path):
     assert (tmp_path / "done").exists()
     assert_same(ours, two)
     client.wait_for_workers(2, timeout=60)
+
+
+def test_a_slow_worker_changes_no_bit(client, two, tmp_path):
+    rate = Misfortune(tmp_path, time.sleep, 0.4)
+    assert_same(DaskBackpropClassifier(**NET | dict(learning_rate=rate)).fit(X, Y), two)
+
+
+def test_a_client_that_goes_away_ends_its_fit_alone(client, two, monkeypatch):
+    other = distributed.Client(client.scheduler.address, set_as_default=False)
+    with monkeypatch.context() as patch:
+        after_two_rounds(patch, lambda team: team.client is other and other.close())
+        with pytest.raises(distributed.client.ClosedClientError):
+            DaskBackpropClassifier(**NET, client=other).fit(X, Y)
+    assert_same(DaskBackpropClassifier(**NET).fit(X, Y), two)
 
 
 def after_two_rounds(monkeypatch, happen):
