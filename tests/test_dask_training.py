@@ -20,6 +20,7 @@ da = pytest.importorskip("dask.array")
 import dask  # noqa: E402
 
 from fastbp.dask import DaskBackpropClassifier, DaskBackpropRegressor, rounds  # noqa: E402
+from fastbp.dask.shards import Job, join  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -106,6 +107,34 @@ def test_two_shards(two):
     assert unscaled.loss_curve_[-1] > two.loss_curve_[-1]
     again = DaskBackpropClassifier(**NET, n_shards=2).fit(X.persist(), Y)
     assert_same(again, two)
+
+
+class Here:
+    """Runs the tasks of a fit in this process, in the place of a Team."""
+
+    def __init__(self, *shards):
+        self.shards = shards
+
+    def hold(self, value):
+        return value
+
+    def run(self, make):
+        return make(lambda function, *arguments: function(*arguments), self.shards)
+
+
+def test_without_a_cluster_the_bits_are_the_same(two):
+    halves = [
+        join(k, "some partitions", 2 * k, [(x[rows], y[rows], None) for rows in parts])
+        for k, parts in enumerate([(slice(60), slice(60, 120)), (slice(120, 180), slice(180, 240))])
+    ]
+    net = BackpropClassifier(**NET)
+    job = Job(net, 0, 2, 2.0)
+    fit = rounds.ManyShards(Here(*halves), job, net._check_parameters(), 1, 0.0, None)
+    vars(net).update(fit.fit())
+    assert_same(net, two)
+    whole = join(0, "all", 0, [(x, y, None)])
+    alone = rounds.fit_one(Here(whole), Job(clone(net), 0, 1), 2)
+    assert alone["loss_curve_"] == clone(net).fit(x, y).loss_curve_
 
 
 def test_two_shards_of_the_same_rows_are_their_average(client):
