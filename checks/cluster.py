@@ -67,8 +67,6 @@ def disturb(cluster, what, delay_s):
     pids = [nanny.pid for nanny in list(cluster.workers.values()) if nanny.pid is not None]
     if what == "join":
         cluster.scale(3)
-        time.sleep(random.uniform(0.2, 3.0))
-        cluster.scale(2)
         return 1
     chosen = pids if what == "kill both" else random.sample(pids, min(1, len(pids)))
     for pid in chosen:
@@ -80,9 +78,22 @@ def disturb(cluster, what, delay_s):
     return len(chosen)
 
 
-def check_trainings(cluster, client, n, figures):
+DISTURBANCES = ("kill", "stall", "kill both", "kill", "join")
+
+
+def open_cluster():
+    """Return a new cluster of two worker processes."""
+    from distributed import LocalCluster
+
+    return LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=":0", silence_logs=50
+    )  # fmt: skip
+
+
+def check_trainings(n, figures):
     """Train, and disturb it at random moments (POSIX only: signals)."""
     import dask.array as da
+    from distributed import Client
 
     from fastbp.dask import DaskBackpropClassifier
 
@@ -91,7 +102,7 @@ def check_trainings(cluster, client, n, figures):
     y = X[:, :3].sum(axis=1) > 0
     X, y = da.from_array(X, chunks=(1000, 30)), da.from_array(y, chunks=1000)
 
-    def train():
+    def train(client):
         net = DaskBackpropClassifier(
             (64,), max_iter=25, n_iter_no_change=np.inf, random_state=0, n_shards=4,
             client=client, timeout=60.0,
@@ -100,28 +111,33 @@ def check_trainings(cluster, client, n, figures):
         net.fit(X, y)
         return net, time.perf_counter() - begun
 
-    calm, seconds = train()
-    n_wrong, done, raised, longest = 0, [], [], 0.0
-    for number in range(n):
-        client.wait_for_workers(2)
-        what = ("kill", "stall", "kill both", "kill", "join")[number % 5]
-        thread = threading.Thread(
-            target=lambda what=what: done.append(
-                disturb(cluster, what, random.uniform(0.0, seconds))
+    calm, n_wrong, done, raised, longest = None, 0, [], [], 0.0
+    for first in range(0, n, len(DISTURBANCES)):  # the last one leaves a cluster of three
+        with open_cluster() as cluster, Client(cluster) as client:
+            if calm is None:
+                train(client)
+                calm, seconds = train(client)
+            print(
+                f"     training {first} of {n}, {n_wrong} wrong, {len(raised)} raised", flush=True
             )
-        )
-        thread.start()
-        begun = time.perf_counter()
-        try:
-            net, _ = train()
-            n_wrong += net.loss_curve_ != calm.loss_curve_
-            n_wrong += any(
-                not np.array_equal(a, b) for a, b in zip(net.coefs_, calm.coefs_, strict=True)
-            )
-        except Exception as error:
-            raised.append(f"{what}: {type(error).__name__}: {error}")
-        longest = max(longest, time.perf_counter() - begun)
-        thread.join()
+            for what in DISTURBANCES[: n - first]:
+                client.wait_for_workers(2, timeout=60)
+                thread = threading.Thread(
+                    target=lambda what=what, cluster=cluster, most=seconds: done.append(
+                        disturb(cluster, what, random.uniform(0.0, most))
+                    )
+                )
+                thread.start()
+                begun = time.perf_counter()
+                try:
+                    net, _ = train(client)
+                    same = [net.loss_curve_ == calm.loss_curve_]
+                    pairs = zip(net.coefs_, calm.coefs_, strict=True)
+                    n_wrong += not all(same + [np.array_equal(a, b) for a, b in pairs])
+                except Exception as error:
+                    raised.append(f"{what}: {type(error).__name__}: {error}")
+                longest = max(longest, time.perf_counter() - begun)
+                thread.join()
     print(*raised, sep="\n")
     figures.add("trainings", n)
     figures.add("workers killed, stalled, joined in trainings", sum(done))
@@ -131,7 +147,7 @@ def check_trainings(cluster, client, n, figures):
 
 
 def main():
-    from distributed import Client, LocalCluster
+    from distributed import Client
 
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--n", type=int, default=10, help="searches")
@@ -146,12 +162,7 @@ def main():
     figures = Figures(f"{arguments.n} searches and {arguments.trainings} trainings disturbed")
     expected = {strategy: search(X, y, strategy) for strategy in ("grid", "halving")}
     n_wrong = n_killed = 0
-    with (
-        LocalCluster(
-            n_workers=2, threads_per_worker=1, dashboard_address=":0", silence_logs=50
-        ) as cluster,
-        Client(cluster) as client,
-    ):
+    with open_cluster() as cluster, Client(cluster) as client:
         for number in range(arguments.n):
             client.wait_for_workers(2)
             strategy, killed = ("grid", "halving")[number % 2], []
@@ -165,8 +176,8 @@ def main():
             n_wrong += count_wrong(search(X, y, strategy, client), expected[strategy])
             killer.join()
             n_killed += sum(killed)
-        if arguments.trainings:
-            check_trainings(cluster, client, arguments.trainings, figures)
+    if arguments.trainings:
+        check_trainings(arguments.trainings, figures)
     figures.add("workers killed in searches", n_killed, least=arguments.n)
     figures.add("numbers that are not those of the local search", n_wrong, most=0)
     figures.finish()
