@@ -28,6 +28,12 @@ def predictions(model, X):
     return (model.predict_proba if hasattr(model, "classes_") else model.predict)(X)
 
 
+@pytest.fixture(autouse=True)
+def two_cores(monkeypatch):
+    """Two threads are two, also on a machine with one core."""
+    monkeypatch.setattr("fastbp.engine.parallel.available_threads", lambda: 2)
+
+
 # --- ends -----------------------------------------------------------------------------------------
 
 
