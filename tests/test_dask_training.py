@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+from clusters import open_client
 from problems import draw_classes
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -31,13 +32,7 @@ NET = dict(hidden_layer_sizes=(5,), max_iter=5, random_state=0, learning_rate_in
 
 @pytest.fixture(scope="module")
 def client():
-    with (
-        distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0",
-            silence_logs=50,
-        ) as cluster,
-        distributed.Client(cluster) as client,
-    ):  # fmt: skip
+    with open_client() as client:
         yield client
 
 

@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+from clusters import open_client
 from problems import draw_classes, draw_regression
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
@@ -17,7 +18,7 @@ from fastbp import BackpropClassifier, BackpropRegressor, BackpropSearchCV, Tabu
 from fastbp.search import cluster as module
 from fastbp.search.live import SearchReport
 
-distributed = pytest.importorskip("distributed")
+pytest.importorskip("distributed")
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -31,13 +32,7 @@ PATIENCE = {"n_iter_no_change": [2, 3, 10**8, np.inf]}
 
 @pytest.fixture(scope="module")
 def client():
-    with (
-        distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0",
-            silence_logs=50,
-        ) as cluster,
-        distributed.Client(cluster) as client,
-    ):  # fmt: skip
+    with open_client() as client:
         yield client
 
 
