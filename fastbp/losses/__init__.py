@@ -424,6 +424,9 @@ class Poisson(RegressionLoss):
 
     `score` is R2, as in scikit-learn's MLPRegressor.
 
+    Outside the data seen, ``exp`` makes an explosion of a straight line: cut columns that are far out
+    (guide, "Amounts and counts").
+
     Examples
     --------
     >>> from fastbp.losses import Poisson
@@ -444,6 +447,9 @@ class Gamma(RegressionLoss):
     The loss is ``log(f / y) + y / f - 1`` with the prediction ``f = exp(raw score)`` and y > 0, as
     in scikit-learn's `GammaRegressor` (0 at a perfect fit). `score` is the D2 of the gamma deviance
     (`sklearn.metrics.d2_tweedie_score` with power 2).
+
+    Outside the data seen, ``exp`` makes an explosion of a straight line: cut columns that are far out
+    (guide, "Amounts and counts").
 
     Examples
     --------
@@ -467,6 +473,9 @@ class Tweedie(RegressionLoss):
     is ``y^(2-p) / ((1-p) (2-p)) - y f^(1-p) / (1-p) + f^(2-p) / (2-p)``, as in scikit-learn's
     `TweedieRegressor` (0 at a perfect fit). `score` is the D2 of the Tweedie deviance of that power
     (`sklearn.metrics.d2_tweedie_score`).
+
+    Outside the data seen, ``exp`` makes an explosion of a straight line: cut columns that are far out
+    (guide, "Amounts and counts").
 
     Parameters
     ----------
