@@ -33,16 +33,27 @@ LONGEST = [
 ]  # fmt: skip
 
 
+def pytest_addoption(parser):
+    """The short suite is the default: `.ci/full` and the mutation check run the whole one."""
+    parser.addoption("--whole", action="store_true", help="also the cases marked `repeats`")
+
+
 def pytest_configure(config):
     """Keep the order of the files."""
     if hasattr(config.option, "loadscopereorder"):
         config.option.loadscopereorder = False
 
 
-def pytest_collection_modifyitems(items):
-    """Put the long files first."""
+def pytest_collection_modifyitems(config, items):
+    """Put the long files first, and leave out what repeats."""
     places = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path.name, len(places)))
+    if not config.option.whole:
+        kept = [item for item in items if item.get_closest_marker("repeats") is None]
+        if len(kept) < len(items):
+            dropped = [item for item in items if item.get_closest_marker("repeats") is not None]
+            config.hook.pytest_deselected(items=dropped)
+            items[:] = kept
 
 
 def pytest_collection_finish():

@@ -2,10 +2,13 @@
 
 A mistake shows with one value of a setting, or where two meet.  A table of all pairs finds these as
 a product of all settings does, in a small part of its cases; it is the same in every process.
+What only repeats is for the whole suite (`pytest --whole`).
 """
 
 from collections import Counter
 from contextlib import contextmanager
+
+import pytest
 
 
 def cover_pairs(*settings):
@@ -51,3 +54,14 @@ def naming(*case):
     except BaseException as failure:
         failure.add_note(f"This was the case {', '.join(map(str, case))}.")
         raise
+
+
+def first_of(cases, n=1):
+    """Return parameters of which the short suite runs the first n, and `--whole` all."""
+    return [case if at < n else as_repeat(case) for at, case in enumerate(cases)]
+
+
+def as_repeat(case):
+    """Return a parameter, or a tuple of several, that `--whole` alone runs."""
+    values = case if isinstance(case, tuple) else (case,)
+    return pytest.param(*values, marks=pytest.mark.repeats)

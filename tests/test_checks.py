@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from covering import first_of
 from engines import ENGINES
 from problems import HYPERPARAMETERS, draw_classes, draw_problem, draw_regression
 from scipy import sparse
@@ -49,7 +50,7 @@ def fit(model, X, y, **kwargs):
 
 
 @needs_native
-@pytest.mark.parametrize("first", range(0, 60, 20))
+@pytest.mark.parametrize("first", first_of(range(0, 60, 20)))
 def test_random_sessions(first):
     engine = get_engine("cython")
     before = engine.instruction_set()
@@ -71,7 +72,7 @@ def test_bad_arguments_at_the_door(spoil):
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.usefixtures("capsys")
-@pytest.mark.parametrize("first", range(0, 400, 100))
+@pytest.mark.parametrize("first", first_of(range(0, 400, 100)))
 def test_random_settings(first):
     with limited_memory():
         for number in range(first, first + 100):
@@ -335,6 +336,7 @@ def test_each_allocation_may_fail(job, n_threads):
     assert not defects
 
 
+@pytest.mark.repeats  # `python -m checks.memory` does it at seven limits
 @needs_proc
 @needs_native
 def test_fits_under_a_limit_of_memory():
@@ -347,12 +349,12 @@ def test_fits_under_a_limit_of_memory():
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 @pytest.mark.parametrize(
     "name",
-    [
+    first_of([
         "exit in a daemon's fit: falls off the end, threads: 3",
+        "a child forked in a fit exits by sys.exit",
         "exit in a daemon's fit: an atexit handler that fits, threads: 1",
         "exit in a daemon's partial_fit",
-        "a child forked in a fit exits by sys.exit",
-    ],
+    ], 2),
 )
 @needs_native
 def test_process_life(name):
@@ -419,9 +421,10 @@ def test_a_case_that_crashes_is_reported(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
-@pytest.mark.parametrize(("cases", "n"), [(kills.list_fits, 9), (kills.list_searches, 1)])
-def test_killed_fits_and_searches_end_with_their_bits(cases, n):
-    found = kills.run(cases()[:3], n, random.Random(1), Figures("kills"))
+@pytest.mark.parametrize("list_cases", first_of([kills.list_fits, kills.list_searches]))
+def test_killed_fits_and_searches_end_with_their_bits(list_cases):
+    n = 9 if list_cases is kills.list_fits else 1
+    found = kills.run(list_cases()[:3], n, random.Random(1), Figures("kills"))
     assert found["kills"] >= n
     assert found["wrong"] == found["late"] == 0
     assert found["once"] <= found["epochs"] <= found["most"]

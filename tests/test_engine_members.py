@@ -407,7 +407,7 @@ def test_interrupt_leaves_a_usable_session(engine, density):
 
     with closing(open_session(engine, problem, n_members=3)) as session:
         run(session, 2)  # the Numba engine compiles
-        timer = threading.Timer(0.5, signal.raise_signal, (signal.SIGINT,))
+        timer = threading.Timer(0.15, signal.raise_signal, (signal.SIGINT,))
         timer.start()
         try:
             with pytest.raises(KeyboardInterrupt):

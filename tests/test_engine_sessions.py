@@ -99,7 +99,7 @@ def test_interrupt_leaves_a_usable_session(engine):
     problem = draw_problem_once((5, 9, 2))
     with closing(open_session(engine, problem)) as session:
         run_epochs(session, problem)  # the Numba engine compiles
-        timer = threading.Timer(1.0, signal.raise_signal, (signal.SIGINT,))
+        timer = threading.Timer(0.2, signal.raise_signal, (signal.SIGINT,))
         timer.start()
         try:
             with pytest.raises(KeyboardInterrupt):

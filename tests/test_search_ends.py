@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from covering import first_of
 from problems import draw_classes
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
@@ -44,8 +45,7 @@ def assert_ended_early(search):
     assert len(search.candidate_curves_[0][0]["loss"]) > 0
 
 
-@pytest.mark.parametrize("n_jobs", [1, 2])
-@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize(("whole", "n_jobs"), first_of([(True, 2), (False, 1)], 1))
 def test_max_time_ends_with_what_is_finished(whole, n_jobs):
     estimator, params = LONG, PATIENCE
     if whole:
@@ -59,7 +59,7 @@ def test_max_time_ends_with_what_is_finished(whole, n_jobs):
     assert_ended_early(search)
 
 
-@pytest.mark.parametrize("n_jobs", [1, 2])
+@pytest.mark.parametrize("n_jobs", first_of([2, 1]))
 def test_an_interrupt_ends_with_what_is_finished(n_jobs):
     search = BackpropSearchCV(LONG, PATIENCE, cv=2, n_jobs=n_jobs)
     with pytest.warns(UserWarning, match="interrupted") as caught, interrupt_after(1.5):

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
+from covering import cover_pairs
 from problems import draw_classes, draw_regression
 from sessions import count_events
 from sklearn.exceptions import ConvergenceWarning
@@ -251,16 +252,16 @@ def interrupt_after(delay_s):
         timer.join()
 
 
-@pytest.mark.parametrize("early_stopping", [False, True])
-@pytest.mark.parametrize("verbose", [False, True])
-@pytest.mark.parametrize("kind", ESTIMATORS)
+@pytest.mark.parametrize(
+    ("kind", "early_stopping", "verbose"), cover_pairs(ESTIMATORS, [False, True], [False, True])
+)
 def test_interrupt_keeps_a_usable_model(kind, early_stopping, verbose, capsys):
     X, y = draw(kind)
     model = kind(
         **SETTINGS, solver="sgd", learning_rate_init=1e-6, max_iter=3_000_000, tol=0.0,
         n_iter_no_change=np.inf, early_stopping=early_stopping, verbose=verbose,
     )  # fmt: skip
-    with pytest.warns(UserWarning, match="[Ii]nterrupted") as caught, interrupt_after(0.3):
+    with pytest.warns(UserWarning, match="[Ii]nterrupted") as caught, interrupt_after(0.2):
         model.fit(X, y)
     assert not any(warning.category is ConvergenceWarning for warning in caught)
     assert 0 < model.n_iter_ < 3_000_000

@@ -23,7 +23,7 @@ import scipy.sparse
 import scipy.special
 import sklearn.metrics
 import userland
-from covering import cover_pairs, naming
+from covering import cover_pairs, first_of, naming
 from engines import ENGINES
 from problems import draw_classes, draw_counts, draw_labels, draw_regression
 from sklearn.base import clone
@@ -819,19 +819,22 @@ def check_copies(engine_name, X, y):
     np.testing.assert_allclose(again.predict_proba(X), model.predict_proba(X), rtol=1e-6)
 
 
-def test_grid_search(binary):
+@pytest.mark.parametrize(
+    ("backend", "engine"),
+    first_of([("loky", ENGINES[0]), ("threading", "numba"), ("loky", "numba")], 2),
+)
+def test_grid_search(binary, backend, engine):
     """In other processes and in threads; each process compiles once for both engines."""
     import joblib
 
     grid = {"activation": ["tanh", userland.silu, lambda z: z / (1 + math.exp(-z))]}
-    for backend, engine in itertools.product(["loky", "threading"], ENGINES):
-        model = BackpropClassifier((4,), max_iter=3, random_state=0, engine=engine)
-        search = GridSearchCV(model, grid, cv=2, n_jobs=2, error_score="raise")
-        with joblib.parallel_backend(backend), warnings.catch_warnings(), naming(backend, engine):
-            warnings.simplefilter("ignore")
-            search.fit(*binary)
-            scores = search.cv_results_["mean_test_score"]
-            assert scores[1] == scores[2]
+    model = BackpropClassifier((4,), max_iter=3, random_state=0, engine=engine)
+    search = GridSearchCV(model, grid, cv=2, n_jobs=2, error_score="raise")
+    with joblib.parallel_backend(backend), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        search.fit(*binary)
+        scores = search.cv_results_["mean_test_score"]
+        assert scores[1] == scores[2]
 
 
 def arithmetic(z):

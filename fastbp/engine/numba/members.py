@@ -1,28 +1,23 @@
-"""Members of a network that is trained in one, jitted: minibatches that all of them work off.
+"""Members of a network that is trained in one, jitted: what makes the network one of them.
 
 A member is an ordinary network whose first layer has the weights W_m = diag(r_m) W, with r_m its
 multipliers of the inputs, and whose output layer is its own.  So each goes through `blocks` in
 turn, on parameters that have room for W_m behind them; what shared weights get from each is added.
-Along runs of features W_m is summed, and its gradient is summed back.
+Along runs of features W_m is summed, and its gradient is summed back.  `minibatch` says when.
 """
 
 from collections import namedtuple
 
 import numpy as np
 
-from fastbp.engine.numba.blocks import backward_block, forward_block, loss_of_block
 from fastbp.engine.numba.caching import jit, jit_inside
-from fastbp.engine.numba.minibatch import (
-    DATA_LOSS,
-    STEP,
-    TOTAL_WEIGHT,
-    finish_minibatch,
-    sum_of_weights,
-)
 
 Members = namedtuple("Members", "n scales_at weights_at biases_at room_at continues")
-# places in the vector of parameters: multipliers, output weights, output biases, room for W_m; and
-# which features continue a run
+# how many (0: an ordinary network); places in the vector of parameters: multipliers, output weights,
+# output biases, room for W_m; which features continue a run
+
+
+NO_MEMBERS = Members(0, 0, 0, 0, 0, np.zeros(0, np.uint8))
 
 
 def lay_out_members(network, n_members, continues=None):
@@ -110,45 +105,3 @@ def add_member(network, members, m, part, gradient, later_block):
     weights_at, biases_at = network.weight_at[last], network.bias_at[last]
     add_range(part, gradient, weights_at, weights_at + n_in * n_out, later_block)
     add_range(part, gradient, biases_at, biases_at + n_out, later_block)
-
-
-@jit_inside
-def pass_over_block(network, buffers, data, loss, dropout, progress, members, first, rows, later):
-    """All members on the rows of a block: the mean of their losses, and its gradient."""
-    scale = 1 / (progress.sums[TOTAL_WEIGHT] * members.n)
-    key = dropout.key[0]
-    for m in range(members.n):
-        turn_to(network, members, m)
-        if dropout.thresholds.size:
-            dropout.key[0] = key + (np.uint64(m) << np.uint64(32))
-        scores = forward_block(network, buffers, data, dropout, first, rows)
-        value = loss_of_block(network, buffers, data, loss, scale, first, rows, scores)
-        progress.sums[DATA_LOSS] += value / members.n
-        backward_block(network, buffers, data, dropout, first, rows, scores, progress.part)
-        add_member(network, members, m, progress.part, progress.gradient, later)
-    if dropout.thresholds.size:
-        dropout.key[0] = key
-
-
-@jit
-def advance(network, buffers, data, loss, steps, dropout, progress, members, at, n_blocks):
-    """As `minibatch.advance`, where every member works off each block."""
-    sums, n_samples = progress.sums, data.order.size
-    while at < n_samples and n_blocks > 0:
-        first = at - at % steps.batch_size
-        end = min(first + steps.batch_size, n_samples)
-        rows = min(buffers.row_loss.size, end - at)
-        if at == first:
-            sums[TOTAL_WEIGHT], sums[DATA_LOSS] = sum_of_weights(network, data, first, end), 0.0
-        n_blocks -= 1
-        if not sums[TOTAL_WEIGHT] > 0:  # nothing to learn from
-            at = end
-            progress.counts[STEP] += 1
-            continue
-        pass_over_block(
-            network, buffers, data, loss, dropout, progress, members, at, rows, at > first
-        )
-        at += rows
-        if at == end:
-            finish_minibatch(network, loss, steps, progress, end - first)
-    return at

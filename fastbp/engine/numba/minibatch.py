@@ -1,7 +1,7 @@
 """Minibatches, jitted: the blocks of each, one step of the optimiser, and the epoch's loss.
 
-The caller may look for signals after any block.  What happens within a block is `blocks`' business.
-One thread.
+The caller may look for signals after any block.  What happens within a block is `blocks`' business,
+what makes the network one of its members that of `members`.  One thread.
 """
 
 import math
@@ -19,6 +19,7 @@ from fastbp.engine.numba.blocks import (
 )
 from fastbp.engine.numba.caching import jit, jit_inside
 from fastbp.engine.numba.elementary import add_freely, count_bad
+from fastbp.engine.numba.members import add_member, turn_to
 
 Steps = namedtuple(
     "Steps",
@@ -149,9 +150,13 @@ def finish_minibatch(network, loss, steps, progress, rows):
 
 
 @jit
-def advance(network, buffers, data, loss, steps, dropout, progress, at, n_blocks):
-    """Work off up to n_blocks blocks from row `at` of an epoch on; returns the row reached."""
-    sums, n_samples = progress.sums, data.order.size
+def advance(network, buffers, data, loss, steps, dropout, progress, members, at, n_blocks):
+    """Work off up to n_blocks blocks from row `at` of an epoch on; returns the row reached.
+
+    Of members each works off a block before the next one; the loss is the mean of theirs.  They
+    have no function of their own for it: it would compile all this a second time (5 s, Nov 2026).
+    """
+    sums, n_samples, n_turns = progress.sums, data.order.size, max(members.n, 1)
     while at < n_samples and n_blocks > 0:
         first = at - at % steps.batch_size
         end = min(first + steps.batch_size, n_samples)
@@ -163,12 +168,22 @@ def advance(network, buffers, data, loss, steps, dropout, progress, at, n_blocks
             at = end
             progress.counts[STEP] += 1
             continue
-        scale = 1 / sums[TOTAL_WEIGHT]
-        scores = forward_block(network, buffers, data, dropout, at, rows)
-        sums[DATA_LOSS] += loss_of_block(network, buffers, data, loss, scale, at, rows, scores)
-        part = progress.gradient if at == first else progress.part
-        backward_block(network, buffers, data, dropout, at, rows, scores, part)
-        if at > first:
+        scale, key = 1 / (sums[TOTAL_WEIGHT] * n_turns), dropout.key[0]
+        part = progress.gradient if members.n == 0 and at == first else progress.part
+        for m in range(n_turns):
+            if members.n > 0:
+                turn_to(network, members, m)
+                if dropout.thresholds.size:
+                    dropout.key[0] = key + (np.uint64(m) << np.uint64(32))
+            scores = forward_block(network, buffers, data, dropout, at, rows)
+            value = loss_of_block(network, buffers, data, loss, scale, at, rows, scores)
+            sums[DATA_LOSS] += value / n_turns
+            backward_block(network, buffers, data, dropout, at, rows, scores, part)
+            if members.n > 0:
+                add_member(network, members, m, part, progress.gradient, at > first)
+        if dropout.thresholds.size:
+            dropout.key[0] = key
+        if members.n == 0 and at > first:
             for i in range(progress.part.size):
                 progress.gradient[i] += progress.part[i]
         at += rows

@@ -50,7 +50,7 @@ class Session:
         self.dtype, self.loss, self.sparse = np.dtype(dtype), loss, bool(sparse)
         contract.check_network(self.layer_sizes, activations, loss, self.dtype, params, n_members)
         contract.check_continues(continues, self.layer_sizes[0], sparse, n_members)
-        self.n_params, self.members = len(params), None
+        self.n_params, self.members = len(params), members.NO_MEMBERS
         self.n_targets = contract.count_targets(self.layer_sizes, loss)
         self.network = lay_out_network(self.layer_sizes, activations, params.copy(), n_members)
         if n_members is not None:
@@ -180,11 +180,10 @@ class Session:
         self.progress.sums[minibatch.EPOCH_LOSS] = 0.0
         while at < n_samples:
             begun = time.perf_counter()
-            job = self.network, buffers, data, loss, steps, dropout, self.progress
-            if self.members is None:
-                at = minibatch.advance(*job, at, n_blocks)
-            else:
-                at = members.advance(*job, self.members, at, n_blocks)
+            at = minibatch.advance(
+                self.network, buffers, data, loss, steps, dropout, self.progress, self.members, at,
+                n_blocks,
+            )  # fmt: skip
             now = time.perf_counter()
             n_seen = at if at == n_samples else at - at % steps.batch_size
             if now >= self.deadline and self.progress.counts[minibatch.STEP] > 0:
@@ -253,7 +252,7 @@ class Session:
         contract.check_open(self.closed)
         contract.check_samples(X, self.dtype, self.layer_sizes[0], self.sparse)
         params, data = self.average if len(self.average) else self._params(), describe_data(X)
-        if self.members is None:
+        if self.members.n == 0:
             contract.check_output(X, out, self.dtype, self.layer_sizes[-1])
             predict_blocks(self.network._replace(params=params), self.buffers, data, out)
             return
