@@ -50,12 +50,12 @@ def fit(model, X, y, **kwargs):
 
 
 @needs_native
-@pytest.mark.parametrize("first", first_of(range(0, 60, 20)))
+@pytest.mark.parametrize("first", first_of(range(0, 60, 10)))
 def test_random_sessions(first):
     engine = get_engine("cython")
     before = engine.instruction_set()
     try:
-        for number in range(first, first + 20):
+        for number in range(first, first + 10):
             fuzz_engine.run_case(number, "cython")
     finally:
         engine.set_instruction_set(before)
@@ -349,12 +349,15 @@ def test_fits_under_a_limit_of_memory():
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 @pytest.mark.parametrize(
     "name",
-    first_of([
-        "exit in a daemon's fit: falls off the end, threads: 3",
-        "a child forked in a fit exits by sys.exit",
-        "exit in a daemon's fit: an atexit handler that fits, threads: 1",
-        "exit in a daemon's partial_fit",
-    ], 2),
+    first_of(
+        [
+            "exit in a daemon's fit: falls off the end, threads: 3",
+            "a child forked in a fit exits by sys.exit",
+            "exit in a daemon's fit: an atexit handler that fits, threads: 1",
+            "exit in a daemon's partial_fit",
+        ],
+        2,
+    ),
 )
 @needs_native
 def test_process_life(name):

@@ -315,9 +315,9 @@ in_child(lambda: bits(model.partial_fit(X, y)) == bits(twin))
 assert bits(model.partial_fit(X, y)) == bits(twin)
 """,
     "during a fit": """
-expected, short = bits(train(1500)), bits(train())
+expected, short = bits(train(900)), bits(train())
 results = []
-thread = threading.Thread(target=lambda: results.append(bits(train(1500))))
+thread = threading.Thread(target=lambda: results.append(bits(train(900))))
 thread.start()
 time.sleep(0.05)
 for _ in range(2):

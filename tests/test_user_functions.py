@@ -86,7 +86,7 @@ def check_own_against_built_in(regression, engine, solver, dtype):
     np.testing.assert_allclose(own.predict(X), relu_tanh.predict(X), rtol=0, atol=10 * rtol)
 
 
-@pytest.mark.parametrize(("name", "dtype"), list(zip(ACTIVATIONS, itertools.cycle(DTYPES))))
+@pytest.mark.parametrize(("name", "dtype"), first_of(zip(ACTIVATIONS, itertools.cycle(DTYPES)), 6))
 def test_derived_slope_equals_the_built_in(name, dtype):
     z = np.linspace(-6.1, 5.9, 97).astype(dtype)
     for engine in map(get_engine, ENGINES):
@@ -914,6 +914,7 @@ print(z.tolist(), slopes.tolist(), type(minibatch.advance._cache).__name__)
 """
 
 
+@pytest.mark.repeats  # a kernel is compiled as ever, Numba's cache alone is another
 def test_compiles_where_no_cache_can_be_written():
     """A kernel is compiled; the training loop would be, which takes ten seconds."""
     done = subprocess.run([sys.executable, "-c", NO_CACHE], capture_output=True, text=True)

@@ -424,8 +424,8 @@ class Poisson(RegressionLoss):
 
     `score` is R2, as in scikit-learn's MLPRegressor.
 
-    Outside the data seen, ``exp`` makes an explosion of a straight line: cut columns that are far out
-    (guide, "Amounts and counts").
+    Outside the data seen, ``exp`` makes an explosion of a straight line: cut columns that are far
+    out (guide, "Amounts and counts").
 
     Examples
     --------
@@ -448,8 +448,8 @@ class Gamma(RegressionLoss):
     in scikit-learn's `GammaRegressor` (0 at a perfect fit). `score` is the D2 of the gamma deviance
     (`sklearn.metrics.d2_tweedie_score` with power 2).
 
-    Outside the data seen, ``exp`` makes an explosion of a straight line: cut columns that are far out
-    (guide, "Amounts and counts").
+    Outside the data seen, ``exp`` makes an explosion of a straight line: cut columns that are far
+    out (guide, "Amounts and counts").
 
     Examples
     --------
@@ -474,8 +474,8 @@ class Tweedie(RegressionLoss):
     `TweedieRegressor` (0 at a perfect fit). `score` is the D2 of the Tweedie deviance of that power
     (`sklearn.metrics.d2_tweedie_score`).
 
-    Outside the data seen, ``exp`` makes an explosion of a straight line: cut columns that are far out
-    (guide, "Amounts and counts").
+    Outside the data seen, ``exp`` makes an explosion of a straight line: cut columns that are far
+    out (guide, "Amounts and counts").
 
     Parameters
     ----------

@@ -13,8 +13,8 @@ import numpy as np
 from fastbp.engine.numba.caching import jit, jit_inside
 
 Members = namedtuple("Members", "n scales_at weights_at biases_at room_at continues")
-# how many (0: an ordinary network); places in the vector of parameters: multipliers, output weights,
-# output biases, room for W_m; which features continue a run
+# how many (0: an ordinary network); places in the vector of parameters: multipliers, weights and
+# biases of the outputs, room for W_m; which features continue a run
 
 
 NO_MEMBERS = Members(0, 0, 0, 0, 0, np.zeros(0, np.uint8))
