@@ -3,7 +3,7 @@ Inside: a network that learns badly, and why
 ============================================
 
 Eight layers of logistic units are a classic way to fail.  This example looks at such a network
-with the tools of :mod:`fastbp.inspection` and the displays, and mends it.
+with the tools of :mod:`fastbp.inspection` and the displays, and repairs it.
 """
 
 # %%
@@ -44,14 +44,14 @@ GradientFlowDisplay.from_estimator(deep, X_train[:300], y_train[:300])
 print(check_gradients(deep, X_train[:100], y_train[:100]))
 
 # %%
-# The mend
-# --------
+# The fix
+# -------
 # Two layers of rectified units, and the same number of epochs.
 
-mended = BackpropClassifier((32, 32), "relu", learning_rate_init=0.01, max_iter=40, random_state=0)
-mended.fit(X_train, y_train)
-print(f"accuracy {mended.score(X_test, y_test):.3f}")
+fixed = BackpropClassifier((32, 32), "relu", learning_rate_init=0.01, max_iter=40, random_state=0)
+fixed.fit(X_train, y_train)
+print(f"accuracy {fixed.score(X_test, y_test):.3f}")
 
 fig, ax = plt.subplots(figsize=(6, 3.5), layout="constrained")
-LossCurveDisplay.from_estimator(mended, ax=ax, log_scale=True)
+LossCurveDisplay.from_estimator(fixed, ax=ax, log_scale=True)
 plt.show()

@@ -295,7 +295,7 @@ def test_interrupts_keep_the_last_average(client, monkeypatch):
     ("how", "kind", "message"),
     [
         (dict(solver="lbfgs"), ValueError, "all rows at once"),
-        (dict(warm_start=True), ValueError, "begins anew"),
+        (dict(warm_start=True), ValueError, "starts again"),
         (dict(learning_rate="adaptive", solver="sgd"), ValueError, "follows one loss"),
         (dict(early_stopping=True), ValueError, "needs X_val and y_val"),
         (dict(n_shards=9), ValueError, "there are 4 partitions"),

@@ -293,7 +293,7 @@ def test_unscaled_column_is_named(classes):
     (finding,) = [f for f in diagnosis.findings if f.topic == "unscaled inputs"]
     assert finding.severity == "problem"
     assert "1 column of X has values beyond 30 in size: 3 ('d')" in finding.seen
-    assert "StandardScaler" in finding.mend
+    assert "StandardScaler" in finding.fix
     assert finding.seen.split("(up")[0] in str(diagnosis).replace("\n  ", " ")
 
 
@@ -409,7 +409,7 @@ def test_over_fitting_on_validation_data():
     diagnosis = diagnose(clf, X[:60], y[:60], X_val=X[60:], y_val=y[60:])
     (finding,) = [f for f in diagnosis.findings if f.topic == "over-fitting"]
     assert finding.severity == "problem"
-    assert "early_stopping" not in finding.mend  # lbfgs knows none
+    assert "early_stopping" not in finding.fix  # lbfgs knows none
     with pytest.raises(ValueError, match="given together"):
         diagnose(clf, X, y, X_val=X)
 
@@ -572,7 +572,7 @@ def test_sparse_data_are_not_made_dense(monkeypatch):
 
 def advice(found):
     """All that a diagnosis recommends."""
-    return " ".join(finding.mend for finding in found.findings)
+    return " ".join(finding.fix for finding in found.findings)
 
 
 def test_nothing_is_advised_that_is_set():
@@ -642,8 +642,8 @@ def test_advice_refers_to_nothing_that_is_not_there(classes):
     clf = BackpropClassifier((4,), "tanh", alpha=0.0, **SETTINGS).fit(X, guess)
     (finding,) = diagnose(clf, X, guess).findings
     assert finding.topic == "under-fitting"
-    assert "other findings" not in finding.mend
-    assert "alpha" not in finding.mend
+    assert "other findings" not in finding.fix
+    assert "alpha" not in finding.fix
     jumps = with_curve(classes, [1.0, 0.5, 0.9, 0.4, 0.9, 0.5, 1.0, 0.6, 1.0], batch_size=300)
     assert "batches" not in advice(diagnose(jumps, X, y))
     assert "batches" in advice(diagnose(jumps.set_params(batch_size=20), X, y))
@@ -663,7 +663,7 @@ def test_a_rate_that_moves_nothing_is_said_to_be_too_low():
     found = diagnose(clf, PLANE, y)
     (rate,) = [finding for finding in found.findings if finding.topic == "learning rate"]
     assert "learning_rate_init=1e-09 is too low" in rate.seen
-    assert "find_learning_rate" in rate.mend
+    assert "find_learning_rate" in rate.fix
     assert {"dead units", "under-fitting"} <= found.topics
     for wrong in ("lower learning_rate_init", "more epochs", "1e-08"):
         assert wrong not in advice(found)
@@ -689,7 +689,7 @@ def test_targets_of_small_spread_are_named_as_fit_names_them():
         reg.fit(PLANE, y)
     (finding,) = [f for f in diagnose(reg, PLANE, y).findings if f.topic == "unscaled targets"]
     assert "standard deviation 0.00101" in finding.seen
-    assert finding.mend == "set scale_targets=True."
+    assert finding.fix == "set scale_targets=True."
     reg = BackpropRegressor(hidden_layer_sizes=(), solver="lbfgs", tol=1e-12).fit(PLANE, y)
     assert "unscaled targets" not in diagnose(reg, PLANE, y).topics
 

@@ -374,18 +374,18 @@ def test_the_diagnosis_gives_no_advice_that_is_in_force():
         assert dropout in text
     assert "early_stopping=True" not in str(diagnose(model, X, y, X_val=seen, y_val=-y))
     batch = Batch.of(Network.of(model), X, y, None)
-    found = [symptoms.not_finite(batch, one, scaled=True).mend for one in (model, plain)]
+    found = [symptoms.not_finite(batch, one, scaled=True).fix for one in (model, plain)]
     assert "a smaller max_grad_norm (now 1)" in found[0]
     assert "max_grad_norm=1" in found[1]
     far = [{"layer": "hidden 1", "delta_rms": 1e-9}, {"layer": "output", "delta_rms": 1.0}]
     (finding,) = symptoms.check_flow(far, model)
-    assert "init='he'" not in finding.mend
+    assert "init='he'" not in finding.fix
     (finding,) = symptoms.check_flow(far, plain)
-    assert "activation='relu' with init='he'" in finding.mend
+    assert "activation='relu' with init='he'" in finding.fix
     far[0]["delta_rms"] = 1e9
     (finding,) = symptoms.check_flow(far, model)
-    assert "'he'" not in finding.mend
-    assert "a smaller max_grad_norm" in finding.mend
+    assert "'he'" not in finding.fix
+    assert "a smaller max_grad_norm" in finding.fix
 
 
 @pytest.mark.parametrize(

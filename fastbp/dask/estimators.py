@@ -176,7 +176,7 @@ class DaskBackprop(BaseParameters):
         if settings.warm_start:
             raise ValueError(
                 f"warm_start={settings.warm_start!r} is not for {type(self).__name__}: each fit "
-                "begins anew. to_local() gives an estimator that goes on."
+                "starts again. to_local() gives an estimator that goes on."
             )
         schedule = schedule_for(
             settings.learning_rate, optimizer_for(settings.solver, settings), settings

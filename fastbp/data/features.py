@@ -228,7 +228,7 @@ def check_sparse_structure(matrix, name="X"):
             if len(coordinates) != len(matrix.data):
                 raise ValueError(
                     f"{name} is a malformed coo matrix: {len(matrix.data)} values are stored, but "
-                    f"coords[{axis}] has {len(coordinates)} indices. Build {name} anew."
+                    f"coords[{axis}] has {len(coordinates)} indices. Build {name} again."
                 )
             _check_range(matrix, name, f"coords[{axis}]", coordinates, matrix.shape[axis])
         return
@@ -238,12 +238,12 @@ def check_sparse_structure(matrix, name="X"):
     if len(indptr) != n_major + 1 or indptr[0] != 0 or (indptr[1:] < indptr[:-1]).any():
         raise ValueError(
             f"{name} is a malformed {matrix.format} matrix of shape {matrix.shape}: indptr must "
-            f"hold {n_major + 1} values that start at 0 and never decrease. Build {name} anew."
+            f"hold {n_major + 1} values that start at 0 and never decrease. Build {name} again."
         )
     if indptr[-1] > stored:
         raise ValueError(
             f"{name} is a malformed {matrix.format} matrix: indptr ends at {indptr[-1]}, but only "
-            f"{stored} values are stored. Build {name} anew."
+            f"{stored} values are stored. Build {name} again."
         )
     _check_range(matrix, name, "indices", matrix.indices[: indptr[-1]], n_minor)
 
@@ -252,13 +252,13 @@ def _check_range(matrix, name, what, indices, size):
     if indices.dtype.kind not in "iu":
         raise ValueError(
             f"{name} is a malformed {matrix.format} matrix: {what} must hold integers, got "
-            f"{indices.dtype}. Build {name} anew."
+            f"{indices.dtype}. Build {name} again."
         )
     if len(indices) and (indices.min() < 0 or indices.max() >= size):
         raise ValueError(
             f"{name} is a malformed {matrix.format} matrix of shape {matrix.shape}: {what} must "
             f"lie in [0, {size}), got values in [{indices.min()}, {indices.max()}]. "
-            f"Build {name} anew."
+            f"Build {name} again."
         )
 
 

@@ -39,7 +39,7 @@ def find_hidden_package():
 
 
 def explain_copies():
-    """Return in words which fastbp runs, which built one it hides, and how to mend that."""
+    """Return in words which fastbp runs, which built one it hides, and how to fix that."""
     hidden = find_hidden_package()
     if hidden is None:
         return f"The fastbp in use is {PACKAGE_PATH}."

@@ -248,7 +248,7 @@ class BaseBackprop(
             raise ValueError(
                 f"Training goes on with layers of sizes {fitted} (features, hidden, outputs), but "
                 f"hidden_layer_sizes and the data ask for {layers}. Keep them, or call fit with "
-                "warm_start=False to begin anew."
+                "warm_start=False to start again."
             )
 
     def _scale(self, targets, weights, dtype, *, fresh):

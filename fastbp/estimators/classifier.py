@@ -479,7 +479,7 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
             raise ValueError(
                 f"y holds {forms[is_multilabel]}, got shape {y.shape}, but the network has "
                 f"{self._target_kind} targets: expected {forms[not is_multilabel]}. (A fit with "
-                "warm_start=False begins anew, with any form of y.)"
+                "warm_start=False starts again, with any form of y.)"
             )
         self.n_outputs_ = 1 if self._target_kind == "binary" else len(self.classes_)
         if is_multilabel:

@@ -401,7 +401,7 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
             raise ValueError(
                 f"Training goes on with a network that was begun with scale_targets="
                 f"{'target_scale_' in state}, but now scale_targets={self.scale_targets}. Set it "
-                "back, or call fit with warm_start=False to begin anew."
+                "back, or call fit with warm_start=False to start again."
             )
         if self.scale_targets and fresh:
             self.target_mean_, self.target_scale_ = measure()

@@ -1,4 +1,4 @@
-"""A report in words and numbers: what is wrong with a trained network, why, and what mends it.
+"""A report in words and numbers: what is wrong with a trained network, why, and how to fix it.
 
 The order of the checks and the report's looks live here; the checks themselves in `symptoms`.
 """
@@ -81,7 +81,7 @@ class Diagnosis:
     def __str__(self):
         parts = [f"{self.title}\n{self._verdict()}"]
         for finding in self.findings:
-            lines = (finding.seen, f"Mend: {finding.mend}")
+            lines = (finding.seen, f"Fix: {finding.fix}")
             lines = [
                 fill(line, WIDTH, initial_indent="  ", subsequent_indent="  ") for line in lines
             ]
@@ -101,7 +101,7 @@ class Diagnosis:
             f"{'#d55e00' if finding.severity == 'problem' else '#0072b2'};"
             'padding:0.2em 0.8em;margin:0.5em 0">'
             f"<b>{finding.severity.capitalize()}: {finding.topic}</b><br>{escape(finding.seen)}"
-            f"<br><i>Mend:</i> {escape(finding.mend)}</div>"
+            f"<br><i>Fix:</i> {escape(finding.fix)}</div>"
             for finding in self.findings
         )
         numbers = [(name, _written(value)) for name, value in self.numbers.items()]
@@ -117,7 +117,7 @@ def _written(value):
 
 
 def diagnose(estimator, X, y, sample_weight=None, *, X_val=None, y_val=None, max_samples=2000):
-    """Look for what keeps a network from learning well, and say what mends it.
+    """Look for what keeps a network from learning well, and say how to fix it.
 
     Looks for unscaled inputs and targets, a y without variety, dead and saturated units, vanishing
     and exploding gradients, a learning rate that is too high or too low, too few epochs,
@@ -215,7 +215,7 @@ def _judge(network, batch, layers, numbers, of_data, *, scaled):
     found += symptoms.check_low_rate(low)
     if not low:
         found += symptoms.check_curve(estimator, skill, batch.n_samples, bool(of_data))
-    raises_rate = any(finding._raises_rate for finding in found)
+    raises_rate = any(finding.raises_rate for finding in found)
     found += symptoms.check_units(
         network,
         layers,

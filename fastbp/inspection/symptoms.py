@@ -4,6 +4,7 @@ Each check yields findings: what was seen, with numbers, and what to change, wit
 The thresholds stand together at the top.
 """
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -50,8 +51,13 @@ class Finding:
     severity : {"problem", "hint"}
     seen : str
         What was measured, and what it means.
-    mend : str
+    fix : str
         What to change.
+    raises_rate : bool
+        Whether the fix may be a higher learning rate.
+    cost : float
+        Share of what the network could do that this may cost, from 0 to 1, to sort by: measured for
+        units and for skills, an order of importance for the rest.
     """
 
     __module__ = "fastbp.inspection"
@@ -59,17 +65,13 @@ class Finding:
     topic: str
     severity: str
     seen: str
-    mend: str
-    _raises_rate: bool = field(default=False, repr=False)  # whether the mend may do so
-    _share: float | None = field(default=None, repr=False)  # of units, or of skill, that it costs
+    fix: str
+    raises_rate: bool = field(default=False, repr=False)
+    cost: float = field(default=math.nan, repr=False)  # NaN: that of the topic
 
-    @property
-    def cost(self):
-        """Share of what the network could do that this may cost, from 0 to 1, to sort by.
-
-        Measured for units and for skills, an order of importance for the rest.
-        """
-        return COSTS[self.topic] if self._share is None else float(self._share)
+    def __post_init__(self):
+        if math.isnan(self.cost):
+            object.__setattr__(self, "cost", COSTS[self.topic])
 
 
 # What no measure tells the cost of: nothing is learned at all, all layers learn badly, some do.
@@ -265,12 +267,12 @@ def check_small_targets(batch, numbers):
     if numbers["skill"] is None or numbers["skill"] > 1 - causes.POOR:
         return
     for sentence in causes.name_unscaled_target(batch.problem):
-        seen, _, mend = sentence.removesuffix(")").partition(" (")
+        seen, _, fix = sentence.removesuffix(")").partition(" (")
         yield Finding(
             "unscaled targets",
             "problem",
             f"{seen}: the loss is not of a size for which learning rate and tol are meant.",
-            f"{mend}.",
+            f"{fix}.",
         )
 
 
@@ -321,8 +323,8 @@ def check_units(network, layers, *, first, raises_rate, moved):
     """
     estimator = network.estimator
     redraw = "draw other initial weights (random_state)"
-    mends = redraw if raises_rate or not _is_stochastic(estimator) else _lower_rate(estimator)
-    mends = first or mends
+    fix = redraw if raises_rate or not _is_stochastic(estimator) else _lower_rate(estimator)
+    fix = first or fix
     origin = "Steps that are too long, or unscaled data, drive units there."
     origin = origin if moved else "They began there, for training hardly moved a weight."
     for entry, layer in zip(network.activations, layers[:-1], strict=True):
@@ -337,8 +339,8 @@ def check_units(network, layers, *, first, raises_rate, moved):
                 f"{layer['dead']} of {n_units} units ({share:.0%}) of {name} are dead: the slope "
                 f"of {entry.name} is 0 for every sample, so that no gradient reaches their "
                 f"weights. {origin}",
-                f"{mends}, or take activation={other!r}.",
-                _share=share,
+                f"{fix}, or take activation={other!r}.",
+                cost=float(share),
             )
         share = layer["saturated"] / n_units
         if share >= MANY_UNITS:
@@ -347,8 +349,8 @@ def check_units(network, layers, *, first, raises_rate, moved):
                 "problem",
                 f"{layer['saturated']} of {n_units} units ({share:.0%}) of {name} are saturated: "
                 f"{entry.name} is flat where they work, and they hardly learn.",
-                f"{mends}, raise alpha (now {estimator.alpha:g}), or take activation='relu'.",
-                _share=share,
+                f"{fix}, raise alpha (now {estimator.alpha:g}), or take activation='relu'.",
+                cost=float(share),
             )
 
 
@@ -366,7 +368,7 @@ def _lower_rate(estimator):
 
 
 def _less_fitting(estimator):
-    """Return what mends over-fitting with this solver."""
+    """Return what helps against over-fitting with this solver."""
     stochastic, dropout = _is_stochastic(estimator), np.max(estimator.dropout, initial=0.0)
     return advise(
         ("early_stopping=True", estimator.early_stopping or not stochastic),
@@ -525,5 +527,5 @@ def check_fit(estimator, numbers, n_samples, *, others, moved):
             f"data (1 is perfect, 0 a constant prediction); {n_params:,} parameters learned from "
             f"{n_samples:,} samples or more.",
             _less_fitting(estimator),
-            _share=skill - unseen,
+            cost=float(skill - unseen),
         )

@@ -42,7 +42,7 @@ class BatchSource(Source):
         iterator = iter(batches)
         if iterator is batches and batches is getattr(self, "last", None):
             raise SourceError(
-                "factory returned the same iterator twice, which is used up: it must begin anew "
+                "factory returned the same iterator twice, which is used up: it must start again "
                 "each time it is called."
             )
         self.last = batches if iterator is batches else None

@@ -352,7 +352,7 @@ def name_unscaled_target(problem, *, only_small=False):
     cure = "set scale_targets=True"
     if is_scaled(settings):
         which += ", in units of the first call's y,"
-        cure = "call fit with warm_start=False to measure them anew"
+        cure = "call fit with warm_start=False to measure them again"
     return [
         f"{which} has mean {mean[output]:.3g} and standard deviation {spread[output]:.3g} ({cure})"
     ]

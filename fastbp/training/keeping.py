@@ -156,7 +156,7 @@ class SealedFile:
             error = f"it is damaged or forged ({type(error).__name__}: {error})."
         return ValueError(
             f"The snapshot {str(self.snapshot.path)!r} cannot be used: {error} Give another path, "
-            "or begin anew with fastbp.Snapshot(path, fresh=True)."
+            "or start again with fastbp.Snapshot(path, fresh=True)."
         )
 
     def _check_kind(self, metadata):

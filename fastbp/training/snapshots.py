@@ -31,7 +31,7 @@ class Snapshot:
     every_epochs : int or None, default=None
         Write one each so many epochs instead.
     fresh : bool, default=False
-        Begin anew, whatever the file holds. By default a file of another call is an error.
+        Start again, whatever the file holds. By default a file of another call is an error.
     other_machine : {"refuse", "warn"}, default="refuse"
         What to do with a file of another engine, instruction set, processor (of Numba's engine) or
         version of fastbp: with "warn" the fit goes on, and its bits may differ from those of either

@@ -62,7 +62,7 @@ class GradientFlowDisplay:
 
     See Also
     --------
-    fastbp.inspection.diagnose : The same in words and numbers, with what mends it.
+    fastbp.inspection.diagnose : The same in words and numbers, with how to fix it.
 
     Examples
     --------
