@@ -75,6 +75,8 @@ def test_readme_runs_from_top_to_bottom():
 # Optional packages without which a page cannot run.
 NEEDS = {
     "cluster": ["dask", "distributed"],
+    "job": ["pandas"],
+    "streams": ["pandas", "pyarrow"],
     "tuners": ["optuna", "optuna_integration", "distributed"],
 }
 
