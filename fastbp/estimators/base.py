@@ -294,8 +294,9 @@ class BaseBackprop(
         >>> features = BackpropClassifier((20, 4), tol=0.01, random_state=0)
         >>> features.fit_transform(X, y).shape
         (150, 4)
-        >>> make_pipeline(features, LogisticRegression()).fit(X, y).score(X, y) > 0.9
-        True
+        >>> both = make_pipeline(features, LogisticRegression()).fit(X, y)
+        >>> print(f"accuracy {both.score(X, y):.1f}")
+        accuracy 0.9
         """
         activations, _, dtype = self._raw_scores(X, hidden=True)
         return narrow(activations, dtype)
@@ -442,8 +443,8 @@ class BaseBackprop(
         >>> X, y = load_iris(return_X_y=True)
         >>> clf = BackpropClassifier(tol=0.01, random_state=0).fit(X, y)
         >>> mlp = clf.to_sklearn()
-        >>> type(mlp).__name__, bool((mlp.predict(X) == clf.predict(X)).all())
-        ('MLPClassifier', True)
+        >>> print(mlp.predict_proba(X[:1]).round(1), clf.predict_proba(X[:1]).round(1))
+        [[0.7 0.2 0.2]] [[0.7 0.2 0.2]]
         """
         from fastbp.export.mlp import to_sklearn
 
@@ -479,8 +480,8 @@ class BaseBackprop(
         >>> X, y = load_iris(return_X_y=True)
         >>> mlp = MLPClassifier(tol=0.01, random_state=0).fit(X, y)
         >>> clf = BackpropClassifier.from_sklearn(mlp)
-        >>> bool((clf.predict(X) == mlp.predict(X)).all())
-        True
+        >>> print(mlp.predict_proba(X[:1]).round(1), clf.predict_proba(X[:1]).round(1))
+        [[0.7 0.2 0.2]] [[0.7 0.2 0.2]]
         """
         from fastbp.export.mlp import from_sklearn
 
@@ -535,8 +536,8 @@ class BaseBackprop(
         >>> clf = BackpropClassifier(tol=0.01, random_state=0).fit(X, y)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     written = clf.to_onnx(Path(folder) / "iris.onnx")
-        >>> written.rpartition(", ")[2]
-        'X -> label, probabilities'
+        >>> print(written)  # doctest: +ELLIPSIS
+        /...iris.onnx: ... kB of ONNX, X -> label, probabilities
         """
         from fastbp.export.onnx import write_onnx
 

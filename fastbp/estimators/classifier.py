@@ -64,8 +64,8 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
         Number of units of each hidden layer; ``()`` for none (a linear model).
     activation : {'identity', 'logistic', 'tanh', 'relu', 'leaky_relu', 'elu', 'selu', 'gelu', \
             'silu', 'mish', 'softplus'}, function, Activation or list, default='relu'
-        Activation function of the hidden layers, or a list with one for each (their formulas and
-        sources: :mod:`fastbp.activations`).  A function of yours
+        Activation function of the hidden layers, or a list with one for each (formulas and
+        sources: :doc:`/guide/activations`).  A function of yours
         is a scalar Python function ``f(z)``; Numba compiles it at the first fit (1 to 2 s)
         and differentiates it. :class:`~fastbp.Activation` holds one with settings.
     loss : {'log_loss', 'focal'}, object of fastbp.losses, function or Loss, default='log_loss'
@@ -102,7 +102,7 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
     power_t : float, default=0.5
         Exponent of 'invscaling'.
     max_iter : int, default=200
-        Most epochs ('sgd', 'adam') or iterations ('lbfgs').
+        Most epochs; with 'lbfgs' iterations.
     shuffle : bool, default=True
         Whether to shuffle the samples before each epoch.
     random_state : int, RandomState instance or None, default=None
@@ -121,19 +121,20 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
         rate, order and shuffles, validation set), so that with an integer `random_state` two
         calls of 10 epochs are one of 20, bit for bit, also by way of a pickle. All of these calls
         need the setting (it keeps a number per sample), and data of the same length. An optimizer
-        or a learning rate that is changed in between begins anew (one function as `learning_rate`
+        or a learning rate that is changed in between starts again (one function as `learning_rate`
         is taken for another, which goes on at the step reached). So do best score, best weights,
         best loss, count of epochs without progress, held-out rows and (but for 'resume') curves
-        wherever the data, the weights, the objective or `scoring` are not those of the last call:
-        what was best on other data is not the best on these.
+        wherever the data, the weights, the objective (loss, `alpha`, `dropout`, class weights; with
+        `alpha` the minibatches, too) or `scoring` are not those of the last call: what was best on
+        other data is not the best on these.
     momentum : float, default=0.9
         Momentum of ``solver='sgd'``, from 0 to 1.
     nesterovs_momentum : bool, default=True
         Whether ``solver='sgd'`` uses Nesterov's momentum.
     early_stopping : bool, default=False
         Whether to set `validation_fraction` of the data aside, to stop when the score on it no
-        longer improves, and to keep the weights that scored best ('sgd', 'adam'; with X_val and
-        y_val given to `fit` instead of that part, also 'lbfgs').
+        longer improves, and to keep the weights that scored best; 'lbfgs' needs X_val and y_val in
+        `fit` instead of that part.
     validation_fraction : float, default=0.1
         Share of the samples set aside with `early_stopping`; stratified
         by class in the binary case, as in scikit-learn.
@@ -144,7 +145,9 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
     epsilon : float, default=1e-8
         Added to the root of this second moment, outside the bias correction.
     n_iter_no_change : int or inf, default=10
-        Epochs without improvement after which 'sgd' and 'adam' stop.
+        Epochs without improvement after which training stops (all solvers but 'lbfgs'): of the
+        validation score with `early_stopping`, else of the training loss, also where `fit` gets
+        X_val.
     max_fun : int, default=15000
         Most evaluations of the loss by 'lbfgs'.
     dtype : {'float32', 'float64'} or None, default='float32'
@@ -189,9 +192,9 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
         ``scorer(estimator, X, y)``. It gets a fitted copy of the estimator and arrays, after each
         epoch, and `sample_weight` too where samples or classes have weights.
     max_time : float or None, default=None
-        Seconds from the call of `fit` after which training ends, with a warning: 'sgd' and 'adam'
-        after the step in hand (the epoch that is cut short counts in `n_iter_` and, with the mean
-        loss of its samples so far, in `loss_curve_`), 'lbfgs' after the iteration in hand.
+        Seconds from the call of `fit` after which training ends, with a warning: after the current
+        step (the epoch that is cut short counts in `n_iter_` and, with the mean loss of its samples
+        so far, in `loss_curve_`), with 'lbfgs' after the current iteration.
     new_classes : {'error', 'grow'}, default='error'
         What `partial_fit` does with classes that it has not met: raise, as scikit-learn does, or
         give the network an output for each. `classes_` stays sorted, and columns of predictions
@@ -246,6 +249,12 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
 
     Notes
     -----
+    In the user guide: :doc:`scaling </guide/targets>`, :doc:`validation, early stopping, weights
+    </guide/validation>`, :doc:`solvers and learning rates </guide/solvers>`, :doc:`losses
+    </guide/losses>`, :doc:`activations, dropout </guide/activations>`, :doc:`callbacks
+    </guide/progress>`, :doc:`going on with training </guide/continuing>`, :doc:`threads
+    </guide/performance>`, :doc:`saving and handing over </guide/deployment>`.
+
     Callbacks of :mod:`sklearn.callback` (``set_callbacks``) see `fit` as a task and each epoch
     ('lbfgs': iteration) as a subtask: ``ProgressBar`` and ``ScoringMonitor`` work alone, in a
     pipeline and in a search. They get X, y and `sample_weight` as given to `fit`; the
@@ -281,10 +290,11 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
     >>> from fastbp import BackpropClassifier
     >>> X, y = make_classification(n_samples=200, random_state=0)
     >>> clf = BackpropClassifier(tol=0.01, random_state=0).fit(X, y)
-    >>> clf.predict_proba(X).shape
-    (200, 2)
-    >>> clf.score(X, y) > 0.9
-    True
+    >>> print(clf.predict_proba(X[:2]).round(1))
+    [[0.6 0.4]
+     [0.5 0.5]]
+    >>> print(f"accuracy {clf.score(X, y):.1f}")
+    accuracy 0.9
 
     Regularised, with a learning rate that rises and falls:
 
@@ -294,8 +304,6 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
     ...     solver=AdamW(weight_decay=0.05), learning_rate=Cosine(warmup=0.05), dropout=0.2,
     ...     max_grad_norm=1.0, ema_decay=0.99, tol=0.01, random_state=0,
     ... ).fit(X, y)
-    >>> clf.score(X, y) > 0.9
-    True
     """
 
     __module__ = "fastbp"

@@ -126,7 +126,8 @@ def diagnose(estimator, X, y, sample_weight=None, *, X_val=None, y_val=None, max
     Parameters
     ----------
     estimator : BackpropClassifier or BackpropRegressor
-        Fitted; or a pipeline, search or TransformedTargetRegressor that ends in one.
+        Fitted; or a pipeline, search or TransformedTargetRegressor that ends in one. Not a
+        TabularClassifier or TabularRegressor.
     X : array-like, data frame or sparse matrix of shape (n_samples, n_features)
         Training data, as `estimator` takes them.
     y : array-like of shape (n_samples,) or (n_samples, n_outputs)
@@ -153,6 +154,8 @@ def diagnose(estimator, X, y, sample_weight=None, *, X_val=None, y_val=None, max
 
     Notes
     -----
+    :ref:`The user guide <flat_loss>` shows a report and explains its numbers.
+
     Findings are sorted by what they cost: measured for dead and saturated units (their share) and
     for over-fitting (the gap between the skills), an order of importance for the others. Dead units
     are a finding from a tenth of a layer.
@@ -170,11 +173,12 @@ def diagnose(estimator, X, y, sample_weight=None, *, X_val=None, y_val=None, max
     >>> from fastbp import BackpropClassifier
     >>> from fastbp.inspection import diagnose
     >>> X, y = load_wine(return_X_y=True)
-    >>> clf = BackpropClassifier(solver="lbfgs", tol=0.1, random_state=0).fit(X, y)
-    >>> diagnosis = diagnose(clf, X, y)
-    >>> sorted(diagnosis.topics)
-    ['dead units', 'unscaled inputs']
-    >>> print(diagnosis)  # doctest: +SKIP
+    >>> clf = BackpropClassifier(tol=0.1, random_state=0).fit(X, y)
+    >>> worst = diagnose(clf, X, y).findings[0]
+    >>> print(worst.topic)
+    unscaled inputs
+    >>> print(worst.fix)
+    put StandardScaler (or RobustScaler, for outliers) before the network in a pipeline.
     """
     if (X_val is None) != (y_val is None):
         raise ValueError("X_val and y_val must be given together.")

@@ -166,8 +166,8 @@ def find_learning_rate(
     >>> clf = BackpropClassifier(random_state=0)
     >>> found = find_learning_rate(clf, X / 16, y)
     >>> clf = clf.set_params(learning_rate_init=found.suggestion, tol=0.01).fit(X / 16, y)
-    >>> clf.score(X / 16, y) > 0.98
-    True
+    >>> print(f"accuracy {clf.score(X / 16, y):.2f}")
+    accuracy 0.99
     """
     model, X, y = open_to_train(estimator, X, y)
     if not (0 < lowest < highest < np.inf):

@@ -89,10 +89,12 @@ def save(estimator: Any, path: str | PathLike[str]) -> None:
     >>> from sklearn.datasets import load_iris
     >>> X, y = load_iris(return_X_y=True)
     >>> clf = fastbp.BackpropClassifier(max_iter=500, tol=0.01, random_state=0).fit(X, y)
+    >>> print(clf.predict_proba(X[:1]).round(1))
+    [[0.7 0.2 0.2]]
     >>> path = os.path.join(tempfile.mkdtemp(), "iris.safetensors")
     >>> fastbp.save(clf, path)
-    >>> bool((fastbp.load(path).predict_proba(X) == clf.predict_proba(X)).all())
-    True
+    >>> print(fastbp.load(path).predict_proba(X[:1]).round(1))
+    [[0.7 0.2 0.2]]
     """
     writer = Writer(PARAMETERS)
     if (type(estimator).__module__, type(estimator).__name__) == ("sklearn.pipeline", "Pipeline"):

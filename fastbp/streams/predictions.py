@@ -49,9 +49,9 @@ def predict_stream(model: Any, source: Source, out: Any = None, *, method: str =
     >>> from fastbp import BackpropRegressor
     >>> from fastbp.streams import from_arrays, predict_stream
     >>> X = np.linspace(0, 1, 100)[:, np.newaxis]
-    >>> net = BackpropRegressor((4,), solver="lbfgs", tol=0.1, random_state=0).fit(X, X[:, 0])
-    >>> bool((predict_stream(net, from_arrays(X)) == net.predict(X)).all())
-    True
+    >>> net = BackpropRegressor(solver="lbfgs", tol=1e-3, random_state=0).fit(X, X[:, 0])
+    >>> print(predict_stream(net, from_arrays(X))[::33].round(1))
+    [0.  0.3 0.7 1. ]
     """
     if method not in METHODS or not hasattr(model, method):
         raise ValueError(

@@ -121,10 +121,11 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
             Then the encoding is learned from a random sample of blocks, of 65536 rows or what an
             eighth of the memory holds, and each network draws the rows that it holds out.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            Class labels, or real numbers. None for sources alone.
+            Class labels for `TabularClassifier`, numbers for `TabularRegressor`. None for sources
+            alone.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each sample; not negative, not all zero.  The encoding counts all rows alike,
-            but takes no targets from rows of weight 0, and none at all where weights differ.
+            Weight of each sample; not negative, not all zero.  The encoding counts all rows alike;
+            target means of categories are not used if weights differ.
         X_val : data frame or array-like of shape (n_val, n_features), default=None
             Validation data, as raw as X, on which every network chooses its best epoch; all of them
             are then trained on all rows of X.
@@ -135,7 +136,7 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
         snapshot : path or fastbp.Snapshot, default=None
             Keeps the state of each network in a file whose name is this path and a number
             (``path.0``, ``path.1``, ...): after a crash the same call goes on from there, bit for
-            bit.  Columns are encoded anew.  Not with a `random_state` that is no int, nor with
+            bit.  Columns are encoded again.  Not with a `random_state` that is no int, nor with
             `max_time`.
 
         Returns

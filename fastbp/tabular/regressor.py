@@ -31,7 +31,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
     A frame with numbers, text, categories, dates and missing values goes in as it is. Its columns
     are encoded by a `TableEncoder`; on them an ensemble of networks is trained whose settings were
     chosen by the results on real tables, and fit themselves to the number of rows. Targets are
-    standardised inside, and predictions stay within the range of y in `fit`.
+    standardised inside. Predictions stay within the range of y in `fit`: there is no extrapolation.
 
     Parameters
     ----------
@@ -56,9 +56,8 @@ default="from_dtype"
     n_bins : int or "auto", default="auto"
         Pieces into which the range of a column of numbers is cut, as in `TableEncoder`.
     dropout : float, list of float or "auto", default="auto"
-        Share of the hidden units left out in a step. "auto": the first network is trained without
-        and with 0.15, and the others as the one that did better on the held-out rows; with
-        `max_time` 0 at once.
+        Share of the hidden units left out in a step. "auto": 0 and 0.15 are tried on the first
+        network, and the better one is used; with `max_time` 0, without a trial.
     weight_decay : float, default=0.02
         By how much of itself, times the learning rate, a weight shrinks in a step (AdamW [2]_).
     learning_rate_init : float, default=0.003
@@ -70,7 +69,8 @@ default="from_dtype"
         Most epochs of a network; "auto": from 256 for small tables down to 25 for 16 000 rows and
         10 for 250 000.
     n_iter_no_change : int, default=10
-        A network's training ends after so many epochs without a better one on its held-out rows.
+        A network's training ends after so many epochs without a better one on its held-out rows (or
+        X_val); it always does.
     max_time : float or None, default=None
         Seconds after which `fit` ends, whatever it has reached by then: perhaps fewer networks.
     scoring : str, callable or None, default=None
@@ -109,6 +109,12 @@ default="from_dtype"
     TabularClassifier : The same for classes.
     TableEncoder : The encoding alone.
     BackpropRegressor : One network, on numbers.
+
+    Notes
+    -----
+    In the user guide: :doc:`a raw table </guide/raw_table>`, :doc:`how sure is it </guide/sure>`,
+    :ref:`class weights or a threshold <class_weights>`, :ref:`validation rows <own_validation>`,
+    :ref:`handing over <handing_over_tables>`.
 
     References
     ----------

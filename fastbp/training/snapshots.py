@@ -62,8 +62,8 @@ class Snapshot:
     >>> clf = clf.fit(X, y, snapshot=path)
     >>> again = fastbp.BackpropClassifier((10,), max_iter=500, tol=0.01, random_state=0)
     >>> again = again.fit(X, y, snapshot=fastbp.Snapshot(path))  # finished: it is only read
-    >>> bool((again.coefs_[0] == clf.coefs_[0]).all())
-    True
+    >>> print("largest difference:", abs(again.coefs_[0] - clf.coefs_[0]).max())
+    largest difference: 0.0
     """
 
     __module__ = "fastbp"
