@@ -22,10 +22,13 @@ SOUGHT = {
         "fit", "X_val", "partial_fit", "transform", "predict_proba", "to_c", "to_onnx",
         "to_sklearn", "classes_", "get_params",
     ),
+    "api/fastbp.BackpropSearchCV.html": ("predict", "predict_proba", "score", "transform"),
     "api/fastbp.TabularClassifier.html": ("fit", "predict_proba", "return_std", "reduced"),
     "guide/index.html": ("warm start", "early stopping", "class imbalance", "patience", "eval_set",
                          "restore_best_weights", "epochs"),
 }  # fmt: skip
+# scikit-learn's protocol of callbacks: called by it, and left out of the reference.
+PROTOCOL = {"setup", "teardown", "on_fit_task_begin", "on_fit_task_end"}
 
 
 def read_pages(folder):
@@ -78,6 +81,7 @@ def find_absent(pages):
                 f"fastbp.{name}.{method}"
                 for method, value in inspect.getmembers(thing, callable)
                 if not method.startswith("_")
+                and method not in PROTOCOL
                 and getattr(value, "__module__", "").startswith("fastbp")
             ]
     return [name for name in wanted if name not in places]

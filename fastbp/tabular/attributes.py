@@ -235,6 +235,7 @@ def refusing(name):
 
     method.__name__ = name
     method.__doc__ = (
-        "Raise TypeError: an ensemble is no single network (see the guide, deployment)."
+        "Raise TypeError: this is no single network; :ref:`what can be handed over "
+        "<handing_over_tables>`."
     )
     return method
