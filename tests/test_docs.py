@@ -5,9 +5,11 @@ import inspect
 import json
 import re
 import sys
+import textwrap
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fastbp import (
@@ -89,6 +91,30 @@ def test_page_runs(page):
         results = run_page(page)
     assert results.attempted > 0
     assert results.failed == 0
+
+
+GUIDE = (ROOT / "docs" / "guide" / "index.rst").read_text("utf-8")
+LINES = re.findall(r"^   \.\. code-block:: python\n\n((?:      .*\n)+)", GUIDE, re.M)
+ELSEWHERE = ("tcp://", "trial")  # lines that need a cluster or a trial: these are only compiled
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_lines_of_how_do_i_run_one_after_the_other(tmp_path, monkeypatch):
+    for package in ("skl2onnx", "pyarrow", "skops"):
+        pytest.importorskip(package)
+    pytest.importorskip("matplotlib").use("agg")
+    monkeypatch.chdir(tmp_path)
+    X = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+    y = (X[:, 0] > 0).astype(int)
+    sales = "\n".join(["area,price", *(f"{a:.3f},{b:.3f}" for a, b, _ in X)])
+    (tmp_path / "sales.csv").write_text(sales)
+    names = {"X": X, "y": y, "X_val": X, "y_val": y, "table": X, "Y": X, "w": y + 1.0}
+    lines = sorted(LINES, key=lambda line: "write_dataset" not in line)  # others read what it writes
+    assert len(lines) > 30
+    for line in lines:
+        code = compile(textwrap.dedent(line), "docs/guide/index.rst", "exec")
+        if not any(word in line for word in ELSEWHERE):
+            exec(code, names)
 
 
 # Entries of the docstrings of both estimators that differ because what they tell does.
