@@ -109,7 +109,8 @@ def test_lines_of_how_do_i_run_one_after_the_other(tmp_path, monkeypatch):
     sales = "\n".join(["area,price", *(f"{a:.3f},{b:.3f}" for a, b, _ in X)])
     (tmp_path / "sales.csv").write_text(sales)
     names = {"X": X, "y": y, "X_val": X, "y_val": y, "table": X, "Y": X, "w": y + 1.0}
-    lines = sorted(LINES, key=lambda line: "write_dataset" not in line)  # others read what it writes
+    # `write_dataset` first: others read what it writes.
+    lines = sorted(LINES, key=lambda line: "write_dataset" not in line)
     assert len(lines) > 30
     for line in lines:
         code = compile(textwrap.dedent(line), "docs/guide/index.rst", "exec")

@@ -42,7 +42,7 @@ class BackpropSearchCV(BaseSearchCV):
     A search estimator as scikit-learn's, for fastbp's networks: "grid" and "random" give the
     results of :class:`~sklearn.model_selection.GridSearchCV` and
     :class:`~sklearn.model_selection.RandomizedSearchCV` bit for bit, for any `n_jobs`, with less
-    work; "halving" gives up, after a few epochs, what is behind.
+    work; "halving" gives up poor candidates after a few epochs.
 
     Parameters
     ----------
