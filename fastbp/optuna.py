@@ -85,8 +85,8 @@ class PruningCallback:
         """Begin a fit: the next fold."""
         if not isinstance(estimator, BackpropClassifier | BackpropRegressor):
             raise TypeError(
-                "PruningCallback is told of epochs by BackpropClassifier and BackpropRegressor, "
-                f"and {type(estimator).__name__} has none to tell of. Set it on the network of a "
+                "PruningCallback reports the epochs of BackpropClassifier and BackpropRegressor; "
+                f"{type(estimator).__name__} has none to report. Set it on the network of a "
                 "pipeline or search, or report scores of your own: trial.report(score, step)."
             )
         if self._fit is not None:

@@ -152,5 +152,5 @@ def test_fits_at_the_same_time_are_refused():
 
 def test_estimators_without_epochs_are_refused():
     trial = optuna.create_study(direction="maximize").ask()
-    with pytest.raises(TypeError, match="TabularClassifier has none to tell of"):
+    with pytest.raises(TypeError, match="TabularClassifier has none to report"):
         TabularClassifier(max_iter=1).set_callbacks(PruningCallback(trial)).fit(X, Y)

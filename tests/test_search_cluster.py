@@ -201,7 +201,7 @@ def test_whole_fits(client):
     scores = [search.cv_results_["mean_test_score"] for search in found]
     assert np.array_equal(*scores)
     watched = clone(NET).set_callbacks(Nothing())
-    with pytest.raises(ValueError, match="Callbacks are not told"):
+    with pytest.raises(ValueError, match="Callbacks do not see"):
         BackpropSearchCV(watched, GRID, client=client).fit(X, Y)
 
 

@@ -172,14 +172,14 @@ class Team:
                 raise error
             again = " again" if self.was_there else ""
             raise RuntimeError(
-                f"The data of {self._name(group)} cannot be had{again}: {type(error).__name__}: "
+                f"The data of {self._name(group)} cannot be loaded{again}: {type(error).__name__}: "
                 f"{error}"
             ) from error
 
     def _explain_loss(self, error):
         return (
             f"Data or workers were lost {RETRIES + 1} times ({type(error).__name__}: {error}). "
-            "Partitions that are only in the memory of a worker (scattered) cannot be had again "
+            "Partitions that are only in the memory of a worker (scattered) cannot be loaded again "
             "when it dies: let Dask read or compute them. Or do workers run out of memory?"
         )
 

@@ -396,7 +396,7 @@ class BackpropSearchCV(BaseSearchCV):
         if self.client is not None:
             if _has_callbacks(self):
                 raise ValueError(
-                    "Callbacks are not told of fits on other machines. Take them off "
+                    "Callbacks do not see fits on other machines. Take them off "
                     "(set_callbacks()), or search without client."
                 )
             X, y = indexable(X, y)

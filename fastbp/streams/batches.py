@@ -19,7 +19,7 @@ class BatchSource(Source):
         self.memory_limit, self.window = read_settings(memory_limit, window)
         if not callable(factory):
             raise TypeError(
-                "factory must be a function without arguments that returns the batches, anew each "
+                "factory must be a function without arguments that returns the batches, again each "
                 f"time it is called: from_batches(lambda: ...). Got {type(factory).__name__}."
             )
         self.factory = factory
