@@ -27,11 +27,13 @@ BLOCKS = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text("ut
 
 # `# doctest: +ABOUT`: readers see figures, which on another processor may be a little different.
 ABOUT = doctest.register_optionflag("ABOUT")
-NUMBER = re.compile(r"-?\d+\.\d*(?:e[-+]?\d+)?|\d+e[-+]\d+|(?<=± )\d+")
+NUMBER = re.compile(
+    r"-?\d+\.\d*(?:e[-+]?\d+)?|\d+e[-+]\d+|(?<=± )\d+|(?<=\bepoch )\d+|\d+(?= epochs)"
+)
 
 
 class Checker(doctest.OutputChecker):
-    """Compares as doctest does; with ABOUT numbers with a point may be off by a fifth, or 0.05."""
+    """Compares as doctest does; with ABOUT numbers with a point, and epochs, may be off by a fifth."""
 
     def check_output(self, want, got, optionflags):
         want = want.replace("<BLANKLINE>", "") if optionflags & ABOUT else want
@@ -59,6 +61,8 @@ def test_about_takes_near_numbers_and_no_others():
     assert check("{'loss': 0.50, 'n': 3}", "{'loss':  0.53, 'n': 3}", ABOUT)
     for other in ("{'loss': 0.9, 'n': 3}", "{'loss': 0.50, 'n': 4}", "{'score': 0.50, 'n': 3}"):
         assert not check("{'loss': 0.50, 'n': 3}", other, ABOUT)
+    assert check("in 55 epochs", "in 60 epochs", ABOUT)
+    assert not check("in 55 epochs", "in 70 epochs", ABOUT)
     assert not check("0.50", "0.51", 0)
 
 
