@@ -33,7 +33,7 @@ NUMBER = re.compile(
 
 
 class Checker(doctest.OutputChecker):
-    """Compares as doctest does; with ABOUT numbers with a point, and epochs, may be off by a fifth."""
+    """Compares as doctest does; with ABOUT numbers with a point, and epochs, may be near ones."""
 
     def check_output(self, want, got, optionflags):
         want = want.replace("<BLANKLINE>", "") if optionflags & ABOUT else want
