@@ -293,7 +293,7 @@ def test_unscaled_column_is_named(classes):
     (finding,) = [f for f in diagnosis.findings if f.topic == "unscaled inputs"]
     assert finding.severity == "problem"
     assert "1 column of X has values beyond 30 in size: 3 ('d')" in finding.seen
-    assert "StandardScaler" in finding.fix
+    assert "StandardScaler" in finding.fix == finding.mend
     assert finding.seen.split("(up")[0] in str(diagnosis).replace("\n  ", " ")
 
 

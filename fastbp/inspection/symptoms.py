@@ -73,6 +73,11 @@ class Finding:
         if math.isnan(self.cost):
             object.__setattr__(self, "cost", COSTS[self.topic])
 
+    @property
+    def mend(self):
+        """The earlier name of `fix`."""
+        return self.fix
+
 
 # What no measure tells the cost of: nothing is learned at all, all layers learn badly, some do.
 COSTS = {
