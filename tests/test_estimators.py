@@ -163,6 +163,26 @@ def test_hidden_layer_sizes(kind, hidden, expected):
     assert model.n_layers_ == len(sizes)
 
 
+@pytest.mark.parametrize("as_labels", [int, str, float, bool])
+def test_accuracy_is_scikit_learns(as_labels):
+    """Its bits for all kinds of labels, also others than in fit, and its refusals."""
+    X, codes = draw_classes(60, 4, 2)
+    y = codes.astype(as_labels)
+    model = fit(BackpropClassifier, X, y)
+    found, other = model.predict(X), y.copy()
+    other[:7] = y[::-1][:7] if as_labels is bool else np.full(7, 5).astype(as_labels)
+    for labels in (y, y.tolist(), other):
+        assert model.score(X, labels) == accuracy_score(labels, found)
+        assert type(model.score(X, labels)) is float
+    weight = np.arange(60.0)
+    assert model.score(X, y, weight) == accuracy_score(y, found, sample_weight=weight)
+    with pytest.raises(ValueError, match="inconsistent numbers"):
+        model.score(X, y[:-1])
+    if as_labels is not str:
+        with pytest.raises((TypeError, ValueError), match=r"[Mm]ix|not supported"):
+            model.score(X, codes.astype(str))
+
+
 KINDS_OF_TARGET = {
     "binary": (BackpropClassifier, lambda: draw_classes(60, 4, 2), "logistic", 1),
     "multiclass": (BackpropClassifier, lambda: draw_classes(60, 4, 3), "softmax", 3),

@@ -78,6 +78,18 @@ def _sorted_values(numbers):
     return numbers[np.append(True, numbers[1:] != numbers[:-1])]
 
 
+def are_plain_labels(y, found):
+    """Whether labels and predictions are vectors of one length, both of integers or of strings.
+
+    Then `==` compares them: scikit-learn's `accuracy_score` would find nothing to refuse or convert,
+    and takes 0.8 ms to see it (November 2026), as long as an epoch of a small network.
+    """
+    if type(y) is not np.ndarray or y.ndim != 1 or y.shape != found.shape or not len(y):
+        return False
+    kinds = y.dtype.kind, found.dtype.kind
+    return kinds == ("U", "U") or all(kind in "iub" for kind in kinds)
+
+
 def kind_of_target(is_multilabel, classes):
     """Return "multilabel", "binary" (one class is the first of two) or "multiclass"."""
     if is_multilabel:
