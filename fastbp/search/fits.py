@@ -4,6 +4,7 @@ What is scored, and what an error becomes, is as in scikit-learn's searches.
 """
 
 import inspect
+import math
 import time
 from dataclasses import dataclass
 from numbers import Number
@@ -168,7 +169,7 @@ class CandidateFit:
     def _train(self, share):
         """Train in pieces; return whether the fit has ended."""
         stop, training = self.plan.control.stop, self.open.training
-        last = -(-self.network.max_iter * share // 1) if share < 1 else None
+        last = epochs_until(share, self.network.max_iter) if share < 1 else None
         piece, keeper = 1, self.plan.keeper
         while last is None or self.n_epochs < last:
             if stop.is_set():
@@ -176,7 +177,7 @@ class CandidateFit:
             if keeper is not None:
                 piece = keeper.file.limit(piece, self.n_epochs)
             until, begun = self.n_epochs + piece, time.perf_counter()
-            ended = self.open.advance(until if last is None else min(until, int(last)))
+            ended = self.open.advance(until if last is None else min(until, last))
             if stop.is_set():  # an interrupt, perhaps in this very fit, which then is no whole one
                 raise StoppedError
             self.n_epochs = self.open.progress.n_iter
@@ -276,6 +277,11 @@ class CandidateFit:
             self.left = True
             self.part.leave()
         self.network = self.open = None
+
+
+def epochs_until(share, max_iter):
+    """Return how many epochs a share of them is: no part of one is left out."""
+    return math.ceil(share * max_iter * (1 - 1e-12))  # 49 * (1 / 49) is 49 epochs, not 50
 
 
 def number_of_score(scores, metric):
