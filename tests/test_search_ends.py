@@ -2,6 +2,8 @@
 
 import threading
 import time
+from functools import partial
+from itertools import product
 from types import SimpleNamespace
 
 import numpy as np
@@ -150,21 +152,70 @@ def test_cores_are_not_oversubscribed(monkeypatch):
         assert set(shares[: gate.parties]) == {expected}
 
 
-@pytest.mark.parametrize(("wanted", "most"), [(None, 1), (1, 1), (-1, 1), (5, 1)])
-def test_threads_of_a_fit(monkeypatch, wanted, most):
-    used = []
+@pytest.mark.parametrize("wanted", [None, 1, -1, 5])
+def test_a_fit_gets_the_cores_that_others_leave(monkeypatch, wanted):
+    """It has one thread while others run, and when it is the last all that it may have."""
+    controls, used, gate = [], [], threading.Barrier(4, timeout=20)
 
-    class Watched(fastbp.search.fits.OpenFit):
-        def __init__(self, estimator, *more, **how):
-            used.append(estimator.n_threads)
-            super().__init__(estimator, *more, **how)
+    class Watched(Control):
+        def __init__(self, *given):
+            super().__init__(*given)
+            controls.append(self)
 
-    monkeypatch.setattr("fastbp.search.fits.OpenFit", Watched)
-    monkeypatch.setattr("fastbp.search.control.thread_ceiling", lambda n: 2)
-    net = BackpropClassifier((4,), max_iter=2, n_threads=wanted, random_state=0)
-    search = BackpropSearchCV(net, {"alpha": [0.0, 1.0]}, cv=4, n_jobs=2).fit(X, Y)
-    assert used[0] == most
-    assert search.best_estimator_.n_threads == wanted
+    class Slow(fastbp.search.fits.OpenFit):
+        def advance(self, until):
+            if self.progress.n_iter == 0:
+                gate.wait()
+            if self.estimator.max_iter == 3:
+                used.append(self.estimator.n_threads)
+                while self.progress.n_iter == 1 and controls[-1].n_running > 1:
+                    time.sleep(0.001)  # until the others have ended: the next epoch is its own
+            return super().advance(until)
+
+    monkeypatch.setattr("fastbp.search.search.Control", Watched)
+    monkeypatch.setattr("fastbp.search.fits.OpenFit", Slow)
+    monkeypatch.setattr("fastbp.search.fits.next_piece", lambda *given: 1)
+    for name in ("fits", "control"):
+        monkeypatch.setattr(
+            f"fastbp.search.{name}.thread_ceiling", lambda n: min(4 if n in (None, -1) else n, 4)
+        )
+    net = BackpropClassifier((4,), n_threads=wanted, random_state=0)
+    fold = [(np.arange(60), np.arange(60, 90))]
+    params = {"max_iter": [4, 3, 2, 1]}
+    search = BackpropSearchCV(net, params, cv=fold, n_jobs=4, refit=False).fit(X, Y)
+    assert (used[0], used[-1]) == (1, 1 if wanted == 1 else 4)
+    assert search.estimator.n_threads == wanted
+
+
+def test_large_fits_run_alone(monkeypatch):
+    monkeypatch.setattr("fastbp.search.control.thread_ceiling", lambda n: 3)
+    for n_jobs, most in ((None, 1), (3, 3)):
+        control, running, seen = Control(n_jobs, None), [], {True: [], False: []}
+
+        def work(is_large, control=control, running=running, seen=seen):
+            running.append(is_large)
+            time.sleep(0.002)
+            seen[is_large].append((len(running), control.share()))
+            running.remove(is_large)
+
+        control.run([Job(partial(work, is_large=i % 3 == 1), is_large=i % 3 == 1)
+                     for i in range(12)])  # fmt: skip
+        assert len(seen[True]) == 4
+        assert len(seen[False]) == 8
+        assert max(n for n, _ in seen[True]) <= most
+        assert {share for _, share in seen[True]} <= ({3} if n_jobs is None else {1, 3})
+        assert max(n for n, _ in seen[False]) > 1
+
+
+def test_large_fits_give_the_same_results(monkeypatch):
+    net = BackpropClassifier((4,), max_iter=3, random_state=0)
+    params = {"hidden_layer_sizes": [(3,), (40,)], "alpha": [0.0, 1.0]}
+    found = []
+    for large_step, strategy in product((1.5e8, 2e3), ("grid", "halving")):
+        monkeypatch.setattr("fastbp.search.fits.LARGE_STEP", large_step)
+        search = BackpropSearchCV(net, params, strategy=strategy, cv=2, refit=False).fit(X, Y)
+        found.append(search.cv_results_["mean_test_score"])
+    np.testing.assert_array_equal(found[:2], found[2:])
 
 
 def test_the_longest_fits_begin_first(monkeypatch):
@@ -182,7 +233,7 @@ def test_the_longest_fits_begin_first(monkeypatch):
     order.clear()
     BackpropSearchCV(net, params, cv=2, n_jobs=1, refit=False, max_time=1e3).fit(X, Y)
     assert order == [(3,)] * 2 + [(50, 50)] * 2 + [20] * 2
-    assert cost_of(BackpropClassifier(batch_size="small"), 10, 4, 2) == 0.0
+    assert cost_of(BackpropClassifier(batch_size="small"), 10, 4, 2) == (0.0, 0.0)
 
 
 def test_fits_on_one_preprocessed_fold_stay_together():

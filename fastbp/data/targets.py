@@ -81,7 +81,7 @@ def _sorted_values(numbers):
 def are_plain_labels(y, found):
     """Whether labels and predictions are vectors of one length, both of integers or of strings.
 
-    Then `==` compares them: scikit-learn's `accuracy_score` would find nothing to refuse or convert,
+    Then `==` compares them: scikit-learn's `accuracy_score` would find nothing to refuse or change,
     and takes 0.8 ms to see it (November 2026), as long as an epoch of a small network.
     """
     if type(y) is not np.ndarray or y.ndim != 1 or y.shape != found.shape or not len(y):

@@ -224,6 +224,9 @@ class Session(Protocol):
     def force_threads(self, n_threads):
         """Run every epoch on exactly this many threads (for tests: `n_threads` is a ceiling)."""
 
+    def limit_threads(self, n_threads):
+        """Use at most so many threads from now on, and never more than `n_threads` at first."""
+
     def set_optimizer(
         self, optimizer, hyperparameters, slots=None, t=0, *, max_grad_norm=None, ema_decay=None,
         average=None,

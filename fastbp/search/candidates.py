@@ -15,6 +15,10 @@ from fastbp.tabular.base import BaseTabular
 
 PER_UNIT = 20.0  # operations of an activation beside the 2 of each weight; only relations matter
 PER_STEP = 20_000.0  # of a minibatch, whatever its size
+# Operations of a step for each core from which a fit has all cores to itself: about 1 ms. Then two
+# threads are 1.9 to 2.0 times as fast as one (workloads c, d and e in bench/results/steps.md), and
+# one network is in memory rather than one for each core.
+LARGE_STEP = 1.5e8
 
 
 def find_network(estimator):
@@ -105,7 +109,10 @@ def setting_of_steps(params, step):
 
 
 def cost_of(network, n_samples, n_features, n_outputs):
-    """Estimate the cost of a fit from shapes, in operations: it orders fits, nothing more."""
+    """Estimate the cost of a fit, and of a step of it, from shapes, in operations.
+
+    They say which fits begin first and which have all cores, nothing more.
+    """
     try:
         hidden = [int(size) for size in np.ravel(network.hidden_layer_sizes)]
         sizes = [n_features, *hidden, n_outputs]
@@ -113,7 +120,8 @@ def cost_of(network, n_samples, n_features, n_outputs):
         batch = 200 if network.batch_size == "auto" else max(int(network.batch_size), 1)
         steps = -(-n_samples // batch)
         wide = 2.0 if network.dtype is None or is_full_batch(network.solver) else 1.0
-        work = n_samples * (6.0 * weights + PER_UNIT * sum(hidden)) * wide + PER_STEP * steps
-        return float(work * network.max_iter)
+        of_row = (6.0 * weights + PER_UNIT * sum(hidden)) * wide
+        work = n_samples * of_row + PER_STEP * steps
+        return float(work * network.max_iter), float(min(batch, n_samples) * of_row)
     except (TypeError, ValueError):  # the fit will say what is wrong with it
-        return 0.0
+        return 0.0, 0.0

@@ -34,11 +34,14 @@ class Job:
         As far as it is known.
     part : Part or None
         The data that it needs; None where it makes no difference.
+    is_large : bool
+        Whether all cores pay off for one fit: where nobody says how many run at a time, it has them.
     """
 
     work: Any
     cost: float = 0.0
     part: Any = None
+    is_large: bool = False
 
 
 def count_workers(n_jobs):
@@ -66,6 +69,8 @@ class Control:
         self.stop, self.lock = threading.Event(), threading.Lock()
         self.max_time, self.time_is_over = max_time, False
         self.waiting, self.n_running, self.warnings = [], 0, []
+        self.freed = threading.Condition(self.lock)  # told when a job ends
+        self.lets_alone, self.alone, self.n_large = n_jobs is None, False, 0
         self.large = None  # the large fold that was made last, or is being made
 
     @contextmanager
@@ -87,9 +92,10 @@ class Control:
         self.stop.set()
 
     def share(self):
-        """Return how many threads a fit that begins now may use: cores are not oversubscribed."""
+        """Return how many threads a fit may use now: cores are not oversubscribed, nor idle."""
         with self.lock:
             n_active = min(self.n_workers, self.n_running + len(self.waiting))
+            n_active = 1 if self.alone else n_active
         return max(1, self.cores // max(n_active, 1))
 
     def run(self, jobs):
@@ -127,6 +133,8 @@ class Control:
                     finally:
                         with self.lock:
                             self.n_running -= 1
+                            self.alone = False
+                            self.freed.notify_all()
         except BaseException:
             self.stop.set()
             raise
@@ -147,10 +155,25 @@ class Control:
                 or not (part.being_made or (waits and part.is_large))
             )  # fmt: skip
             made_now = (i for i, job in enumerate(self.waiting) if job.part.being_made)
-            self.n_running += 1
             job = self.waiting.pop(next(chain(free, made_now), 0))
             if job.part is not None and not job.part.made:
                 job.part.being_made = True
                 if job.part.is_large:
                     self.large = job.part
+            self._wait_for_cores(job.is_large and self.lets_alone)
+            if self.stop.is_set():
+                return None
+            self.n_running += 1
             return job
+
+    def _wait_for_cores(self, alone):
+        """Wait until a job may begin: alone, or while nobody wants to be."""
+        self.n_large += alone
+        try:
+            if alone:
+                self.freed.wait_for(lambda: self.n_running == 0)
+            else:
+                self.freed.wait_for(lambda: not (self.alone or self.n_large))
+        finally:
+            self.n_large -= alone
+        self.alone = alone

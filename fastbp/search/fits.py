@@ -17,9 +17,16 @@ from sklearn.metrics._scorer import _BaseScorer, _MultimetricScorer, _Passthroug
 from sklearn.model_selection._validation import _score
 from sklearn.utils.validation import _num_samples
 
-from fastbp.engine.parallel import available_threads
+from fastbp.engine.parallel import thread_ceiling
 from fastbp.estimators.fitting import OpenFit
-from fastbp.search.candidates import cost_of, find_network, fits_in_parts, setting_of_steps
+from fastbp.optimizers import is_full_batch
+from fastbp.search.candidates import (
+    LARGE_STEP,
+    cost_of,
+    find_network,
+    fits_in_parts,
+    setting_of_steps,
+)
 from fastbp.search.control import StoppedError
 from fastbp.search.keeping import Kept
 from fastbp.search.parts import Part
@@ -77,6 +84,8 @@ class CandidateFit:
     part : Part
         The data.
     cost : float
+    is_large : bool, default=False
+        Whether all cores pay off for it.
 
     Attributes
     ----------
@@ -97,8 +106,9 @@ class CandidateFit:
         Loss, validation loss and validation score of each epoch (None: not recorded).
     """
 
-    def __init__(self, plan, params, part, cost):
-        self.plan, self.params, self.part, self.cost = plan, params, part, cost
+    def __init__(self, plan, params, part, cost, is_large=False):
+        self.plan, self.params, self.part = plan, params, part
+        self.cost, self.is_large, self.n_threads = cost, is_large, None
         self.network = self.open = self.error = self.result = None
         self.ended = self.left = False
         self.n_epochs, self.fit_time, self.score_time = 0, 0.0, 0.0
@@ -152,12 +162,10 @@ class CandidateFit:
             raise TypeError(f"{self.network!r} cannot be trained in parts.")
         self.part.make(whole)
         network, given = self.network, self.part.fit_params
-        share = self.plan.control.share()
-        if network.n_threads is None:
-            network.n_threads = share
-        elif isinstance(network.n_threads, int):  # else the fit says what is wrong
-            wanted = available_threads() if network.n_threads == -1 else network.n_threads
-            network.n_threads = min(wanted, share)
+        if network.n_threads is None or isinstance(network.n_threads, int):  # else the fit says so
+            self.n_threads = thread_ceiling(network.n_threads)
+        if is_full_batch(network.solver):  # which is one part
+            self._share_cores()
         network._asked_to_stop = self.plan.control.stop
         X, y = self.part.features(network), self.part.y_train
         if given and not set(given) <= set(inspect.signature(network.fit).parameters):
@@ -165,6 +173,14 @@ class CandidateFit:
         validation = tuple(given.get(name) for name in ("X_val", "y_val", "sample_weight_val"))
         self.open = OpenFit(network, X, y, given.get("sample_weight"), validation,
                             state=self.kept and self.kept.state)  # fmt: skip
+
+    def _share_cores(self):
+        """Let what follows of the fit use its share of the cores, more when fewer fits are left."""
+        if self.n_threads is not None:
+            n_threads = min(self.n_threads, self.plan.control.share())
+            self.network.n_threads = n_threads  # for predictions
+            if self.open is not None and self.open.training is not None:
+                self.open.training.run.session.limit_threads(n_threads)
 
     def _train(self, share):
         """Train in pieces; return whether the fit has ended."""
@@ -176,6 +192,7 @@ class CandidateFit:
                 raise StoppedError
             if keeper is not None:
                 piece = keeper.file.limit(piece, self.n_epochs)
+            self._share_cores()
             until, begun = self.n_epochs + piece, time.perf_counter()
             ended = self.open.advance(until if last is None else min(until, last))
             if stop.is_set():  # an interrupt, perhaps in this very fit, which then is no whole one
@@ -300,12 +317,14 @@ def make_fits(plan, candidates, data, step):
         if not known.issuperset(params):
             make_estimator(plan.estimator, params)  # says which name it does not know
         trial = make_network(plan.estimator, params)
-        cost = cost_of(trial, n_samples, n_features, n_outputs)
+        cost, of_step = cost_of(trial, n_samples, n_features, n_outputs)
+        is_large = of_step >= LARGE_STEP * plan.control.cores
         key, row = setting_of_steps(params, step), []
         for fold in range(len(data.splits)):
             if (key, fold) not in parts:
                 parts[key, fold] = Part(data, fold, preprocesses=step is not None)
-            row.append(CandidateFit(plan, params, parts[key, fold].expect(trial), cost))
+            part = parts[key, fold].expect(trial)
+            row.append(CandidateFit(plan, params, part, cost, is_large))
         fits.append(row)
     return fits
 

@@ -70,7 +70,7 @@ class Search:
         """
         self.report.cost_left = sum(fit.cost for fits in self.fits for fit in fits)
         jobs = [
-            Job(partial(self._finish, c, fit), fit.cost, fit.part)
+            Job(partial(self._finish, c, fit), fit.cost, fit.part, fit.is_large)
             for c, fits in enumerate(self.fits)
             for fit in fits
         ]
@@ -125,7 +125,7 @@ class Search:
                 if self.status[candidate] == UNFINISHED:
                     self._discard(candidate)
             jobs = [
-                Job(partial(self._climb, c, fit, share), fit.cost, fit.part)
+                Job(partial(self._climb, c, fit, share), fit.cost, fit.part, fit.is_large)
                 for c in left
                 for fit in self.fits[c]
             ]
@@ -170,9 +170,10 @@ class Search:
         seen = {share: {} for share in LOOKS}
         medians = dict.fromkeys(LOOKS, -np.inf)
         for group in (first, [c for c in range(n) if c not in first]):
+            fits = [self.fits[c][0] for c in group]
             jobs = [
-                Job(partial(self._train_or_discard, c, medians, seen), self.fits[c][0].cost)
-                for c in group
+                Job(partial(self._train_or_discard, c, medians, seen), f.cost, None, f.is_large)
+                for c, f in zip(group, fits, strict=True)
             ]
             self.control.run(jobs)
             if self.control.stop.is_set():

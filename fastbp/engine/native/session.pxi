@@ -27,7 +27,7 @@ cdef class Session:
     cdef tuple layer_sizes
     cdef object dtype, lock, shuffler
     cdef public object stop_signal
-    cdef int n_threads, n_members
+    cdef int n_threads, ceiling, n_members
     cdef readonly int64_t n_params
     cdef bint forced, closed
     cdef int64_t process
@@ -44,7 +44,7 @@ cdef class Session:
         self.dtype = np.dtype(dtype)
         contract.check_network(self.layer_sizes, activations, loss, self.dtype, params, n_members)
         self.n_members, self.n_params = n_members or 0, len(params)
-        self.n_threads = max(1, min(int(n_threads), FB_TEAM_MAX))
+        self.n_threads = self.ceiling = max(1, min(int(n_threads), FB_TEAM_MAX))
         self.process = os.getpid()
         self.finite = True
         self.memory = Memory()
@@ -82,9 +82,19 @@ cdef class Session:
         cdef int exact = max(1, min(n_threads, FB_TEAM_MAX))
         with self.lock:
             self.plan.buf.scratch = self.memory.take(self.plan.buf.scratch_size * exact)
-            self.n_threads = exact
+            self.n_threads = self.ceiling = exact
             self.forced = True
             self.end_team()
+
+    def limit_threads(self, n_threads):
+        """Use at most so many threads from now on, and never more than at first."""
+        cdef int ceiling = max(1, min(n_threads, self.n_threads))
+        with self.lock:
+            if self.forced:
+                return
+            if ceiling > self.ceiling:     # the team may be too small
+                self.end_team()
+            self.ceiling = ceiling
 
     def set_optimizer(self, optimizer, hyperparameters, slots=None, t=0, *, max_grad_norm=None,
                       ema_decay=None, average=None):
@@ -165,7 +175,7 @@ cdef class Session:
         cdef Plan *f = &self.plan
         cdef Stopping rule
         cdef bint stopped = False, forced = self.forced
-        cdef int ceiling = self.n_threads
+        cdef int ceiling = self.ceiling
         cdef int64_t epochs = n_epochs, done = 0, run
         cdef double[::1] out
         cdef const double[::1] rates = np.atleast_1d(np.asarray(learning_rate, dtype=np.float64))
@@ -235,7 +245,7 @@ cdef class Session:
                 if self.n_members > 0:
                     self.predict_members(out)
                 else:
-                    run_prediction(&self.plan, out, self.n_threads, self.forced)
+                    run_prediction(&self.plan, out, self.ceiling, self.forced)
             finally:
                 point_weights(&self.plan, self.plan.buf.w)
                 unbind(&self.plan)
@@ -249,7 +259,7 @@ cdef class Session:
             for m in range(self.n_members):
                 f.net.layers = f.net.all_layers + m * f.net.n_layers
                 write_first_layer(f, packed, m)
-                run_prediction(f, out[m], self.n_threads, self.forced)
+                run_prediction(f, out[m], self.ceiling, self.forced)
         finally:
             f.net.layers = f.net.all_layers
 
@@ -261,7 +271,7 @@ cdef class Session:
         cdef Stream stream
         cdef Stopping rule
         cdef bint stopped = False, forced = self.forced
-        cdef int ceiling = self.n_threads
+        cdef int ceiling = self.ceiling
         with self.lock:
             self.check_usable()
             contract.check_params(params, self.n_params, self.dtype)

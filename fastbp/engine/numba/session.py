@@ -81,6 +81,8 @@ class Session:
     def force_threads(self, n_threads):
         """Do nothing: this engine has one thread."""
 
+    limit_threads = force_threads
+
     @locked
     def close(self):
         """End the session."""
