@@ -165,7 +165,7 @@ class OpenFit:
         stop = self.problem.asked_to_stop
         is_whole = progress.ended in ENDS and not (stop is not None and stop.is_set())
         if self.keeper is not None and self.training is not None and is_whole:
-            self.keeper.write(progress)
+            self.keeper.write(lambda: progress)
         keeps_place = settings.warm_start == "resume" and progress.ended != DIVERGED
         if not (keeps_place or self.incremental):
             progress.place = None

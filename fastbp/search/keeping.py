@@ -9,13 +9,14 @@ is of another search, is `fastbp.training.keeping`'s business.
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from numbers import Integral
 
 import numpy as np
 
 from fastbp.engine import get_engine
 from fastbp.optimizers import is_full_batch
-from fastbp.training.keeping import SealedFile, describe_machine
+from fastbp.training.keeping import COPIES, SealedFile, describe_machine
 from fastbp.training.meaning import describe as describe_meaning
 from fastbp.training.meaning import digest
 from fastbp.training.progress import Progress
@@ -129,9 +130,10 @@ class SearchKeeper:
 
     def look(self, fit):
         """Keep a fit that is in a pause, if it is time to."""
-        if self.file.is_due(fit.n_epochs, fit.kept_at):
-            fit.keep()
-            self.write()
+        n_fits = fit.plan.control.n_running
+        self.file.expect(COPIES * fit.open.progress.params.nbytes * n_fits)
+        if self.file.is_due(fit.n_epochs, fit.kept_at, n_fits):
+            self.write(fit.keep)
 
     def note(self, fit):
         """Keep a fit that was scored or has ended."""
@@ -139,13 +141,15 @@ class SearchKeeper:
         if self.snapshot.every_epochs is not None or self.file.is_due():
             self.write()
 
-    def write(self):
-        """Write what is kept of all fits."""
+    def write(self, keep=None):
+        """Write what is kept of all fits, after `keep` has kept more."""
         with self.lock:
-            self.file.write(self.call, self._describe)
+            self.file.write(self.call, partial(self._describe, keep))
 
-    def _describe(self, writer):
+    def _describe(self, keep, writer):
         """Turn what is kept of all fits into JSON, by numbers of candidate and fold."""
+        if keep is not None:
+            keep()
         return {
             f"{c} {f}": fit.kept.describe(writer, f"{c} {f}")
             for c, row in enumerate(self.fits)

@@ -14,7 +14,6 @@ import json
 import platform
 import time
 from collections.abc import Mapping
-from functools import partial
 
 import numpy as np
 
@@ -32,7 +31,9 @@ from fastbp.values import Writer
 from fastbp.versions import __version__, refuse_newer
 
 FORMAT = 1
-MOST_OF_TIME = 0.02  # share of the time that writing may take
+MOST_OF_TIME = 0.01  # share of the time that copies of states and writing may take
+BYTES_PER_S = 5e8  # of both, as long as no file was written
+COPIES = 3  # of the weights in a state: with what Adam keeps of each
 # Parameters that change no bit of a fit.
 FREE = ("n_threads", "verbose")
 
@@ -80,14 +81,19 @@ class SealedFile:
                 f"{'this is a folder' if path.is_dir() else 'the folder is missing'}."
             )
         safetensors.remove_parts(path)
-        self.written_at, self.cost_s = time.perf_counter(), 0.0
+        self.written_at, self.cost_s, self.n_written = time.perf_counter(), 0.0, 0
 
-    def is_due(self, n_epochs=None, since=None):
-        """Whether it is time to write; `since` is when it was done last."""
+    def expect(self, n_bytes):
+        """Say how much the first file will hold, so that it waits for its time, too."""
+        if not self.n_written:
+            self.cost_s = n_bytes / BYTES_PER_S
+
+    def is_due(self, n_epochs=None, since=None, n_fits=1):
+        """Whether it is time to write; `since` is when it was done last, one of `n_fits` asks."""
         if self.snapshot.every_epochs is not None:
             return n_epochs is None or n_epochs % self.snapshot.every_epochs == 0
         since = self.written_at if since is None else since
-        wait = max(self.snapshot.every, self.cost_s / MOST_OF_TIME)
+        wait = max(self.snapshot.every, n_fits * self.cost_s / MOST_OF_TIME)
         return time.perf_counter() - since >= wait
 
     def limit(self, n_epochs, done):
@@ -117,7 +123,7 @@ class SealedFile:
                 f"The snapshot {str(self.snapshot.path)!r} could not be written ({error}). "
                 "Training goes on, and the next one will be tried."
             )
-        self.written_at = time.perf_counter()
+        self.written_at, self.n_written = time.perf_counter(), self.n_written + 1
         self.cost_s = self.written_at - begun
 
     def read(self, call):
@@ -285,13 +291,14 @@ class Keeper:
     def advance(self, training, until=None):
         """Train as `Training.advance`, and write snapshots in pauses."""
         snapshot, progress, piece = self.file.snapshot, training.run.progress, 1
+        self.file.expect(COPIES * progress.params.nbytes)
         try:
             while True:
                 first, begun = progress.n_iter, time.perf_counter()
                 piece = self.file.limit(piece, first)
                 ended = training.advance(min(first + piece, np.inf if until is None else until))
                 if not ended and self.file.is_due(progress.n_iter):
-                    self.write(training.state())
+                    self.write(training.state)
                 if ended or (until is not None and progress.n_iter >= until):
                     return ended
                 seconds = time.perf_counter() - begun
@@ -300,6 +307,6 @@ class Keeper:
             training.interrupt()
             return True
 
-    def write(self, state):
-        """Write a state."""
-        self.file.write(self.call, partial(describe, state))
+    def write(self, get_state):
+        """Write the state that a function returns."""
+        self.file.write(self.call, lambda writer: describe(get_state(), writer))

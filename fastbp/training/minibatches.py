@@ -123,8 +123,9 @@ class Training:
     def state(self):
         """Return all that this training, in a pause, needs to go on; shares nothing with it."""
         progress = replace(self.run.progress)
-        progress.place = self._place(self.run.write_into(progress))
-        return copy.deepcopy(progress)
+        last = self.run.write_into(progress)
+        progress.place = self._place(last)
+        return self.run.apart(progress, last)
 
     def _place(self, last):
         run = self.run
@@ -404,8 +405,14 @@ class Run:
     def reached(self):
         """Return what training has reached, as if it ended now; shares nothing with the run."""
         progress = replace(self.progress)
-        self.write_into(progress)
-        return copy.deepcopy(progress)
+        return self.apart(progress, self.write_into(progress))
+
+    def apart(self, progress, last):
+        """Copy what `write_into` has written and returned, but not the large arrays that it made."""
+        made = [progress.params if last is None else last, progress.optimizer["slots"]]
+        if self.optimizer["ema_decay"] is not None:
+            made.append(progress.optimizer["weights"])
+        return copy.deepcopy(progress, {id(array): array for array in made})
 
     def write_into(self, progress):
         """Write weights and optimiser, as if training ended now.

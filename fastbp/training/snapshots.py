@@ -26,8 +26,8 @@ class Snapshot:
     path : str or path-like
         By custom with the suffix ``.snapshot``. One fit at a time.
     every : float, default=5.0
-        Seconds between two snapshots; more where writing one takes long, so that it costs at most
-        2 % of the time.
+        Seconds between two snapshots; more where the network is so large that they would cost more
+        than 1 % of the time.
     every_epochs : int or None, default=None
         Write one each so many epochs instead.
     fresh : bool, default=False
