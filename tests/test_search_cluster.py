@@ -131,6 +131,29 @@ def test_fits_that_are_paused(client, how):
     assert "discarded" in search.cv_results_["status"]
 
 
+def test_a_search_with_a_snapshot_goes_on(client, tmp_path, monkeypatch):
+    """Only the fits that are missing are sent, also after a search without the cluster."""
+    sent, before = [], module.Cluster.train
+
+    def train(self, place, share, worker):
+        sent.append((place, share))
+        if len(sent) == 13:
+            raise KeyboardInterrupt
+        return before(self, place, share, worker)
+
+    monkeypatch.setattr(module.Cluster, "train", train)
+    how = dict(strategy="halving", cv=2, n_jobs=1, random_state=0)
+    local = BackpropSearchCV(NET, GRID, **how).fit(X, Y)
+    search = BackpropSearchCV(NET, GRID, client=client, snapshot=tmp_path / "a", **how)
+    with pytest.raises(KeyboardInterrupt):
+        search.fit(X, Y)
+    assert_same(search.fit(X, Y), local)
+    assert_same(clone(search).set_params(client=None).fit(X, Y), local)
+    assert_same(search.fit(X, Y), local)
+    assert len(sent) == 1 + 2 * (9 + 3 + 1)
+    assert len(set(sent)) == 2 * (9 + 3 + 1)
+
+
 def test_preprocessing_runs_once_on_each_worker(client, tmp_path):
     path = str(tmp_path / "fits")
     params = {"writing__factor": [1.0, 2.0], "backpropclassifier__alpha": GRID["alpha"]}

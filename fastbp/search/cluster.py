@@ -84,20 +84,20 @@ class Bench:
         Returns
         -------
         dict
-            Attributes of the fit, and "warnings"; or "raised", what it raised.
+            Attributes of the "fit", what it "scored", and "warnings"; or what it "raised".
         """
         worker, kept = self._open(), []
         fit = self.fits[candidate][fold]
         try:
             with config_context(**self.sent["config"]), keep_warnings(kept):
                 fit.advance(share)
-                fit.score()
+                scored = fit.score()
         except Exception as error:
             error.add_note(f"In a fit on the worker {worker}:\n{format_exc()}")
             return {"raised": error}
-        names = ["ended", "error", "result", "latest", "n_epochs", "fit_time", "score_time"]
-        found = {name: getattr(fit, name) for name in names}
-        return found | {"curves": fit.read_curves(), "warnings": kept, "worker": worker}
+        names = ["ended", "error", "result", "n_epochs", "fit_time", "score_time"]
+        found = {name: getattr(fit, name) for name in names} | {"curves": fit.read_curves()}
+        return {"fit": found | {"worker": worker}, "scored": scored, "warnings": kept}
 
     def drop(self, places):
         """Give up fits that the search needs no more, and the data that nobody else needs."""
@@ -244,7 +244,8 @@ class RemoteFit(CandidateFit):
 
     def advance(self, share=1.0):
         """Have it trained until this share of `max_iter` epochs, and scored; as `CandidateFit`."""
-        if self.ended:
+        self.share = share
+        if self.ended or self._knows(share):
             return
         self.plan.report.begin_fit()
         try:
@@ -254,14 +255,14 @@ class RemoteFit(CandidateFit):
         if "raised" in found:
             raise found["raised"]
         with self.plan.control.lock:
-            self.plan.control.warnings += found.pop("warnings")
-        vars(self).update(found)
+            self.plan.control.warnings += found["warnings"]
+        vars(self).update(found["fit"])
+        self.scores[share] = found["scored"]  # which `score` finds there
         if self.ended:
+            self.ended_at = share
             self._leave()
-
-    def score(self):
-        """Return the result: the worker has scored the fit already."""
-        return self.result
+        if self.plan.keeper is not None:
+            self.plan.keeper.note(self)
 
     def give_up(self):
         """End the fit as it is: it gets no score, but keeps its curves."""

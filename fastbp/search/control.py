@@ -35,7 +35,7 @@ class Job:
     part : Part or None
         The data that it needs; None where it makes no difference.
     is_large : bool
-        Whether all cores pay off for one fit: where nobody says how many run at a time, it has them.
+        Whether all cores pay off for it: it has them where nobody says how many fits run at a time.
     """
 
     work: Any

@@ -1,8 +1,9 @@
 """The snapshot of a search: what its fits have come to, in one file, so that a killed one goes on.
 
 Of a fit that has ended its scores, times and curves are kept; of one that has begun also the state
-of its training, the same object as everywhere (`fastbp.training.state`); of a halving the scores at
-each rung, so that all decisions are made again as they were.  How the file is written, and when it
+of its training, the same object as everywhere (`fastbp.training.state`), unless a worker of a
+cluster has it; of a halving the scores at each rung, so that all decisions are made again as they
+were.  How the file is written, and when it
 is of another search, is `fastbp.training.keeping`'s business.
 """
 
@@ -111,6 +112,8 @@ class SearchKeeper:
     def follow(self, fits):
         """Keep these fits from now on, and tell them what an earlier life has left of them.
 
+        One that failed is tried again: what it lacked, such as memory, may be there now.
+
         Raises
         ------
         ValueError
@@ -124,7 +127,9 @@ class SearchKeeper:
         try:
             for name, one in values.items():
                 candidate, fold = map(int, name.split())
-                fits[candidate][fold].take_up(Kept.restore(one, arrays))
+                kept = Kept.restore(one, arrays)
+                if kept.error is None:
+                    fits[candidate][fold].take_up(kept)
         except (ValueError, TypeError, LookupError) as error:
             raise self.file.refusal(error) from error
 
@@ -167,10 +172,6 @@ def check_snapshots(search, params):
         raise ValueError(
             f"The fits of a search cannot share one snapshot ({found[0]!r}). Give it to the "
             "search: BackpropSearchCV(..., snapshot=path)."
-        )
-    if search.snapshot is not None and getattr(search, "client", None) is not None:
-        raise ValueError(
-            "snapshot keeps fits of this machine, and client sends them to others: use one of them."
         )
     draws = search.strategy == "random" or (
         search.strategy == "halving" and search.n_candidates is not None

@@ -65,7 +65,8 @@ class BackpropSearchCV(BaseSearchCV):
         Draws of "random" and "halving"; "halving" takes the whole grid where that has no more, or
         with None.
     factor : float, default=3
-        Of "halving": each rung has `factor` times fewer candidates and as many times more epochs.
+        Of "halving": each rung has `factor` times fewer candidates than the one before it. Epochs
+        grow by one ratio, `factor` or less: the first rung has a ninth of `max_iter` at least.
     scoring : str, callable, list, tuple, dict or None, default=None
         As in GridSearchCV. Of several scores "halving" compares the one that `refit` names, or the
         first.
@@ -74,7 +75,8 @@ class BackpropSearchCV(BaseSearchCV):
     refit : bool, str or callable, default=True
         As in GridSearchCV.
     n_jobs : int or None, default=None
-        Fits at a time, in threads; None is one for each core. The cores that are left go to the
+        Fits at a time, in threads; None is one for each core, but networks so large that all cores
+        pay off for a single one are trained one after the other. The cores that are left go to the
         fits' own threads (`n_threads`). The results do not depend on it. Of whole fits as in
         GridSearchCV, but in threads. With `client` fits that are handed over at a time: None is two
         for each thread that the workers have when the search begins; a cluster that is still to
@@ -107,7 +109,8 @@ class BackpropSearchCV(BaseSearchCV):
         File that keeps what the fits have come to, every 5 s or as the Snapshot says. After a crash
         the same call goes on from there: fits that had ended are not run again, those that had
         begun go on, and the results are those of a search that was never stopped, bit for bit
-        (times excepted). The refit has a file of its own, whose name ends in ``.refit``.
+        (times excepted). Fits that failed are tried again. With `client` paused fits of a halving
+        are not in the file. The refit has a file of its own, whose name ends in ``.refit``.
         `random_state` must be an int where candidates are drawn. `max_time` counts from each call.
 
     Attributes

@@ -408,7 +408,7 @@ class Run:
         return self.apart(progress, self.write_into(progress))
 
     def apart(self, progress, last):
-        """Copy what `write_into` has written and returned, but not the large arrays that it made."""
+        """Copy what `write_into` has written and returned, but for the arrays that it made."""
         made = [progress.params if last is None else last, progress.optimizer["slots"]]
         if self.optimizer["ema_decay"] is not None:
             made.append(progress.optimizer["weights"])
