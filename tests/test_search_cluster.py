@@ -142,7 +142,7 @@ def test_a_search_with_a_snapshot_goes_on(client, tmp_path, monkeypatch):
         return before(self, place, share, worker)
 
     monkeypatch.setattr(module.Cluster, "train", train)
-    how = dict(strategy="halving", cv=2, n_jobs=1, random_state=0)
+    how = dict(strategy="halving", cv=2, n_jobs=1)
     local = BackpropSearchCV(NET, GRID, **how).fit(X, Y)
     search = BackpropSearchCV(NET, GRID, client=client, snapshot=tmp_path / "a", **how)
     with pytest.raises(KeyboardInterrupt):

@@ -53,6 +53,16 @@ def fits_in_parts(network):
     return isinstance(network, BaseBackprop) and type(network).fit is BaseBackprop.fit
 
 
+def draws_candidates(search):
+    """Whether candidates are drawn, rather than all combinations taken."""
+    params, n_candidates = search.params, search.n_candidates
+    if search.strategy != "halving" or n_candidates is None:
+        return search.strategy == "random"
+    grids = [params] if isinstance(params, dict) else params
+    has_draws = any(hasattr(values, "rvs") for grid in grids for values in grid.values())
+    return has_draws or len(ParameterGrid(params)) > n_candidates
+
+
 def list_candidates(search):
     """Return the settings to try, a list of dicts, in the order of `cv_results_`.
 
@@ -60,19 +70,14 @@ def list_candidates(search):
     RandomizedSearchCV; "halving" are draws, or the whole grid where there are no more, or where
     `n_candidates` is None.
     """
-    strategy, params, n_candidates = search.strategy, search.params, search.n_candidates
+    params, n_candidates = search.params, search.n_candidates
     if isinstance(params, list) and not params:
         raise ValueError("params is an empty list: no candidate. Give {} for a single one.")
-    if strategy == "random":
-        if n_candidates is None:
-            raise ValueError("n_candidates must be an int with strategy='random', got None.")
-        return list(ParameterSampler(params, n_candidates, random_state=search.random_state))
-    if strategy == "halving" and n_candidates is not None:
-        grids = [params] if isinstance(params, dict) else params
-        has_draws = any(hasattr(values, "rvs") for grid in grids for values in grid.values())
-        if has_draws or len(ParameterGrid(params)) > n_candidates:
-            return list(ParameterSampler(params, n_candidates, random_state=search.random_state))
-    return list(ParameterGrid(params))
+    if not draws_candidates(search):
+        return list(ParameterGrid(params))
+    if n_candidates is None:
+        raise ValueError("n_candidates must be an int with strategy='random', got None.")
+    return list(ParameterSampler(params, n_candidates, random_state=search.random_state))
 
 
 def check_candidates(candidates, network, step, *, halving):

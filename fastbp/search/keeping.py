@@ -17,6 +17,7 @@ import numpy as np
 
 from fastbp.engine import get_engine
 from fastbp.optimizers import is_full_batch
+from fastbp.search.candidates import draws_candidates
 from fastbp.training.keeping import COPIES, SealedFile, describe_machine
 from fastbp.training.meaning import describe as describe_meaning
 from fastbp.training.meaning import digest
@@ -173,11 +174,8 @@ def check_snapshots(search, params):
             f"The fits of a search cannot share one snapshot ({found[0]!r}). Give it to the "
             "search: BackpropSearchCV(..., snapshot=path)."
         )
-    draws = search.strategy == "random" or (
-        search.strategy == "halving" and search.n_candidates is not None
-    )
     seeded = isinstance(search.random_state, Integral)
-    if search.snapshot is not None and draws and not seeded:
+    if search.snapshot is not None and not seeded and draws_candidates(search):
         raise ValueError(
             f"snapshot needs an int as random_state, got {search.random_state!r}: it draws the "
             "candidates, which a later process must draw again."
