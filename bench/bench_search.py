@@ -108,6 +108,7 @@ CONTENDERS = {
     "memory": (OURS, OTHERS[0]),
 }
 LONG = {"fashion": 3}  # rounds, where searches take minutes
+ONCE = {("fashion", LIGHTGBM)}  # in the first round only: perhaps an hour
 NEAR = 0.998  # of the best score of the full search
 
 
@@ -118,6 +119,8 @@ def run_job(name, arguments):
     for number in range(n_rounds):
         first = number % len(contenders)
         for contender in contenders[first:] + contenders[:first]:
+            if number and (name, contender) in ONCE:
+                continue
             print(f"{name}, round {number + 1} of {n_rounds}, {contender}", flush=True)
             more = ["--data", arguments.data] if arguments.data else []
             more += ["--quick"] if arguments.quick else []
@@ -127,7 +130,8 @@ def run_job(name, arguments):
             )  # fmt: skip
             if result is not None:
                 found.setdefault(contender, []).append(result)
-    return {name: rows for name, rows in found.items() if len(rows) == n_rounds}
+    wanted = {one: 1 if (name, one) in ONCE else n_rounds for one in contenders}
+    return {one: rows for one, rows in found.items() if len(rows) == wanted[one]}
 
 
 def seconds_near(result, best):
@@ -148,7 +152,7 @@ def job_table(results):
     for name, found in results.items():
         ratios = []
         if OURS in results:
-            pairs = zip(found, results[OURS], strict=True)
+            pairs = zip(found, results[OURS], strict=False)  # one may have the first round only
             ratios = [a["seconds"] / b["seconds"] for a, b in pairs]
         row = [name, median(a["seconds"] for a in found), median(ratios)]
         if name == ALONE:

@@ -18,7 +18,7 @@ from test_training import interrupt_after
 
 import fastbp.search.fits
 from fastbp import BackpropClassifier, BackpropSearchCV
-from fastbp.search.candidates import cost_of
+from fastbp.search.candidates import cost_of, pays_on_all_cores
 from fastbp.search.control import Control, Job, count_workers
 from fastbp.search.live import SearchReport
 from fastbp.search.strategies import longest_first
@@ -207,12 +207,27 @@ def test_large_fits_run_alone(monkeypatch):
         assert max(n for n, _ in seen[False]) > 1
 
 
+def test_which_fits_are_large(monkeypatch):
+    monkeypatch.setattr("fastbp.search.candidates.thread_ceiling", lambda n: min(n or 2, 2))
+    for settings, n_cores, expected in (
+        (dict(hidden_layer_sizes=(1024, 1024)), 2, True),
+        (dict(hidden_layer_sizes=(1024, 1024)), 64, False),
+        (dict(hidden_layer_sizes=(100,)), 2, False),
+        (dict(hidden_layer_sizes=(1024, 1024), n_threads=1), 2, False),
+        (dict(hidden_layer_sizes=(1024, 1024), engine="numba"), 2, False),
+        (dict(hidden_layer_sizes=(1024, 1024), n_threads="two"), 2, False),
+    ):
+        net = BackpropClassifier(**settings)
+        of_step = cost_of(net, 10_000, 784, 10)[1]
+        assert pays_on_all_cores(net, of_step, n_cores) is expected
+
+
 def test_large_fits_give_the_same_results(monkeypatch):
     net = BackpropClassifier((4,), max_iter=3, random_state=0)
     params = {"hidden_layer_sizes": [(3,), (40,)], "alpha": [0.0, 1.0]}
     found = []
     for large_step, strategy in product((1.5e8, 2e3), ("grid", "halving")):
-        monkeypatch.setattr("fastbp.search.fits.LARGE_STEP", large_step)
+        monkeypatch.setattr("fastbp.search.candidates.LARGE_STEP", large_step)
         search = BackpropSearchCV(net, params, strategy=strategy, cv=2, refit=False).fit(X, Y)
         found.append(search.cv_results_["mean_test_score"])
     np.testing.assert_array_equal(found[:2], found[2:])

@@ -130,6 +130,11 @@ class OpenFit:
             raise
         return True
 
+    def limit_threads(self, n_threads):
+        """Train on at most so many threads from now on, and never on more than at first."""
+        if self.training is not None:
+            self.training.run.session.limit_threads(n_threads)
+
     @property
     def failure(self):
         """What was wrong with the data, after which the model so far is kept; or None."""

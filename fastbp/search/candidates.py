@@ -9,6 +9,8 @@ import numpy as np
 from sklearn.model_selection import ParameterGrid, ParameterSampler
 from sklearn.pipeline import Pipeline
 
+from fastbp.engine import get_engine
+from fastbp.engine.parallel import thread_ceiling
 from fastbp.estimators.base import BaseBackprop
 from fastbp.optimizers import is_full_batch
 from fastbp.tabular.base import BaseTabular
@@ -130,3 +132,13 @@ def cost_of(network, n_samples, n_features, n_outputs):
         return float(work * network.max_iter), float(min(batch, n_samples) * of_row)
     except (TypeError, ValueError):  # the fit will say what is wrong with it
         return 0.0, 0.0
+
+
+def pays_on_all_cores(network, of_step, n_cores):
+    """Whether a fit whose steps cost so much is as well on all cores as others beside it."""
+    try:
+        has_threads = get_engine(network.engine).NAME != "numba"
+        most = thread_ceiling(network.n_threads)
+    except (ImportError, TypeError, ValueError):  # the fit will say what is wrong with it
+        return False
+    return has_threads and most >= n_cores and of_step >= LARGE_STEP * n_cores

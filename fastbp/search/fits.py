@@ -21,10 +21,10 @@ from fastbp.engine.parallel import thread_ceiling
 from fastbp.estimators.fitting import OpenFit
 from fastbp.optimizers import is_full_batch
 from fastbp.search.candidates import (
-    LARGE_STEP,
     cost_of,
     find_network,
     fits_in_parts,
+    pays_on_all_cores,
     setting_of_steps,
 )
 from fastbp.search.control import StoppedError
@@ -179,8 +179,8 @@ class CandidateFit:
         if self.n_threads is not None:
             n_threads = min(self.n_threads, self.plan.control.share())
             self.network.n_threads = n_threads  # for predictions
-            if self.open is not None and self.open.training is not None:
-                self.open.training.run.session.limit_threads(n_threads)
+            if self.open is not None:
+                self.open.limit_threads(n_threads)
 
     def _train(self, share):
         """Train in pieces; return whether the fit has ended."""
@@ -318,7 +318,7 @@ def make_fits(plan, candidates, data, step):
             make_estimator(plan.estimator, params)  # says which name it does not know
         trial = make_network(plan.estimator, params)
         cost, of_step = cost_of(trial, n_samples, n_features, n_outputs)
-        is_large = of_step >= LARGE_STEP * plan.control.cores
+        is_large = pays_on_all_cores(trial, of_step, plan.control.cores)
         key, row = setting_of_steps(params, step), []
         for fold in range(len(data.splits)):
             if (key, fold) not in parts:
