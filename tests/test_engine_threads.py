@@ -1,6 +1,7 @@
 """The number of threads never changes a bit of what an engine gives."""
 
 import itertools
+import os
 from contextlib import closing
 
 import numpy as np
@@ -23,6 +24,7 @@ from sessions import (
 )
 
 from fastbp.activations import ACTIVATIONS
+from fastbp.engine import get_engine
 from fastbp.losses import LOSSES
 from fastbp.optimizers import OPTIMIZERS
 
@@ -128,4 +130,31 @@ def test_number_of_threads_may_change_in_mid_fit(forced_engine, dtype):
                     learning_rate=0.01, n_epochs=1, losses=losses[epoch : epoch + 1],
                 )  # fmt: skip
             results.append(read_params(session, problem, dtype).tobytes() + losses.tobytes())
+    assert results[0] == results[1] == results[2]
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="lists threads in /proc")
+def test_threads_can_be_limited_between_calls():
+    """A search gives a fit the cores that others leave; more than at first it never has."""
+    engine = get_engine("cython")
+    problem = draw_problem_once((64, 256, 10), loss="log_loss", activation="relu", n_samples=300)
+    X, targets, _, _ = problem.in_dtype(np.float32)
+    before, results = set(os.listdir("/proc/self/task")), []
+    for plan, expected in (([1, 1, 1], [0, 0, 0]), ([1, 3, 2], [0, 2, 2]), ([2, 9, 1], [1, 2, 2])):
+        session = engine.Session(
+            problem.sizes, [ACTIVATIONS["relu"]], LOSSES["log_loss"], dtype=np.float32,
+            params=problem.params.astype(np.float32), batch_size=len(X), n_threads=3,
+        )  # fmt: skip
+        with closing(session):
+            session.set_optimizer(OPTIMIZERS["adam"], HYPERPARAMETERS["adam"])
+            order, losses, n_more = np.arange(len(X)), np.zeros(3), []
+            for epoch, limit in enumerate(plan):
+                session.limit_threads(limit)
+                session.train(
+                    X, targets, None, order, shuffle=None, batch_size=len(X), alpha=0.01,
+                    learning_rate=0.01, n_epochs=1, losses=losses[epoch : epoch + 1],
+                )  # fmt: skip
+                n_more.append(len(set(os.listdir("/proc/self/task")) - before))
+        assert n_more == expected
+        results.append(read_params(session, problem, np.float32).tobytes() + losses.tobytes())
     assert results[0] == results[1] == results[2]
