@@ -9,8 +9,8 @@ little, the best third on, and so on; only the last are trained to the end.
 # %%
 # The search
 # ----------
-# 27 draws of learning rate, penalty and size.  A rung is a pause in a fit of 54 epochs, with the
-# cosine schedule of all 54: who comes through has the score of a grid search, and no epoch is
+# 27 draws of learning rate, penalty and size.  A rung is a pause in a fit of 50 epochs, with the
+# cosine schedule of all 50: who comes through has the score of a grid search, and no epoch is
 # trained twice.
 
 import warnings
@@ -28,7 +28,7 @@ from fastbp import BackpropClassifier, BackpropSearchCV, SearchCurvesDisplay
 warnings.simplefilter("ignore", ConvergenceWarning)  # the last candidates use all their epochs
 X, y = load_digits(return_X_y=True)
 X_train, X_test, y_train, y_test = train_test_split(X, y, stratify=y, random_state=0)
-net = BackpropClassifier(max_iter=54, learning_rate="cosine", random_state=0)
+net = BackpropClassifier(max_iter=50, learning_rate="cosine", random_state=0)
 params = {
     "backpropclassifier__learning_rate_init": loguniform(1e-5, 1e-1),
     "backpropclassifier__alpha": loguniform(1e-5, 10),

@@ -65,8 +65,8 @@ class BackpropSearchCV(BaseSearchCV):
         Draws of "random" and "halving"; "halving" takes the whole grid where that has no more, or
         with None.
     factor : float, default=3
-        Of "halving": each rung has `factor` times fewer candidates than the one before it. Epochs
-        grow by one ratio, `factor` or less: the first rung has a ninth of `max_iter` at least.
+        Of "halving": the rungs are a tenth, two fifths and all of `max_iter`, each with `factor`
+        times fewer candidates than the one before it.
     scoring : str, callable, list, tuple, dict or None, default=None
         As in GridSearchCV. Of several scores "halving" compares the one that `refit` names, or the
         first.
@@ -158,7 +158,7 @@ class BackpropSearchCV(BaseSearchCV):
     >>> params = {"learning_rate_init": [1e-4, 1e-3, 1e-2], "alpha": [1e-4, 1e-2, 1.0]}
     >>> search = BackpropSearchCV(net, params, strategy="halving", cv=3).fit(X / 16, y)
     >>> search.rungs_
-    [(0.1111111111111111, 9), (0.3333333333333333, 3), (1.0, 1)]
+    [(0.1, 9), (0.4, 3), (1.0, 1)]
     >>> search.best_params_["learning_rate_init"]
     0.01
     """
