@@ -13,9 +13,9 @@ from fastbp.search.fits import epochs_until, number_of_score
 
 # The rungs of a halving, as shares of max_iter. With epochs that grow by `factor` (Jamieson &
 # Talwalkar) 60 candidates are down to 7 before a third of the epochs, where scores mislead. Of
-# draws of half of 60 to 200 candidates (five tables, 60 draws each, 20 or 50 epochs, November 2026) the
-# best one came through 82 % of these three rungs and 19 % of those; the epochs were 3.7 times fewer
-# than the full search's, there 3.4 to 8 times.
+# draws of half of 60 to 200 candidates (five tables, 60 draws each, 20 or 50 epochs, November 2026)
+# the best one came through 82 % of these three rungs and 19 % of those; the epochs were 3.7 times
+# fewer than the full search's, there 3.4 to 8 times.
 RUNGS = (0.1, 0.4, 1.0)
 # The median rule: when a candidate is looked at, by share of its max_iter; and how many are trained
 # to the end to compare with, as a share of all, and at least.
