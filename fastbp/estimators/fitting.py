@@ -141,10 +141,9 @@ class OpenFit:
         return None if self.training is None else self.training.run.failure
 
     def look(self):
-        """Return a fitted copy of the estimator as if the fit ended now."""
+        """Return a fitted copy of the estimator as if the fit ended now, to predict with."""
         twin = copy(self.estimator)
-        reached = self.training.run.reached()
-        vars(twin).update(twin._fitted_attributes(self.problem, reached))
+        vars(twin).update(twin._fitted_attributes(self.problem, self.training.run.predictor()))
         return twin
 
     def finish(self):

@@ -407,6 +407,13 @@ class Run:
         progress = replace(self.progress)
         return self.apart(progress, self.write_into(progress))
 
+    def predictor(self):
+        """Return the same without what only training needs: the optimiser and its place."""
+        progress, params = replace(self.progress, optimizer=None, place=None), self.current_params()
+        progress.n_iter = len(progress.loss_curve) - self.n_before
+        progress.end(params, self.selection)
+        return copy.deepcopy(progress, {id(params): params})
+
     def apart(self, progress, last):
         """Copy what `write_into` has written and returned, but for the arrays that it made."""
         made = [progress.params if last is None else last, progress.optimizer["slots"]]
