@@ -573,7 +573,7 @@ def test_a_fit_that_failed_is_tried_again(path, monkeypatch):
         plain(self)
 
     monkeypatch.setattr(OpenFit, "finish", finish)
-    with pytest.warns(FitFailedWarning):
+    with pytest.warns((FitFailedWarning, UserWarning)):
         search.fit(X, Y)
     assert np.isnan(search.cv_results_["mean_test_score"]).sum() == 1
     search.fit(X, Y)
