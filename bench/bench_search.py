@@ -108,7 +108,7 @@ CONTENDERS = {
     "memory": (OURS, OTHERS[0]),
 }
 LONG = {"fashion": 3}  # rounds, where searches take minutes
-ONCE = {("fashion", LIGHTGBM)}  # in the first round only: perhaps an hour
+ONCE = {("fashion", LIGHTGBM)}  # in the first round only: an hour or two
 NEAR = 0.998  # of the best score of the full search
 
 
