@@ -55,7 +55,7 @@ class BackpropSearchCV(BaseSearchCV):
         Names of parameters and the values to try: lists, or with "random" and "halving" also
         distributions, which have a method ``rvs``.
     strategy : {'grid', 'random', 'halving'}, default='grid'
-        All combinations; `n_candidates` draws; or successive halving (Jamieson & Talwalkar 2016):
+        All combinations; `n_candidates` draws; or successive halving (after Jamieson & Talwalkar):
         all candidates are trained for a share of their `max_iter`, the best of them are trained on,
         and so on until the last are trained to the end. A rung is a pause in a fit: schedule, order
         and stopping are those of `max_iter` epochs, so that who comes through is its unpaused fit,
