@@ -3,8 +3,9 @@
 A column of numbers gives its scaled value z / sqrt(1 + (z / 3)^2), where z is the distance from the
 median in quartile ranges (RealMLP: Holzmueller et al. 2024), and beside it pieces between knots,
 which stand at quantiles: how far the value has come through each bin (Gorishniy et al. 2022), or
-hat functions on the same knots, which are differences of such pieces.  All columns are encoded at
-once by vectors with one entry for each output; rows go in blocks that stay in the cache.
+hat functions on the same knots, which are differences of such pieces.  Amounts, most of which are
+the same value, also have an indicator of each frequent value.  All columns are encoded at once by
+vectors with one entry for each output; rows go in blocks that stay in the cache.
 """
 
 from dataclasses import dataclass
@@ -16,6 +17,11 @@ LARGEST = np.finfo(np.float64).max
 TINY = 1e-300  # narrower bins are as narrow as this
 FARTHEST = 1e8  # in quartile ranges; beyond, the smooth clip is 3 to seven digits
 ELEMENTS = 131_072  # of one block: 1 MiB of float64
+# A column of amounts, such as capital gains: half of its rows have the same value, and the others
+# one of more than a few.  On adult (20 000 rows) indicators of both its columns of amounts took 0.8 %
+# off the log loss; of its ages and hours, too, only 0.3 % (November 2026).
+USUAL, MORE_THAN = 0.5, 9  # share of the rows, and values
+SAMPLE = 4096  # rows that tell that a column has many values
 
 
 @dataclass
@@ -29,6 +35,7 @@ class NumberFit:
     is_pair: bool  # two values: one piece says it all
     has_missing: bool
     shows_missing: bool
+    shown: np.ndarray | None = None  # which knots have an indicator; None: none
 
 
 def count_values(values):
@@ -42,7 +49,18 @@ def count_values(values):
     return 3 if ((present > low) & (present < high)).any() else 2
 
 
-def fit_numbers(values, n_bins, shows_missing):
+def count_few(values, most):
+    """Count the different values of a column, NaN left out, or return None if more than `most`."""
+    for part in (values[:SAMPLE], values):
+        n = len(np.unique(part))
+        if n > most + 1:
+            return None
+    if values.dtype.kind == "f":
+        n -= bool(np.isnan(values).any())
+    return n if n <= most else None
+
+
+def fit_numbers(values, n_bins, shows_missing, min_frequency=None):
     """Learn median, scale and knots of a column with values.
 
     Parameters
@@ -53,6 +71,8 @@ def fit_numbers(values, n_bins, shows_missing):
         At most so many bins, which end at quantiles, or at each value if they are few.
     shows_missing : bool
         Whether missing values have an indicator.
+    min_frequency : int or None, default=None
+        Rows that a value of an amount needs for an indicator; None: there are none.
     """
     missing = np.isnan(values)
     with np.errstate(over="ignore"):  # of longer floats
@@ -68,10 +88,17 @@ def fit_numbers(values, n_bins, shows_missing):
     distinct = present[is_new]
     lower, median, upper = _quantiles(present, [0.25, 0.5, 0.75])
     scale = upper - lower if upper > lower else present[-1] - present[0]
-    knots = distinct
+    counts = np.diff(np.append(np.flatnonzero(is_new), len(present)))
+    knots, shown = distinct, None
     if len(distinct) > n_bins + 1:
-        counts = np.diff(np.append(np.flatnonzero(is_new), len(present)))
         knots = _spread_knots(distinct, counts, n_bins)
+    elif (
+        min_frequency is not None
+        and len(distinct) > MORE_THAN
+        and counts.max() >= USUAL * len(present)
+    ):
+        frequent = np.flatnonzero(counts >= min_frequency)
+        shown = frequent if len(frequent) else None
     return NumberFit(
         knots=knots / factor if len(knots) > 1 else knots[:0],
         factor=factor,
@@ -80,6 +107,7 @@ def fit_numbers(values, n_bins, shows_missing):
         is_pair=len(distinct) == 2,
         has_missing=bool(missing.any()),
         shows_missing=shows_missing,
+        shown=shown,
     )
 
 
@@ -124,9 +152,11 @@ class NumberPlan:
         One for each column of the matrix of numbers.
     encoding : {"piecewise", "hat", "none"}
 
-    Outputs are the scaled columns, then the pieces, then the indicators of missing values, each in
-    the order of the columns.
+    Outputs are the scaled columns, then the pieces, the indicators of missing values and those of
+    single values, each in the order of the columns.
     """
+
+    n_values, shows_values = 0, ()  # of plans in old pickles
 
     def __init__(self, fits, encoding):
         self.fits, self.encoding, self.is_hat = fits, encoding, encoding == "hat"
@@ -143,7 +173,18 @@ class NumberPlan:
         pieces = [i for i in np.flatnonzero(varies) if pairs[i] or encoding != "none"]
         self._lay_pieces(pieces, self.is_hat)
         self.n_scaled, self.n_missing = len(self.scaled_source), len(self.missing_source)
-        self.n_outputs = self.n_scaled + self.n_pieces + self.n_missing
+        self._lay_values()
+        self.n_outputs = self.n_scaled + self.n_pieces + self.n_missing + self.n_values
+
+    def _lay_values(self):
+        """Lay out the indicators of single values: for each its column and the value."""
+        self.shows_values = [i for i, fit in enumerate(self.fits) if fit.shown is not None]
+        self.points = [
+            self.fits[i].knots[self.fits[i].shown] * self.fits[i].factor for i in self.shows_values
+        ]
+        sizes = list(map(len, self.points))
+        self.value_source = np.repeat(np.array(self.shows_values, np.intp), sizes)
+        self.n_values = sum(sizes)
 
     def _lay_pieces(self, columns, is_hat):
         """Lay out the vectors of the pieces: for each its column, lower knot and 1 / width.
@@ -170,7 +211,8 @@ class NumberPlan:
 
     def output_sources(self):
         """Array of the column that each output belongs to."""
-        return np.concatenate([self.scaled_source, self.source, self.missing_source])
+        parts = [self.scaled_source, self.source, self.missing_source]
+        return np.concatenate([*parts, self.value_source] if self.n_values else parts)
 
     def encode(self, numbers, out):
         """Encode a matrix of numbers (n_rows, n_columns) of any real dtype into `out`, float32."""
@@ -225,12 +267,16 @@ class NumberPlan:
                 self._make_hats(work, pieces)
             else:
                 np.clip(work, 0, 1, out=pieces)
+        last = end + self.n_missing
+        if self.n_values:
+            its = block.take(self.value_source, axis=1)
+            np.equal(its, np.concatenate(self.points), out=out[:, last:])
         if missing is None:
-            out[:, end:] = 0
+            out[:, end:last] = 0
             return
         encoded = out[:, :end]
         encoded[np.isnan(encoded)] = 0
-        out[:, end:] = missing.take(self.missing_source, axis=1)
+        out[:, end:last] = missing.take(self.missing_source, axis=1)
 
     def _make_hats(self, work, out):
         np.clip(work, 0, 1, out=work)
@@ -255,7 +301,10 @@ class NumberPlan:
                 listed += [f"{names[i]} at {knot}" for knot in knots[i]]
             else:
                 listed += [f"{names[i]}[{a}, {b})" for a, b in pairwise(knots[i])]
-        return listed + [f"{missing[i]} missing" for i in self.missing_source]
+        listed += [f"{missing[i]} missing" for i in self.missing_source]
+        return listed + [
+            f"{names[i]}={knots[i][k]}" for i in self.shows_values for k in self.fits[i].shown
+        ]
 
 
 def name_knots(knots):

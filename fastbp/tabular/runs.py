@@ -46,10 +46,13 @@ class RunsPlan:
         self.continues[n : n + numbers.n_pieces] = 1
         self.continues[self.first] = 0
         missing = n + numbers.n_pieces + np.arange(numbers.n_missing)
+        values = numbers.n_outputs - numbers.n_values + np.cumsum(
+            [0, *(len(points) for points in numbers.points)], dtype=np.int64
+        )[:-1] if numbers.n_values else np.zeros(0, np.int64)
         indicators = np.full(len(levels.fits), numbers.n_outputs)
         targets = numbers.n_outputs + levels.n_indicators + np.arange(levels.n_targets)
         pieces = np.repeat(self.first, 2)
-        parts = [np.arange(n), pieces, missing, indicators, targets]
+        parts = [np.arange(n), pieces, missing, values, indicators, targets]
         self.places = np.concatenate(parts).astype(np.int32)  # of what a row stores, at least
         self.ends = np.cumsum([len(part) for part in parts]).tolist()
 
@@ -63,7 +66,7 @@ class RunsPlan:
             Of CSR; indices ascend within a row.
         """
         numbers, levels = self.plan.numbers, self.plan.levels
-        n_rows, (n, pieces, missing, indicators, _) = len(read), self.ends
+        n_rows, (n, pieces, missing, shown, indicators, _) = len(read), self.ends
         values = np.empty((n_rows, len(self.places)), np.float32)
         places = np.empty(values.shape, np.int32)
         places[:] = self.places
@@ -72,6 +75,8 @@ class RunsPlan:
             with np.errstate(over="ignore", under="ignore", invalid="ignore"):
                 values[:, :n] = numbers.scale(block)
                 self._find_pieces(block, values[:, n:pieces], places[:, n:pieces])
+            if numbers.n_values:
+                self._find_values(block, values[:, missing:shown], places[:, missing:shown])
             if is_missing is not None:
                 values[:, :pieces][np.isnan(values[:, :pieces])] = 0
                 values[:, pieces:missing] = is_missing.take(numbers.missing_source, axis=1)
@@ -79,8 +84,8 @@ class RunsPlan:
                 values[:, pieces:missing] = 0
         if levels.n_outputs:
             found = levels.find_places(read.codes)
-            values[:, missing:indicators] = found >= 0
-            places[:, missing:indicators] += np.maximum(found, 0).astype(np.int32)
+            values[:, shown:indicators] = found >= 0
+            places[:, shown:indicators] += np.maximum(found, 0).astype(np.int32)
             levels.write_targets(read.codes, read.targets, values[:, indicators:])
         if n_rows < FEW_ROWS:  # storing zeros, too, costs less than leaving them out
             indptr = np.arange(0, values.size + 1, len(self.places), dtype=np.int32)
@@ -119,6 +124,17 @@ class RunsPlan:
         np.subtract(1, share, out=share)
         share *= is_later
         values[:, ::2] = share
+
+
+    def _find_values(self, block, values, places):
+        """Write for each column of amounts the indicator that is 1, or 0 to its first."""
+        numbers = self.plan.numbers
+        for k, (i, points) in enumerate(zip(numbers.shows_values, numbers.points, strict=True)):
+            column = block[:, i]
+            found = np.minimum(points.searchsorted(column), len(points) - 1)
+            is_found = points.take(found) == column
+            values[:, k] = is_found
+            places[:, k] += (found * is_found).astype(np.int32)
 
 
 def as_csr(parts, n_columns):
