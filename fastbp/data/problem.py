@@ -54,6 +54,7 @@ class Problem:
     held_out: HeldOut | None = None  # the user's validation data
     n_members: int | None = None  # of an ensemble in one network
     continues: np.ndarray | None = None  # its features that go on where the one before ended
+    calibrates: bool = False  # whether held-out samples set the scale of the scores, too
     parts: tuple | None = None  # rows to train on and rows to hold out, where these are not drawn
     asked_to_stop: Any = None  # a threading.Event of others, or None
 
@@ -92,6 +93,11 @@ class Problem:
     def some_rows(self, rows, n_rows):
         """Return the problem of at most so many of some rows, evenly spaced."""
         return self.of_rows(np.sort(rows)[:: -(-len(rows) // n_rows)])
+
+    def scale_scores(self, params, factor):
+        """Multiply all raw scores: the output layer, or those of all members, in place."""
+        outputs, _ = network.list_parts(self.layer_sizes, self.n_members)[-2:]
+        params[outputs[0] :] *= factor
 
     def scores(self, params):
         """Compute raw scores of all samples under `params`; of members, those of their mean."""
@@ -258,6 +264,7 @@ def _check(
         one_class=estimator._has_one_class,
         n_members=estimator._n_members,
         continues=estimator._continues,
+        calibrates=estimator._calibrates,
         parts=estimator._parts,
         asked_to_stop=estimator._asked_to_stop,
     )

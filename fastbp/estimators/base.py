@@ -74,6 +74,7 @@ class BaseBackprop(
 
     _has_one_class = False
     _n_members: int | None = None  # of an ensemble in one network: see `tabular.networks`
+    _calibrates = False  # whether held-out samples set the scale of the scores, too
     _continues = None  # its features that go on where the one before ended: see `tabular.runs`
     _parts = None  # rows to train on and rows to hold out, instead of a draw
     _asked_to_stop = None  # an event that ends training after the epoch in hand

@@ -363,7 +363,12 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
         if n_members == "auto":
             n_members = recipe.choose_n_members(n_trained)
         network._n_members, network._continues, network._parts = n_members, continues, rows
+        network._calibrates = self._calibrates(settings)
         return network
+
+    def _calibrates(self, settings):
+        """Whether the held-out rows set the scale of a network's scores."""
+        return False
 
     def _take(self, encoder, networks, targets):
         """Set the fitted attributes."""

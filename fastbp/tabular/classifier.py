@@ -19,6 +19,7 @@ from fastbp.estimators.annotations import (
     Targets,
     Weights,
 )
+from fastbp.losses import LogLoss
 from fastbp.messages import explains_its_arguments
 from fastbp.tabular.base import BaseTabular
 from fastbp.tabular.networks import MembersClassifier
@@ -171,6 +172,12 @@ default="from_dtype"
 
     def _parameters_of_network(self, settings):
         return {"loss": settings.loss, "class_weight": settings.class_weight}
+
+    def _calibrates(self, settings):
+        loss, is_plain = settings.loss, settings.scoring is None
+        if isinstance(loss, LogLoss):
+            return is_plain and loss.label_smoothing == 0
+        return is_plain and isinstance(loss, str) and loss == LogLoss.name
 
     def _take(self, encoder, networks, targets):
         super()._take(encoder, networks, targets)

@@ -122,6 +122,7 @@ class Jobs:
                     self.stop.set()
                 finally:
                     del network._asked_to_stop, network._parts, network._snapshot
+                    del network._calibrates
                 for name in OF_TRAINING:
                     vars(network).pop(name, None)
         except BaseException:

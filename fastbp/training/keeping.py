@@ -251,6 +251,8 @@ class Keeper:
         settings = identify_settings(self.estimator, leave_out=FREE)
         settings["precision"] = str(problem.dtype)
         settings["members"] = str(problem.n_members)
+        if problem.calibrates:
+            settings["calibrates"] = "True"
         data = identify_data(problem, engine or problem.engine)
         if self.start is not None:
             settings["weights to begin with"] = to_bytes(self.start)[safetensors.SEAL].decode()

@@ -20,6 +20,7 @@ from sklearn.model_selection import train_test_split
 from fastbp.data.row_source import RowSource
 from fastbp.data.scaling import unit_of
 from fastbp.descriptions import is_function, name_of, number_of
+from fastbp.losses.calibration import find_factor
 from fastbp.losses.combining import combine
 from fastbp.tables import write_labels
 
@@ -135,10 +136,17 @@ class Validation:
     scoring : None, "loss", str or callable, default=None
     scorer : Scorer or None, default=None
         Where `scoring` asks for one.
+
+    Attributes
+    ----------
+    factor : float
+        Of the raw scores measured last, at which their loss is least; 1 but for problems that
+        calibrate, whose score is minus the loss there.
     """
 
     def __init__(self, problem, scoring=None, scorer=None):
         self.problem, self.scoring, self.scorer = problem, scoring, scorer
+        self.factor = 1.0
         shape = (problem.X.shape[0], problem.layer_sizes[-1])
         if problem.n_members is not None:
             shape = (problem.n_members, *shape)
@@ -184,9 +192,22 @@ class Validation:
         loss = session.mean_loss(scores, problem.targets, problem.sample_weight)
         if np.isnan(loss):  # no score means anything then, and no scorer need be asked
             return loss, loss
+        if problem.calibrates and self.scoring == LOSS:
+            return loss, -self._calibrate(session, scores)
         if self.scorer is not None:
             return loss, self._ask_scorer(params)
         return loss, -loss if self.scoring == LOSS else score_of(problem, scores)
+
+    def _calibrate(self, session, scores):
+        """Set the factor; return the loss that it leaves."""
+        targets, weights = self.problem.targets, self.problem.sample_weight
+        n_samples = len(scores) if weights is None else np.count_nonzero(weights)
+
+        def mean_loss(factor):
+            return session.mean_loss(scores * scores.dtype.type(factor), targets, weights)
+
+        self.factor, loss = find_factor(mean_loss, n_samples)
+        return loss
 
     def _ask_scorer(self, params):
         scorer, weights = self.scorer, self.problem.sample_weight

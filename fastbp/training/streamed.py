@@ -72,7 +72,7 @@ class StreamedValidation:
     scoring : None or "loss"
     """
 
-    scorer = None
+    scorer, factor = None, 1.0  # what is read in windows calibrates nothing
 
     def __init__(self, problem, scoring=None):
         self.problem, self.scoring = problem, scoring

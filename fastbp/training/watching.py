@@ -154,6 +154,10 @@ class Selection:
             progress.best_iter = len(progress.validation_scores)
             if self.restores:
                 progress.best_params = copy_params() if params is None else params
+                if self.validation.factor != 1.0:
+                    self.validation.problem.scale_scores(
+                        progress.best_params, self.validation.factor
+                    )
 
     def look_away(self):
         """Record an epoch that left nothing to measure: training diverged in it."""
