@@ -41,3 +41,11 @@ def as_frame(X, library="pandas"):
     if library == "polars":
         return module.from_pandas(frame)
     return module.Table.from_pandas(frame, preserve_index=False)
+
+
+def draw_amounts(n_rows=640, seed=0):
+    """Return a column of which three in four rows are 0 and others one of 12 amounts, or few."""
+    rng = np.random.default_rng(seed)
+    amounts = np.where(rng.random(n_rows) < 0.75, 0.0, 100.0 * rng.integers(1, 13, n_rows))
+    amounts[:2] = 5000.0  # rare
+    return amounts

@@ -13,6 +13,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import TargetEncoder
+from tables import draw_amounts
 from test_sklearn_checks import run_checks
 
 import fastbp
@@ -99,6 +100,40 @@ def test_a_value_of_most_rows_leaves_knots_to_the_others():
     assert knots[-1] == 100
     assert (knots > 0).sum() >= 8  # of quantiles one
     np.testing.assert_allclose(np.diff(knots[2:-1]), 13, atol=1)
+
+
+def test_columns_with_few_values_get_a_piece_for_each():
+    """From the pieces that others, with many values, then have less of; not above the limits."""
+    rng = np.random.RandomState(0)
+    few = rng.randint(0, 60, (2000, 1))
+
+    def lengths(X):
+        return [len(c.knots[""]) - 1 for c in TableEncoder().fit(X).columns_]
+
+    many = rng.standard_normal((2000, 15))
+    assert lengths(np.hstack([few, many])) == [32] * 16  # its share is no larger
+    assert lengths(np.hstack([few, many[:, :5]])) == [59, *[48] * 5]
+    small = np.hstack([rng.randint(0, 8, (2000, 6)), few, many[:, :9]])
+    assert lengths(small) == [7] * 6 + [47] * 10
+    assert lengths(np.hstack([few, many[:, :5]])[:640]) == [20, *[20] * 5]  # one for 32 rows
+    assert sum(lengths(np.hstack([few] * 3 + [many]))) <= 512
+
+
+def test_amounts_have_an_indicator_of_each_frequent_value():
+    amounts = draw_amounts()
+    one = TableEncoder().fit(amounts[:, np.newaxis])
+    names = one.get_feature_names_out().tolist()
+    assert names[14:] == [f"x0={value}" for value in range(0, 1300, 100)]
+    out = one.transform([[300.0], [301.0], [5000.0], [0.0]])
+    assert out[:, 14:].argmax(axis=1).tolist() == [3, 0, 0, 0]
+    assert out[:, 14:].sum(axis=1).tolist() == [1, 0, 0, 1]
+    many = TableEncoder(n_bins=5).fit(amounts[:, np.newaxis])  # whose knots are not its values
+    hats = TableEncoder(encoding="hat").fit(amounts[:, np.newaxis])
+    none = TableEncoder(min_frequency=640).fit(amounts[:, np.newaxis])
+    for other in (many, hats, none):
+        assert not any("=" in name for name in other.get_feature_names_out())
+    even = TableEncoder().fit(np.arange(640.0)[:, np.newaxis] % 13)  # no value of most rows
+    assert not any("=" in name for name in even.get_feature_names_out())
 
 
 def test_hats_are_one_at_their_knot_and_sum_to_one():

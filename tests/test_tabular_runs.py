@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from sklearn.utils._testing import assert_allclose
+from tables import draw_amounts
 
 from fastbp import TableEncoder, TabularRegressor
 from fastbp.tabular.rows import EncodedRows
@@ -83,6 +84,19 @@ def test_two_values_are_one_piece(n_rows):
     whole, stored = spread(one, X[:n_rows])
     assert stored.indices.min() >= 0
     assert np.array_equal(whole, one.transform(X[:n_rows]))
+
+
+@pytest.mark.parametrize("n_rows", [1, FEW_ROWS, 640])
+def test_amounts_have_indicators_in_runs_too(n_rows):
+    amounts, colours = draw_amounts(), np.arange(640) % 3
+    X = np.column_stack([amounts, 1e300 * amounts, np.arange(640) % 7, colours])
+    X[5, 0] = np.nan
+    one = TableEncoder([3]).fit(X)
+    assert len(one._plan.numbers.shows_values) == 2
+    new = X[-n_rows:].copy()
+    new[0, 0], new[-1, 1] = 150.0, np.nan  # in no row of `fit`, and the median
+    assert_allclose(spread(one, new)[0], one.transform(new), rtol=0, atol=1e-6)
+    assert np.array_equal(spread(one, X[-5:])[1].toarray(), spread(one, X)[1].toarray()[-5:])
 
 
 def test_blocks_train_like_the_whole(monkeypatch):

@@ -109,10 +109,12 @@ def test_an_encoder_alone(encoding, tmp_path):
             "mixed": rng.choice(np.array(["a", True, 2.5, None], object), n),
             "constant": 1,
             "name": [f"row {i}" for i in range(n)],
+            "amount": np.where(rng.random(n) < 0.7, 0, rng.integers(0, 11, n)),
         }
     )
     y = frame["number"] > 0
     encoder = TableEncoder(encoding=encoding).fit(frame, y)
+    assert ("amount=7" in encoder.get_feature_names_out()) == (encoding == "piecewise")
     other = through_file(encoder, tmp_path)
     for table in (frame, frame[:1], frame.assign(city="nowhere")):
         np.testing.assert_array_equal(other.transform(table), encoder.transform(table))

@@ -152,7 +152,7 @@ def _number_from(described):
     _require(len(fit.knots) == 2 or not fit.is_pair, "numbers")
     if fit.shown is not None:
         _require(_is_array(fit.shown, 1, np.int64) and len(fit.shown) > 0, "shown")
-        _require((0 <= fit.shown).all() and (fit.shown < len(fit.knots)).all(), "shown")
+        _require((fit.shown >= 0).all() and (fit.shown < len(fit.knots)).all(), "shown")
         _require((fit.shown[1:] > fit.shown[:-1]).all(), "shown")
     return fit
 

@@ -18,8 +18,8 @@ TINY = 1e-300  # narrower bins are as narrow as this
 FARTHEST = 1e8  # in quartile ranges; beyond, the smooth clip is 3 to seven digits
 ELEMENTS = 131_072  # of one block: 1 MiB of float64
 # A column of amounts, such as capital gains: half of its rows have the same value, and the others
-# one of more than a few.  On adult (20 000 rows) indicators of both its columns of amounts took 0.8 %
-# off the log loss; of its ages and hours, too, only 0.3 % (November 2026).
+# one of more than a few.  On adult (20 000 rows) indicators of both its columns of amounts took
+# 0.8 % off the log loss; of its ages and hours, too, only 0.3 % (November 2026).
 USUAL, MORE_THAN = 0.5, 9  # share of the rows, and values
 SAMPLE = 4096  # rows that tell that a column has many values
 
@@ -156,7 +156,7 @@ class NumberPlan:
     single values, each in the order of the columns.
     """
 
-    n_values, shows_values = 0, ()  # of plans in old pickles
+    n_values, first_values = 0, np.zeros(0, np.int64)  # of plans in old pickles
 
     def __init__(self, fits, encoding):
         self.fits, self.encoding, self.is_hat = fits, encoding, encoding == "hat"
@@ -182,9 +182,10 @@ class NumberPlan:
         self.points = [
             self.fits[i].knots[self.fits[i].shown] * self.fits[i].factor for i in self.shows_values
         ]
-        sizes = list(map(len, self.points))
+        sizes = np.array([len(points) for points in self.points], np.int64)
+        self.first_values = np.cumsum(sizes) - sizes  # of each such column, among all
         self.value_source = np.repeat(np.array(self.shows_values, np.intp), sizes)
-        self.n_values = sum(sizes)
+        self.n_values = int(sizes.sum())
 
     def _lay_pieces(self, columns, is_hat):
         """Lay out the vectors of the pieces: for each its column, lower knot and 1 / width.

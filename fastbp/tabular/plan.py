@@ -88,6 +88,10 @@ class TablePlan:
         """How networks take the encoding."""
         return RunsPlan(self)
 
+    def __setstate__(self, state):
+        vars(self).update(state)
+        vars(self).pop("runs", None)  # made by whatever version wrote the pickle
+
     def read_array(self, X):
         """Read an array of numbers, where there is nothing but numbers (`takes_arrays`)."""
         return ReadTable(

@@ -46,9 +46,7 @@ class RunsPlan:
         self.continues[n : n + numbers.n_pieces] = 1
         self.continues[self.first] = 0
         missing = n + numbers.n_pieces + np.arange(numbers.n_missing)
-        values = numbers.n_outputs - numbers.n_values + np.cumsum(
-            [0, *(len(points) for points in numbers.points)], dtype=np.int64
-        )[:-1] if numbers.n_values else np.zeros(0, np.int64)
+        values = n + numbers.n_pieces + numbers.n_missing + numbers.first_values
         indicators = np.full(len(levels.fits), numbers.n_outputs)
         targets = numbers.n_outputs + levels.n_indicators + np.arange(levels.n_targets)
         pieces = np.repeat(self.first, 2)
@@ -124,7 +122,6 @@ class RunsPlan:
         np.subtract(1, share, out=share)
         share *= is_later
         values[:, ::2] = share
-
 
     def _find_values(self, block, values, places):
         """Write for each column of amounts the indicator that is 1, or 0 to its first."""
