@@ -255,13 +255,16 @@ def _share_pieces(vectors, counts):
     left, n_bins = PIECES, [FEWEST_BINS] * len(vectors)
     several = [i for i, count in enumerate(counts) if count == 3]
     few = {i: count_few(vectors[i], min(MOST_VALUES, most)) for i in several}
-    order = sorted(several, key=lambda i: few[i] or np.inf)
-    for k, i in enumerate(order):
-        share = left // (len(order) - k)
+    several.sort(key=lambda i: few[i] or np.inf)
+    while several:
+        share, n_wanted = left // len(several), few[several[0]]
+        if n_wanted is None or n_wanted - 1 > share:
+            break
+        n_bins[several[0]] = n_wanted - 1
+        left -= n_wanted - 1
+        del several[0]
+    for i in several:
         n_bins[i] = max(min(share, most, MOST_BINS), FEWEST_BINS)
-        if few[i] is not None and few[i] - 1 <= share:
-            n_bins[i] = max(few[i] - 1, 1)
-        left -= n_bins[i]
     return n_bins
 
 
