@@ -42,6 +42,7 @@ VARIANTS = {
     "three layers": {"hidden_layer_sizes": (128, 128, 128)},
     "relu": {"activation": "relu"},
     "mish": {"activation": "mish"},
+    "not calibrated": {"scoring": "loss"},
     "patience 5": {"n_iter_no_change": 5},
     "patience 20": {"n_iter_no_change": 20},
 }

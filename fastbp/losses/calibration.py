@@ -4,7 +4,7 @@ A network that is trained on becomes too sure of itself long before it gets wors
 apart, and its log loss rises for that alone.  One factor of all raw scores, the inverse of a
 temperature, undoes that (Guo et al. 2017, On calibration of modern neural networks), so the epoch
 is chosen by the loss after it: refine, then calibrate (Berta, Holzmueller, Jordan & Bach 2025,
-Rethinking early stopping).  Nothing here knows of networks, samples or engines.
+arXiv 2501.19195).  Nothing here knows of networks, samples or engines.
 """
 
 import math

@@ -94,7 +94,8 @@ default="from_dtype"
     n_bins : int or "auto", default="auto"
         At most so many pieces for each column of numbers. "auto": 512 divided by the number of such
         columns (those with more than two values; parts of dates count), one for 32 rows, 48: the
-        smallest of these, but at least 8.
+        smallest of these, but at least 8. Columns with few values, at most 256 and one for 32 rows,
+        get a piece for each value where the 512 suffice, and the others share the rest.
     encoding : {"piecewise", "hat", "none"}, default="piecewise"
         What joins the scaled value of a number. "piecewise": for each bin, how far the value has
         come through it, from 0 to 1. "hat": for each knot, a hat function, 1 there and 0 at its
@@ -103,7 +104,8 @@ default="from_dtype"
         So many levels of a category, the most frequent ones, have an output of their own. A
         category with more levels also has target-encoded outputs if y is given.
     min_frequency : int or float, default=5
-        A level of fewer rows, or of a smaller share of all rows (float), has no output of its own.
+        A level of fewer rows, or of a smaller share of all rows (float), has no output of its own;
+        nor has a value of an amount.
     target_type : {"auto", "continuous", "binary", "multiclass"}, default="auto"
         What y is, for the target encoding, as in scikit-learn's `TargetEncoder`. "auto" takes
         whole numbers for classes if they are at most 50 different ones.
@@ -131,10 +133,12 @@ default="from_dtype"
     in quartile ranges (where that is 0, in whole ranges) [1]_; beside it the pieces between knots
     at quantiles [2]_ (where values repeat, each counts by the root of its rows), or at all values
     if there are fewer. A column with two values has one output, 0 for the lower one and 1 for the
-    other. Infinity counts as a very large value: the scaled value
-    is 3, and all pieces end at the last knot. A missing value is 0 in all outputs of its column and
-    1 in an indicator, which there is if values were missing in `fit`; if none were, it is encoded
-    as the median.
+    other. A column of amounts, where half of the rows or more have the same value and the others
+    one of a few (ten values or more in all, with a piece for each), also has an indicator of each
+    value that is not rare, as a category would. Infinity counts as a very large value: the scaled
+    value is 3, and all pieces end at the last knot. A missing value is 0 in all outputs of its
+    column and 1 in an indicator, which there is if values were missing in `fit`; if none were, it
+    is encoded as the median.
 
     **Categories.** Each level has an indicator; levels that are rare, or beyond `max_levels`, share
     one ("infrequent"), and so do levels that are first seen in `transform`; if no level is
@@ -150,8 +154,8 @@ default="from_dtype"
     shows them. Durations and times of day are seconds.
 
     Columns with one value or none are left out. The outputs are first the scaled numbers, then all
-    pieces, the indicators of missing numbers, the indicators of levels, and the target-encoded
-    ones; `get_feature_names_out` names them.
+    pieces, the indicators of missing numbers and of single values, the indicators of levels, and
+    the target-encoded ones; `get_feature_names_out` names them.
 
     References
     ----------
