@@ -40,13 +40,16 @@ default="from_dtype"
         Which columns are categories, as in `TableEncoder`. "from_dtype": text, booleans, objects
         and dtypes of categories.
     loss : str, object of fastbp.losses, function or Loss, default="log_loss"
-        As in `BackpropClassifier`.
+        As in `BackpropClassifier`. With "log_loss" and no `scoring` each network is calibrated on
+        the rows that it holds out: the best epoch is that with the least loss after all raw scores
+        were multiplied by the factor that makes it least [3]_, and the weights that are kept have
+        that factor; `validation_scores_` are minus these losses, `validation_loss_curve_` those
+        without a factor. With ``scoring="loss"``, or a source that is larger than memory, the loss
+        is taken as it is.
     n_networks : int, default=5
         How many networks are trained. The rows are dealt into so many parts; each network holds one
         of them out and keeps the weights of the epoch that did best there, so that every row is
-        trained on by all networks but one. With `loss` and `scoring` as they are by default, best
-        is the least log loss after all raw scores were multiplied by the factor that makes it
-        least [3]_, and the weights that are kept have that factor.
+        trained on by all networks but one.
     n_members : int or "auto", default="auto"
         Members of each network (TabM [1]_); "auto": 4, or 8 below 2000 rows. They share the hidden
         layers; each has multipliers of its own on the inputs and an output layer of its own.
@@ -76,10 +79,8 @@ default="from_dtype"
     max_time : float or None, default=None
         Seconds after which `fit` ends, whatever it has reached by then: perhaps fewer networks.
     scoring : str, callable or None, default=None
-        By what the best epoch is chosen; None is the log loss of calibrated scores (see
-        `n_networks`), or another loss as it is. "loss" is the loss as it is. Otherwise as in
-        `BackpropClassifier`; a callable gets encoded columns. With a source that is larger than
-        memory nothing is calibrated.
+        By what the best epoch is chosen; None is the loss, which is what probabilities and values
+        profit from. Otherwise as in `BackpropClassifier`; a callable gets encoded columns.
     class_weight : "balanced", dict, list of dicts or None, default=None
         As in `BackpropClassifier`.
     random_state : int, RandomState instance or None, default=None
@@ -97,8 +98,7 @@ default="from_dtype"
         What the columns are taken for (``encoder_.summary()``), and how they are encoded.
     networks_ : list of estimators
         The networks, on encoded columns, with the attributes of a fitted estimator: `loss_curve_`,
-        `validation_loss_curve_`, `best_iter_`, ... (of scores before they are multiplied by the
-        factor, but for `validation_scores_` and `best_validation_score_`); with members `coefs_` and `intercepts_` are the
+        `validation_loss_curve_`, `best_iter_`, ...; with members `coefs_` and `intercepts_` are the
         hidden layers, `member_scales_`, of shape (n_members, n_encoded), what each multiplies its
         inputs by, `member_coefs_` (n_members, n_last_hidden, n_outputs) and `member_intercepts_`
         (n_members, n_outputs) the output layer of each.
