@@ -1,5 +1,7 @@
 """The encoding as networks take it: CSR of runs says what the matrix says."""
 
+import pickle
+
 import numpy as np
 import pytest
 from sklearn.utils._testing import assert_allclose
@@ -97,6 +99,22 @@ def test_amounts_have_indicators_in_runs_too(n_rows):
     new[0, 0], new[-1, 1] = 150.0, np.nan  # in no row of `fit`, and the median
     assert_allclose(spread(one, new)[0], one.transform(new), rtol=0, atol=1e-6)
     assert np.array_equal(spread(one, X[-5:])[1].toarray(), spread(one, X)[1].toarray()[-5:])
+
+
+def test_runs_are_not_taken_from_pickles(encoder):
+    """Nor are attributes needed that plans of older versions do not have."""
+    encoder._plan.runs  # noqa: B018
+    old = pickle.loads(pickle.dumps(encoder))
+    vars(old._plan)["runs"] = "of another version"
+    for name in ("n_values", "first_values", "shows_values", "points", "value_source"):
+        del vars(old._plan.numbers)[name]
+    for fit in old._plan.numbers.fits:
+        del vars(fit)["shown"]
+    X = draw_table()
+    again = pickle.loads(pickle.dumps(old))
+    assert np.array_equal(spread(again, X)[0], spread(encoder, X)[0])
+    assert np.array_equal(again.transform(X), encoder.transform(X))
+    assert again.get_feature_names_out().tolist() == encoder.get_feature_names_out().tolist()
 
 
 def test_blocks_train_like_the_whole(monkeypatch):

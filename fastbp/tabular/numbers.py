@@ -156,7 +156,8 @@ class NumberPlan:
     single values, each in the order of the columns.
     """
 
-    n_values, first_values = 0, np.zeros(0, np.int64)  # of plans in old pickles
+    # Of plans in old pickles.
+    n_values, first_values, shows_values = 0, np.zeros(0, np.int64), ()
 
     def __init__(self, fits, encoding):
         self.fits, self.encoding, self.is_hat = fits, encoding, encoding == "hat"
