@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from fastbp.engine.network import count_params
+from fastbp.engine.precision import PRECISIONS
 
 MAX_HYPER = 6  # hyper-parameters of an optimiser: two more numbers go with them in its constants
 MAX_SLOTS = 2  # vectors of state of an optimiser
@@ -51,7 +52,9 @@ class Engine(Protocol):
         bool
         """
 
-    def predict_into(self, coefs, intercepts, activations, X, out, n_threads=1):
+    def predict_into(
+        self, coefs, intercepts, activations, X, out, n_threads=1, matmul_precision="highest"
+    ):
         """Raw scores of X straight from fitted arrays.
 
         Parameters
@@ -68,6 +71,9 @@ class Engine(Protocol):
             C-contiguous, of the same dtype.
         n_threads : int, default=1
             Most threads to use; the scores do not depend on it.
+        matmul_precision : {"highest", "high", "medium"}, default="highest"
+            As a session takes it.  Whoever calls asks for what the rows of all calls together are
+            worth (`fastbp.engine.precision.for_rows`).
 
         Returns
         -------
@@ -77,12 +83,12 @@ class Engine(Protocol):
 
     def predict_members_into(
         self, coefs, intercepts, scales, member_coefs, member_intercepts, activations, X, out,
-        n_threads=1, continues=None,
+        n_threads=1, continues=None, matmul_precision="highest",
     ):  # fmt: skip
         """Raw scores of all members straight from fitted arrays, as `predict_into`.
 
-        A sample has the same bits alone and among others; those of a session's `predict_into` are
-        equal up to rounding.
+        A sample has the same bits alone and among others in one precision; those of a session's
+        `predict_into` are equal up to rounding.
 
         Parameters
         ----------
@@ -101,6 +107,7 @@ class Engine(Protocol):
         n_threads : int, default=1
         continues : uint8 ndarray of shape (n_features,) or None, default=None
             As a session takes it; for CSR.
+        matmul_precision : {"highest", "high", "medium"}, default="highest"
 
         Returns
         -------
@@ -157,6 +164,32 @@ class Engine(Protocol):
             One of `supported_instruction_sets()`.
         """
 
+    def get_matmul_path(self):
+        """Name the way in which new sessions and predictions make products less precise.
+
+        Returns
+        -------
+        {"amx", "avx512_bf16", "emulation", "none"}
+            "none": all products are float32, whatever is asked for.  "emulation", the tiles of AMX
+            in portable C, is slow and only there to be forced.
+        """
+
+    def set_matmul_path(self, name):
+        """Use one way from now on; sessions keep what they started with.
+
+        The environment variable ``FASTBP_MATMUL_PATH`` does the same when the engine is loaded.
+
+        Parameters
+        ----------
+        name : str
+            As `get_matmul_path` returns it.
+
+        Raises
+        ------
+        ValueError
+            If the engine or the processor does not have it.
+        """
+
 
 class Session(Protocol):
     """Working copy of one fit: parameters, optimiser state, work memory, workers.
@@ -191,9 +224,15 @@ class Session(Protocol):
         k stands for itself at all features of its run up to k, so that a column of pieces, 1 1 1
         0.3 0 0, is stored as two values, 0.7 at the third and 0.3 at the fourth, and trains like
         the dense one.  The first feature continues nothing.
+    matmul_precision : {"highest", "high", "medium"}, default="highest"
+        Least precise operands of matrix products (`fastbp.engine.precision`) in float32.  Sums,
+        parameters, optimiser, activations and losses stay float32.  Always "highest" for float64,
+        for a sparse first layer, and where shapes or the processor make nothing faster.
 
     Attributes
     ----------
+    matmul_precision : {"highest", "high", "medium"}
+        What is used: the least precise that any layer takes.
     t : int
         Optimiser steps done.
     epochs_done : int
@@ -211,10 +250,11 @@ class Session(Protocol):
     finite: bool
     out_of_time: bool
     n_seen: int
+    matmul_precision: str
 
     def __init__(
         self, layer_sizes, activations, loss, *, dtype, params, batch_size, n_threads=1,
-        sparse=False, n_members=None, continues=None,
+        sparse=False, n_members=None, continues=None, matmul_precision="highest",
     ):  # fmt: skip
         """Copy the parameters, take the memory of the fit."""
 
@@ -456,6 +496,18 @@ def check_continues(continues, n_features, sparse, n_members):
     check_vector(continues, np.dtype(np.uint8), n_features, "features")
     if continues[0] or continues.max() > 1:
         raise ValueError("continues must hold 0 and 1, and begin with 0")
+
+
+def check_matmul_precision(precision):
+    """Refuse what is no name of a precision."""
+    if not (isinstance(precision, str) and precision in PRECISIONS):
+        raise ValueError(f"matmul_precision must be one of {PRECISIONS}, got {precision!r}")
+
+
+def check_matmul_path(name, available):
+    """Refuse a way of making products that is none, or that does not run here."""
+    if not (isinstance(name, str) and name in available):
+        raise ValueError(f"matmul path {name!r} does not run here; choose one of {list(available)}")
 
 
 def check_params(params, n_params, dtype, *, output=False):

@@ -13,7 +13,9 @@ import numpy as np
 BLOCK_BYTES = 1 << 24  # of multiplied features and hidden activations at a time, about
 
 
-def predict_members_into(predict_into, network, activations, X, out, n_threads):
+def predict_members_into(
+    predict_into, network, activations, X, out, n_threads, matmul_precision="highest"
+):
     """Write raw scores of all members; return whether all are finite.
 
     Parameters
@@ -22,7 +24,7 @@ def predict_members_into(predict_into, network, activations, X, out, n_threads):
         The engine's own.
     network : tuple
         coefs, intercepts, scales, member_coefs, member_intercepts.
-    activations, X, out, n_threads : as for `contract.Engine.predict_members_into`
+    activations, X, out, n_threads, matmul_precision : as for `contract.Engine.predict_members_into`
         Checked.
     """
     coefs, intercepts, scales, member_coefs, member_intercepts = network
@@ -36,8 +38,8 @@ def predict_members_into(predict_into, network, activations, X, out, n_threads):
         with np.errstate(all="ignore"):  # what overflows is seen in the scores
             rows = X[first : first + n_rows] * scales[:, np.newaxis]
         rows, place = rows.reshape(-1, n_features), hidden.reshape(-1, n_hidden)
-        predict_into(coefs, intercepts, activations, rows, place, n_threads)
+        predict_into(coefs, intercepts, activations, rows, place, n_threads, matmul_precision)
         for m in range(n_members):
             output = [member_coefs[m]], [member_intercepts[m]]
-            finite &= predict_into(*output, (), hidden[m], scores[m], n_threads)
+            finite &= predict_into(*output, (), hidden[m], scores[m], n_threads, matmul_precision)
     return finite

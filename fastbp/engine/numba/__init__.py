@@ -26,10 +26,12 @@ __all__ = [
     "all_finite",
     "are_layers",
     "fingerprint",
+    "get_matmul_path",
     "instruction_set",
     "predict_into",
     "predict_members_into",
     "set_instruction_set",
+    "set_matmul_path",
     "supported_instruction_sets",
     "transform_into",
 ]
@@ -108,3 +110,13 @@ def set_instruction_set(name):
     """Do nothing but check the name: LLVM compiles for this processor."""
     if name != "native":
         raise ValueError(f"the Numba engine has one instruction set, 'native', not {name!r}")
+
+
+def get_matmul_path():
+    """Name the way in which products are made less precise: none."""
+    return "none"
+
+
+def set_matmul_path(name):
+    """Do nothing but check the name: BLAS multiplies in float32."""
+    contract.check_matmul_path(name, ["none"])

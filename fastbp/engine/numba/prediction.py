@@ -40,8 +40,9 @@ def predict_blocks(network, buffers, data, out):
         blocks.predict_block(network, buffers, data, NO_DROPOUT, first, rows, out)
 
 
-def predict_into(coefs, intercepts, activations, X, out, n_threads=1):
+def predict_into(coefs, intercepts, activations, X, out, n_threads=1, matmul_precision="highest"):
     """Raw scores of X straight from fitted arrays; whether all are finite."""
+    contract.check_matmul_precision(matmul_precision)
     contract.check_prediction(
         are_layers(coefs, intercepts) and 0 <= len(coefs) - len(activations) <= 1
     )
@@ -71,14 +72,17 @@ def predict_into(coefs, intercepts, activations, X, out, n_threads=1):
 
 def predict_members_into(
     coefs, intercepts, scales, member_coefs, member_intercepts, activations, X, out, n_threads=1,
-    continues=None,
+    continues=None, matmul_precision="highest",
 ):  # fmt: skip
     """Raw scores of all members straight from fitted arrays; whether all are finite."""
+    contract.check_matmul_precision(matmul_precision)
     contract.check_prediction(are_layers(coefs, intercepts))
     fitted = coefs, intercepts, scales, member_coefs, member_intercepts
     contract.check_members_prediction(fitted, activations, X, out, continues)
     if isinstance(X, np.ndarray):
-        return members.predict_members_into(predict_into, fitted, activations, X, out, n_threads)
+        return members.predict_members_into(
+            predict_into, fitted, activations, X, out, n_threads, matmul_precision
+        )
     if continues is None:
         continues = np.zeros(scales.shape[1], np.uint8)
     first, finite = np.empty_like(coefs[0]), True

@@ -41,11 +41,14 @@ def locked(method):
 class Session:
     """`contract.Session` in one thread."""
 
+    matmul_precision = "highest"
+
     def __init__(
         self, layer_sizes, activations, loss, *, dtype, params, batch_size, n_threads=1,
-        sparse=False, n_members=None, continues=None,
+        sparse=False, n_members=None, continues=None, matmul_precision="highest",
     ):  # fmt: skip
         self.lock = threading.Lock()
+        contract.check_matmul_precision(matmul_precision)
         self.layer_sizes = tuple(int(n) for n in layer_sizes)
         self.dtype, self.loss, self.sparse = np.dtype(dtype), loss, bool(sparse)
         contract.check_network(self.layer_sizes, activations, loss, self.dtype, params, n_members)
