@@ -129,7 +129,7 @@ cdef lay_out_prediction(Plan *f, Memory memory, coefs, intercepts, activations, 
     f.buf.scores = take(f, memory, round_up(f.net.n_outputs, f.net.lanes) * f.net.capacity)
 
 
-def predict_into(coefs, intercepts, activations, X, out, n_threads=1):
+def predict_into(coefs, intercepts, activations, X, out, n_threads=1, matmul_precision="highest"):
     """Raw scores of X straight from fitted arrays; whether all are finite."""
     cdef Plan plan
     cdef Memory memory = Memory()
@@ -138,6 +138,8 @@ def predict_into(coefs, intercepts, activations, X, out, n_threads=1):
     fits = are_layers(coefs, intercepts) and 0 <= len(coefs) - len(activations) <= 1
     if not fits:
         contract.check_prediction(fits)
+    if matmul_precision != "highest":
+        contract.check_matmul_precision(matmul_precision)
     first, last, number = coefs[0], coefs[-1], cnp.PyArray_TYPE(coefs[0])
     memset(&plan, 0, sizeof(Plan))
     plan.net.kernels = fb_find_kernels(chosen, 4 if number == cnp.NPY_FLOAT else 8)
@@ -160,8 +162,9 @@ def predict_into(coefs, intercepts, activations, X, out, n_threads=1):
 
 
 def predict_members_into(coefs, intercepts, scales, member_coefs, member_intercepts, activations, X,
-                         out, n_threads=1, continues=None):
+                         out, n_threads=1, continues=None, matmul_precision="highest"):
     """Raw scores of all members straight from fitted arrays; whether all are finite."""
+    contract.check_matmul_precision(matmul_precision)
     contract.check_prediction(are_layers(coefs, intercepts))
     fitted = coefs, intercepts, scales, member_coefs, member_intercepts
     if not (len(coefs) == len(activations) and are_members(coefs, scales, member_coefs,

@@ -38,7 +38,8 @@ cdef class Session:
         self.plan.now = &self.plan.progress
 
     def __init__(self, layer_sizes, activations, loss, *, dtype, params, batch_size, n_threads=1,
-                 sparse=False, n_members=None, continues=None):
+                 sparse=False, n_members=None, continues=None, matmul_precision="highest"):
+        contract.check_matmul_precision(matmul_precision)
         self.lock = threading.Lock()
         self.layer_sizes = tuple(int(n) for n in layer_sizes)
         self.dtype = np.dtype(dtype)
@@ -72,6 +73,10 @@ cdef class Session:
         with self.lock:
             self.end_team()
             self.closed = True
+
+    @property
+    def matmul_precision(self):
+        return "highest"
 
     @property
     def t(self):
