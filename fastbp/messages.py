@@ -48,6 +48,8 @@ PARAMETERS = {
     "n_threads": "n_jobs num_threads threads nthread n_workers n_cores",
     "dtype": "precision",
     "engine": "backend device",
+    "matmul_precision": "float32_matmul_precision fp32_precision default_matmul_precision "
+    "mixed_precision amp autocast bf16 bfloat16 use_bf16 tf32 allow_tf32",
     "class_weight": "class_weights weights_per_class is_unbalance pos_weight scale_pos_weight",
     "init": "initializer kernel_initializer weight_init initialization",
     "dropout": "dropout_rate p_dropout drop_rate dropout_p",

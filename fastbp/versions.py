@@ -58,7 +58,11 @@ def _describe_engine() -> dict[str, str]:
         engine = get_engine("auto")
     except ImportError as error:
         return {"engine": f"none: {error}"}
-    facts = {"engine": engine.NAME, "instruction set": engine.instruction_set()}
+    facts = {
+        "engine": engine.NAME,
+        "instruction set": engine.instruction_set(),
+        "matmul path": engine.get_matmul_path(),  # of matmul_precision "high" and "medium"
+    }
     # The type of a compiled function lives in a module named after the Cython that compiled it.
     compiler = type(engine.instruction_set).__module__
     if compiler.startswith("_cython_"):

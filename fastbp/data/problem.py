@@ -22,6 +22,7 @@ from fastbp.data.row_source import blocks_of
 from fastbp.data.weights import check_sample_weight, weigh_samples
 from fastbp.engine import get_engine, network, watch_formulas
 from fastbp.engine.parallel import thread_ceiling
+from fastbp.engine.precision import for_dtype, for_rows
 from fastbp.losses import Loss, clipped
 from fastbp.losses.combining import combine
 from fastbp.optimizers import is_full_batch
@@ -71,7 +72,13 @@ class Problem:
             sparse=self.is_sparse,
             n_members=self.n_members,
             continues=self.continues,
+            matmul_precision=self.matmul_precision,
         )
+
+    @property
+    def matmul_precision(self):
+        """What training asks the engine for; see `fastbp.engine.precision`."""
+        return for_dtype(self.settings.matmul_precision, self.dtype)
 
     @property
     def is_sparse(self):
@@ -103,11 +110,12 @@ class Problem:
         """Compute raw scores of all samples under `params`; of members, those of their mean."""
         n_samples, n_outputs = self.X.shape[0], self.layer_sizes[-1]
         scores = np.empty((n_samples, n_outputs), self.dtype)
+        precision = for_rows(self.matmul_precision, n_samples)
         for rows, X in blocks_of(self.X):
-            scores[rows] = self._scores_of(X, params)
+            scores[rows] = self._scores_of(X, params, precision)
         return scores
 
-    def _scores_of(self, X, params):
+    def _scores_of(self, X, params, precision):
         sizes, n_threads, shape = (
             self.layer_sizes,
             self.n_threads,
@@ -116,12 +124,12 @@ class Problem:
         if self.n_members is None:
             scores = np.empty(shape, self.dtype)
             layers = network.views(params, sizes)
-            self.engine.predict_into(*layers, self.activations, X, scores, n_threads)
+            self.engine.predict_into(*layers, self.activations, X, scores, n_threads, precision)
             return scores
         scores = np.empty((self.n_members, *shape), self.dtype)
         layers = network.member_views(params, sizes, self.n_members)
         self.engine.predict_members_into(
-            *layers, self.activations, X, scores, n_threads, self.continues
+            *layers, self.activations, X, scores, n_threads, self.continues, precision
         )
         return combine(scores, self.loss.output)
 

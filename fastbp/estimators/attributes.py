@@ -12,8 +12,9 @@ from numbers import Integral, Real
 
 import numpy as np
 
-from fastbp.descriptions import instance_rule, is_allowed, number_rule, refusal
+from fastbp.descriptions import instance_rule, is_allowed, name_rule, number_rule, refusal
 from fastbp.engine import FLOATS
+from fastbp.engine.precision import PRECISIONS
 from fastbp.losses import TRANSFORMS
 from fastbp.optimizers import OPTIMIZERS
 from fastbp.schedules import Function, recreate
@@ -266,6 +267,7 @@ _RULES = {
     "_optimizer": (_STATE, _NONE),
     "_place": (_PLACE, _NONE),
     "_seen": (_STATE,),
+    "matmul_precision_": (name_rule(*PRECISIONS),),
     "_class_weights": (_LIST,),  # and see `_check_class_weights`
 }
 # Of the optimizer's state, and of the place where training left off.
@@ -278,6 +280,12 @@ _OPTIMIZER_RULES = {
     "t": (_COUNT,),
     "step": (_COUNT,),
 }
+
+
+def complete(state):
+    """Add what later versions of fastbp came to keep to attributes, fitted by an older one."""
+    if "n_iter_" in state:
+        state.setdefault("matmul_precision_", PRECISIONS[0])
 
 
 def check_attributes(state, *, goes_on=True):

@@ -20,6 +20,7 @@ from fastbp.data.held_out import NOTHING
 from fastbp.data.scaling import narrow
 from fastbp.engine import FLOATS, get_engine, let_activations_raise, network
 from fastbp.engine.parallel import thread_ceiling
+from fastbp.engine.precision import for_rows
 from fastbp.estimators.annotations import (
     Features,
     Floats,
@@ -69,6 +70,7 @@ class BaseBackprop(
     n_iter_: int
     n_layers_: int
     n_outputs_: int
+    matmul_precision_: str
     out_activation_: str
     loss_: float
 
@@ -335,7 +337,10 @@ class BaseBackprop(
             intercepts = [biases.astype(dtype) for biases in intercepts]
         scores = np.empty((X.shape[0], coefs[-1].shape[1]), dtype)
         n_threads = 1 if len(scores) == 1 else thread_ceiling(self.n_threads)
-        finite = engine.predict_into(coefs, intercepts, activations, X, scores, n_threads)
+        precision = for_rows(self.matmul_precision, len(scores))
+        finite = engine.predict_into(
+            coefs, intercepts, activations, X, scores, n_threads, precision
+        )
         if type(self.activation) is not str:
             let_activations_raise(engine, coefs, intercepts, activations, X, scores)
         if not finite:

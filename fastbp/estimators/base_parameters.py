@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from sklearn.base import BaseEstimator
 
+from fastbp.estimators.attributes import complete
 from fastbp.estimators.parameters import say_object
 from fastbp.messages import find_parameter
 from fastbp.versions import __version__, refuse_newer
@@ -87,6 +88,7 @@ class BaseParameters(BaseEstimator):
         Parameters that it does not know, being older, have their defaults.
         """
         state = self._get_default_params() | dict(state)
+        complete(state)
         refuse_newer(
             state.pop("_fastbp_version", __version__), f"This pickled {type(self).__name__}"
         )

@@ -161,6 +161,16 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
     engine : {'auto', 'cython', 'numba'}, default='auto'
         What computes: the compiled extension ('cython'), or code that Numba compiles when first
         used, in one thread. 'auto' is 'cython', or 'numba' where the extension was not built.
+    matmul_precision : {'highest', 'high', 'medium'}, default='highest'
+        How precise the operands of matrix products are in float32, with the meaning of
+        ``torch.set_float32_matmul_precision``: 'medium' rounds them to bfloat16 (8 bits), 'high'
+        makes each the sum of two (about 16 bits, three products), 'highest' takes them as they are
+        (24 bits). Sums, weights, optimizer and everything else stay float32. Where the processor
+        has no fast way, or a network or layer is too small for one, the next more precise one is
+        taken: `matmul_precision_` says what was used. Predictions of less than 64 rows are
+        'highest', and so are all products in float64 and therefore with 'lbfgs'. A column of X
+        whose mean is more than 100 times its standard deviation loses much in 'medium': `fit`
+        warns.
     class_weight : dict, 'balanced', list of dict or None, default=None
         Weight of each class, multiplied into the sample weights; 'balanced' is
         ``n_samples / (n_classes * count)`` (not in `partial_fit`, which sees parts); a list has one
@@ -237,6 +247,9 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
         Names of the features; only where X had names that are all strings.
     n_iter_ : int
         Number of epochs (or iterations) of the last call.
+    matmul_precision_ : {'highest', 'high', 'medium'}
+        What the last call used: `matmul_precision`, or what was more precise where the processor,
+        the sizes or the dtype gave nothing faster.
     n_layers_ : int
         Number of layers, input and output included.
     n_outputs_ : int
@@ -285,6 +298,9 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
     Srivastava et al. (2014), Dropout: A simple way to prevent neural networks from overfitting.
     Pascanu, Mikolov & Bengio (2013), On the difficulty of training recurrent neural networks.
     Polyak & Juditsky (1992), Acceleration of stochastic approximation by averaging.
+    PyTorch 2, torch.set_float32_matmul_precision, whose names and meaning `matmul_precision` has.
+    Henry, Tang & Heinecke (2019), Leveraging the bfloat16 artificial intelligence datatype for
+    higher-precision computations.
 
     Examples
     --------
@@ -345,6 +361,7 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
         dtype: str | None = "float32",
         n_threads: int | None = None,
         engine: str = "auto",
+        matmul_precision: str = "highest",
         class_weight: ClassWeight = None,
         init: str = "auto",
         dropout: float | Sequence[float] = 0.0,

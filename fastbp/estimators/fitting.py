@@ -24,6 +24,7 @@ from fastbp.training.lbfgs import train_lbfgs
 from fastbp.training.minibatches import Training
 from fastbp.training.progress import HISTORY
 from fastbp.training.randomness import own_stream
+from fastbp.training.rounded import warn_of_far_columns
 from fastbp.training.sameness import identify, identify_weights, update_goal
 from fastbp.training.snapshots import find_snapshot
 from fastbp.training.stopping import DIVERGED, ENDS, find_deadline
@@ -78,6 +79,8 @@ class OpenFit:
                 incremental=incremental, deadline=deadline,
             )  # fmt: skip
         warn_of_data(problem, fresh=fresh, incremental=incremental)
+        if fresh or not incremental:
+            warn_of_far_columns(problem)
         estimator._keep("_class_weights", problem.class_weights)
         past = dict(vars(estimator))
         for name in HISTORY:

@@ -30,6 +30,8 @@ from fastbp.descriptions import number_rule as _number
 from fastbp.descriptions import same_rule as _same
 from fastbp.engine import ENGINE_NAMES
 from fastbp.engine.network import VARIANCES
+from fastbp.engine.precision import OTHER_WORDS as PRECISION_WORDS
+from fastbp.engine.precision import PRECISIONS
 from fastbp.losses import (
     CLASSIFICATION_LOSSES,
     NAMED_LOSSES,
@@ -124,6 +126,7 @@ SHARED_PARAMETERS = {
     "engine": (
         _one_of(*ENGINE_NAMES, other_words={"native": "cython", "c": "cython", "jit": "numba"}),
     ),
+    "matmul_precision": (_one_of(*PRECISIONS, other_words=PRECISION_WORDS),),
     "init": (_one_of("auto", *VARIANCES, other_words={"kaiming": "he", "xavier": "glorot"}),),
     "dropout": (_PROBABILITY, _list_of(_PROBABILITY)),
     "max_grad_norm": (_number(Real, "(", 0.0, _INF, ")"), _NONE),
@@ -344,7 +347,20 @@ def _suggest_dtype(value, table, kind):
     return f"Did you mean {meant!r}?" if is_allowed(meant, table["dtype"]) else None
 
 
+def _suggest_precision(value, table, kind):
+    """Say which precision a dtype, a number of bits or a switch stands for."""
+    if isinstance(value, str):  # the rule itself knows
+        return None
+    try:
+        word = np.dtype(value).name
+    except TypeError:
+        word = str(value).rpartition(".")[2]  # torch.bfloat16
+    meant = find_name(word, PRECISIONS, PRECISION_WORDS, near=False)
+    return f"Did you mean {meant!r}?" if meant else None
+
+
 _SUGGESTIONS = {
+    "matmul_precision": _suggest_precision,
     "early_stopping": _suggest_stopping,
     "learning_rate": _suggest_rate,
     "loss": _suggest_loss,

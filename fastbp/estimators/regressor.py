@@ -151,6 +151,16 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
     engine : {'auto', 'cython', 'numba'}, default='auto'
         What computes: the compiled extension ('cython'), or code that Numba compiles when first
         used, in one thread. 'auto' is 'cython', or 'numba' where the extension was not built.
+    matmul_precision : {'highest', 'high', 'medium'}, default='highest'
+        How precise the operands of matrix products are in float32, with the meaning of
+        ``torch.set_float32_matmul_precision``: 'medium' rounds them to bfloat16 (8 bits), 'high'
+        makes each the sum of two (about 16 bits, three products), 'highest' takes them as they are
+        (24 bits). Sums, weights, optimizer and everything else stay float32. Where the processor
+        has no fast way, or a network or layer is too small for one, the next more precise one is
+        taken: `matmul_precision_` says what was used. Predictions of less than 64 rows are
+        'highest', and so are all products in float64 and therefore with 'lbfgs'. A column of X
+        whose mean is more than 100 times its standard deviation loses much in 'medium': `fit`
+        warns.
     init : {'auto', 'he', 'glorot', 'lecun'}, default='auto'
         How initial weights are drawn: 'auto' as scikit-learn draws them, with a gain that fits the
         activation; or uniform with the variance of He et al. (2015), Glorot & Bengio (2010) or
@@ -222,6 +232,9 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
         Names of the features; only where X had names that are all strings.
     n_iter_ : int
         Number of epochs (or iterations) of the last call.
+    matmul_precision_ : {'highest', 'high', 'medium'}
+        What the last call used: `matmul_precision`, or what was more precise where the processor,
+        the sizes or the dtype gave nothing faster.
     n_layers_ : int
         Number of layers, input and output included.
     n_outputs_ : int
@@ -269,6 +282,9 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
     Srivastava et al. (2014), Dropout: A simple way to prevent neural networks from overfitting.
     Pascanu, Mikolov & Bengio (2013), On the difficulty of training recurrent neural networks.
     Polyak & Juditsky (1992), Acceleration of stochastic approximation by averaging.
+    PyTorch 2, torch.set_float32_matmul_precision, whose names and meaning `matmul_precision` has.
+    Henry, Tang & Heinecke (2019), Leveraging the bfloat16 artificial intelligence datatype for
+    higher-precision computations.
 
     Examples
     --------
@@ -329,6 +345,7 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
         dtype: str | None = "float32",
         n_threads: int | None = None,
         engine: str = "auto",
+        matmul_precision: str = "highest",
         init: str = "auto",
         dropout: float | Sequence[float] = 0.0,
         max_grad_norm: float | None = None,

@@ -16,7 +16,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from fastbp.engine import network
-from fastbp.estimators.attributes import check_attributes
+from fastbp.estimators.attributes import check_attributes, complete
 from fastbp.export.fitted import FittedNetwork, describe_fitted
 
 Estimator = TypeVar("Estimator", bound=BaseEstimator)
@@ -95,6 +95,7 @@ def from_sklearn(kind: type[Estimator], mlp: Any) -> Estimator:
     sizes = network.layer_sizes_of(coefs)
     estimator.coefs_, estimator.intercepts_ = network.views(params, sizes)
     estimator.n_layers_ = len(sizes)
+    complete(vars(estimator))
     return estimator
 
 

@@ -25,6 +25,7 @@ from sklearn.utils.metadata_routing import MetadataRequest
 
 from fastbp import safetensors
 from fastbp.estimators import BackpropClassifier, BackpropRegressor
+from fastbp.estimators.attributes import complete
 from fastbp.safetensors import require
 from fastbp.tabular import TableEncoder, TabularClassifier, TabularRegressor
 from fastbp.tabular.networks import MembersClassifier, MembersRegressor
@@ -293,6 +294,7 @@ def _restore(model, arrays, kinds=None):
         require(set(model["parts"]) == set(parts), "an ensemble lacks a part")
         for name, part in model["parts"].items():
             attributes[name] = _restore_part(part, arrays)
+    complete(attributes)
     vars(estimator).update(attributes)
     if model.get("learned") is not None:
         require(learned, f"{kind.__name__} learns nothing of columns")

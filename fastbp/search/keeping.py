@@ -16,6 +16,7 @@ from numbers import Integral
 import numpy as np
 
 from fastbp.engine import get_engine
+from fastbp.engine.precision import PRECISIONS, least_precise
 from fastbp.optimizers import is_full_batch
 from fastbp.search.candidates import draws_candidates
 from fastbp.training.keeping import COPIES, SealedFile, describe_machine
@@ -97,6 +98,11 @@ class SearchKeeper:
         settings = identify_settings(search, leave_out=LEFT_OUT)
         settings["candidates"] = digest(describe_meaning(candidates)).hex()
         self.settings, self.data, self.engine = settings, data, get_engine(network.engine)
+        # The least precise that a candidate asks for, as far as names tell.
+        self.precision = least_precise([network.matmul_precision, *(
+            value for candidate in candidates for name, value in candidate.items()
+            if name.rpartition("__")[2] == "matmul_precision" and value in PRECISIONS
+        )])  # fmt: skip
         self.call = self._describe_call(None)
 
     def _describe_call(self, engine):
@@ -106,9 +112,8 @@ class SearchKeeper:
         given |= {f"{name} of the scorer": value for name, value in data.score_params.items()}
         engine = engine or self.engine
         found = {name: identify_given(value, engine) for name, value in given.items()}
-        return {
-            "machine": describe_machine(self.engine), "settings": self.settings, "data": found,
-        }  # fmt: skip
+        machine = describe_machine(self.engine, self.precision)
+        return {"machine": machine, "settings": self.settings, "data": found}
 
     def follow(self, fits):
         """Keep these fits from now on, and tell them what an earlier life has left of them.

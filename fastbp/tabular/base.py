@@ -23,6 +23,7 @@ from fastbp.data.held_out import speaking_of
 from fastbp.data.weights import check_sample_weight
 from fastbp.engine import get_engine
 from fastbp.engine.parallel import thread_ceiling
+from fastbp.engine.precision import for_rows, least_precise
 from fastbp.estimators.annotations import Targets, Weights
 from fastbp.estimators.attributes import unchanged_on_error
 from fastbp.estimators.base_parameters import BaseParameters
@@ -93,11 +94,13 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
     _saved_parts = ("encoder_", "networks_")  # estimators within, for fastbp.save
     _fitted_names: tuple[str, ...] = (
         "encoder_", "networks_", "n_features_in_", "feature_names_in_", "n_iter_",
+        "matmul_precision_",
     )  # fmt: skip
     encoder_: TableEncoder
     networks_: list[Any]
     n_features_in_: int
     n_iter_: int
+    matmul_precision_: str
 
     @explains_its_arguments
     def fit(
@@ -357,6 +360,7 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
             init="he",
             scoring=settings.scoring or "loss",
             engine=settings.engine,
+            matmul_precision=settings.matmul_precision,
             **self._parameters_of_network(settings),
         )
         n_members = settings.n_members
@@ -378,6 +382,7 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
         if "feature_names_in_" in vars(encoder):
             self.feature_names_in_ = encoder.feature_names_in_
         self.n_iter_ = max(network.n_iter_ for network in networks)
+        self.matmul_precision_ = least_precise(network.matmul_precision_ for network in networks)
 
     def _fitted_attributes(self):
         """Return what `fit` has set, by name."""
@@ -448,9 +453,10 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
         read, runs = self.encoder_._read(X), self.encoder_._plan.runs
         n_rows, n_columns = len(read), len(runs.continues)
         n_threads = 1 if n_rows == 1 else thread_ceiling(self.n_threads)
+        precision = for_rows(self.matmul_precision, n_rows)
         for first in range(0, n_rows, ROWS_PER_BLOCK):
             Z = as_rows(runs.encode(read[first : first + ROWS_PER_BLOCK]), n_columns)
-            yield np.concatenate([one.scores_of(Z, n_threads) for one in self.networks_])
+            yield np.concatenate([one.scores_of(Z, n_threads, precision) for one in self.networks_])
 
     to_c, to_onnx, to_sklearn = map(refusing, ("to_c", "to_onnx", "to_sklearn"))
 

@@ -89,6 +89,8 @@ default="from_dtype"
         Most threads; None: all cores. Results do not depend on it.
     engine : {"auto", "cython", "numba"}, default="auto"
         As in `BackpropClassifier`.
+    matmul_precision : {"highest", "high", "medium"}, default="highest"
+        As in `BackpropClassifier`; encoded columns never lose by it, for their layer stays float32.
     verbose : bool or int, default=False
         Whether each network reports its epochs.
 
@@ -110,6 +112,8 @@ default="from_dtype"
         Their names; only where X had names that are all strings.
     n_iter_ : int
         Most epochs that a network took.
+    matmul_precision_ : {"highest", "high", "medium"}
+        What the networks used, as in `BackpropClassifier`.
 
     See Also
     --------
@@ -174,6 +178,7 @@ default="from_dtype"
         random_state: RandomState = None,
         n_threads: int | None = None,
         engine: str = "auto",
+        matmul_precision: str = "highest",
         verbose: bool | int = False,
     ) -> None:
         self._store(locals())

@@ -15,6 +15,7 @@ from fastbp.activations import activations_for
 from fastbp.data.features import check_features
 from fastbp.engine import get_engine, network
 from fastbp.engine.parallel import thread_ceiling
+from fastbp.engine.precision import for_rows
 from fastbp.estimators import BackpropClassifier, BackpropRegressor
 from fastbp.estimators.base_parameters import BaseParameters
 from fastbp.losses.combining import combine
@@ -58,8 +59,11 @@ class Members:
         """Check all that a prediction reads; for a saved model, too."""
         check_members(vars(self))
 
-    def scores_of(self, Z, n_threads):
-        """Return the raw scores (n_members, n_samples, n_outputs) of CSR of runs."""
+    def scores_of(self, Z, n_threads, precision):
+        """Return the raw scores (n_members, n_samples, n_outputs) of CSR of runs.
+
+        `precision` is what all rows together ask for (`for_rows`).
+        """
         engine, state = get_engine(self.engine), vars(self)
         parts = members_of(state, engine)
         activations = activations_for(self.activation, len(parts[0]))
@@ -71,7 +75,7 @@ class Members:
         n_members, n_outputs = parts[-1].shape
         scores = np.empty((n_members, Z.shape[0], n_outputs), dtype)
         if not engine.predict_members_into(
-            *parts, activations, Z, scores, n_threads, self._continues
+            *parts, activations, Z, scores, n_threads, self._continues, precision
         ):
             refuse_numbers(state, parts)
             raise ValueError(
@@ -104,7 +108,8 @@ class Members:
         X, given = check_features(
             self, X, partial(self._prediction_dtype, np.dtype(np.float32)), engine, reset=False
         )
-        scores = self.scores_of(X, thread_ceiling(self.n_threads))
+        precision = for_rows(self.matmul_precision, X.shape[0])
+        scores = self.scores_of(X, thread_ceiling(self.n_threads), precision)
         return combine(scores, self.out_activation_), engine, given
 
     @property

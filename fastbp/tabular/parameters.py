@@ -27,7 +27,7 @@ TABULAR_PARAMETERS = {
         for name in (
             "activation", "learning_rate_init", "batch_size",
             "n_iter_no_change", "max_time", "scoring", "random_state", "n_threads", "engine",
-            "verbose",
+            "matmul_precision", "verbose",
         )
     },
     "hidden_layer_sizes": (name_rule("auto"), *SHARED_PARAMETERS["hidden_layer_sizes"]),

@@ -82,6 +82,8 @@ default="from_dtype"
         Most threads; None: all cores. Results do not depend on it.
     engine : {"auto", "cython", "numba"}, default="auto"
         As in `BackpropRegressor`.
+    matmul_precision : {"highest", "high", "medium"}, default="highest"
+        As in `BackpropRegressor`; encoded columns never lose by it, for their layer stays float32.
     verbose : bool or int, default=False
         Whether each network reports its epochs.
 
@@ -103,6 +105,8 @@ default="from_dtype"
         Number of outputs: of targets, or of quantiles with a list of them.
     n_iter_ : int
         Most epochs that a network took.
+    matmul_precision_ : {"highest", "high", "medium"}
+        What the networks used, as in `BackpropRegressor`.
 
     See Also
     --------
@@ -163,6 +167,7 @@ default="from_dtype"
         random_state: RandomState = None,
         n_threads: int | None = None,
         engine: str = "auto",
+        matmul_precision: str = "highest",
         verbose: bool | int = False,
     ) -> None:
         self._store(locals())

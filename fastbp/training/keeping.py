@@ -19,6 +19,7 @@ import numpy as np
 
 from fastbp import safetensors
 from fastbp.engine import get_engine
+from fastbp.engine.precision import PRECISIONS
 from fastbp.messages import warn_user
 from fastbp.optimizers import is_full_batch
 from fastbp.safetensors import require
@@ -214,19 +215,25 @@ def differences(one, other):
     return sorted(name for name in {*one, *other} if one.get(name) != other.get(name))
 
 
-def describe_machine(engine):
-    """Return what the bits of a fit depend on besides settings and data."""
+def describe_machine(engine, precision):
+    """Return what the bits of a fit depend on besides settings and data.
+
+    How products are made less precise is part of it where less than "highest" is asked for.
+    """
     processor = platform.machine()
     if engine.NAME == "numba":  # which compiles for this very one
         from llvmlite.binding import get_host_cpu_name
 
         processor = get_host_cpu_name()
-    return {
+    found = {
         "engine": engine.NAME,
         "instruction set": engine.instruction_set(),
         "processor": processor,
         "fastbp": __version__,
     }
+    if precision != PRECISIONS[0]:
+        found["matmul path"] = engine.get_matmul_path()
+    return found
 
 
 class Keeper:
@@ -256,7 +263,8 @@ class Keeper:
         data = identify_data(problem, engine or problem.engine)
         if self.start is not None:
             settings["weights to begin with"] = to_bytes(self.start)[safetensors.SEAL].decode()
-        return {"machine": describe_machine(problem.engine), "settings": settings, "data": data}
+        machine = describe_machine(problem.engine, problem.matmul_precision)
+        return {"machine": machine, "settings": settings, "data": data}
 
     def find(self):
         """Return the state of an earlier life of the same call, or None.

@@ -51,6 +51,7 @@ def train_lbfgs(problem, progress, *, tasks=None, validation=None):
     progress.patience.count = 0
     progress.begin(settings, by_score=stops)
     session = problem.open_session(progress.params, min(ROWS_PER_BLOCK, problem.X.shape[0]))
+    progress.matmul_precision = session.matmul_precision
     watcher = Watcher(
         problem, progress, session, selection, tasks, "iteration", settings.max_iter
     )  # fmt: skip

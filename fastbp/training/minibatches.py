@@ -187,6 +187,7 @@ def open_run(problem, progress, stream, order, validation, tasks, *, incremental
     progress.begin(settings, by_score=stops, continues=continues)
     progress.loss_curve = [] if progress.loss_curve is None else progress.loss_curve
     session = open_session(problem, progress, optimizer, batch_size)
+    progress.matmul_precision = session.matmul_precision
     max_iter = 1 if incremental else settings.max_iter
     begin_to_read(problem, stream[0], max_iter, progress.place if resumes else None)
     return Run(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from fastbp.engine.precision import PRECISIONS
 from fastbp.training.stopping import Patience
 
 
@@ -36,6 +37,7 @@ class Progress:
     by_score: bool = False  # whether scores, not losses, are what patience sees
     ended: str | None = None  # why training has ended, see `stopping`; None: it goes on
     seconds: float = 0.0  # of training in this call, for max_time
+    matmul_precision: str = PRECISIONS[0]  # what the engine used
     # Rows of the epoch in hand that were trained on; 0 is between two epochs, where all states are
     # but those of a stream.
     rows_seen: int = 0
@@ -116,7 +118,9 @@ class Progress:
 
     def attributes(self):
         """Return the fitted attributes; None for those that this solver does not set."""
-        found = {"n_iter_": self.n_iter, "t_": self.t}
+        found = {
+            "n_iter_": self.n_iter, "t_": self.t, "matmul_precision_": self.matmul_precision,
+        }  # fmt: skip
         if self.loss is not None:
             found["loss_"] = self.loss
         if self.loss_curve is not None:

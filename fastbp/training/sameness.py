@@ -24,6 +24,7 @@ import scipy.sparse
 
 from fastbp.data.row_source import MappedRows, blocks_of
 from fastbp.engine import network
+from fastbp.engine.precision import PRECISIONS
 from fastbp.training.causes import rows_per_step
 from fastbp.training.meaning import describe, digest
 
@@ -146,12 +147,15 @@ def _parts_of(X):
 
 
 def identify_goal(problem):
-    """Fingerprint of what is minimised and measured, but for the data, in bytes."""
+    """Fingerprint of what is minimised and measured, and how precisely, but for the data."""
     settings = problem.settings
     units = [array.tobytes() for array in problem.target_units]
     weights = [table.tobytes() for table in problem.class_weights or ()]
     entries = list(map(describe, (problem.loss, *problem.activations, settings.scoring)))
-    return digest(entries, settings.alpha, problem.dropout, units, weights)
+    parts = [entries, settings.alpha, problem.dropout, units, weights]
+    if problem.matmul_precision != PRECISIONS[0]:  # else as those who knew no other named it
+        parts.append(problem.matmul_precision)
+    return digest(*parts)
 
 
 def update_goal(seen, problem):

@@ -33,7 +33,8 @@ class Snapshot:
     fresh : bool, default=False
         Start again, whatever the file holds. By default a file of another call is an error.
     other_machine : {"refuse", "warn"}, default="refuse"
-        What to do with a file of another engine, instruction set, processor (of Numba's engine) or
+        What to do with a file of another engine, instruction set, matmul path (where
+        `matmul_precision` is not "highest"; see `show_versions`), processor (of Numba's engine) or
         version of fastbp: with "warn" the fit goes on, and its bits may differ from those of either
         alone.
 

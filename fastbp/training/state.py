@@ -13,6 +13,7 @@ from dataclasses import fields
 import numpy as np
 
 from fastbp import safetensors
+from fastbp.engine.precision import PRECISIONS
 from fastbp.safetensors import require
 from fastbp.training.progress import Progress
 from fastbp.training.stopping import ENDS, Patience
@@ -64,6 +65,7 @@ def restore(description, arrays):
         values["best_params"] = values["params"]
     best, count = values.pop("patience")
     state = Progress(**values, patience=Patience(best=best, count=count))
+    require(state.matmul_precision in PRECISIONS, "it was trained in no known precision")
     require(state.ended is None or state.ended in ENDS, "training ended for no known reason")
     return state
 
