@@ -69,6 +69,13 @@ def die():
     os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
 
 
+def test_parameters_are_those_of_the_ordinary_estimator():
+    local = DaskBackpropClassifier((4,), matmul_precision="medium")._check()[0]
+    assert local.matmul_precision == "medium"
+    with pytest.raises(ValueError, match=r"Did you mean 'medium'\?"):
+        DaskBackpropClassifier(matmul_precision="bf16")._check()
+
+
 @pytest.mark.parametrize("early", [False, True])
 def test_one_shard_is_the_local_fit(client, early):
     how = NET | dict(early_stopping=early, dropout=0.2, ema_decay=0.9)

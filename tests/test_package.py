@@ -55,6 +55,16 @@ def test_unknown_instruction_set_in_the_environment():
     assert get_engine().supported_instruction_sets()[-1] in err
 
 
+@pytest.mark.usefixtures("compiled_engine")
+def test_environment_forces_the_matmul_path():
+    program = "from fastbp.engine import get_engine; print(get_engine().get_matmul_path())"
+    code, out, err = run(program, FASTBP_MATMUL_PATH="none")
+    assert (code, out.strip()) == (0, "none"), err
+    code, _, err = run(program, FASTBP_MATMUL_PATH="mmx")
+    assert code != 0
+    assert "'mmx' does not run here" in err
+
+
 WITHOUT_EXTENSION = """
 import sys
 class Missing:

@@ -315,7 +315,7 @@ def test_another_machine_refuses_or_goes_on(path, dies, monkeypatch):
         BackpropClassifier(**NET).fit(X, Y, snapshot=snapshot)
     dies(None)
     monkeypatch.setattr(
-        keeping, "describe_machine", lambda engine: plain(engine) | {"instruction set": "other"}
+        keeping, "describe_machine", lambda *about: plain(*about) | {"instruction set": "other"}
     )
     with pytest.raises(ValueError, match=r"written elsewhere: instruction set .* 'other' here"):
         BackpropClassifier(**NET).fit(X, Y, snapshot=snapshot)
@@ -329,7 +329,7 @@ def test_another_engine_compares_the_data(path, monkeypatch):
     """Each engine has fingerprints of its own."""
     BackpropClassifier(**NET).fit(X, Y, snapshot=path)
     plain = keeping.describe_machine
-    monkeypatch.setattr(keeping, "describe_machine", lambda engine: plain(engine) | {"engine": "x"})
+    monkeypatch.setattr(keeping, "describe_machine", lambda *about: plain(*about) | {"engine": "x"})
     snapshot, asked = Snapshot(path, other_machine="warn"), []
     take = keeping.identify_data
 

@@ -36,7 +36,7 @@ def get_engine(name="auto"):
         When the engine's extension module was not built, or Numba cannot be imported; the message
         says what to do.
     """
-    module = _LOADED.get(name)
+    module = _LOADED.get(name) if isinstance(name, str) else None
     if module is None:
         module = _LOADED[name] = _load(name)
     return module

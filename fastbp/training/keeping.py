@@ -35,6 +35,7 @@ FORMAT = 1
 MOST_OF_TIME = 0.01  # share of the time that copies of states and writing may take
 BYTES_PER_S = 5e8  # of both, as long as no file was written
 COPIES = 3  # of the weights in a state: with what Adam keeps of each
+PATH = "matmul path"  # of a machine, where a fit asks for less than "highest"
 # Parameters that change no bit of a fit.
 FREE = ("n_threads", "verbose")
 
@@ -180,6 +181,8 @@ class SealedFile:
         """Refuse a file of another call; warn of one of another machine, if that is allowed."""
         now, engine = call(None), found["machine"].get("engine")
         differs = differences(found["machine"], now["machine"])
+        if PATH in differs and None in (found["machine"].get(PATH), now["machine"].get(PATH)):
+            differs.remove(PATH)  # of one that does not ask for it: the settings differ
         if differs:
             told = ", ".join(
                 f"{name} {found['machine'].get(name)!r} there and {now['machine'].get(name)!r} here"
@@ -232,7 +235,7 @@ def describe_machine(engine, precision):
         "fastbp": __version__,
     }
     if precision != PRECISIONS[0]:
-        found["matmul path"] = engine.get_matmul_path()
+        found[PATH] = engine.get_matmul_path()
     return found
 
 
