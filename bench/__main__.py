@@ -36,7 +36,7 @@ def parse_arguments():
     add("--contenders", nargs="+", default=USUAL, choices=list(CONTENDERS), metavar="NAME")
     add("--threads", nargs="+", type=int, default=[1, 2])
     add("--dtypes", nargs="+", default=["float32"], choices=["float32", "float64"])
-    add("--activations", nargs="+", default=["relu"], help="each workload once per activation")
+    add("--activations", nargs="+", default=[None], help="each workload once for each, not its own")
     add("--rounds", type=int, default=5, help="rounds kept per cell")
     add("--no-cells", action="store_true", help="leave out the steady-state table")
     add("--extras", nargs="*", default=EXTRAS, choices=EXTRAS, help="all, unless some are named")
@@ -61,6 +61,7 @@ def measure_cells(arguments):
         for workload in arguments.workloads
     ]
     for workload, activation, dtype, threads in jobs:
+        activation = activation or WORKLOADS[workload].activation
         print(f"\n{workload}, {activation}, {dtype}, threads {threads}", flush=True)
         cores, peak = measure.fastest_cores(threads, dtype)
         best_peak[dtype] = max(best_peak[dtype], peak)

@@ -1,6 +1,6 @@
 """What rounding the operands of products loses: columns of X that are far from 0, and narrow.
 
-A value in bfloat16 has 8 significant bits: the years 2008 to 2023 become two numbers.  Here is the
+In the 8 bits of bfloat16 the years 2005 to 2020 are 2008 and 2016.  Here is the
 warning of it, before training; what is rounded, and when, is told in `fastbp.engine.precision`.
 """
 
