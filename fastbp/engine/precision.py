@@ -11,7 +11,7 @@ high       each operand is the sum of two bfloat16, hi + lo, with 16 bits togeth
 medium     each operand is rounded to one bfloat16, with 8 bits
 =========  ============================================================================
 
-Products are summed in float32 with each of them.  A network, or a layer, for which the processor
+Products are summed in float32 in each of them.  A network, or a layer, for which the processor
 has no fast way takes the next more precise one, so that no choice makes it slower.
 """
 
