@@ -352,6 +352,10 @@ def test_a_search_trains_in_it_and_its_snapshot_knows_the_path(tmp_path, obedien
     monkeypatch.setattr(get_engine(), "get_matmul_path", lambda: "another")
     with pytest.raises(ValueError, match="written elsewhere: matmul path"):
         clone(search).fit(X, Y)
+    wrong = search.set_params(estimator=BackpropClassifier(**NET, matmul_precision="bf16"))
+    wrong.set_params(params={"alpha": [0.0]}, snapshot=tmp_path / "wrong", error_score="raise")
+    with pytest.raises(ValueError, match=r"Did you mean 'medium'\?"):
+        wrong.fit(X, Y)
 
 
 # --- columns that bfloat16 would blur -------------------------------------------------------------

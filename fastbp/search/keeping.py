@@ -98,11 +98,7 @@ class SearchKeeper:
         settings = identify_settings(search, leave_out=LEFT_OUT)
         settings["candidates"] = digest(describe_meaning(candidates)).hex()
         self.settings, self.data, self.engine = settings, data, get_engine(network.engine)
-        # The least precise that a candidate asks for, as far as names tell.
-        self.precision = least_precise([network.matmul_precision, *(
-            value for candidate in candidates for name, value in candidate.items()
-            if name.rpartition("__")[2] == "matmul_precision" and value in PRECISIONS
-        )])  # fmt: skip
+        self.precision = _find_precision(network, candidates)
         self.call = self._describe_call(None)
 
     def _describe_call(self, engine):
@@ -167,6 +163,15 @@ class SearchKeeper:
             for f, fit in enumerate(row)
             if fit.kept is not None
         }
+
+
+def _find_precision(network, candidates):
+    """Return the least precise `matmul_precision` of the fits; what is none they will refuse."""
+    asked = [network.matmul_precision]
+    for candidate in candidates:
+        names = [name for name in candidate if name.rpartition("__")[2] == "matmul_precision"]
+        asked += [candidate[name] for name in names]
+    return least_precise([PRECISIONS[0], *(one for one in asked if one in PRECISIONS)])
 
 
 def check_snapshots(search, params):
