@@ -22,6 +22,7 @@ NEW = {
     "dtype": "float32",
     "n_threads": None,
     "engine": "auto",
+    "matmul_precision": "highest",
     "init": "auto",
     "dropout": 0.0,
     "max_grad_norm": None,
@@ -87,7 +88,7 @@ def test_fitted_attributes_are_scikit_learns(ours, theirs, solver, early_stoppin
     expected = {name for name in vars(peer) if name.endswith("_") and not name.startswith("_")}
     ours = {name for name in vars(model) if name.endswith("_") and not name.startswith("_")}
     new = set() if solver == "lbfgs" else {"validation_loss_curve_", "best_iter_"}
-    assert ours == expected | new
+    assert ours == expected | new | {"matmul_precision_"}
     for name in expected - {"coefs_", "intercepts_", "classes_"}:
         mine, other = getattr(model, name), getattr(peer, name)
         assert isinstance(mine, type(other)) or (

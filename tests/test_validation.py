@@ -58,6 +58,7 @@ BAD_PARAMETERS = {
     "dtype": ["float16", "double", 32, np.int32],
     "n_threads": [0, -2, 1.5, "all", True],
     "engine": ["abacus", None, 3],
+    "matmul_precision": ["bf16", None, 3, True, ["medium"]],
     "init": ["orthogonal", None],
     "dropout": [-0.1, 1.0, "half", [0.1, 2.0], None, np.nan],
     "max_grad_norm": [0.0, -1.0, "big", np.inf, np.nan],
