@@ -42,6 +42,8 @@ from fastbp import (
     Snapshot,
     TabularClassifier,
 )
+from fastbp.streams import Source, from_arrays, from_batches
+from fastbp.training import keeping
 from fastbp.training.minibatches import Run
 
 SEED = 5  # of NumPy's global stream, which random_state=None draws from
@@ -57,9 +59,14 @@ class Case:
     estimator: Any
     data: tuple
     more: dict
-    interval: int  # epochs
+    interval: int  # epochs; 0: a snapshot after each window of a source
     n_at_a_time: int = 1  # fits that run at the same time
     draws: bool = False  # from NumPy's global stream
+
+    @property
+    def every(self):
+        """How often a snapshot is written."""
+        return {"every_epochs": self.interval} if self.interval else {"every": 0.0}
 
     def call(self, path=None):
         """Fit a copy, with a snapshot where there is a path; hash of everything that comes of it.
@@ -68,7 +75,7 @@ class Case:
         """
         stream = check_random_state(None)
         stream.seed(os.getpid() if path is not None and path.exists() else SEED)
-        snapshot = path and Snapshot(path, every_epochs=self.interval)
+        snapshot = path and Snapshot(path, **self.every)
         model, more = pickle.loads(pickle.dumps(self.estimator)), dict(self.more)
         if isinstance(model, BackpropSearchCV):
             model.set_params(snapshot=snapshot)
@@ -104,6 +111,8 @@ def digest(model, X):
                 found.update(np.ascontiguousarray(array))
         curves = ("loss_curve_", "validation_scores_", "n_iter_", "t_", "best_iter_", "loss_")
         found.update(repr([state.get(name) for name in curves]).encode())
+    if isinstance(X, Source):
+        X = next(X.blocks())[0]
     found.update(np.ascontiguousarray(model.predict(X)))
     return found.digest()
 
@@ -113,6 +122,9 @@ def list_fits():
     classes, real = draw_classes(300, 8, 3), draw_regression(300, 8)
     held_out = dict(zip(("X_val", "y_val"), draw_classes(90, 8, 3, seed=1), strict=True))
     weight = np.random.default_rng(0).uniform(0.5, 2.0, 300)
+    stream = dict(window=64, memory_limit=2**20)
+    X, y = classes
+    parts = [(X[rows], y[rows]) for rows in np.split(np.arange(300), [70, 150, 290])]
 
     def net(**more):
         return BackpropClassifier(**NETWORK | more)
@@ -132,6 +144,12 @@ def list_fits():
              {"as_callback": True}, 2),
         Case("tabular", TabularClassifier(max_iter=12, n_networks=2, n_members=2, random_state=0,
                                           hidden_layer_sizes=(8,), n_threads=1), classes, {}, 2),
+        Case("source, within epochs", net(max_iter=20, dropout=0.2, learning_rate="cosine"),
+             (from_arrays(*classes, **stream),), {}, 0),
+        Case("source, early stopping", net(max_iter=20, early_stopping=True, n_iter_no_change=40),
+             (from_arrays(*classes, **stream),), {}, 2),
+        Case("batches, no seed", net(max_iter=20, random_state=None),
+             (from_batches(lambda: parts, **stream),), {}, 0, draws=True),
     ]  # fmt: skip
 
 
@@ -168,8 +186,12 @@ class Counter:
 
     @contextmanager
     def counting(self):
-        """Count the epochs of every fit in the block, before they are trained."""
-        plain = Run.train_epochs
+        """Count the epochs of every fit in the block, before they are trained.
+
+        Snapshots by the clock are written as often as asked for, whatever that costs.
+        """
+        plain, share = Run.train_epochs, keeping.MOST_OF_TIME
+        keeping.MOST_OF_TIME = float("inf")
 
         def train_epochs(run, losses):
             self.add(len(losses))
@@ -182,7 +204,7 @@ class Counter:
         try:
             yield
         finally:
-            Run.train_epochs = plain
+            Run.train_epochs, keeping.MOST_OF_TIME = plain, share
 
 
 def live(case, path, seconds):
@@ -272,7 +294,7 @@ def kill_all(cases, known, counter, n, rng, figures):
             n_kills, n_epochs, right, ended = run_case(
                 case, rng, counter, seconds, expected, Path(folder)
             )
-        most = once + n_kills * case.interval * case.n_at_a_time
+        most = once + n_kills * max(case.interval, 1) * case.n_at_a_time
         if not right or not ended or n_epochs > most:
             figures.require(f"{case.name}: bits, end, at most {most} epochs", False, f"{n_epochs}")
         for name, value in (

@@ -20,9 +20,11 @@ from fastbp import BackpropClassifier, BackpropRegressor, TabularClassifier, loa
 from fastbp.data import features
 from fastbp.data.problem import Problem
 from fastbp.data.scaling import Moments, measure
+from fastbp.estimators.fitting import OpenFit
 from fastbp.streams import SourceError, from_arrays, from_batches, from_csr, predict_stream, problem
 from fastbp.streams.windows import StreamedRows
 from fastbp.training import reports
+from fastbp.training.state import from_bytes, to_bytes
 
 RNG = np.random.RandomState(0)
 X = RNG.normal(size=(2000, 5)).astype(np.float32)
@@ -88,13 +90,30 @@ def test_same_bits_whatever_the_threads_and_their_speed(engine, monkeypatch):
     one = fit(stream(), engine=engine, n_threads=1)
     read = StreamedRows._batches
 
-    def slowly(self, epoch):
-        for batch in read(self, epoch):
+    def slowly(self, *place):
+        for batch in read(self, *place):
             time.sleep(0.002)
             yield batch
 
     monkeypatch.setattr(StreamedRows, "_batches", slowly)
     assert same(one, fit(stream(), engine=engine, n_threads=2))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_state_within_an_epoch_is_all_that_a_training_needs(engine):
+    estimator, states = make(engine=engine), []
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Stochastic Optimizer: Maximum")
+        one = OpenFit(estimator, stream(), None)
+        one.training.let_look(lambda: states.append(one.training.state()))
+        one.advance(1)
+        one.advance()
+        one.finish()
+        other = OpenFit(make(engine=engine), stream(), None, state=from_bytes(to_bytes(states[6])))
+        other.advance()
+        other.finish()
+    assert [state.rows_seen for state in states] == [400, 800, 1200, 1600] * 2
+    assert same(one.estimator, other.estimator)
 
 
 def test_learns_as_well_as_in_memory_and_shuffles_each_epoch():
@@ -122,7 +141,7 @@ def test_rows_of_a_window_are_shuffled_and_blocks_come_in_random_order():
 def test_place_in_an_epoch_is_plain_numbers():
     rows = StreamedRows(stream(), np.float32, None, None, None, 1, 400)
     rows.begin(5, 2)
-    assert rows.place == {"seed": 5, "epoch": 0, "n_rows": 0}
+    assert rows.place == {"seed": 5, "epoch": 0, "n_rows": 0, "loss": 0.0}
 
 
 @pytest.mark.parametrize("settings", [{}, {"early_stopping": True, "ema_decay": 0.9}])
@@ -422,7 +441,7 @@ def test_interrupt_keeps_what_was_reached():
 
 def test_place_of_a_stream_is_saved(tmp_path):
     net = fit(stream(), warm_start="resume")
-    assert net._place["parts"] == {**net._place["parts"], "epoch": 3, "n_rows": 0}
+    assert net._place["parts"] == {**net._place["parts"], "epoch": 3, "n_rows": 0, "loss": 0.0}
     save(net, tmp_path / "net.fastbp")
     assert load(tmp_path / "net.fastbp")._place["parts"] == net._place["parts"]
 
@@ -574,7 +593,8 @@ def test_all_of_y_and_weights_tell_a_stream_from_others():
     def seen(y=VALUES, rows=X, weight=WEIGHTS):
         net = make(BackpropRegressor, scale_targets=True, warm_start=True)
         source = from_arrays(rows, y, weight, window=200)
-        return problem.prepare_stream(net, source, settings=net._check_parameters())[0].X.identity()
+        prepared, _ = problem.prepare_stream(net, source, settings=net._check_parameters())
+        return tuple(prepared.X.identity().values())
 
     other = VALUES.copy()
     other[[700, 1300]] = other[[1300, 700]]

@@ -412,11 +412,23 @@ def _check_state(state, n_params, n_samples):
     place, held_out = state.place, state.place["held_out"]
     _require(_is_real(state.params, (n_params,)), f"it has not so many parameters: {n_params}")
     _check_place(place, n_params)
-    n_rows = len(place["order"]) + (0 if held_out is None else len(held_out))
-    _require(n_rows == n_samples, f"it has {n_rows} rows")
+    if "parts" in place:
+        _check_parts(place["parts"], n_samples)
+    else:
+        n_rows = len(place["order"]) + (0 if held_out is None else len(held_out))
+        _require(n_rows == n_samples, f"it has {n_rows} rows")
     if not state.ended:
         _check_optimizer(state.optimizer, n_params)
         _require(0 <= state.n_iter <= len(state.loss_curve), "its curves are damaged")
+
+
+def _check_parts(parts, n_samples):
+    """Refuse a place in rows that pass by in windows that is none."""
+    seed, epoch, n_rows, loss = (parts[name] for name in ("seed", "epoch", "n_rows", "loss"))
+    _require(seed is None or (type(seed) is int and seed >= 0), "the seed of its order is none")
+    _require(type(epoch) is int and epoch >= 0, "its epoch is none")
+    _require(type(n_rows) is int and 0 <= n_rows <= n_samples, f"it is at row {n_rows}")
+    _require(type(loss) is float and np.isfinite(loss), "its loss is not finite")
 
 
 def _is_real(array, shape):

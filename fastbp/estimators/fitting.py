@@ -62,7 +62,7 @@ class OpenFit:
         get_engine(settings.engine)  # where there is none, nothing else need be said
         snapshot = None if incremental else find_snapshot(estimator, snapshot)
         if snapshot is not None:
-            check_can_be_kept(settings, X)
+            check_can_be_kept(settings, X, validation[0])
         fresh = not (estimator.__sklearn_is_fitted__() and (incremental or settings.warm_start))
         refuse_validation_source(X, validation[0])
         deadline = find_deadline(begun, settings, incremental=incremental)

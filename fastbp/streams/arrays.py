@@ -39,10 +39,21 @@ def open_array(array, name):
             f"{name} must have a shape, a dtype and slices (np.memmap, h5py, zarr), or be the path "
             f"of a .npy file. Got {type(array).__name__}."
         )
+    return array, file_of(array) or name
+
+
+def file_of(array):
+    """Return the path of the file of a map or of HDF5, None where there is none or is not known."""
     file = getattr(array, "filename", None)
     if file is None and hasattr(array, "file"):  # h5py
         file = getattr(array.file, "filename", None)
-    return array, name if file is None else os.fspath(file)
+    return None if file is None else os.fspath(file)
+
+
+def folder_of(array):
+    """Return the folder of a zarr array, None where there is none."""
+    root = getattr(getattr(array, "store", None), "root", None)
+    return None if root is None else os.path.join(os.fspath(root), getattr(array, "path", ""))
 
 
 def slice_of(array, name, rows):
@@ -76,6 +87,15 @@ class ColumnsOfSource(Source):
                     "row for each of X."
                 )
         self.has_y, self.has_weight = y is not None, sample_weight is not None
+
+    def _arrays(self):
+        """Return X, or what it is made of, y and weights."""
+        return [self.X, self.y, self.weight]
+
+    def files(self):
+        """Return the paths of the files of the arrays, and the folders of those of zarr."""
+        found = [file_of(array) or folder_of(array) for array in self._arrays()]
+        return list(dict.fromkeys(path for path in found if path is not None))
 
     def _targets_of(self, rows):
         y = None if self.y is None else slice_of(self.y, self.y_name, rows)
@@ -156,6 +176,9 @@ class CSRSource(ColumnsOfSource):
         itemsize = self.data.dtype.itemsize + self.indices.dtype.itemsize
         self.bytes_per_row = n_stored / n_rows * itemsize + self.indptr.dtype.itemsize
         self.parts = self._cut(name, n_rows, self.bytes_per_row)
+
+    def _arrays(self):
+        return [self.data, self.indices, self.indptr, self.y, self.weight]
 
     def _features_of(self, rows):
         name = self.parts[0].name

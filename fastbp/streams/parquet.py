@@ -246,13 +246,11 @@ class ParquetSource(Source):
         return found.astype(str) if found.dtype.kind == "O" and is_text(values.type) else found
 
     def _identity(self):
-        files = sorted({part.name for part in self.parts})
-        sizes = [
-            (Path(file).stat().st_size, Path(file).stat().st_mtime_ns)
-            for file in files
-            if Path(file).is_file()
-        ]
-        return [super()._identity(), sizes, self._columns(), str(self.filter)]
+        return [super()._identity(), self._columns(), str(self.filter)]
+
+    def files(self):
+        """Return the paths of the files that have rows."""
+        return list(dict.fromkeys(part.name for part in self.parts))
 
 
 def is_text(kind):

@@ -399,13 +399,13 @@ def _look(source, summary):
 
 
 def _fingerprint(summary, shown):
-    """Return text that tells rows from others: by all of y and weights, and the X looked at."""
+    """Return texts that tell rows from others: by the X looked at, and all of y and weights."""
     X = shown[0]
     parts = (X.data, X.indices, X.indptr) if scipy.sparse.issparse(X) else (X,)
-    hashed = hashlib.blake2b(summary.seen.encode(), digest_size=16)
+    hashed = hashlib.blake2b(digest_size=16)
     for part in parts:
         hashed.update(np.ascontiguousarray(part).tobytes())
-    return hashed.hexdigest()
+    return {"X": hashed.hexdigest(), "y and sample_weight": summary.seen}
 
 
 def draw_rows(source, fraction, random_state, itemsize):

@@ -5,11 +5,14 @@ this file, and says how its parts are read.  How parts become windows that are t
 `windows`.
 """
 
+import hashlib
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from datetime import datetime
 from importlib.util import find_spec
 from itertools import accumulate
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -72,8 +75,13 @@ class Source(ABC):
         """Yield the rows of a part, at most `n_rows` at a time, in their order."""
 
     def _identity(self):
-        """Return what tells these data from others, for a hash."""
-        return [type(self).__name__, self.n_features, [part.name for part in self.parts]]
+        """Return what tells these data from others wherever they lie, for a hash."""
+        rows = [(part.first, part.n_rows) for part in self.parts]
+        return [type(self).__name__, self.n_features, rows]
+
+    def files(self):
+        """Return the paths of the files, or folders of files, that hold the data, where known."""
+        return []
 
     # ------------------------------------------------------------------------------- for users
 
@@ -272,6 +280,10 @@ class TransformedSource(Source):
     def _identity(self):
         return [super()._identity(), self.source._identity(), repr(self.transformer)]
 
+    def files(self):
+        """Return the paths of the files below."""
+        return self.source.files()
+
 
 # --------------------------------------------------------------------------------- settings
 
@@ -303,6 +315,27 @@ def read_settings(memory_limit, window):
     if n_bytes < LEAST_MEMORY:
         raise ValueError(f"memory_limit must be at least {LEAST_MEMORY} bytes (1 MiB).")
     return n_bytes, None if window is None else int(window)
+
+
+def describe_files(source):
+    """Say what the files of a source are, by size and time of writing; None where none are known.
+
+    Changes with every write, and with most ways of copying; where the files lie does not matter.
+    """
+    paths = [Path(path) for path in source.files()]
+    found = [
+        (each.relative_to(path).as_posix(), each.stat())
+        for path in paths
+        for each in ([path] if path.is_file() else sorted(path.rglob("*")))
+        if each.is_file()
+    ]
+    if not found:
+        return None
+    known = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in found]
+    mark = hashlib.blake2b(repr(known).encode(), digest_size=4).hexdigest()
+    last = datetime.fromtimestamp(max(stat.st_mtime for _, stat in found))
+    n_bytes = sum(stat.st_size for _, stat in found)
+    return f"{len(found)} of {n_bytes} bytes, last written {last:%Y-%m-%d %H:%M:%S} ({mark})"
 
 
 def refuse_other_names(source, known):

@@ -6,6 +6,7 @@ turns: a thread fills one while the other is trained on.  Neither the threads no
 the order.  What is in a window is the business of `problem`; nothing here trains.
 """
 
+import hashlib
 import queue
 import threading
 from contextlib import suppress
@@ -21,6 +22,8 @@ from fastbp.streams.summary import check_targets_in, check_weights
 
 SPARE = 2**24  # bytes for what else a fit takes, but no more than a quarter of the memory
 LOOK_AROUND_S = 0.1
+# The place of a training that has not begun; see `StreamedRows.place`.
+BEGINNING = {"seed": None, "epoch": 0, "n_rows": 0, "loss": 0.0}
 
 
 @dataclass
@@ -61,16 +64,16 @@ class StreamedRows:
     n_rows_of_window : int
     held : int64 ndarray or None
         Rows, by their sorted numbers, that are left out.
-    found : object
-        What was found in the rows: others have other.
+    found : dict of str to str, or None
+        Fingerprints of what was found in the rows: others have other.
 
     Attributes
     ----------
     shape : tuple of (n_samples, n_features)
         Without the rows that are held out.
     place : dict
-        Where training is: the `seed` of the orders of parts, the `epoch`, and `n_rows` of it; plain
-        numbers, to be saved.
+        Where training is: the `seed` of the orders of parts, the `epoch`, and of this one the
+        `n_rows` that were trained on and the sum of their `loss`; plain numbers, to be saved.
     """
 
     def __init__(
@@ -84,13 +87,19 @@ class StreamedRows:
         n_held = 0 if held is None else len(held)
         self.shape, self.ndim = (source.n_rows - n_held, source.n_features), 2
         self.bytes_per_row = source.bytes_per_row
-        self.place = {"seed": None, "epoch": 0, "n_rows": 0}
+        self.place = dict(BEGINNING)
         self.reader, self.tell = None, None
 
     def identity(self):
-        """Return what tells these rows from others, as far as it can be known, as text."""
-        held = None if self.held is None else self.held.tobytes()
-        return repr((self.shape, self.source._identity(), self.found, held))
+        """Return what tells these rows from others, as far as it can be known, as dict of text.
+
+        No pass over the features is made for it: all of y and of the weights were read anyway, and
+        of X some rows.  What a file says of itself is in `describe_files`.
+        """
+        held = None if self.held is None else hashlib.blake2b(self.held.tobytes()).hexdigest()
+        found = self.found or {}
+        rows = repr((self.shape, self.source._identity(), held, found.get("X")))
+        return {"X": rows, "y and sample_weight": found.get("y and sample_weight")}
 
     # -------------------------------------------------------------------------------- reading
 
@@ -102,22 +111,36 @@ class StreamedRows:
         bits = np.random.MT19937(np.random.SeedSequence([seed, epoch]))
         return np.random.RandomState(bits).permutation(n_parts)
 
-    def _batches(self, epoch):
-        """Yield the batches of an epoch, without the rows that are held out."""
+    def _batches(self, epoch, done=0):
+        """Yield the batches of an epoch, without the rows that are held out, nor those done before.
+
+        Parts that are done are not read; one that is done in part is, from its beginning.
+        """
         offsets = self.source.offsets()
         for number in self.order_of_parts(epoch).tolist():
             first = offsets[number]
+            begin, end = self._held_in(first, first + self.source.parts[number].n_rows)
+            n_rows = self.source.parts[number].n_rows - (end - begin)
+            if 0 < n_rows <= done:
+                done -= n_rows
+                continue
             for batch in self.source._batches([number]):
                 last = first + len(batch)
-                if self.held is not None:
-                    begin, end = np.searchsorted(self.held, [first, last])
-                    if begin < end:
-                        mask = np.ones(len(batch), bool)
-                        mask[self.held[begin:end] - first] = False
-                        batch = batch[mask]
+                begin, end = self._held_in(first, last)
+                if begin < end:
+                    mask = np.ones(len(batch), bool)
+                    mask[self.held[begin:end] - first] = False
+                    batch = batch[mask]
+                if done:
+                    n_rows = min(done, len(batch))
+                    batch, done = batch[n_rows:], done - n_rows
                 if len(batch):
                     yield batch
                 first = last
+
+    def _held_in(self, first, last):
+        """Return where, among the rows that are held out, those of a range begin and end."""
+        return (0, 0) if self.held is None else np.searchsorted(self.held, [first, last]).tolist()
 
     def make_rows(self):
         """Make the memory of a window."""
@@ -127,10 +150,10 @@ class StreamedRows:
         weight = np.empty(n, self.dtype) if weighs else None
         return Rows(X, np.empty((n, self.n_targets), self.dtype), weight)
 
-    def fill(self, epoch, take):
-        """Yield windows of an epoch, in memory that ``take()`` gives."""
+    def fill(self, epoch, take, done=0):
+        """Yield windows of an epoch, after what is done, in memory that ``take()`` gives."""
         rows = None
-        for batch in self._batches(epoch):
+        for batch in self._batches(epoch, done):
             begin = 0
             while begin < len(batch):
                 if rows is None:
@@ -180,24 +203,26 @@ class StreamedRows:
 
     # ------------------------------------------------------------------------------- in epochs
 
-    def begin(self, seed, last_epoch, place=None):
-        """Begin to read: with a seed the parts in other orders, up to the end of an epoch."""
+    def begin(self, seed, n_epochs, place=None):
+        """Begin to read so many epochs: with a seed the parts in other orders; or from a place."""
         self.close()
-        self.place = {"seed": seed, "epoch": 0, "n_rows": 0} if place is None else dict(place)
-        self.last_epoch = last_epoch + self.place["epoch"]
+        self.place = BEGINNING | ({"seed": seed} if place is None else place)
+        self.last_epoch = n_epochs + self.place["epoch"]
 
     def epoch(self):
-        """Yield X, targets and weights of the windows of the next epoch."""
+        """Yield X, targets and weights of the windows of the next epoch, or of the rest of it."""
         if self.reader is None:
-            self.reader = ReadAhead(self, self.place["epoch"], self.last_epoch)
-        self.place["n_rows"] = 0
+            self.reader = ReadAhead(self, self.place, self.last_epoch)
         while (rows := self.reader.next()) is not None:
             yield rows.finished()
-            self.place["n_rows"] += rows.n
             self.reader.give_back(rows)
-            if self.tell:
-                self.tell(self.place["n_rows"])
-        self.place |= {"epoch": self.place["epoch"] + 1, "n_rows": 0}
+        self.place |= {"epoch": self.place["epoch"] + 1, "n_rows": 0, "loss": 0.0}
+
+    def reach(self, n_rows, loss):
+        """Note that so many rows of the epoch were trained on, and the sum of their losses."""
+        self.place |= {"n_rows": int(n_rows), "loss": float(loss)}
+        if self.tell:
+            self.tell(n_rows)
 
     def close(self):
         """End the thread that reads."""
@@ -212,12 +237,15 @@ class ReadAhead:
     Parameters
     ----------
     stream : StreamedRows
-    first, last : int
-        The epochs to read: first, ..., last - 1.
+    place : dict
+        Where to begin, as the stream has it.
+    last : int
+        The epoch before which to end.
     """
 
-    def __init__(self, stream, first, last):
-        self.stream, self.epochs = stream, range(first, last)
+    def __init__(self, stream, place, last):
+        self.stream, self.epochs = stream, range(place["epoch"], last)
+        self.done = place["n_rows"]
         self.free, self.full = queue.Queue(), queue.Queue()
         self.stop = threading.Event()
         for _ in range(2):
@@ -229,9 +257,10 @@ class ReadAhead:
         try:
             with keep_warnings([]):  # said in the first pass
                 for epoch in self.epochs:
-                    for rows in self.stream.fill(epoch, self._take):
+                    for rows in self.stream.fill(epoch, self._take, self.done):
                         self.full.put(rows)
                     self.full.put(None)
+                    self.done = 0
         except _StoppedError:
             pass
         except BaseException as error:

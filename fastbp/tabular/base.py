@@ -49,7 +49,6 @@ from fastbp.tabular.streamed import (
     learn_encoder,
     read_whole,
 )
-from fastbp.training.keeping import refuse_source
 from fastbp.training.snapshots import Snapshot, find_snapshot
 
 ROWS_PER_BLOCK = 4096  # of a prediction: what encoded columns and members' scores take
@@ -167,7 +166,7 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
         begun = time.perf_counter()
         settings = check_parameters(self, self._parameter_rules)
         get_engine(settings.engine)  # where there is none, nothing else need be said
-        snapshot = _find_snapshot(self, settings, snapshot, X)
+        snapshot = _find_snapshot(self, settings, snapshot)
         random_state = check_random_state(settings.random_state)
         if not settings.hidden_layer_sizes:
             raise ValueError(
@@ -489,7 +488,7 @@ def _encode_validation(encoder, validation):
     return {"X_val": X_val, "y_val": y_val, "sample_weight_val": weights}
 
 
-def _find_snapshot(estimator, settings, given, X):
+def _find_snapshot(estimator, settings, given):
     """Return the Snapshot of a fit, or None.
 
     Refused are those of networks whose seeds, or limits of time, are others in each process.
@@ -497,7 +496,6 @@ def _find_snapshot(estimator, settings, given, X):
     snapshot = find_snapshot(estimator, given)
     if snapshot is None:
         return None
-    refuse_source(X)
     if not isinstance(settings.random_state, Integral):
         raise ValueError(
             f"snapshot needs an int as random_state, got {settings.random_state!r}: it draws the "

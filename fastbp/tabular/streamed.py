@@ -58,6 +58,10 @@ class EncodedSource(Source):
     def _identity(self):
         return [self.source._identity(), "encoded"]
 
+    def files(self):
+        """Return the paths of the files below."""
+        return self.source.files()
+
 
 def count_rows(network, source):
     """Read y once; return a copy of the source that knows its rows, and the summary."""

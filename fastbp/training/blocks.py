@@ -40,7 +40,8 @@ class InBlocks:
         self.epochs_done, self.out_of_time, stopped, step = 0, False, False, 0
         value = np.empty(1)
         while self.epochs_done < n_epochs and not (stopped or self.out_of_time):
-            total, n_seen = 0.0, 0
+            total, n_seen = self.begun()
+            step += -(-n_seen // batch_size)
             blocks = self.blocks(X, targets, sample_weight, order, shuffle, batch_size)
             for part, its_targets, its_weight, its_order, its_shuffle in blocks:
                 left = deadline - time.perf_counter()
@@ -66,6 +67,8 @@ class InBlocks:
                 n_seen += self.session.n_seen
                 self.out_of_time = self.session.out_of_time
                 stopped = not self.session.finite
+                if not (stopped or self.out_of_time):
+                    self.after_block(total, n_seen)
             blocks.close()
             if not n_seen:  # time was up before the epoch's first step
                 break
@@ -74,6 +77,13 @@ class InBlocks:
             if stopping is not None:
                 stopped = stopping.saw_loss(float(losses[self.epochs_done - 1])) or stopped
         return self.epochs_done
+
+    def begun(self):
+        """Return the sum of losses and the rows of the epoch in hand that were trained before."""
+        return 0.0, 0
+
+    def after_block(self, total, n_seen):
+        """Do what is to be done between two blocks, after such a sum of losses and rows."""
 
     def blocks(self, X, targets, sample_weight, order, shuffle, batch_size):
         """Yield the blocks of an epoch: X, targets, weights, order and who shuffles it."""

@@ -14,6 +14,7 @@ import json
 import platform
 import time
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 
@@ -23,7 +24,8 @@ from fastbp.engine.precision import PRECISIONS
 from fastbp.messages import warn_user
 from fastbp.optimizers import is_full_batch
 from fastbp.safetensors import require
-from fastbp.streams.source import Source
+from fastbp.streams.source import Source, describe_files
+from fastbp.streams.windows import StreamedRows
 from fastbp.training.minibatches import PIECE_S, next_piece
 from fastbp.training.sameness import identify_data, identify_settings
 from fastbp.training.snapshots import Snapshot
@@ -40,9 +42,14 @@ PATH = "matmul path"  # of a machine, where a fit asks for less than "highest"
 FREE = ("n_threads", "verbose")
 
 
-def check_can_be_kept(settings, X):
+def check_can_be_kept(settings, X, X_val=None):
     """Refuse a fit whose state is not all in its file."""
-    refuse_source(X)
+    sets_aside = isinstance(X, Source) and settings.early_stopping and X_val is None
+    if sets_aside and settings.random_state is None:
+        raise ValueError(
+            "snapshot of a fit on a source with early_stopping needs an int as random_state, "
+            "which draws the rows that are set aside, or X_val and y_val."
+        )
     if is_full_batch(settings.solver):
         raise ValueError(
             f"snapshot needs a solver that steps by minibatches: solver={settings.solver!r} keeps "
@@ -52,15 +59,6 @@ def check_can_be_kept(settings, X):
         raise ValueError(
             "snapshot needs random_state to be an int or None: a RandomState of yours is shared "
             "with others, and a later process cannot know where it stood."
-        )
-
-
-def refuse_source(X):
-    """Refuse a snapshot of a fit whose rows pass by: its place within an epoch is not kept."""
-    if isinstance(X, Source):
-        raise ValueError(
-            "snapshot needs X in memory or an np.memmap, not a source of fastbp.streams. Train in "
-            "parts with warm_start='resume', and save the model after each."
         )
 
 
@@ -190,7 +188,7 @@ class SealedFile:
             )
             if self.snapshot.other_machine == "refuse":
                 raise self.refusal(ValueError(
-                    f"it was written elsewhere: {told}. Going on would give other bits; "
+                    f"it was written elsewhere: {told}. Going on may give other bits; "
                     "fastbp.Snapshot(path, other_machine='warn') does it all the same."
                 ))  # fmt: skip
             warn_user(
@@ -264,9 +262,14 @@ class Keeper:
         if problem.calibrates:
             settings["calibrates"] = "True"
         data = identify_data(problem, engine or problem.engine)
+        machine = describe_machine(problem.engine, problem.matmul_precision)
+        Xs = {"X": problem.X, "X_val": problem.held_out and problem.held_out.problem.X}
+        for name, X in Xs.items():
+            if isinstance(X, StreamedRows):
+                settings[f"window of {name}"] = str(X.size)
+                machine[f"files of {name}"] = describe_files(X.source)
         if self.start is not None:
             settings["weights to begin with"] = to_bytes(self.start)[safetensors.SEAL].decode()
-        machine = describe_machine(problem.engine, problem.matmul_precision)
         return {"machine": machine, "settings": settings, "data": data}
 
     def find(self):
@@ -305,6 +308,7 @@ class Keeper:
         """Train as `Training.advance`, and write snapshots in pauses."""
         snapshot, progress, piece = self.file.snapshot, training.run.progress, 1
         self.file.expect(COPIES * progress.params.nbytes)
+        training.let_look(partial(self._write_within, training))
         try:
             while True:
                 first, begun = progress.n_iter, time.perf_counter()
@@ -319,6 +323,11 @@ class Keeper:
         except KeyboardInterrupt:  # while it was written
             training.interrupt()
             return True
+
+    def _write_within(self, training):
+        """Write the state within an epoch, where one is due by the seconds."""
+        if self.file.snapshot.every_epochs is None and self.file.is_due():
+            self.write(training.state)
 
     def write(self, get_state):
         """Write the state that a function returns."""

@@ -26,7 +26,7 @@ from fastbp.training.resuming import find_rows, keep_place, restore_stream
 from fastbp.training.scoring import Validation, split_off_validation
 from fastbp.training.steps import choose_batch_size, choose_optimizer, open_session
 from fastbp.training.stopping import ASKED, DIVERGED, FAILED, LIMIT, PAUSED, PLATEAU, TIME
-from fastbp.training.streamed import begin_to_read, has_failed
+from fastbp.training.streamed import InWindows, begin_to_read, has_failed
 from fastbp.training.watching import (
     DivergenceError,
     Selection,
@@ -102,17 +102,23 @@ class Training:
             problem, progress, stream, order, validation, tasks, incremental=incremental,
             resumes=self.resumes, continues=continues,
         )  # fmt: skip
-        self.end, self.paused_at = PAUSED, time.perf_counter()
+        self.end, self.paused_at, self.begun_at = PAUSED, time.perf_counter(), None
 
     def advance(self, until=None):
         """Train up to an epoch, counted from the beginning; return whether training has ended."""
-        problem, begun = self.run.problem, time.perf_counter()
+        problem, self.begun_at = self.run.problem, time.perf_counter()
         if problem.deadline is not None:
-            problem.deadline += begun - self.paused_at
+            problem.deadline += self.begun_at - self.paused_at
         self.end = train_until(self.run, until)
         self.paused_at = time.perf_counter()
-        self.run.progress.seconds += self.paused_at - begun
+        self.run.progress.seconds += self.paused_at - self.begun_at
+        self.begun_at = None
         return self.end != PAUSED
+
+    def let_look(self, look):
+        """Let somebody look at the `state` within epochs, too, where rows pass by in windows."""
+        if isinstance(self.run.session, InWindows):
+            self.run.session.look = look
 
     def interrupt(self):
         """End training between two parts, as an interrupt within one does."""
@@ -121,10 +127,16 @@ class Training:
         self.run.watcher.close()
 
     def state(self):
-        """Return all that this training, in a pause, needs to go on; shares nothing with it."""
+        """Return all that this training needs to go on; shares nothing with it.
+
+        It is whole in a pause, and where `let_look` lets somebody look.
+        """
         progress = replace(self.run.progress)
         last = self.run.write_into(progress)
         progress.place = self._place(last)
+        progress.rows_seen = progress.place.get("parts", {}).get("n_rows", 0)
+        if self.begun_at is not None:
+            progress.seconds += time.perf_counter() - self.begun_at
         return self.run.apart(progress, last)
 
     def _place(self, last):
@@ -189,7 +201,8 @@ def open_run(problem, progress, stream, order, validation, tasks, *, incremental
     session = open_session(problem, progress, optimizer, batch_size)
     progress.matmul_precision = session.matmul_precision
     max_iter = 1 if incremental else settings.max_iter
-    begin_to_read(problem, stream[0], max_iter, progress.place if resumes else None)
+    place = progress.place if resumes or continues else None
+    begin_to_read(problem, stream[0], max_iter - progress.n_iter, place, within=continues)
     return Run(
         problem=problem,
         progress=progress,

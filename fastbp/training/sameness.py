@@ -25,6 +25,8 @@ import scipy.sparse
 from fastbp.data.row_source import MappedRows, blocks_of
 from fastbp.engine import network
 from fastbp.engine.precision import PRECISIONS
+from fastbp.streams.source import describe_files
+from fastbp.streams.windows import StreamedRows
 from fastbp.training.causes import rows_per_step
 from fastbp.training.meaning import describe, digest
 
@@ -96,12 +98,14 @@ def identify_data(problem, engine):
     -------
     dict of str to str
         "X", "y", "sample_weight", "rows to train on" and, of the user's validation data, "X_val",
-        "y_val" and "sample_weight_val".
+        "y_val" and "sample_weight_val"; of rows that pass by in windows what is known without a
+        pass over X, "X" and "y and sample_weight".
     """
     found = _name_data(problem, engine)
     if problem.held_out is not None:
         names = _name_data(problem.held_out.problem, engine)
-        found |= {f"{name}_val": names[name] for name in ("X", "y", "sample_weight")}
+        names.pop("rows to train on", None)
+        found |= {f"{name}_val": part for name, part in names.items()}
     return {name: digest(part).hex() for name, part in found.items()}
 
 
@@ -122,6 +126,10 @@ def identify_given(value, engine):
 def _name_data(problem, engine):
     units = [array.tobytes() for array in problem.target_units]
     classes = None if problem.classes is None else np.asarray(problem.classes).tolist()
+    if isinstance(problem.X, StreamedRows):
+        found = problem.X.identity()
+        y = "y and sample_weight"
+        return found | {"X": (problem.continues, found["X"]), y: (found[y], units, classes)}
     return {
         "X": [
             _of_whole(engine, problem.continues),
@@ -184,8 +192,9 @@ def identify_weights(engine, coefs, intercepts):
 def _arrays_of(problem):
     """Yield shapes, dtypes and fingerprints of the arrays of a problem."""
     X = problem.X
-    if hasattr(X, "identity"):  # read in windows, each time
+    if isinstance(X, StreamedRows):
         yield X.identity()
+        yield describe_files(X.source)
         return
     work = network.count_params(problem.layer_sizes) * X.shape[0]
     budget = max(int(READ_PER_WORK * work), ALWAYS_READ)

@@ -16,8 +16,9 @@ class Snapshot:
     `snapshot` of a :class:`BackpropSearchCV`; or set as a callback on a network, so that it works
     within a Pipeline: ``pipeline[-1].set_callbacks(Snapshot(path))``.
 
-    The file is written about every `every` seconds, after an epoch, and at the end, atomically: a
-    process that is killed at any moment leaves a whole one. The same call then goes on from there,
+    The file is written about every `every` seconds, after an epoch (on a source of
+    :mod:`fastbp.streams` also within one, after a window), and at the end, atomically: a process
+    that is killed at any moment leaves a whole one. The same call then goes on from there,
     bit for bit as if it had never stopped. That of a finished fit says so: the same call returns
     its model, without training. Of an interrupted fit (Ctrl-C) it is unfinished.
 
@@ -29,13 +30,14 @@ class Snapshot:
         Seconds between two snapshots; more where the network is so large that they would cost more
         than 1 % of the time.
     every_epochs : int or None, default=None
-        Write one each so many epochs instead.
+        Write one each so many epochs instead, and none within an epoch.
     fresh : bool, default=False
         Start again, whatever the file holds. By default a file of another call is an error.
     other_machine : {"refuse", "warn"}, default="refuse"
         What to do with a file of another engine, instruction set, matmul path (where
         `matmul_precision` is not "highest"; see `show_versions`), processor (of Numba's engine) or
-        version of fastbp: with "warn" the fit goes on, and its bits may differ from those of either
+        version of fastbp, or where the files of a source have another size or time of writing (as
+        copies have): with "warn" the fit goes on, and its bits may differ from those of either
         alone.
 
     Notes
@@ -45,6 +47,11 @@ class Snapshot:
     once a fit, of all bytes, at about the speed of the memory by the Cython engine, and at 1 GB a
     second or less by the Numba engine. They guard against accidents, not against somebody who looks
     for collisions.
+
+    A source is recognised without a pass of its own: by all of y and the weights, which are read
+    before the first epoch anyway, some 512 rows of X from 8 places, the numbers of rows of its
+    parts, and size and time of writing of its files, wherever they lie. Of batches of yours there
+    are no files, and a change in X between the rows that are looked at goes unseen.
 
     Files and directories are waited for (fsync). Where the disk fails later, a warning is given,
     and training goes on.

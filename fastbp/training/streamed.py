@@ -25,11 +25,27 @@ class InWindows(InBlocks):
     ----------
     session : Session
     X : StreamedRows
+
+    Attributes
+    ----------
+    look : callable or None
+        Called between two windows of the first epoch of a call of `train`; of later ones, all of
+        which `train` ends soon, nobody has the losses as yet.
     """
 
     def __init__(self, session, X):
         super().__init__(session)
-        self.X = X
+        self.X, self.look = X, None
+
+    def begun(self):
+        """Return what the epoch in hand has come to, where training goes on within one."""
+        return self.X.place["loss"], self.X.place["n_rows"]
+
+    def after_block(self, total, n_seen):
+        """Note the place, and let who wants to look at it (`look`): the state is whole here."""
+        self.X.reach(n_seen, total)
+        if self.look is not None and not self.epochs_done and n_seen < self.X.shape[0]:
+            self.look()
 
     def blocks(self, X, targets, sample_weight, order, shuffle, batch_size):
         """Yield the windows of an epoch; each is shuffled by the engine."""
@@ -43,7 +59,7 @@ class InWindows(InBlocks):
         self.session.close()
 
 
-def begin_to_read(problem, random_state, n_epochs, place):
+def begin_to_read(problem, random_state, n_epochs, place, *, within):
     """Let the windows of a streamed problem begin; nothing for one in memory.
 
     Parameters
@@ -54,9 +70,13 @@ def begin_to_read(problem, random_state, n_epochs, place):
     n_epochs : int
     place : dict or None
         Of an earlier call, to go on from.
+    within : bool
+        Whether to go on within its epoch; an epoch that was left for good is begun anew.
     """
     if isinstance(problem.X, StreamedRows):
         known, seed = None if place is None else place.get("parts"), None
+        if known is not None and not within:
+            known = known | {"n_rows": 0, "loss": 0.0}
         if known is None and problem.settings.shuffle:
             seed = draw_seed(random_state)
         problem.X.begin(seed, n_epochs, known)
