@@ -120,6 +120,8 @@ class ParquetSource(Source):
         try:
             fragment.ensure_complete_metadata()
             physical, metadata = fragment.physical_schema, fragment.metadata
+            with fragment.open() as file:
+                size = file.size()
         except (self.pa.ArrowInvalid, OSError) as error:
             raise SourceError(f"{name} cannot be read as Parquet: {error}") from error
         constants = self.dataset.get_partition_keys(fragment.partition_expression)
@@ -141,7 +143,8 @@ class ParquetSource(Source):
             group = metadata.row_group(number)
             if number in ids and group.num_rows:
                 count = None if self.filter is not None else group.num_rows
-                self.parts.append(Part(name, count, first, (name, number, constants, fragment)))
+                where = name, number, constants, fragment, size
+                self.parts.append(Part(name, count, first, where))
                 n_rows += group.num_rows
                 n_bytes += self._size_of(group)
                 self.page_bytes = max(self.page_bytes, self._pages_of(group))
@@ -179,18 +182,25 @@ class ParquetSource(Source):
 
     @contextmanager
     def _open_file(self, part):
-        """Open the reader of a part's file, and close both."""
-        fragment = part.where[-1]
-        with (
-            fragment.open() as file,
-            self.parquet.ParquetFile(
-                file, buffer_size=BUFFER, pre_buffer=False, page_checksum_verification=True
-            ) as reader,
-        ):
-            yield reader
+        """Open the reader of a part's file, and close both.
+
+        What the file says of all its row groups is not read again for each of them.
+        """
+        fragment, n_bytes = part.where[-2:]
+        with fragment.open() as file:
+            if file.size() != n_bytes:
+                raise SourceError(
+                    f"{part.name} has {file.size()} bytes, {n_bytes} were expected: was it written "
+                    f"to since the source was made? (Rows from {part.first} on were to be read.)"
+                )
+            with self.parquet.ParquetFile(
+                file, metadata=fragment.metadata, buffer_size=BUFFER, pre_buffer=False,
+                page_checksum_verification=True,
+            ) as reader:  # fmt: skip
+                yield reader
 
     def _read(self, part, n_rows, *, targets_only=False):
-        _, number, constants, _ = part.where
+        _, number, constants, _, _ = part.where
         wanted = self._columns()
         if targets_only:
             wanted = wanted[self.n_features :]
@@ -199,7 +209,10 @@ class ParquetSource(Source):
             needed = None
         n_read = 0
         with self._open_file(part) as file:
-            for piece in file.iter_batches(n_rows, row_groups=[number], columns=needed):
+            pieces = file.iter_batches(
+                n_rows, row_groups=[number], columns=needed, use_threads=False
+            )
+            for piece in pieces:
                 table = self._complete(piece, constants)
                 yield self._batch(table, part, n_read, targets_only=targets_only)
                 n_read += len(table)
