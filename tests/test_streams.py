@@ -197,6 +197,25 @@ def test_first_bias_is_that_of_all_classes():
     assert other.classes_.tolist() == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "y", "weight", "settings"),
+    [
+        (BackpropClassifier, LABELS, (LABELS != "c").astype(float), {}),
+        (BackpropClassifier, np.stack([X[:, 0] > 0, X[:, 0] > 99], axis=1).astype(int), None, {}),
+        (BackpropRegressor, np.sort(VALUES), WEIGHTS, {}),
+        (BackpropRegressor, np.sort(VALUES), None, {"scale_targets": True, "early_stopping": True}),
+        (BackpropRegressor, np.sort(np.exp(X[:, 0])), None, {"loss": "poisson"}),
+    ],
+)
+def test_start_is_that_of_memory(kind, y, weight, settings, monkeypatch):
+    """Also of a class without weight, a label that is never there, a mean of sorted numbers."""
+    monkeypatch.setattr("fastbp.streams.summary.SAMPLE", 50)
+    settings = settings | dict(max_iter=1, learning_rate_init=1e-30, alpha=0.0)
+    one = fit([X, y, weight], kind, **settings)
+    other = fit(stream(y, sample_weight=weight), kind, **settings)
+    np.testing.assert_allclose(one.intercepts_[-1], other.intercepts_[-1], rtol=1e-5, atol=1e-6)
+
+
 def test_kinds_of_targets():
     multilabel = np.stack([LABELS == "a", X[:, 3] > 0], axis=1).astype(int)
     net = fit(stream(multilabel))

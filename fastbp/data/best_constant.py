@@ -25,7 +25,7 @@ def starts_as_drawn(loss, dtype):
     return dtype is None and loss.kernel in SCIKIT_LEARNS
 
 
-def constant_scores(loss, targets, sample_weight, n_outputs):
+def constant_scores(loss, targets, sample_weight, n_outputs, n_samples=None):
     """Raw scores of the best constant prediction.
 
     Parameters
@@ -34,6 +34,8 @@ def constant_scores(loss, targets, sample_weight, n_outputs):
     targets : ndarray of shape (n_samples, n_targets)
     sample_weight : ndarray of shape (n_samples,) or None
     n_outputs : int
+    n_samples : int, default=None
+        Samples for which the targets stand; None: there are no others.
 
     Returns
     -------
@@ -43,13 +45,14 @@ def constant_scores(loss, targets, sample_weight, n_outputs):
     if loss.constant is None:
         return np.zeros(n_outputs)
     statistic, *numbers = loss.constant
+    half_a_sample = 0.5 / (n_samples or len(targets))
     if loss.link in ("logit", "multinomial"):
-        shares = _class_shares(loss, targets, sample_weight, n_outputs)
+        shares = _class_shares(loss, targets, sample_weight, n_outputs, half_a_sample)
         log_p = LOG_PROBABILITIES[statistic](shares, *numbers)
         return log_p[0] if loss.link == "multinomial" else log_p[:, 1] - log_p[:, 0]
     best = PREDICTIONS[statistic](targets, sample_weight, *numbers)
     if loss.link == "log":
-        return np.log(np.where(best > 0, best, 0.5 / len(targets)))
+        return np.log(np.where(best > 0, best, half_a_sample))
     return _increments(best) if loss.link == "increments" else best
 
 
@@ -103,7 +106,7 @@ def _increments(levels):
 # ------------------------------------------------------------------------- classes
 
 
-def _class_shares(loss, targets, sample_weight, n_outputs):
+def _class_shares(loss, targets, sample_weight, n_outputs, least):
     """Share of each class in the weight: a row for all outputs, or one of no and yes for each."""
     if loss.target == "class":
         codes, weight = targets[:, 0].astype(np.intp), _weights(targets, sample_weight)
@@ -111,7 +114,7 @@ def _class_shares(loss, targets, sample_weight, n_outputs):
     else:
         yes = np.clip(weighted_mean(targets, sample_weight), 0.0, 1.0)
         shares = np.column_stack([1.0 - yes, yes])
-    shares = np.where(shares > 0, shares, 0.5 / len(targets))
+    shares = np.where(shares > 0, shares, least)
     return shares / shares.sum(axis=1, keepdims=True)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import scipy.sparse
 
 from fastbp.activations import activations_for
+from fastbp.data.best_constant import constant_scores
 from fastbp.data.features import check_features, check_range, open_map
 from fastbp.data.held_out import NOTHING, HeldOut, prepare_held_out
 from fastbp.data.row_source import blocks_of
@@ -84,6 +85,10 @@ class Problem:
     def is_sparse(self):
         """Whether X is a sparse matrix."""
         return scipy.sparse.issparse(self.X) or getattr(self.X, "is_sparse", False)
+
+    def best_constant(self):
+        """Return the raw scores of the best prediction that is the same for all samples."""
+        return constant_scores(self.loss, self.targets, self.sample_weight, self.layer_sizes[-1])
 
     def all_rows(self):
         """Return all rows in the order of the data, to be shuffled in place."""

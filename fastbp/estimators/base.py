@@ -14,7 +14,7 @@ from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils.validation import check_is_fitted
 
 from fastbp.activations import activations_for
-from fastbp.data.best_constant import constant_scores, starts_as_drawn
+from fastbp.data.best_constant import starts_as_drawn
 from fastbp.data.features import check_features
 from fastbp.data.held_out import NOTHING
 from fastbp.data.scaling import narrow
@@ -225,9 +225,7 @@ class BaseBackprop(
         if not starts_as_drawn(problem.loss, settings.dtype):
             n_outputs = layers[-1]  # biases of the output come last, of one layer or of many
             biases = params[-(problem.n_members or 1) * n_outputs :].reshape(-1, n_outputs)
-            biases[:] = constant_scores(
-                problem.loss, problem.targets, problem.sample_weight, n_outputs
-            )
+            biases[:] = problem.best_constant()
         return Progress(params)
 
     def _last_progress(self, problem, past, seen, *, incremental):

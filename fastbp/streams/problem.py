@@ -16,6 +16,7 @@ import scipy.sparse
 from sklearn.utils import check_random_state
 
 from fastbp.activations import activations_for
+from fastbp.data.best_constant import constant_scores
 from fastbp.data.held_out import NOTHING, HeldOut, prepare_held_out, speaking_of
 from fastbp.data.problem import Problem, dropout_rates, prepare
 from fastbp.data.weights import weigh_samples
@@ -39,6 +40,7 @@ class StreamedProblem(Problem):
     `X` is a `StreamedRows`; `targets` and `sample_weight` are few that stand for all.
     """
 
+    mean: Any = None  # (1, n_targets): of all real targets, in the units of the loss
     looked_at: Any = None  # the Problem of some rows, in memory
     shown: Any = None  # (X, y, sample_weight) of these, as they came
 
@@ -46,6 +48,14 @@ class StreamedProblem(Problem):
     def is_sparse(self):
         """Whether the rows are sparse."""
         return self.X.is_sparse
+
+    def best_constant(self):
+        """Return the raw scores of the best constant: quantiles by a sample, all else by all."""
+        targets, weight = self.targets, self.sample_weight
+        if self.mean is not None and self.loss.constant and self.loss.constant[0] == "mean":
+            targets, weight = self.mean, None
+        n_rows = self.X.source.n_rows
+        return constant_scores(self.loss, targets, weight, self.layer_sizes[-1], n_rows)
 
     def all_rows(self):
         """Return all rows in the order of the data: without a number for each in memory."""
@@ -229,11 +239,16 @@ class _Stream:
         if summary.numbers is not None:
             estimator._learn_scale(summary.numbers.moments.result, fresh=fresh)
         self.targets, self.weight = found.as_targets(dtype)
+        self.mean = None
         if summary.numbers is not None:
-            self.targets = self._scaled(self.targets)
+            self.targets, self.mean = self._scaled(self.targets), self._mean_of(summary)
         if self.class_weights is not None and self.weight is not None:
             self.weight = weigh_samples(self.class_weights, self.targets, self.weight)
         self.n_targets = self.targets.shape[1]
+
+    def _mean_of(self, summary):
+        """Return the mean of all targets in a summary, in the units of the loss."""
+        return self._scaled(summary.numbers.moments.result()[0][np.newaxis])
 
     def _scaled(self, targets):
         """Targets in the units of the loss."""
@@ -297,6 +312,7 @@ class _Stream:
             continues=estimator._continues,
             asked_to_stop=estimator._asked_to_stop,
             shown=shown,
+            mean=self.mean,
         )
         problem.looked_at = self._in_memory(problem, stream)
         return problem
@@ -366,7 +382,7 @@ class _Stream:
         found = _fingerprint(summary, _look(source, summary))
         part = replace(problem, X=self.rows(source, size, found), held_out=None)
         if summary.numbers is not None:
-            part.targets = self._scaled(summary.numbers.moments.result()[0][np.newaxis])
+            part.targets = self._mean_of(summary)
         return HeldOut(part, None)
 
 
