@@ -5,14 +5,21 @@ bench.streams run PATH`` measures, each case in a process of its own: the peak g
 memory (RssAnon of /proc, sampled; Linux) from just before `fit`, and rows per second.  The first
 pass over y is part of the time of a fit; the cache of the system is as it is (say which: cold after
 ``echo 3 > /proc/sys/vm/drop_caches``).
+
+``python -m bench.streams score FOLDER`` compares what is learned with the fit in memory, on
+held-out rows of Fashion-MNIST (the default window) and of California housing (2 MiB): of files in
+random order, and sorted by y, the hard case.  FOLDER has ``fashion_mnist.npz`` and
+``california.npz``.
 """
 
 import argparse
 import json
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -159,11 +166,74 @@ def measure(case, path, name, n_epochs, memory_limit):
     }  # fmt: skip
 
 
+SCORED = {  # rows of a row group, memory_limit, settings
+    "fashion_mnist": (2000, None, dict(hidden_layer_sizes=(100,), max_iter=10)),
+    "california": (500, "2MiB", dict(hidden_layer_sizes=(64,), max_iter=60, scale_targets=True)),
+}
+
+
+def write_rows(path, X, y, rows_per_group):
+    """Write a Parquet file of rows in the order in which they come."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    columns = {f"x{j}": np.ascontiguousarray(column) for j, column in enumerate(X.T)}
+    parquet.write_table(pa.table(columns | {"y": y}), path, row_group_size=rows_per_group)
+
+
+def compare_scores(folder, name, n_seeds):
+    """Print the scores of the fit in memory, of a file in random order, and of a sorted one.
+
+    Parameters
+    ----------
+    folder : Path
+        With the data, as for `bench.quality`.
+    name : str
+        One of `SCORED`.
+    n_seeds : int
+    """
+    from fastbp import BackpropClassifier, BackpropRegressor
+    from fastbp.streams import from_parquet
+    from fastbp.streams.problem import prepare_stream
+
+    rows_per_group, memory_limit, settings = SCORED[name]
+    with np.load(folder / f"{name}.npz") as stored:
+        X, y, X_test, y_test = (stored[f"{k}_{part}"] for part in ("train", "test") for k in "Xy")
+    mean, spread = X.mean(axis=0), X.std(axis=0)
+    if X.dtype == np.uint8:
+        mean, spread = 0.0, 255.0
+    X, X_test = (((part - mean) / spread).astype(np.float32) for part in (X, X_test))
+    kind = BackpropRegressor if "scale_targets" in settings else BackpropClassifier
+    found = {"memory": [], "random order": [], "sorted by y": []}
+    with tempfile.TemporaryDirectory() as place:
+        sources = {}
+        for order, rows in (
+            ("random order", slice(None)), ("sorted by y", np.argsort(y, kind="stable")),
+        ):  # fmt: skip
+            path = Path(place) / f"{order}.parquet"
+            write_rows(path, X[rows], y[rows], rows_per_group)
+            sources[order] = from_parquet(path, "y", memory_limit=memory_limit)
+        for seed in range(n_seeds):
+            net = kind(**settings, tol=0.0, n_iter_no_change=float("inf"), random_state=seed)
+            found["memory"].append(net.fit(X, y).score(X_test, y_test))
+            for order, source in sources.items():
+                problem, _ = prepare_stream(net, source, settings=net._check_parameters())
+                found[order].append(net.fit(source).score(X_test, y_test))
+    about = {"set": name, "rows": len(y), "window": problem.X.size, "row group": rows_per_group,
+             "epochs": settings["max_iter"], "seeds": n_seeds}  # fmt: skip
+    means = {case: round(float(np.mean(scores)), 4) for case, scores in found.items()}
+    errors = {
+        case: round(float(np.std(scores) / n_seeds**0.5), 4) for case, scores in found.items()
+    }
+    print(json.dumps(about | {"mean score": means, "standard error": errors}), flush=True)
+
+
 def main():
     """Make data, run all cases, or one in this process."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("action", choices=["make", "run", "case"])
+    parser.add_argument("action", choices=["make", "run", "case", "score"])
     parser.add_argument("path")
+    parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--mb", type=int, default=500)
     parser.add_argument("--case", choices=list(CASES), default="stream")
     parser.add_argument("--network", choices=list(NETWORKS), default="g")
@@ -174,10 +244,12 @@ def main():
     if chosen.action == "make":
         print(make(chosen.path, chosen.mb * 10**6), "rows")
         return
+    warnings.simplefilter("ignore")
+    if chosen.action == "score":
+        for name in SCORED:
+            compare_scores(Path(chosen.path), name, chosen.seeds)
+        return
     if chosen.action == "case":
-        import warnings
-
-        warnings.simplefilter("ignore")
         result = measure(
             chosen.case, chosen.path, chosen.network, chosen.epochs, chosen.memory_limit
         )

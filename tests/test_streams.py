@@ -20,6 +20,7 @@ from fastbp import BackpropClassifier, BackpropRegressor, TabularClassifier, loa
 from fastbp.data import features
 from fastbp.data.problem import Problem
 from fastbp.data.scaling import Moments, measure
+from fastbp.engine import get_engine
 from fastbp.estimators.fitting import OpenFit
 from fastbp.streams import SourceError, from_arrays, from_batches, from_csr, predict_stream, problem
 from fastbp.streams.windows import StreamedRows
@@ -136,6 +137,57 @@ def test_rows_of_a_window_are_shuffled_and_blocks_come_in_random_order():
     rows = stream(LABELS[order], X[order], window=1000)
     shuffled = fit(rows, max_iter=20, learning_rate_init=0.01).score(X, LABELS)
     assert shuffled > 0.85
+
+
+@pytest.fixture
+def small_parts(monkeypatch):
+    """Parts of 51 rows."""
+    monkeypatch.setattr("fastbp.streams.arrays.BLOCK", 2**10)
+
+
+@pytest.mark.parametrize("kind", [BackpropClassifier, BackpropRegressor])
+def test_sorted_file_is_read_in_turns(kind, small_parts):
+    y = {BackpropClassifier: LABELS, BackpropRegressor: VALUES / 100}[kind]
+    order = np.argsort(y, kind="stable")
+    found = {}
+    for name, rows in (("as drawn", slice(None)), ("sorted", order)):
+        net, source = make(kind), stream(y[rows], X[rows], window=400)
+        found[name] = problem.prepare_stream(net, source, settings=net._check_parameters())[0].X
+    assert found["as drawn"].turns == 1
+    assert found["sorted"].turns == 5  # a window of 400 of 2000 rows has some of all parts then
+    settings = dict(max_iter=20, learning_rate_init=0.01)
+    one = fit([X, y], kind, **settings).score(X, y)
+    assert fit(source, kind, **settings).score(X, y) > one - 0.01
+
+
+def test_each_row_comes_once_in_an_epoch(small_parts):
+    held = np.array([0, 7, 700, 1999])
+    source = stream(np.arange(2000.0), np.arange(2000.0)[:, np.newaxis])
+    rows = StreamedRows(source, np.float64, get_engine("auto"), lambda y: y[:, np.newaxis], None, 1,
+                        400, held, turns=3)  # fmt: skip
+    for seed in (5, None):
+        rows.begin(seed, 1)
+        windows = [part[:, 0].copy() for part, _, _ in rows.epoch()]
+        rows.close()
+        assert sorted(np.concatenate(windows)) == sorted({*range(2000)} - {*held.tolist()})
+        rows.begin(None, 1, {"seed": seed, "epoch": 0, "n_rows": 800})
+        rest = [part[:, 0].copy() for part, _, _ in rows.epoch()]
+        rows.close()
+        np.testing.assert_array_equal(np.concatenate(rest), np.concatenate(windows[2:]))
+        each = np.unique(windows[0] // 51)
+        assert len(each) > (15 if seed else 7)
+
+
+def test_a_file_that_is_sorted_beyond_remedy_warns():
+    order = np.argsort(LABELS, kind="stable")
+    source = stream(LABELS[order], X[order], window=200)
+    assert len(source.parts) == 2
+    with pytest.warns(UserWarning, match=r"seems to be sorted: [89]\d% of the variance") as caught:
+        fit(source, max_iter=1)
+    assert caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit(source, max_iter=1, shuffle=False)
 
 
 def test_place_in_an_epoch_is_plain_numbers():

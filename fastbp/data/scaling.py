@@ -88,6 +88,17 @@ class Moments:
         piece = _sum_up(values, weight)
         self.total = piece if self.total is None else _merge(self.total, piece)
 
+    def _in_units(self):
+        """Return units, and in these mean and standard deviation."""
+        self._settle()
+        unit, _, weight, mean, squares = self.total
+        return unit, mean, np.sqrt(squares / weight)
+
+    def deviation(self):
+        """Return the standard deviation of each column, in units of `values`; 0 of none."""
+        unit, _, spread = self._in_units()
+        return spread * unit
+
     def merge(self, other):
         """Take the sums of other rows, after the own."""
         self._settle()
@@ -97,9 +108,7 @@ class Moments:
 
     def result(self):
         """Return mean and scale, float64 ndarrays of shape (n_outputs,); see `measure`."""
-        self._settle()
-        unit, _, weight, mean, squares = self.total
-        spread = np.sqrt(squares / weight)
+        unit, mean, spread = self._in_units()
         is_constant = spread <= 10 * np.finfo(np.float64).eps * np.abs(mean)
         scale = np.maximum(spread * unit, np.nextafter(0.0, 1.0))
         return mean * unit, np.where(is_constant, 1.0, scale)

@@ -69,7 +69,7 @@ class ParquetSource(Source):
         self.n_features = len(self.feature_names)
         self.schema = data.schema
         self.has_y, self.has_weight = bool(targets), bool(sample_weight)
-        self.parts, self.page_bytes, n_bytes, n_rows = [], 0, 0, 0
+        self.parts, self.page_bytes, self.buffer_bytes, n_bytes, n_rows = [], 0, 0, 0, 0
         for fragment in data.get_fragments(filter=self.filter):
             n_bytes, n_rows = self._add(fragment, n_bytes, n_rows)
         if not n_rows:
@@ -148,19 +148,20 @@ class ParquetSource(Source):
                 n_rows += group.num_rows
                 n_bytes += self._size_of(group)
                 self.page_bytes = max(self.page_bytes, self._pages_of(group))
+                self.buffer_bytes = max(self.buffer_bytes, self._pages_of(group, BUFFER))
             first += group.num_rows
         return n_bytes, n_rows
 
     def reading_bytes(self):
         """Return about how much memory reading takes: of each column two pages and a buffer."""
-        return 2 * self.page_bytes + len(self._columns()) * BUFFER + super().reading_bytes()
+        return 2 * self.page_bytes + self.buffer_bytes + super().reading_bytes()
 
-    def _pages_of(self, group):
-        """Bytes of one page of each column of a row group, at most."""
+    def _pages_of(self, group, most=PAGE):
+        """Bytes of one page (or buffer) of each column of a row group, at most."""
         wanted = None if self.filter is not None else {*self._columns()}
         columns = [group.column(j) for j in range(group.num_columns)]
         return sum(
-            min(c.total_uncompressed_size, PAGE)
+            min(c.total_uncompressed_size, most)
             for c in columns
             if wanted is None or c.path_in_schema.split(".")[0] in wanted
         )

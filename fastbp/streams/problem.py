@@ -23,11 +23,13 @@ from fastbp.data.weights import weigh_samples
 from fastbp.engine import get_engine, watch_formulas
 from fastbp.engine.parallel import thread_ceiling
 from fastbp.losses import clipped
+from fastbp.messages import warn_user
 from fastbp.optimizers import AUTO_BATCH_SIZE, is_full_batch
 from fastbp.streams.source import Source, refuse_other_names
 from fastbp.streams.summary import sum_up
-from fastbp.streams.windows import StreamedRows, choose_size, join_rows, take_rows
+from fastbp.streams.windows import StreamedRows, choose_size, choose_turns, join_rows, take_rows
 
+TOO_FAR = 0.1  # standard deviations by which the mean of y strays: a percent of accuracy, about
 LOOKED_AT = 512  # rows that are kept for a look at them
 PLACES = 8  # from which they are taken
 KEPT_SHARE = 8  # rows that are set aside take at most this part of the memory
@@ -265,7 +267,7 @@ class _Stream:
 
         return encode
 
-    def rows(self, source, size, found, held=None):
+    def rows(self, source, size, found, held=None, turns=1):
         """Return the rows of a source, to be checked and encoded as they come."""
         weigh = None
         if self.class_weights is not None:
@@ -273,15 +275,29 @@ class _Stream:
         encode = self._encoder()
         return StreamedRows(
             source, self.dtype, self.engine, encode, weigh, self.n_targets, size, held,
-            found,
+            found, turns,
         )  # fmt: skip
+
+    def _turns(self, size):
+        """Choose in how many turns the parts are read; warn where even that mixes y too little."""
+        turns, stray = choose_turns(self.source, size, self.summary)
+        if stray > TOO_FAR and self.settings.shuffle and self.source.takes_turns:
+            warn_user(
+                f"The source seems to be sorted: {self.summary.unevenness:.0%} of the variance of "
+                f"y lies between pieces that come one after the other, and a window has {size} of "
+                f"{self.source.n_rows} rows. The network will see y unevenly mixed, and learn "
+                "worse. Shuffle the rows once, write smaller parts (row groups), or raise "
+                "memory_limit."
+            )
+        return turns
 
     def problem(self, size):
         """Put the problem together; nothing is held out as yet."""
         estimator, settings, source = self.estimator, self.settings, self.source
         hidden = settings.hidden_layer_sizes
         shown = _look(source, self.summary)
-        stream = self.rows(source, size, _fingerprint(self.summary, shown))
+        turns = self._turns(size)
+        stream = self.rows(source, size, _fingerprint(self.summary, shown), turns=turns)
         state = vars(estimator)
         activations = activations_for(settings.activation, len(hidden))
         loss = self.loss
@@ -345,7 +361,8 @@ class _Stream:
                 self.source, settings.validation_fraction, settings.random_state,
                 self.dtype.itemsize,
             )  # fmt: skip
-            problem.X = self.rows(self.source, problem.X.size, problem.X.found, held)
+            X = problem.X
+            problem.X = self.rows(self.source, X.size, X.found, held, X.turns)
             rows = take_rows(self.source, held)
             problem.held_out = prepare_held_out(_without_names(self.estimator), rows, like)
             return

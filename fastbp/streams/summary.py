@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from sklearn.base import is_classifier
 
-from fastbp.data.scaling import Moments
+from fastbp.data.scaling import Moments, weighted_mean
 from fastbp.data.targets import check_labels, find_classes
 from fastbp.data.weights import as_numbers
 from fastbp.messages import keep_warnings, warn_user
@@ -38,6 +38,10 @@ class Summary:
         Whether there are weights.
     seen : str
         Fingerprint of all of y and of the weights.
+    n_pieces : int
+        Runs of rows that come one after the other: parts, or about windows where these are smaller.
+    unevenness : float
+        The part of the variance of y that lies between pieces, beyond chance; 1 in a sorted file.
     """
 
     n_rows: int = 0
@@ -46,6 +50,8 @@ class Summary:
     weighs: bool = False
     kept: list = field(default_factory=list)  # batches of few rows
     seen: str = ""
+    n_pieces: int = 0
+    unevenness: float = 0.0
 
 
 class LabelCounts:
@@ -54,6 +60,7 @@ class LabelCounts:
     def __init__(self, estimator):
         self.estimator, self.classes = estimator, None
         self.is_multilabel = None
+        self.squares = 0.0  # over the pieces: of the counts, over the rows of the piece
 
     def add(self, y, weight):
         """Take the labels of some rows."""
@@ -76,6 +83,7 @@ class LabelCounts:
             sums = np.bincount(codes, weight, n)[np.newaxis]
         if not hasattr(self, "counts"):
             self.counts, self.sums = np.zeros_like(counts), np.zeros_like(sums)
+            self.before = np.zeros_like(counts)
         self.counts, self.sums = self.counts + counts, self.sums + sums
 
     def _meet(self, found):
@@ -91,12 +99,25 @@ class LabelCounts:
         both = find_classes(np.concatenate([self.classes, found]))
         if len(both) > len(self.classes):
             places = np.searchsorted(both, self.classes)
-            for name in ("counts", "sums"):
+            for name in ("counts", "sums", "before"):
                 old = getattr(self, name)
                 new = np.zeros((1, len(both)), old.dtype)
                 new[:, places] = old
                 setattr(self, name, new)
         self.classes = both
+
+    def end_piece(self):
+        """Note how the labels of a piece, all since the last one, are shared out."""
+        counts = (self.counts - self.before).astype(np.float64)
+        self.squares += (counts**2).sum() / counts[0].sum()
+        self.before = self.counts.copy()
+
+    def unevenness(self):
+        """Return the part of the variance of labels that lies between pieces, 0 to 1."""
+        n_rows = self.counts[0].sum()
+        even = ((self.counts / n_rows) ** 2).sum()
+        within = len(self.counts) - even
+        return float((self.squares / n_rows - even) / within) if within > 0 else 0.0
 
     def merge(self, other):
         """Take what was counted elsewhere."""
@@ -130,6 +151,7 @@ class NumberSums:
     def __init__(self, estimator):
         self.probe, self.moments = copy(estimator), Moments()
         self.low = self.high = None
+        self.of_pieces, self.piece = Moments(), []  # means of pieces; rows and means of this one
         self.sample, self.every, self.n_seen = [], 1, 0
 
     def add(self, y, weight):
@@ -138,6 +160,7 @@ class NumberSums:
         if self.low is not None and len(self.low) != targets.shape[1]:
             raise ValueError(f"y has {targets.shape[1]} columns here, and {len(self.low)} before.")
         self.moments.add(targets, weight)
+        self.piece.append((len(targets), weighted_mean(targets, None)))
         counted = targets if weight is None else targets[weight > 0]
         if len(counted):
             low, high = counted.min(axis=0), counted.max(axis=0)
@@ -155,6 +178,18 @@ class NumberSums:
         if sum(len(part) for part, _ in self.sample) > SAMPLE:
             parts = [np.concatenate(part)[::2] for part in zip(*self.sample, strict=True)]
             self.sample, self.every = [tuple(parts)], 2 * self.every
+
+    def end_piece(self):
+        """Note the mean of a piece, all since the last one."""
+        n_rows, means = map(np.array, zip(*self.piece, strict=True))
+        self.of_pieces.add(np.average(means, axis=0, weights=n_rows)[np.newaxis], n_rows.sum()[None])
+        self.piece = []
+
+    def unevenness(self):
+        """Return the part of the variance of numbers that lies between pieces, 0 to 1."""
+        spread, of_pieces = self.moments.deviation(), self.of_pieces.deviation()
+        shares = np.divide(of_pieces, spread, out=np.zeros_like(spread), where=spread > 0)
+        return float((np.minimum(shares, 1.0) ** 2).max())
 
     def merge(self, other):
         """Take what was summed up elsewhere."""
@@ -252,17 +287,24 @@ def sum_up(estimator, source, dtype):
     labels, summary, said = is_classifier(estimator), Summary(), []
     found = LabelCounts(estimator) if labels else NumberSums(estimator)
     any_weight, seen = False, hashlib.blake2b(digest_size=16)
+    stretch = source.window or source.memory_limit / max(source.bytes_per_row, 1.0) / 2
     with keep_warnings(said):
         for number, part in enumerate(source.parts):
-            n_rows = 0
+            n_rows = n_of_piece = 0
             for batch in source._batches([number], targets_only=True):
                 weight = check_weights(batch, dtype)
                 any_weight = any_weight or weight is None or bool(weight.any())
                 check_targets_in(batch, lambda y, w=weight: found.add(y, w))
-                n_rows += len(batch)
+                n_rows, n_of_piece = n_rows + len(batch), n_of_piece + len(batch)
+                if n_of_piece >= stretch:
+                    found.end_piece()
+                    summary.n_pieces, n_of_piece = summary.n_pieces + 1, 0
                 _hash_targets(seen, batch)
                 if batch.X is not None and not source.takes_turns:
                     _keep(summary.kept, batch)
+            if n_of_piece:
+                found.end_piece()
+                summary.n_pieces += 1
             source.parts[number] = replace(part, n_rows=n_rows)
             summary.n_rows += n_rows
     if not summary.n_rows:
@@ -273,6 +315,8 @@ def sum_up(estimator, source, dtype):
         warn_user(message, category)
     summary.weighs, summary.seen = source.has_weight, seen.hexdigest()
     summary.labels, summary.numbers = (found, None) if labels else (None, found)
+    by_chance = (summary.n_pieces - 1) / summary.n_rows
+    summary.unevenness = max(found.unevenness() - by_chance, 0.0)
     return summary
 
 
