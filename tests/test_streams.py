@@ -494,6 +494,69 @@ def test_disk_that_fails_in_mid_epoch(monkeypatch):
     assert not [t for t in threading.enumerate() if t.name == "fastbp reads ahead"]
 
 
+@pytest.mark.parametrize(
+    ("last", "message"),
+    [
+        (1 / 3, "after row 1500: ZeroDivisionError"),
+        (1500, "2000 rows were expected from row 0 on, but 1500 came"),
+        (2500, "2000 rows were expected from row 0 on, but 2500 or more came"),
+    ],
+)
+@pytest.mark.parametrize("early_stopping", [True, False])
+def test_a_function_that_is_not_the_same_in_each_epoch(last, message, early_stopping):
+    passes = []
+
+    def factory():
+        passes.append(1)
+        for first in range(0, last if len(passes) == 6 and last > 1 else 2000, 500):
+            rows = np.arange(first, first + 500) % 2000
+            if len(passes) == 6 and first == 1500 and last < 1:
+                1 / 0  # noqa: B018 - whatever a library raises
+            yield X[rows], LABELS[rows]
+
+    net = make(max_iter=99, early_stopping=early_stopping)
+    with pytest.raises(SourceError, match=message):
+        net.fit(from_batches(factory, window=400))
+    assert net.n_iter_ >= 2
+    assert len(passes) == 6
+
+
+def test_a_map_that_is_cut_short_in_mid_fit(tmp_path):
+    path = tmp_path / "X.npy"
+    np.save(path, X)
+
+    class Cut(ScoringMonitor):
+        def on_fit_task_end(self, estimator, context, **told):
+            with open(path, "r+b") as file:
+                file.truncate(20_000)
+            return False
+
+    net = make(max_iter=9).set_callbacks(Cut(scoring="accuracy"))
+    with pytest.raises(SourceError, match=r"X\.npy was cut short: it has 20000 bytes"):
+        net.fit(from_arrays(path, LABELS, window=400))
+    assert net.n_iter_ >= 1
+
+
+@pytest.mark.parametrize("which", ["plain", "a part", "changed", "another file", "columns"])
+def test_maps_are_read_from_their_files(which, tmp_path):
+    path = tmp_path / "X.npy"
+    np.save(path, X)
+    mapped = np.load(path, mmap_mode="c" if which == "changed" else "r")
+    if which == "a part":
+        mapped = mapped[100:1900]
+    if which == "columns":
+        mapped = mapped[:, 1:3]
+    if which == "changed":
+        mapped[5] = 7.0
+    if which == "another file":
+        path.rename(tmp_path / "Y.npy")
+        np.save(path, X + 1)
+    source = from_arrays(mapped, LABELS[: len(mapped)], window=400)
+    assert isinstance(source.X, np.memmap) == (which not in ("plain", "a part"))
+    rows = np.concatenate([part for part, _, _ in source.blocks()])
+    np.testing.assert_array_equal(rows, mapped)
+
+
 def test_interrupt_keeps_what_was_reached():
     passes = []
 
@@ -520,13 +583,19 @@ def test_place_of_a_stream_is_saved(tmp_path):
 def test_labels_that_were_not_there_before():
     late = LABELS.copy()
     late[700] = "z"
-    with pytest.raises(SourceError, match="In row 700 of X: `y` has classes not in"):
-        fit((stream(), {"X_val": stream(late)}))
+    net = make(max_iter=10**9)
+    with pytest.raises(SourceError, match=r"In row 700 of y: `y` has classes not in .*'z'"):
+        net.fit(stream(), X_val=stream(late))
+    assert not hasattr(net, "coefs_")
+    mixed = LABELS.astype(object)
+    mixed[700] = 7
+    with pytest.raises(SourceError, match=r"In row 700 of y: labels must be of one type"):
+        fit(stream(mixed))
     real = VALUES.copy()
     real[1234] = np.nan
-    with pytest.raises(SourceError, match=r"In row 1234 of X: .*NaN"):
+    with pytest.raises(SourceError, match=r"In row 1234 of y: .*NaN"):
         fit(stream(real), BackpropRegressor)
-    with pytest.raises(SourceError, match=r"sample_weight must be .*-1.0 in row 9 of"):
+    with pytest.raises(SourceError, match=r"must be .*-1.0 in row 9 of sample_weight"):
         fit(from_arrays(X, LABELS, np.where(np.arange(2000) == 9, -1.0, 1.0), window=400))
 
 

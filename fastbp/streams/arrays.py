@@ -3,6 +3,7 @@
 Rows are read block by block; blocks are whole chunks, where an array has such.
 """
 
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ def open_array(array, name):
         if not Path(path).is_file():
             raise FileNotFoundError(f"{name}: there is no file {path!r}.")
         try:
-            return np.load(path, mmap_mode="r", allow_pickle=False), path
+            return rows_of_file(np.load(path, mmap_mode="r", allow_pickle=False)), path
         except (ValueError, OSError, EOFError) as error:
             raise SourceError(f"{path} cannot be read as a .npy file: {error}") from error
     if scipy.sparse.issparse(array):
@@ -39,7 +40,7 @@ def open_array(array, name):
             f"{name} must have a shape, a dtype and slices (np.memmap, h5py, zarr), or be the path "
             f"of a .npy file. Got {type(array).__name__}."
         )
-    return array, file_of(array) or name
+    return rows_of_file(array), file_of(array) or folder_of(array) or name
 
 
 def file_of(array):
@@ -54,6 +55,62 @@ def folder_of(array):
     """Return the folder of a zarr array, None where there is none."""
     root = getattr(getattr(array, "store", None), "root", None)
     return None if root is None else os.path.join(os.fspath(root), getattr(array, "path", ""))
+
+
+class FileRows:
+    """An array in a file, whose rows are read: from a map that was cut short nobody can read.
+
+    The system ends a process that touches pages of a map behind the end of its file (SIGBUS), and
+    no look at the size before can rule that out.
+
+    Parameters
+    ----------
+    file : str
+    offset : int
+        Of the first row, in bytes.
+    shape : tuple
+    dtype : dtype
+    """
+
+    def __init__(self, file, offset, shape, dtype):
+        self.filename, self.offset, self.shape, self.dtype = file, offset, shape, dtype
+        self.width = math.prod(shape[1:])
+
+    def __getitem__(self, rows):
+        if not isinstance(rows, slice):
+            return self[rows : rows + 1][0]
+        first, last, _ = rows.indices(self.shape[0])
+        wanted = max(last - first, 0) * self.width
+        place = self.offset + first * self.width * self.dtype.itemsize
+        found = np.fromfile(self.filename, self.dtype, wanted, offset=place)
+        if found.size < wanted:
+            raise SourceError(
+                f"{self.filename} was cut short: it has {Path(self.filename).stat().st_size} "
+                f"bytes, {place + wanted * self.dtype.itemsize} are needed (rows {first} to "
+                f"{last - 1} were to be read)."
+            )
+        return found.reshape(-1, *self.shape[1:])
+
+
+def rows_of_file(array):
+    """Return what reads the rows of a map from its file; other arrays, and other maps, themselves.
+
+    Those are maps that a user may have changed, not in C order, or whose file is another by now.
+    """
+    root = array
+    while isinstance(root, np.memmap) and isinstance(root.base, np.ndarray):
+        root = root.base
+    if not isinstance(root, np.memmap) or root.mode != "r" or root.filename is None:
+        return array
+    if not array.flags.c_contiguous or not array.ndim or not array.size or array.dtype.hasobject:
+        return array
+    offset = root.offset + array.ctypes.data - root.ctypes.data
+    read = FileRows(os.fspath(root.filename), offset, array.shape, array.dtype)
+    try:
+        same = all(read[at].tobytes() == array[at].tobytes() for at in (0, array.shape[0] - 1))
+    except (OSError, SourceError):
+        return array
+    return read if same else array
 
 
 def slice_of(array, name, rows):
@@ -74,11 +131,12 @@ class ColumnsOfSource(Source):
 
     def _take_targets(self, n_rows, y, sample_weight):
         self.y, self.weight = y, sample_weight
+        self.y_name, self.weight_name = "y", "sample_weight"
         for name in ("y", "weight"):
             array = getattr(self, name)
             if array is None:
                 continue
-            opened, file = open_array(array, name)
+            opened, file = open_array(array, getattr(self, f"{name}_name"))
             setattr(self, name, opened)
             setattr(self, f"{name}_name", file)
             if not opened.shape or opened.shape[0] != n_rows:
@@ -106,7 +164,10 @@ class ColumnsOfSource(Source):
         for first in range(part.first, part.first + part.n_rows, n_rows):
             rows = slice(first, min(first + n_rows, part.first + part.n_rows))
             X = None if targets_only else self._features_of(rows)
-            yield Batch(X, *self._targets_of(rows), part.name, first)
+            y, weight = self._targets_of(rows)
+            yield Batch(
+                X, y, weight, part.name, first, y_name=self.y_name, weight_name=self.weight_name
+            )
 
     def _cut(self, name, n_rows, row_bytes, least=1):
         """List the blocks of rows: multiples of `least`, about `BLOCK` bytes."""

@@ -26,7 +26,7 @@ from fastbp.losses import clipped
 from fastbp.messages import warn_user
 from fastbp.optimizers import AUTO_BATCH_SIZE, is_full_batch
 from fastbp.streams.source import Source, refuse_other_names
-from fastbp.streams.summary import sum_up
+from fastbp.streams.summary import check_targets_in, sum_up
 from fastbp.streams.windows import StreamedRows, choose_size, choose_turns, join_rows, take_rows
 
 TOO_FAR = 0.1  # standard deviations by which the mean of y strays: a percent of accuracy, about
@@ -368,6 +368,14 @@ class _Stream:
             return
         problem.held_out = prepare_held_out(self.estimator, validation, like)
 
+    def _refuse_new_labels(self, source, summary):
+        """Refuse labels of validation data that y lacks, by their row."""
+        new = summary.labels is not None and not np.isin(
+            summary.labels.classes, self.summary.labels.classes
+        ).all()  # fmt: skip
+        for batch in source._batches(targets_only=True) if new else ():
+            check_targets_in(batch, self._encoder())
+
     def _held_out_source(self, problem, validation):
         """Prepare validation data that are read in parts: into memory, where they are few."""
         source = copy(validation[0])
@@ -380,6 +388,7 @@ class _Stream:
                 )
             refuse_other_names(source, self.source.feature_names)
             summary = sum_up(self.estimator, source, self.dtype)
+            self._refuse_new_labels(source, summary)
         size = choose_size(source, self.n_targets, self.dtype, 1)
         if source.n_rows <= size // 2:
             probe = _without_names(self.estimator)

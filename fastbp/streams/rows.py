@@ -54,6 +54,8 @@ class Batch:
         The first row's number in it.
     rows : ndarray of int or None
         The rows' numbers, counted from `first`, where some were left out.
+    y_name, weight_name : str or None
+        What holds y and weights, where that is something else.
     """
 
     X: Any
@@ -62,6 +64,8 @@ class Batch:
     name: str
     first: int
     rows: np.ndarray | None = None
+    y_name: str | None = None
+    weight_name: str | None = None
 
     def __len__(self):
         return len(self.y) if self.X is None and self.y is not None else _length_of(self.X)
@@ -84,13 +88,14 @@ class Batch:
             rows=numbers,
         )
 
-    def place(self, row=None):
-        """Say where a row is, or where the rows are."""
+    def place(self, row=None, name=None):
+        """Say where a row is, or where the rows are, in what holds X or in another `name`."""
+        name = name or self.name
         if row is not None:
             row = int(row) if self.rows is None else int(self.rows[row])
-            return f"row {self.first + row} of {self.name}"
+            return f"row {self.first + row} of {name}"
         last = len(self) - 1 if self.rows is None else int(self.rows[-1])
-        return f"rows {self.first} to {self.first + max(last, 0)} of {self.name}"
+        return f"rows {self.first} to {self.first + max(last, 0)} of {name}"
 
 
 def _length_of(X):

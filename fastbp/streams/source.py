@@ -159,21 +159,25 @@ class Source(ABC):
             try:
                 for batch in self._read(part, n_rows, targets_only=targets_only):
                     n_read += len(batch)
+                    if part.n_rows is not None and n_read > part.n_rows:
+                        break
                     if batch.y is not None and batch.y.ndim == 2 and batch.y.shape[1] == 1:
                         batch.y = batch.y[:, 0]
                     if len(batch):
                         yield batch
-            except SourceError:
+            except (SourceError, MemoryError):
                 raise
-            except (OSError, ValueError, KeyError, RuntimeError, EOFError) as error:
+            except Exception as error:  # of any library that reads, or of the user's function
                 raise SourceError(
                     f"Reading {part.name} failed after row {part.first + n_read}: "
                     f"{type(error).__name__}: {error}"
                 ) from error
             if part.n_rows is not None and n_read != part.n_rows:
+                more = "or more " if n_read > part.n_rows else ""
                 raise SourceError(
-                    f"{part.name} has {n_read} rows from row {part.first} on, {part.n_rows} were "
-                    "expected: was it written to since the source was made?"
+                    f"{part.name}: {part.n_rows} rows were expected from row {part.first} on, but "
+                    f"{n_read} {more}came. They must be the same in each epoch: was a file written "
+                    "to, or does a function give others each time?"
                 )
 
     def _for_users(self, batch):

@@ -5,6 +5,7 @@ the source can leave them out, and counts the rows where nobody knew how many th
 """
 
 import hashlib
+import re
 from copy import copy
 from dataclasses import dataclass, field, replace
 
@@ -182,7 +183,9 @@ class NumberSums:
     def end_piece(self):
         """Note the mean of a piece, all since the last one."""
         n_rows, means = map(np.array, zip(*self.piece, strict=True))
-        self.of_pieces.add(np.average(means, axis=0, weights=n_rows)[np.newaxis], n_rows.sum()[None])
+        self.of_pieces.add(
+            np.average(means, axis=0, weights=n_rows)[np.newaxis], n_rows.sum()[None]
+        )
         self.piece = []
 
     def unevenness(self):
@@ -230,7 +233,7 @@ def check_weights(batch, dtype):
         row = int(bad.argmax())
         raise SourceError(
             f"sample_weight must be finite and not negative. Got {weight[row]} in "
-            f"{batch.place(row)}."
+            f"{batch.place(row, batch.weight_name)}."
         )
     return np.ascontiguousarray(weight, dtype)
 
@@ -242,16 +245,21 @@ def check_targets_in(batch, check):
     except SourceError:
         raise
     except (ValueError, TypeError) as error:
-        row = next((k for k in range(len(batch.y)) if _is_refused(batch.y[k : k + 1], check)), None)
-        raise SourceError(f"In {batch.place(row)}: {error}") from error
+        found = (_refusal(batch.y[k : k + 1], check) for k in range(len(batch.y)))
+        row, told = next(((k, why) for k, why in enumerate(found) if why), (None, error))
+        if isinstance(error, TypeError) and "not supported between" in str(error):
+            told = "labels must be of one type, text or numbers, which those before are not."
+        told = re.sub(r" in row \d+", "", str(told)) if row is not None else told
+        raise SourceError(f"In {batch.place(row, batch.y_name)}: {told}") from error
 
 
-def _is_refused(y, check):
+def _refusal(y, check):
+    """Return what a check raises, or None."""
     try:
         check(y)
-    except (ValueError, TypeError):
-        return True
-    return False
+    except (ValueError, TypeError) as error:
+        return error
+    return None
 
 
 def require_targets(source, name):
