@@ -6,6 +6,7 @@ the source can leave them out, and counts the rows where nobody knew how many th
 
 import hashlib
 import re
+from bisect import bisect_left
 from copy import copy
 from dataclasses import dataclass, field, replace
 
@@ -245,12 +246,17 @@ def check_targets_in(batch, check):
     except SourceError:
         raise
     except (ValueError, TypeError) as error:
-        found = (_refusal(batch.y[k : k + 1], check) for k in range(len(batch.y)))
-        row, told = next(((k, why) for k, why in enumerate(found) if why), (None, error))
+        row = bisect_left(range(len(batch.y)), True, key=lambda k: _fails(batch.y[: k + 1], check))
+        told = _refusal(batch.y[row : row + 1], check) or error
         if isinstance(error, TypeError) and "not supported between" in str(error):
             told = "labels must be of one type, text or numbers, which those before are not."
-        told = re.sub(r" in row \d+", "", str(told)) if row is not None else told
+        told = re.sub(r" in row \d+", "", str(told))
+        row = row if row < len(batch.y) else None
         raise SourceError(f"In {batch.place(row, batch.y_name)}: {told}") from error
+
+
+def _fails(y, check):
+    return _refusal(y, check) is not None
 
 
 def _refusal(y, check):
