@@ -204,6 +204,12 @@ def test_a_disk_that_fails_leaves_a_fit_that_goes_on(tmp_path, written):
     with pytest.raises(SourceError, match="the disk is gone"):
         fit(from_batches(failing, window=600), tmp_path / "a")
     n_lives = len(written[0])
+    fails[:] = [False, True]
+    net = BackpropClassifier(**NET)
+    with pytest.raises(SourceError, match="the disk is gone"):  # before this life made a step
+        net.fit(from_batches(failing, window=600), snapshot=tmp_path / "a")
+    assert net.n_iter_ == 1
+    assert net.t_ == 2000
     fails.clear()
     assert same(whole, fit(from_batches(failing, window=600), tmp_path / "a"))
     assert n_lives > 1

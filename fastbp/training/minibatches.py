@@ -146,6 +146,7 @@ class Training:
     def finish(self):
         """Write what training has reached into `progress`, and warn of what is missing."""
         run, progress, end = self.run, self.run.progress, self.end
+        progress.rows_seen = 0  # those of an epoch that was left for good are none
         try:
             last = None if end == DIVERGED else run.write_into(progress)
             if not self.incremental:

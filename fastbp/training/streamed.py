@@ -155,8 +155,13 @@ def open_validation(problem, scoring, scorer):
 
 
 def has_failed(error, run):
-    """Whether data could not be read or used while there is a model already: steps were made."""
-    return isinstance(error, SourceError) and run.session.t > run.optimizer["t"]
+    """Whether data could not be read or used while there is a model already: steps were made.
+
+    In this call, or in an earlier life of it, from whose state it goes on.
+    """
+    progress = run.progress
+    has_steps = run.session.t > run.optimizer["t"] or progress.n_iter or progress.rows_seen
+    return isinstance(error, SourceError) and bool(has_steps)
 
 
 def wrap_session(session, problem):
