@@ -127,32 +127,44 @@ class StreamedRows:
         offsets = self.source.offsets()
         turns = range(1 if self.place["seed"] is None else self.turns)
         for turn, number in ((k, n) for k in turns for n in self.order_of_parts(epoch, k).tolist()):
-            first, row = offsets[number], 0
-            mask = self._wanted(first, self.source.parts[number].n_rows, turn, len(turns))
-            n_rows = self.source.parts[number].n_rows if mask is None else int(mask.sum())
-            if 0 < n_rows <= done:
-                done -= n_rows
-                continue
+            row, n_rows = offsets[number], self.source.parts[number].n_rows
+            if done:
+                n_rows = self._count(row, n_rows, turn, len(turns))
+                if 0 < n_rows <= done:
+                    done -= n_rows
+                    continue
             for batch in self.source._batches([number]):
-                row += len(batch)
-                if mask is not None:
-                    batch = batch[mask[row - len(batch) : row]]
+                first, row = row, row + len(batch)
+                mask = self._mask(first, row, first - offsets[number], turn, len(turns))
+                batch = batch if mask is None else batch[mask]
                 if done:
                     n_rows = min(done, len(batch))
                     batch, done = batch[n_rows:], done - n_rows
                 if len(batch):
                     yield batch
 
-    def _wanted(self, first, n_rows, turn, n_turns):
-        """Return a mask of the rows of a part that a turn trains on; None for all of them."""
-        mask = None
-        if n_turns > 1:
-            mask = np.arange(n_rows) % n_turns == turn
-        if self.held is not None:
-            begin, end = np.searchsorted(self.held, [first, first + n_rows])
-            if begin < end:
-                mask = np.ones(n_rows, bool) if mask is None else mask
-                mask[self.held[begin:end] - first] = False
+    def _held_in(self, first, last):
+        """Return those of the rows from `first` to before `last` that are held out, from 0 on."""
+        if self.held is None:
+            return np.empty(0, np.int64)
+        begin, end = np.searchsorted(self.held, [first, last])
+        return self.held[begin:end] - first
+
+    def _count(self, first, n_rows, turn, n_turns):
+        """Count the rows of a part that a turn trains on."""
+        held = self._held_in(first, first + n_rows)
+        return len(range(turn, n_rows, n_turns)) - int((held % n_turns == turn).sum())
+
+    def _mask(self, first, last, place, turn, n_turns):
+        """Return a mask of the rows of a batch, at a place of its part, that a turn trains on.
+
+        None for all of them.
+        """
+        held = self._held_in(first, last)
+        if n_turns == 1 and not len(held):
+            return None
+        mask = np.arange(place, place + last - first) % n_turns == turn
+        mask[held] = False
         return mask
 
     def make_rows(self):
