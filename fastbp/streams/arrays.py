@@ -150,7 +150,7 @@ class ColumnsOfSource(Source):
         """Return X, or what it is made of, y and weights."""
         return [self.X, self.y, self.weight]
 
-    def files(self):
+    def _files(self):
         """Return the paths of the files of the arrays, and the folders of those of zarr."""
         found = [file_of(array) or folder_of(array) for array in self._arrays()]
         return list(dict.fromkeys(path for path in found if path is not None))

@@ -262,7 +262,7 @@ class ParquetSource(Source):
     def _identity(self):
         return [super()._identity(), self._columns(), str(self.filter)]
 
-    def files(self):
+    def _files(self):
         """Return the paths of the files that have rows."""
         return list(dict.fromkeys(part.name for part in self.parts))
 

@@ -79,7 +79,7 @@ class Source(ABC):
         rows = [(part.first, part.n_rows) for part in self.parts]
         return [type(self).__name__, self.n_features, rows]
 
-    def files(self):
+    def _files(self):
         """Return the paths of the files, or folders of files, that hold the data, where known."""
         return []
 
@@ -284,9 +284,9 @@ class TransformedSource(Source):
     def _identity(self):
         return [super()._identity(), self.source._identity(), repr(self.transformer)]
 
-    def files(self):
+    def _files(self):
         """Return the paths of the files below."""
-        return self.source.files()
+        return self.source._files()
 
 
 # --------------------------------------------------------------------------------- settings
@@ -326,7 +326,7 @@ def describe_files(source):
 
     Changes with every write, and with most ways of copying; where the files lie does not matter.
     """
-    paths = [Path(path) for path in source.files()]
+    paths = [Path(path) for path in source._files()]
     found = [
         (each.relative_to(path).as_posix(), each.stat())
         for path in paths

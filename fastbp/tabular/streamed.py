@@ -58,9 +58,9 @@ class EncodedSource(Source):
     def _identity(self):
         return [self.source._identity(), "encoded"]
 
-    def files(self):
+    def _files(self):
         """Return the paths of the files below."""
-        return self.source.files()
+        return self.source._files()
 
 
 def count_rows(network, source):
