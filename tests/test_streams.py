@@ -22,7 +22,15 @@ from fastbp.data.problem import Problem
 from fastbp.data.scaling import Moments, measure
 from fastbp.engine import get_engine
 from fastbp.estimators.fitting import OpenFit
-from fastbp.streams import SourceError, from_arrays, from_batches, from_csr, predict_stream, problem
+from fastbp.streams import (
+    SourceError,
+    from_arrays,
+    from_batches,
+    from_csr,
+    predict_stream,
+    problem,
+    summary,
+)
 from fastbp.streams.windows import StreamedRows
 from fastbp.training import reports
 from fastbp.training.state import from_bytes, to_bytes
@@ -300,6 +308,23 @@ def test_sparse_rows_are_those_of_memory(tmp_path):
     np.save(tmp_path / "data.npy", matrix.data[:-5])
     with pytest.raises(SourceError, match=r"data\.npy is too short"):
         from_csr(*paths, LABELS, n_features=30)
+
+
+def test_windows_of_sparse_rows_grow_where_rows_are_full():
+    rows = np.where(RNG.uniform(size=X.shape) < np.linspace(0.01, 1, 2000)[:, np.newaxis], X, 0)
+    matrix = scipy.sparse.csr_array(rows)
+    parts = [matrix[first : first + 90] for first in range(0, 2000, 90)]
+    ys = np.split(LABELS, range(90, 2000, 90))
+    source = from_batches(lambda: zip(parts, ys, strict=True), window=400)
+    one, other = fit([matrix, LABELS], shuffle=False), fit(source, shuffle=False)
+    np.testing.assert_array_equal(one.coefs_[0], other.coefs_[0])
+
+
+def test_rows_that_are_kept_do_not_keep_their_batches():
+    source = from_batches(lambda: [(X[:1000], LABELS[:1000]), (X[1000:], LABELS[1000:])])
+    kept = summary.sum_up(make(), source, np.float32).kept
+    assert [len(batch) for batch in kept] == [64, 64]
+    assert not any(np.shares_memory(batch.X, X) for batch in kept)
 
 
 def test_batches_of_a_function():

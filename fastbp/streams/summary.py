@@ -344,8 +344,11 @@ def _hash_targets(seen, batch):
 
 
 def _keep(kept, batch):
-    """Keep some rows of a batch, and of the others every second where there are many."""
-    kept.append(batch[:OF_EACH])
+    """Keep some rows of a batch, and of the others every second where there are many.
+
+    By a mask, which copies them: a slice would keep the whole batch in memory.
+    """
+    kept.append(batch[np.arange(len(batch)) < OF_EACH])
     if len(kept) > OF_EACH:
         del kept[1::2]
 

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse
 
-from fastbp.data.features import _as_csr
 from fastbp.messages import keep_warnings
 from fastbp.streams.rows import SourceError
 from fastbp.streams.summary import check_targets_in, check_weights
@@ -28,6 +27,8 @@ LOOK_AROUND_S = 0.1
 # California, sorted by price: 0.753, 0.725, 0.738, 0.748, 0.750 (November 2026).
 STRAY = 0.05
 MOST_TURNS = 8
+MARGIN = 1.2  # a window of sparse rows may have more values than the average says
+INT32 = np.iinfo(np.int32).max
 # The place of a training that has not begun; see `StreamedRows.place`.
 BEGINNING = {"seed": None, "epoch": 0, "n_rows": 0, "loss": 0.0}
 
@@ -36,20 +37,58 @@ BEGINNING = {"seed": None, "epoch": 0, "n_rows": 0, "loss": 0.0}
 class Rows:
     """Where rows of a window are, in arrays that are filled and read in turns."""
 
-    X: np.ndarray | list
+    X: "np.ndarray | SparseRows"
     targets: np.ndarray
     weight: np.ndarray | None
     n: int = 0
 
     def finished(self):
         """Return X, targets and weights of the rows that are there."""
-        X = self.X
-        if isinstance(X, list):
-            X = scipy.sparse.vstack(X, format="csr") if len(X) > 1 else X[0]
-            X = _as_csr(scipy.sparse.csr_array(X), X.data)
-        else:
-            X = X[: self.n]
+        X = self.X.finished(self.n) if isinstance(self.X, SparseRows) else self.X[: self.n]
         return X, self.targets[: self.n], None if self.weight is None else self.weight[: self.n]
+
+
+class SparseRows:
+    """Memory for the rows of a window as CSR, which grows where it must.
+
+    Parameters
+    ----------
+    n_rows, n_features : int
+    n_stored : int
+        Values that are expected.
+    dtype : dtype
+    """
+
+    def __init__(self, n_rows, n_features, n_stored, dtype):
+        self.n_features, wide = n_features, max(n_stored, n_features) > INT32
+        self.data = np.empty(n_stored, dtype)
+        self.indices = np.empty(n_stored, np.int64 if wide else np.int32)
+        self.ends = np.zeros(n_rows + 1, self.indices.dtype)
+
+    def put(self, n, X, values):
+        """Put the rows of X, whose values are given in `dtype`, behind the n rows there are."""
+        begin, n_stored = int(self.ends[n]), int(X.indptr[-1])
+        end = begin + n_stored
+        if end > len(self.data):
+            self._grow(begin, max(end, 5 * len(self.data) // 4))
+        self.data[begin:end] = values[:n_stored]
+        self.indices[begin:end] = X.indices[:n_stored]
+        self.ends[n + 1 : n + 1 + X.shape[0]] = X.indptr[1:].astype(np.int64) + begin
+
+    def _grow(self, n_kept, n_stored):
+        index = np.int64 if n_stored > INT32 else self.indices.dtype
+        for name, dtype in (("data", self.data.dtype), ("indices", index)):
+            grown = np.empty(n_stored, dtype)
+            grown[:n_kept] = getattr(self, name)[:n_kept]
+            setattr(self, name, grown)
+        self.ends = self.ends.astype(index)
+
+    def finished(self, n):
+        """Return the first n rows, without a copy."""
+        stored = int(self.ends[n])
+        X = scipy.sparse.csr_array((n, self.n_features), dtype=self.data.dtype)
+        X.data, X.indices, X.indptr = self.data[:stored], self.indices[:stored], self.ends[: n + 1]
+        return X
 
 
 class StreamedRows:
@@ -170,7 +209,11 @@ class StreamedRows:
     def make_rows(self):
         """Make the memory of a window."""
         n = min(self.size, self.shape[0])
-        X = [] if self.is_sparse else np.empty((n, self.shape[1]), self.dtype)
+        if self.is_sparse:
+            n_stored = int(n * self.bytes_per_row / (self.dtype.itemsize + 4)) + 1
+            X = SparseRows(n, self.shape[1], n_stored, self.dtype)
+        else:
+            X = np.empty((n, self.shape[1]), self.dtype)
         weighs = self.source.has_weight or self.weigh is not None
         weight = np.empty(n, self.dtype) if weighs else None
         return Rows(X, np.empty((n, self.n_targets), self.dtype), weight)
@@ -184,8 +227,6 @@ class StreamedRows:
                 if rows is None:
                     rows = take()
                     rows.n, size = 0, len(rows.targets)
-                    if self.is_sparse:
-                        rows.X = []
                 end = min(len(batch), begin + size - rows.n)
                 self._put(batch[begin:end], rows)
                 begin = end
@@ -199,7 +240,7 @@ class StreamedRows:
         """Check rows and put them behind those that are there."""
         place = slice(rows.n, rows.n + len(batch))
         if self.is_sparse:
-            rows.X.append(self._sparse(batch))
+            rows.X.put(rows.n, *self._sparse(batch))
         else:
             out = rows.X[place]
             self.source.write(batch, out)
@@ -214,6 +255,7 @@ class StreamedRows:
         rows.n += len(batch)
 
     def _sparse(self, batch):
+        """Return the rows of a batch as CSR, and their values, checked, in `dtype`."""
         X = self.source.matrix(batch)
         with np.errstate(over="ignore"):
             values = np.ascontiguousarray(X.data, self.dtype)
@@ -224,7 +266,7 @@ class StreamedRows:
                 f"Column {X.indices[stored]} of X has a value that is missing or beyond the range "
                 f"of {self.dtype} in {batch.place(row)}."
             )
-        return _as_csr(X, values)
+        return X, values
 
     # ------------------------------------------------------------------------------- in epochs
 
@@ -350,7 +392,8 @@ def choose_size(source, n_targets, dtype, batch_size, kept=0):
     itemsize = np.dtype(dtype).itemsize
     width = source.n_features * itemsize
     if source.is_sparse:
-        width = 2 * source.bytes_per_row  # pieces, and what they are put together to
+        stored = min(source.dtype.itemsize, itemsize)  # bytes of a value, in the source or here
+        width = MARGIN * source.bytes_per_row * (itemsize + 4) / (stored + 4)
     row_bytes = width + (n_targets + 1) * itemsize + 8  # weights, and the order
     taken = source.reading_bytes() + min(SPARE, source.memory_limit // 4) + kept
     n_rows = int((source.memory_limit - taken) / 2 / row_bytes)
