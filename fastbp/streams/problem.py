@@ -326,6 +326,7 @@ class _Stream:
             watch=watch_formulas(activations, loss, self.targets, self.dtype),
             n_members=estimator._n_members,
             continues=estimator._continues,
+            calibrates=estimator._calibrates,
             asked_to_stop=estimator._asked_to_stop,
             shown=shown,
             mean=self.mean,
