@@ -38,7 +38,7 @@ class Given:
     own : dict of int to Progress, or None
         What each shard keeps for itself, by its number.
     n_trained : int
-        Epochs so far.
+        Epochs so far, or pieces of epochs where each is a round.
     """
 
     average: dict | None = None
@@ -53,14 +53,17 @@ class Sum:
     Attributes
     ----------
     n_rows : int
-    arrays : dict of str to float64 ndarray
-        Of `AVERAGED`, each times the rows of its shard; without those that a solver has not.
+    arrays : dict of str to ndarray
+        Of `AVERAGED`, without those that a solver has not.  Of several shards float64, each times
+        the rows of its shard; of one alone as they are, half as much to send.
     dtypes : dict of str to dtype
         In which shards have them.
     own : dict of int to Progress
         By number of the shard: the state without these arrays and the order of rows.
-    rows : dict of int to int
-        How many each shard has.
+    losses : list of float
+        Of each epoch, or piece of one, times the rows that were trained on.
+    n_seen : int
+        These rows.
     said : dict of int to list
         The warnings of each.
     """
@@ -69,53 +72,56 @@ class Sum:
     arrays: dict
     dtypes: dict
     own: dict
-    rows: dict
+    losses: list
+    n_seen: int
     said: dict
 
     @classmethod
-    def of_shard(cls, number, n_rows, state, kept):
+    def of_shard(cls, number, n_rows, state, n_seen, kept):
         """Turn the state of one shard into a sum; the state is a copy, and is used up."""
         optimizer = state.optimizer
         found = {"params": state.params, **{name: optimizer[name] for name in AVERAGED[1:]}}
-        found = {name: array for name, array in found.items() if array is not None}
         own = replace(
-            state, params=None, place=None, optimizer=optimizer | dict.fromkeys(AVERAGED[1:])
-        )
+            state, params=None, place=None, loss_curve=[],
+            optimizer=optimizer | dict.fromkeys(AVERAGED[1:]),
+        )  # fmt: skip
+        found = {name: array for name, array in found.items() if array is not None}
         return cls(
             n_rows,
-            {name: n_rows * array.astype(np.float64) for name, array in found.items()},
+            found,
             {name: array.dtype for name, array in found.items()},
             {number: own},
-            {number: n_rows},
+            [n_seen * loss for loss in state.loss_curve],
+            n_seen,
             {number: kept},
         )
 
-    def __add__(self, other):
-        arrays = {name: array + other.arrays[name] for name, array in self.arrays.items()}
-        return Sum(
-            self.n_rows + other.n_rows, arrays, self.dtypes, self.own | other.own,
-            self.rows | other.rows, self.said | other.said,
-        )  # fmt: skip
-
-    def average(self):
-        """Return the averages, in the dtypes of the shards."""
-        return {
-            name: (array / self.n_rows).astype(self.dtypes[name])
-            for name, array in self.arrays.items()
-        }
-
-    def mean_losses(self, n_before):
-        """Return the loss of each epoch after so many, over the rows of all shards."""
-        curves = [
-            self.rows[number] * np.array(own.loss_curve[n_before:])
-            for number, own in sorted(self.own.items())
-        ]
-        return (np.sum(curves, axis=0) / self.n_rows).tolist()
+    def _times_rows(self, name):
+        array = self.arrays[name]
+        return array if len(self.own) > 1 else self.n_rows * array.astype(np.float64)
 
 
 def add(first, second):
     """Add two sums: the task of a node of the tree."""
-    return first + second
+    return Sum(
+        first.n_rows + second.n_rows,
+        {name: first._times_rows(name) + second._times_rows(name) for name in first.arrays},
+        first.dtypes,
+        first.own | second.own,
+        [a + b for a, b in zip(first.losses, second.losses, strict=True)],
+        first.n_seen + second.n_seen,
+        first.said | second.said,
+    )
+
+
+def average(first, second):
+    """Add the last two sums, and divide by all rows; arrays in the dtype of the shards."""
+    total = add(first, second)
+    total.arrays = {
+        name: (array / total.n_rows).astype(total.dtypes[name])
+        for name, array in total.arrays.items()
+    }
+    return total
 
 
 def step_outer(before, average, velocity, momentum):

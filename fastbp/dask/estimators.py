@@ -6,6 +6,7 @@ is the business of `rounds`.
 
 import inspect
 import time
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, Self
 
@@ -16,7 +17,13 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from fastbp.dask.partitions import apply, is_lazy, split, to_memory
-from fastbp.dask.rounds import ManyShards, fit_one, refuse_for_many
+from fastbp.dask.rounds import (
+    ManyShards,
+    count_pieces,
+    fit_one,
+    look_at_all,
+    refuse_for_many,
+)
 from fastbp.dask.shards import Job
 from fastbp.dask.team import Team, find_client
 from fastbp.descriptions import BOOLEAN, NONE, is_allowed, number_rule, refusal
@@ -33,7 +40,7 @@ OWN = {"client": None, "n_shards": None, "average_every": 1, "scale_learning_rat
 _COUNT = number_rule(Integral, "[", 1, np.inf, ")")
 RULES = {
     "n_shards": (_COUNT, NONE),
-    "average_every": (_COUNT,),
+    "average_every": (_COUNT, number_rule(Real, "(", 0.0, 1.0, "]")),
     "scale_learning_rate": (BOOLEAN,),
     "outer_momentum": (number_rule(Real, "[", 0.0, 1.0, ")"),),
     "timeout": (number_rule(Real, "(", 0.0, np.inf, ")"),),
@@ -147,18 +154,24 @@ class DaskBackprop(BaseParameters):
         job = Job(local, int(seed), n_shards, scale, validation=validation)
         try:
             if n_shards == 1:
-                found = fit_one(team, job, self.average_every)
+                found = fit_one(team, job, max(1, int(self.average_every)))
             else:
                 deadline = None if settings.max_time is None else begun + settings.max_time
-                found = ManyShards(
-                    team, job, settings, self.average_every, self.outer_momentum, deadline
-                ).fit()
+                found = self._fit_many(team, job, settings, deadline)
         finally:
             team.close()
         parameters = {name: getattr(self, name) for name in self._get_param_names()}
         self.__dict__.clear()
         self.__dict__.update(parameters | found | {"n_shards_": n_shards})
         return self
+
+    def _fit_many(self, team, job, settings, deadline):
+        """Train on several shards; return fitted attributes."""
+        look = look_at_all(team, job)
+        n_pieces = count_pieces(self.average_every, settings, look.rows)
+        job = replace(job, found=look.found, n_pieces=n_pieces)
+        every = max(1, int(self.average_every))
+        return ManyShards(team, job, settings, every, self.outer_momentum, deadline).fit()
 
     def _check(self):
         """Check all parameters; return the ordinary estimator, its settings and its schedule."""

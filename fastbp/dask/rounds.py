@@ -13,10 +13,14 @@ import numpy as np
 from sklearn.base import is_classifier
 from sklearn.exceptions import ConvergenceWarning
 
-from fastbp.dask.averages import Given, add, step_outer
+from fastbp.dask.averages import Given, add, average, step_outer
 from fastbp.dask.partitions import say
-from fastbp.dask.shards import draw, finish, look, measure, train, train_alone
+from fastbp.dask.shards import look
+from fastbp.dask.tasks import draw, finish, measure, train, train_alone
+from fastbp.data.held_out import NOTHING
 from fastbp.messages import warn_user
+from fastbp.training.minibatches import INTERRUPTED
+from fastbp.training.steps import choose_batch_size
 from fastbp.training.stopping import ASKED, LIMIT, PLATEAU, TIME, Patience
 
 
@@ -36,6 +40,37 @@ def fit_one(team, job, every):
         n_trained = state.n_iter
 
 
+def look_at_all(team, job, *, is_table=False):
+    """Find what all shards have together; return a `Look`."""
+    held = team.hold(job)
+
+    def make(submit, shards):
+        return submit(list, [submit(look, held, shard, is_table=is_table) for shard in shards])
+
+    whole, *others = team.run(make)
+    for other in others:
+        whole.merge(other)
+    if len(set(whole.widths)) > 1:
+        raise ValueError(f"X has {whole.widths[0]} features at first, but {whole.widths} by shards.")
+    return whole
+
+
+def count_pieces(average_every, settings, rows):
+    """Return into how many pieces an epoch is cut for averages, never more than a shard has steps.
+
+    Parameters
+    ----------
+    average_every : float
+        Epochs; below 1 a share of one.
+    settings : Settings
+    rows : list of int
+        Of each shard.
+    """
+    batch_size, fewest = settings.batch_size, min(rows)
+    steps = -(-fewest // choose_batch_size(batch_size, fewest, quiet=True))
+    return max(1, min(round(1 / average_every), steps))
+
+
 class ManyShards:
     """A fit on more than one shard.
 
@@ -43,9 +78,10 @@ class ManyShards:
     ----------
     team : Team
     job : Job
+        With what was found of all shards.
     settings : Settings
     every : int
-        Epochs between two averages.
+        Epochs between two averages, where epochs are not cut into pieces.
     momentum : float
         Outer momentum.
     deadline : float or None
@@ -53,34 +89,19 @@ class ManyShards:
     """
 
     def __init__(self, team, job, settings, every, momentum, deadline):
-        self.team, self.settings, self.every = team, settings, every
-        self.momentum, self.deadline = momentum, deadline
+        self.team, self.settings, self.job = team, settings, job
+        self.every, self.momentum, self.deadline = every, momentum, deadline
         self.by_score = settings.early_stopping
         best = -np.inf if self.by_score else np.inf
         self.patience = Patience(settings.tol, settings.n_iter_no_change, best)
         self.given, self.velocity, self.before = Given(), None, None
         self.losses, self.scores, self.validation_losses = [], [], []
+        self.pieces = []  # of the epoch in hand: sums of losses, and rows
         self.best_score, self.best_iter, self.best_params = -np.inf, None, None
-        self.validates = job.validation[0] is not None
-        bare = replace(job, validation=(None, None, None))
-        found = self._look(team.hold(bare))
-        self.held = team.hold(replace(bare, found=found))
-        self.judge = team.hold(replace(job, found=found)) if self.validates else None
-
-    def _look(self, held):
-        """Find what all shards have together."""
-
-        def make(submit, shards):
-            return submit(list, [submit(look, held, shard) for shard in shards])
-
-        found = self.team.run(make)
-        widths = [n_features for _, n_features in found]
-        if len(set(widths)) > 1:
-            raise ValueError(f"X has {widths[0]} features at first, but {widths} by shards.")
-        whole = found[0][0]
-        for other, _ in found[1:]:
-            whole.merge(other)
-        return whole
+        self.of_user = job.validation[0] is not None
+        self.validates = self.of_user or job.parts is not None
+        self.held = team.hold(replace(job, validation=NOTHING))
+        self.judge = team.hold(job) if self.of_user else self.held
 
     def fit(self):
         """Train; return fitted attributes."""
@@ -94,54 +115,65 @@ class ManyShards:
         except KeyboardInterrupt:
             if self.given.average is None:
                 raise
-            warn_user("Training interrupted by user.")
+            warn_user(INTERRUPTED)
             end = ASKED
-        if end in (LIMIT, TIME):
+        if self.pieces:  # an epoch that was cut short counts like the others
+            self.losses += put_together(self.pieces)
+        if end in (LIMIT, TIME) and self.job.parts is None:
             limit = f"Maximum iterations ({self.settings.max_iter}) reached"
             if end == TIME:
                 limit = f"max_time={self.settings.max_time:g} seconds are over"
             warn_user(
-                f"{limit} after epoch {self.given.n_trained} and the optimization hasn't "
-                "converged yet.",
+                f"{limit} after epoch {len(self.losses)} and the optimization hasn't converged "
+                "yet.",
                 ConvergenceWarning,
             )
         return self._finish(end)
 
     def _train_round(self):
-        n_before = self.given.n_trained
-        until = min(n_before + self.every, self.settings.max_iter)
+        n_before, n_pieces = self.given.n_trained, self.job.n_pieces
+        every = self.every if n_pieces == 1 else 1
+        until = min(n_before + every, self.settings.max_iter * n_pieces)
         given = self.team.hold(self.given)
 
         def make(submit, shards):
             sums = [submit(train, self.held, shard, given, until) for shard in shards]
-            while len(sums) > 1:
+            while len(sums) > 2:
                 pairs = [sums[k : k + 2] for k in range(0, len(sums), 2)]
                 sums = [submit(add, *pair) if len(pair) == 2 else pair[0] for pair in pairs]
-            return sums[0]
+            return submit(average, *sums)
 
         total = self.team.run(make)
         if not n_before:
             say(message for _, kept in sorted(total.said.items()) for message in kept)
-        average = total.average()
-        name = "weights" if "weights" in average else "params"  # those that steps change
-        average[name], self.velocity = step_outer(
-            self.before, average[name], self.velocity, self.momentum
+        arrays = total.arrays
+        name = "weights" if "weights" in arrays else "params"  # those that steps change
+        arrays[name], self.velocity = step_outer(
+            self.before, arrays[name], self.velocity, self.momentum
         )
-        self.before = average[name] if self.momentum else None
-        losses = total.mean_losses(n_before)
-        given = Given(average, total.own, until)
-        if self.validates:
-            self._measure(given)
-        self.given, self.losses = given, self.losses + losses
+        self.before = arrays[name] if self.momentum else None
+        given, pieces = Given(arrays, total.own, until), [*self.pieces, (total.losses, total.n_seen)]
+        losses = []
+        if until % n_pieces == 0:
+            losses, pieces = put_together(pieces), []
+            if self.validates:
+                self._measure(given)
+        self.given, self.pieces, self.losses = given, pieces, self.losses + losses
         if not self.by_score:
             for loss in losses:
                 self.patience.saw_loss(loss)
 
     def _measure(self, given):
         held = self.team.hold(given)
-        loss, score = self.team.run(
-            lambda submit, shards: submit(measure, self.judge, shards[0], held)
-        )
+
+        def make(submit, shards):
+            judges = shards[:1] if self.of_user else shards
+            return submit(list, [submit(measure, self.judge, shard, held) for shard in judges])
+
+        losses, scores, weights = zip(*self.team.run(make), strict=True)
+        loss, score = losses[0], scores[0]
+        if len(losses) > 1:
+            loss, score = (float(np.average(part, weights=weights)) for part in (losses, scores))
         self.validation_losses.append(loss)
         self.scores.append(score)
         if self.by_score:
@@ -153,7 +185,7 @@ class ManyShards:
     def _why_end(self):
         if self.patience.is_over():
             return PLATEAU
-        if self.given.n_trained >= self.settings.max_iter:
+        if self.given.n_trained >= self.settings.max_iter * self.job.n_pieces:
             return LIMIT
         return TIME if self.deadline and time.perf_counter() >= self.deadline else None
 
@@ -164,6 +196,7 @@ class ManyShards:
             given = replace(given, average=given.average | {"params": self.best_params})
         reached = {
             "ended": end, "loss": self.losses[-1], "loss_curve": self.losses,
+            "n_iter": len(self.losses),
             "t": sum(own.t for own in given.own.values()), "patience": self.patience,
             "by_score": self.by_score, "holds_best": holds_best,
             "best_params": self.best_params, "best_iter": self.best_iter,
@@ -175,6 +208,12 @@ class ManyShards:
         return self.team.run(
             lambda submit, shards: submit(finish, self.held, shards[0], held, reached)
         )
+
+
+def put_together(pieces):
+    """Return the losses of epochs: of one in pieces, or of all in the only piece."""
+    losses = np.sum([losses for losses, _ in pieces], axis=0)
+    return (losses / sum(n_seen for _, n_seen in pieces)).tolist()
 
 
 def refuse_for_many(estimator, settings, schedule, validation):

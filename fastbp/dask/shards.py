@@ -1,29 +1,24 @@
-"""What workers do: a shard of the data, and the tasks that train on it.
+"""A shard of the data on a worker: put together from partitions, and looked at before training.
 
-Each task is a function of its arguments alone, so that Dask may run it again, on any worker.  No
-Dask here, and nothing of who runs a task where.
+Each function is a task of its arguments alone, so that Dask may run it again, on any worker.  No
+Dask here, and no training, which is in `tasks`.
 """
 
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import scipy.sparse
 from sklearn import config_context, get_config
 from sklearn.base import clone, is_classifier
 
-from fastbp.dask.averages import Given, Sum, join_state
 from fastbp.data.features import check_features
 from fastbp.data.held_out import NOTHING
-from fastbp.data.weights import weigh_samples
 from fastbp.engine import get_engine
-from fastbp.estimators.classifier import BackpropClassifier
-from fastbp.estimators.fitting import OpenFit
-from fastbp.estimators.regressor import BackpropRegressor
 from fastbp.messages import keep_warnings
 from fastbp.streams.summary import LabelCounts, NumberSums
-from fastbp.training.randomness import derive_seed
 from fastbp.versions import __version__
 
 
@@ -38,6 +33,9 @@ class Shard:
         What errors call it.
     X, y, sample_weight : as for `fit`
     n_rows : int
+    opened : dict
+        What training in this process has made of them, so that a round need not check and convert
+        them again: it holds nothing that cannot be made anew, and is never sent.
     """
 
     number: int
@@ -46,6 +44,10 @@ class Shard:
     y: Any
     sample_weight: Any
     n_rows: int
+    opened: dict = field(default_factory=dict)
+
+    def __getstate__(self):
+        return vars(self) | {"opened": {}}
 
 
 @dataclass
@@ -60,17 +62,27 @@ class Job:
     n_shards : int
     scale : float
         Times `learning_rate_init`.
+    n_pieces : int
+        Into how many an epoch of each shard is cut, one for a round.
     found : LabelCounts, NumberSums or None
         Classes or mean and spread over all shards; None while it is looked for, and for one shard.
     validation : tuple of X_val, y_val, sample_weight_val
+    parts : tuple of int or None
+        Into how many parts the rows of each shard are dealt, which one is held out, and the seed of
+        the dealing.
+    key : str
+        Of what shards keep open for this job.
     """
 
     estimator: Any
     seed: int
     n_shards: int
     scale: float = 1.0
+    n_pieces: int = 1
     found: Any = None
     validation: tuple = NOTHING
+    parts: tuple | None = None
+    key: str = field(default_factory=lambda: uuid4().hex)
     version: str = __version__
 
     def __post_init__(self):
@@ -144,181 +156,39 @@ def _concatenate(pieces):
     return np.concatenate([np.asarray(piece) for piece in pieces])
 
 
-def look(job, shard):
-    """Find the classes of a shard and how often they occur, or mean and spread of its targets.
+@dataclass
+class Look:
+    """What is seen of some shards before training.
 
-    Returns
-    -------
-    LabelCounts or NumberSums, and the number of features
+    Attributes
+    ----------
+    found : LabelCounts or NumberSums
+        Classes and how often they occur, or mean and spread of the targets.
+    rows, widths : list of int
+        Rows and features of each shard.
     """
+
+    found: Any
+    rows: list
+    widths: list
+
+    def merge(self, other):
+        """Take what was seen of the shards that follow."""
+        self.found.merge(other.found)
+        self.rows, self.widths = self.rows + other.rows, self.widths + other.widths
+
+
+def look(job, shard, *, is_table=False):
+    """Look at one shard: y, and the form of X where it is to be numbers."""
     with job.open(shard):
         estimator = clone(job.estimator)
         y, weight = shard.y, shard.sample_weight
         y = y.to_numpy() if hasattr(y, "to_numpy") else np.asarray(y)
         y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
         weight = None if weight is None else np.asarray(weight, np.float64)
-        engine = get_engine(estimator.engine)
-        check_features(estimator, shard.X, estimator._training_dtype, engine, reset=True)
+        if not is_table:
+            engine = get_engine(estimator.engine)
+            check_features(estimator, shard.X, estimator._training_dtype, engine, reset=True)
         found = LabelCounts(estimator) if is_classifier(estimator) else NumberSums(estimator)
         found.add(y, weight)
-        return found, estimator.n_features_in_
-
-
-# ------------------------------------------------------------------------- one of many shards
-
-
-class _OneOfMany:
-    """An estimator that knows of all shards what a fit learns from y before it trains."""
-
-    _found: Any = None
-    _seed = 0
-
-    def _check_y(self, y, n_samples, dtype, *, fresh, incremental):
-        if fresh and isinstance(self._found, LabelCounts):
-            self.classes_, incremental = self._found.classes, True
-        return super()._check_y(y, n_samples, dtype, fresh=fresh, incremental=incremental)
-
-    def _find_class_weights(self, targets, *, incremental, counts=None):
-        if not isinstance(self._found, LabelCounts):
-            return None
-        counts = list(self._found.counts)
-        return super()._find_class_weights(None, incremental=False, counts=counts)
-
-    def _learn_scale(self, measure, *, fresh):
-        super()._learn_scale(self._found.moments.result, fresh=fresh)
-
-    def _first_progress(self, problem, random_state):
-        """Start where all shards start: the same draws, and the best constant of all rows."""
-        targets, weight = self._found.as_targets(problem.dtype)
-        if not isinstance(self._found, LabelCounts):
-            targets = np.ascontiguousarray(
-                self._scale(targets, None, problem.dtype, fresh=False), problem.dtype
-            )
-        elif problem.class_weights is not None and weight is not None:
-            weight = weigh_samples(problem.class_weights, targets, weight)
-        random_state = np.random.RandomState(self._seed)
-        whole = replace(problem, targets=targets, sample_weight=weight)
-        return super()._first_progress(whole, random_state)
-
-
-class _Classifier(_OneOfMany, BackpropClassifier):
-    pass
-
-
-class _Regressor(_OneOfMany, BackpropRegressor):
-    pass
-
-
-_Classifier.__name__, _Regressor.__name__ = "BackpropClassifier", "BackpropRegressor"
-
-
-def _begin(job, shard, given, *, validation=NOTHING, **reached):
-    """Open the fit of one of many shards, where it is after the last average."""
-    seed, state = derive_seed(job.seed, shard.number, given.n_trained), None
-    if given.average is not None:
-        state = join_state(given.average, given.own[shard.number], shard.n_rows, seed)
-        state = replace(state, **reached)
-    kind = _Classifier if is_classifier(job.estimator) else _Regressor
-    estimator = kind(**clone(job.estimator).get_params(deep=False))
-    estimator.set_params(
-        random_state=seed, early_stopping=False, n_iter_no_change=np.inf,
-        tol=0.0, max_time=None, verbose=False,
-        learning_rate_init=job.scale * job.estimator.learning_rate_init,
-    )  # fmt: skip
-    estimator._found, estimator._seed = job.found, job.seed
-    return OpenFit(estimator, shard.X, shard.y, shard.sample_weight, validation, state=state)
-
-
-def train(job, shard, given, until):
-    """Train a shard from the last average up to an epoch: one task of a round.
-
-    Parameters
-    ----------
-    job : Job
-    shard : Shard
-    given : Given
-    until : int
-
-    Returns
-    -------
-    Sum
-    """
-    with job.open(shard) as kept:
-        fit = _begin(job, shard, given)
-        try:
-            fit.advance(until)
-            reached = fit.training.state()
-        finally:
-            fit.close()
-        return Sum.of_shard(shard.number, shard.n_rows, reached, kept)
-
-
-def draw(job, shard):
-    """Return the weights with which all shards begin."""
-    with job.open(shard):
-        fit = _begin(job, shard, Given())
-        fit.close()
-        return fit.progress.params.copy()
-
-
-def measure(job, shard, given):
-    """Measure an average on the validation data: loss and score."""
-    with job.open():
-        fit, params = _begin(job, shard, given, validation=job.validation), given.average["params"]
-        try:
-            session = fit.problem.open_session(params.astype(fit.problem.dtype), 1)
-            try:
-                return fit.validation.measure(session, params)
-            finally:
-                session.close()
-        finally:
-            fit.close()
-
-
-def finish(job, shard, given, reached):
-    """Turn what all shards have reached into fitted attributes.
-
-    Parameters
-    ----------
-    reached : dict
-        Fields of `Progress` that are those of all shards.
-    """
-    with job.open(shard):
-        fit = _begin(job, shard, given, **reached)
-        fit.finish()
-        found, optimizer = attributes_of(fit.estimator), fit.estimator._optimizer
-        for name in ("learning_rate_init", "learning_rate"):  # for one that goes on alone
-            optimizer[name] /= job.scale
-        return {name: found[name] for name in found if name not in ("_found", "_seed")}
-
-
-# ------------------------------------------------------------------------- one shard
-
-
-def train_alone(job, shard, state, until):
-    """Train the only shard up to an epoch: the very fit of the ordinary estimator.
-
-    Returns
-    -------
-    state : Progress or None
-        None if training has ended.
-    attributes : dict or None
-        Of the fitted estimator, if it has.
-    kept : list of warnings
-    """
-    with job.open() as kept:
-        estimator = clone(job.estimator)
-        fit = OpenFit(estimator, shard.X, shard.y, shard.sample_weight, job.validation, state=state)
-        if fit.advance(until):
-            fit.finish()
-            return None, attributes_of(estimator), kept
-        try:
-            return fit.training.state(), None, kept
-        finally:
-            fit.close()
-
-
-def attributes_of(estimator):
-    """Return what an estimator has besides its parameters."""
-    parameters = set(estimator.get_params(deep=False))
-    return {name: value for name, value in vars(estimator).items() if name not in parameters}
+        return Look(found, [shard.n_rows], [shard.X.shape[1]])

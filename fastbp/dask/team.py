@@ -134,8 +134,8 @@ class Team:
         return None
 
     def _submitter(self, tasks):
-        def submit(function, *arguments):
-            tasks.append(self.client.submit(function, *arguments, pure=False))
+        def submit(function, *arguments, **keywords):
+            tasks.append(self.client.submit(function, *arguments, pure=False, **keywords))
             return tasks[-1]
 
         return submit

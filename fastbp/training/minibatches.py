@@ -104,6 +104,21 @@ class Training:
         )  # fmt: skip
         self.end, self.paused_at, self.begun_at = PAUSED, time.perf_counter(), None
 
+    def take(self, rows, n_steps=None):
+        """Train on some rows instead of all.
+
+        Parameters
+        ----------
+        rows : int64 ndarray
+            Shuffled in place before each epoch, where the settings say so.
+        n_steps : int or None, default=None
+            Of the whole training, where these rows are a piece of an epoch: in this very order, and
+            schedules know how far training is.
+        """
+        self.run.order = rows
+        if n_steps is not None:
+            self.run.bits, self.run.n_steps = None, n_steps
+
     def advance(self, until=None):
         """Train up to an epoch, counted from the beginning; return whether training has ended."""
         problem, self.begun_at = self.run.problem, time.perf_counter()
@@ -292,6 +307,7 @@ class Run:
     batch_size: int
     n_before: int  # epochs in the loss curve that earlier calls have left
     failure: Exception | None = None  # of the data, after which the model so far is kept
+    n_steps: int | None = None  # of all epochs; None: `max_iter` epochs of this order
 
     def train(self, until=None):
         """Train until no progress, or `max_iter` epochs or `max_time`.
@@ -383,7 +399,7 @@ class Run:
         """
         if not self.schedule.factors:
             return self.optimizer["learning_rate"]
-        n_steps = self.problem.settings.max_iter * self.steps_per_epoch
+        n_steps = self.n_steps or self.problem.settings.max_iter * self.steps_per_epoch
         factors = self.schedule.factors(
             self.optimizer["step"], n_epochs * self.steps_per_epoch, n_steps
         )
