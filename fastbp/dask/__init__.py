@@ -10,5 +10,11 @@ except ImportError as error:
     raise ImportError("fastbp.dask needs Dask. Install it: pip install 'fastbp[dask]'.") from error
 
 from fastbp.dask.estimators import DaskBackpropClassifier, DaskBackpropRegressor
+from fastbp.dask.tabular import DaskTabularClassifier, DaskTabularRegressor
 
-__all__ = ["DaskBackpropClassifier", "DaskBackpropRegressor"]
+__all__ = [
+    "DaskBackpropClassifier",
+    "DaskBackpropRegressor",
+    "DaskTabularClassifier",
+    "DaskTabularRegressor",
+]

@@ -96,8 +96,8 @@ def apply(model, method, X):
     dask.array.Array
         Not computed; the number of rows of a frame is unknown.
     """
-    call = _call_quietly
-    example = np.asarray(call(_example(X), model=model, method=method))
+    example = np.asarray(getattr(model, method)(_example(X)))
+    nothing = example[:0]
     held = dask.delayed(model)
     columns = (example.shape[1],) if example.ndim == 2 else ()
     if isinstance(X, da.Array):
@@ -105,11 +105,11 @@ def apply(model, method, X):
         how = {"chunks": (X.chunks[0], columns)} if columns else {"drop_axis": 1}
         meta = np.empty((0,) * example.ndim, example.dtype)
         return X.map_blocks(
-            call, model=held, method=method, dtype=example.dtype, meta=meta, **how
+            _call, model=held, method=method, nothing=nothing, dtype=example.dtype, meta=meta, **how
         )  # fmt: skip
     made = [
         da.from_delayed(
-            dask.delayed(call)(part, model=held, method=method),
+            dask.delayed(_call)(part, model=held, method=method, nothing=nothing),
             (np.nan, *columns), dtype=example.dtype,
         )
         for part in X.to_delayed()
@@ -117,19 +117,16 @@ def apply(model, method, X):
     return da.concatenate(made, allow_unknown_chunksizes=True)
 
 
-def _call_quietly(X, *, model, method):
+def _call(X, *, model, method, nothing):
     """Return what a method says of some rows; of none, an empty array of the same form."""
-    if X.shape[0]:
-        return getattr(model, method)(X)
-    return getattr(model, method)(np.zeros((1, X.shape[1]), np.float32))[:0]
+    return getattr(model, method)(X) if X.shape[0] else nothing
 
 
 def _example(X):
-    """Return a row of zeros such as X has."""
+    """Return some rows such as X has."""
     if isinstance(X, da.Array):
         return np.zeros((1, X.shape[1]), X.dtype)
-    row = X._meta.reindex([0])
-    return row.fillna(0).astype(dict(X.dtypes))
+    return X._meta_nonempty
 
 
 def to_memory(*values):

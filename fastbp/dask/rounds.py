@@ -96,6 +96,7 @@ class ManyShards:
         self.patience = Patience(settings.tol, settings.n_iter_no_change, best)
         self.given, self.velocity, self.before = Given(), None, None
         self.losses, self.scores, self.validation_losses = [], [], []
+        self.end = None  # why training has ended
         self.pieces = []  # of the epoch in hand: sums of losses, and rows
         self.best_score, self.best_iter, self.best_params = -np.inf, None, None
         self.of_user = job.validation[0] is not None
@@ -105,30 +106,30 @@ class ManyShards:
 
     def fit(self):
         """Train; return fitted attributes."""
-        end = None
         if self.momentum:
             self.before = self.team.run(lambda submit, shards: submit(draw, self.held, shards[0]))
         try:
-            while end is None:
+            while self.end is None:
                 self._train_round()
-                end = self._why_end()
+                self.end = self._why_end()
         except KeyboardInterrupt:
             if self.given.average is None:
                 raise
             warn_user(INTERRUPTED)
-            end = ASKED
+            self.end = ASKED
         if self.pieces:  # an epoch that was cut short counts like the others
             self.losses += put_together(self.pieces)
-        if end in (LIMIT, TIME) and self.job.parts is None:
+        is_alone = self.job.estimator._n_members is None  # members never converge
+        if self.end in (LIMIT, TIME) and is_alone:
             limit = f"Maximum iterations ({self.settings.max_iter}) reached"
-            if end == TIME:
+            if self.end == TIME:
                 limit = f"max_time={self.settings.max_time:g} seconds are over"
             warn_user(
                 f"{limit} after epoch {len(self.losses)} and the optimization hasn't converged "
                 "yet.",
                 ConvergenceWarning,
             )
-        return self._finish(end)
+        return self._finish()
 
     def _train_round(self):
         n_before, n_pieces = self.given.n_trained, self.job.n_pieces
@@ -189,13 +190,13 @@ class ManyShards:
             return LIMIT
         return TIME if self.deadline and time.perf_counter() >= self.deadline else None
 
-    def _finish(self, end):
+    def _finish(self):
         """Have the fitted attributes made, where rows and classes are known."""
         given, holds_best = self.given, self.best_params is not None
         if holds_best:
             given = replace(given, average=given.average | {"params": self.best_params})
         reached = {
-            "ended": end, "loss": self.losses[-1], "loss_curve": self.losses,
+            "ended": self.end, "loss": self.losses[-1], "loss_curve": self.losses,
             "n_iter": len(self.losses),
             "t": sum(own.t for own in given.own.values()), "patience": self.patience,
             "by_score": self.by_score, "holds_best": holds_best,

@@ -138,12 +138,12 @@ def join(number, name, first, parts):
             f"There is not a single row in {name}. Repartition the data, or use a smaller n_shards."
         )
     X, y, weight = (
-        None if pieces[0] is None else _concatenate(pieces) for pieces in zip(*parts, strict=True)
+        None if pieces[0] is None else concatenate(pieces) for pieces in zip(*parts, strict=True)
     )
     return Shard(number, name, X, y, weight, X.shape[0])
 
 
-def _concatenate(pieces):
+def concatenate(pieces):
     """Put the rows of arrays, sparse matrices, frames or series one below the other."""
     if len(pieces) == 1:
         return pieces[0]

@@ -6,7 +6,7 @@ arguments.  No Dask here, and nothing of who runs a task where.
 """
 
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from fastbp.tabular.recipe import deal_rows
 from fastbp.training.causes import warn_of_data
 from fastbp.training.minibatches import Training
 from fastbp.training.randomness import derive_seed, own_stream
-from fastbp.training.scoring import Validation
+from fastbp.training.scoring import Scorer, Validation, find_scorer
 from fastbp.training.steps import choose_batch_size
 
 # ------------------------------------------------------------------------- one of many shards
@@ -68,6 +68,13 @@ def one_of_many(kind):
     return type(kind.__name__, (OneOfMany, kind), {"__module__": kind.__module__})
 
 
+def copy_of(estimator, kind):
+    """Return an estimator of another class that is not fitted, with all that `fit` needs."""
+    new = kind(**clone(estimator).get_params(deep=False))
+    new._n_members, new._continues = estimator._n_members, estimator._continues
+    return new
+
+
 class Opened:
     """The part of a fit that one shard has: checked arrays, which rows are trained on.
 
@@ -89,11 +96,7 @@ class Opened:
     said: list
 
     def __init__(self, job, shard):
-        estimator = one_of_many(type(job.estimator))(
-            **clone(job.estimator).get_params(deep=False)
-        )
-        for name in ("_n_members", "_continues"):
-            setattr(estimator, name, getattr(job.estimator, name))
+        estimator = copy_of(job.estimator, one_of_many(type(job.estimator)))
         estimator.set_params(
             random_state=job.seed, early_stopping=False, n_iter_no_change=np.inf, tol=0.0,
             max_time=None, verbose=False, max_iter=job.n_pieces * job.estimator.max_iter,
@@ -123,7 +126,12 @@ class Opened:
             classes=is_classifier(self.estimator),
         )  # fmt: skip
         self.rows, aside = dealt[part % len(dealt)]
-        self.validation = Validation.of_rows(problem, aside, problem.settings.scoring)
+        scoring, scorer = problem.settings.scoring, None
+        if (function := find_scorer(scoring)) is not None:
+            answers = self.estimator._answers(shard.y, problem.targets)
+            made = partial(self.estimator._make_fitted, problem)
+            scorer = Scorer(function, made, problem.given, answers)
+        self.validation = Validation.of_rows(problem, aside, scoring, scorer)
 
     def first(self):
         """Return the state with which all shards begin."""
@@ -249,8 +257,10 @@ def train_alone(job, shard, state, until):
     kept : list of warnings
     """
     with job.open() as kept:
-        estimator = clone(job.estimator)
-        fit = OpenFit(estimator, shard.X, shard.y, shard.sample_weight, job.validation, state=state)
+        estimator, validation = copy_of(job.estimator, type(job.estimator)), job.validation
+        if job.parts is not None:  # a network of a table
+            estimator._parts, validation = shard.parts[job.parts[1]], shard.held_out
+        fit = OpenFit(estimator, shard.X, shard.y, shard.sample_weight, validation, state=state)
         if fit.advance(until):
             fit.finish()
             return None, attributes_of(estimator), kept

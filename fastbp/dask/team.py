@@ -77,7 +77,7 @@ class Team:
             )
         self.client, self.partitions, self.timeout = client, partitions, timeout
         self.groups = np.array_split(np.arange(len(partitions)), n_shards)
-        self.shards, self.was_there = None, False
+        self.shards, self.was_there, self.changes = None, False, []
 
     def _name(self, group):
         first, last = int(group[0]), int(group[-1])
@@ -96,6 +96,18 @@ class Team:
             )
             for number, group in enumerate(self.groups)
         ]  # fmt: skip
+        for change, arguments in self.changes:
+            self._change(change, arguments)
+
+    def change(self, change, *arguments):
+        """Have every shard replaced by ``change(shard, *arguments)``, whenever it is made."""
+        self.changes.append((change, arguments))
+        if self.shards is not None:
+            self._change(change, arguments)
+
+    def _change(self, change, arguments):
+        held = [self.hold(value) for value in arguments]
+        self.shards = [self.client.submit(change, one, *held, pure=False) for one in self.shards]
 
     def hold(self, value):
         """Return a future of something of the client's, which can be had again."""

@@ -164,15 +164,9 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
     @with_callbacks
     def _fit(self, X, y, sample_weight, validation, snapshot, failures):
         begun = time.perf_counter()
-        settings = check_parameters(self, self._parameter_rules)
-        get_engine(settings.engine)  # where there is none, nothing else need be said
+        settings = self._check_settings()
         snapshot = _find_snapshot(self, settings, snapshot)
         random_state = check_random_state(settings.random_state)
-        if not settings.hidden_layer_sizes:
-            raise ValueError(
-                f"{type(self).__name__} needs a hidden layer, which its members share. Got "
-                f"hidden_layer_sizes={self.hidden_layer_sizes!r}."
-            )
         source = X if isinstance(X, Source) else None
         if source is not None:
             refuse_beside_source(y, sample_weight)
@@ -218,6 +212,17 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
             warn_user(message, category)
         return self
 
+    def _check_settings(self):
+        """Check all parameters; return them by name."""
+        settings = check_parameters(self, self._parameter_rules)
+        get_engine(settings.engine)  # where there is none, nothing else need be said
+        if not settings.hidden_layer_sizes:
+            raise ValueError(
+                f"{type(self).__name__} needs a hidden layer, which its members share. Got "
+                f"hidden_layer_sizes={self.hidden_layer_sizes!r}."
+            )
+        return settings
+
     def _prepare_table(self, settings, X, y, sample_weight, validation, random_state):
         """Encode a table, and deal its rows into parts."""
         _refuse_sparse(X)
@@ -231,7 +236,7 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
         encoder = self._make_encoder(settings, column is None, targets.max(), random_state)
         read = encoder._fit_read(X, column, counted)
         Z = encode_rows(encoder._plan, read)
-        held_out = _encode_validation(encoder, validation)
+        held_out = encode_validation(encoder, validation)
         parts = [None] * settings.n_networks
         if held_out["X_val"] is None:
             parts = recipe.deal_rows(
@@ -264,7 +269,7 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
         X_val = validation[0]
         if isinstance(X_val, Source):
             validation = (None, None, None)
-        held_out = _encode_validation(encoder, validation)
+        held_out = encode_validation(encoder, validation)
         if isinstance(X_val, Source):
             X_val, _ = count_rows(self._make_network(settings), X_val)
             held_out["X_val"] = EncodedSource(X_val, encoder, n_readers)
@@ -479,7 +484,7 @@ def _only_column(y):
     return y if y.ndim == 1 else None
 
 
-def _encode_validation(encoder, validation):
+def encode_validation(encoder, validation):
     """Turn validation data of the user's into arguments of a network's `fit`."""
     X_val, y_val, weights = validation
     if X_val is not None and y_val is not None:  # else the network says what is missing

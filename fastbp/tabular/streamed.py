@@ -108,7 +108,23 @@ def learn_encoder(encoder, source, as_column, random_state):
     random_state : RandomState
     """
     most = int(source.memory_limit / SHARE / max(source.bytes_per_row, 1.0))
-    X, y, weight = sample_blocks(source, min(ROWS_OF_SAMPLE, most), random_state)
+    fit_encoder(
+        encoder, *sample_blocks(source, min(ROWS_OF_SAMPLE, most), random_state), as_column
+    )
+
+
+def fit_encoder(encoder, X, y, weight, as_column):
+    """Fit an encoder on some rows, whose targets no network sees cross-fitted.
+
+    Parameters
+    ----------
+    encoder : TableEncoder
+    X : table
+    y : ndarray
+    weight : ndarray of shape (n_rows,) or None
+    as_column : callable
+        ``as_column(y)``: what the encoding of targets sees of y, or None.
+    """
     counted = None if weight is None else np.flatnonzero(weight)
     column = as_column(y)
     if weight is not None and (not len(counted) or np.ptp(weight[counted]) > 0):
