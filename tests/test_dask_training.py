@@ -13,7 +13,7 @@ from problems import draw_classes
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
-from fastbp import BackpropClassifier, BackpropRegressor
+from fastbp import BackpropClassifier, BackpropRegressor, TabularClassifier
 from fastbp.losses import Quantile
 
 distributed = pytest.importorskip("distributed")
@@ -21,7 +21,13 @@ da = pytest.importorskip("dask.array")
 
 import dask  # noqa: E402
 
-from fastbp.dask import DaskBackpropClassifier, DaskBackpropRegressor, rounds  # noqa: E402
+from fastbp.dask import (  # noqa: E402
+    DaskBackpropClassifier,
+    DaskBackpropRegressor,
+    DaskTabularClassifier,
+    DaskTabularRegressor,
+    rounds,
+)
 from fastbp.dask.shards import Job, join  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -125,20 +131,49 @@ class Here:
         return make(lambda function, *given, **named: function(*given, **named), self.shards)
 
 
-def test_without_a_cluster_the_bits_are_the_same(two):
+def train_here(average_every=1.0, **how):
+    """Train on two shards in this process."""
     halves = [
         join(k, "some partitions", 2 * k, [(x[rows], y[rows], None) for rows in parts])
         for k, parts in enumerate([(slice(60), slice(60, 120)), (slice(120, 180), slice(180, 240))])
     ]
-    net = BackpropClassifier(**NET)
-    job = Job(net, 0, 2, 2.0)
-    job = replace(job, found=rounds.look_at_all(Here(*halves), job).found)
-    fit = rounds.ManyShards(Here(*halves), job, net._check_parameters(), 1, 0.0, None)
-    vars(net).update(fit.fit())
+    net, team = BackpropClassifier(**NET | how), Here(*halves)
+    job, settings = Job(net, 0, 2, 2.0), net._check_parameters()
+    look = rounds.look_at_all(team, job)
+    assert look.rows == [120, 120]
+    n_pieces = rounds.count_pieces(average_every, settings, look.rows)
+    job = replace(job, found=look.found, n_pieces=n_pieces)
+    vars(net).update(rounds.ManyShards(team, job, settings, 1, 0.0, None).fit())
+    return net
+
+
+def test_without_a_cluster_the_bits_are_the_same(two):
+    net = train_here()
     assert_same(net, two)
     whole = join(0, "all", 0, [(x, y, None)])
     alone = rounds.fit_one(Here(whole), Job(clone(net), 0, 1), 2)
     assert alone["loss_curve_"] == clone(net).fit(x, y).loss_curve_
+
+
+def test_averages_within_an_epoch(two):
+    """Of 12 steps an epoch, three make a piece; curves and schedules are those of whole epochs."""
+    asked = []
+
+    def rate(step, n_steps):
+        asked.append((step, n_steps))
+        return 1.0
+
+    how = dict(batch_size=10, learning_rate=rate, average_every=0.25)
+    pieces = train_here(**how)
+    assert (pieces.n_iter_, len(pieces.loss_curve_), pieces.t_) == (5, 5, 5 * 240)
+    assert sorted(asked) == sorted(2 * [(step, 60) for step in range(60)])
+    assert pieces.loss_curve_[-1] < pieces.loss_curve_[0]
+    whole = train_here(batch_size=10)
+    assert pieces.loss_curve_ != whole.loss_curve_
+    assert pieces.loss_curve_[-1] == pytest.approx(whole.loss_curve_[-1], rel=0.2)
+    del how["learning_rate"]
+    assert_same(DaskBackpropClassifier(**NET, **how).fit(X, Y), train_here(**how))
+    assert_same(train_here(batch_size=10, average_every=1e-9), train_here(1 / 12, batch_size=10))
 
 
 def test_two_shards_of_the_same_rows_are_their_average(client):
@@ -208,6 +243,80 @@ def test_regressors_and_frames(client):
     assert quantiles.predict(X).compute().shape == (240, 2)
 
 
+@pytest.fixture(scope="module")
+def table():
+    """Numbers, text and missing values; labels; and both as Dask frames."""
+    pd = pytest.importorskip("pandas")
+    dd = pytest.importorskip("dask.dataframe")
+    frame = pd.DataFrame({"a": x[:, 0], "b": np.array(["one", "two", None])[y], "c": x[:, 1]})
+    frame.loc[::7, "a"] = np.nan
+    labels = pd.Series(np.where(x[:, 1] > 0, "yes", "no"))
+    frames, series = (dd.from_pandas(part, npartitions=4) for part in (frame, labels))
+    return frame, labels, frames, series
+
+
+TABLE = dict(n_networks=2, max_iter=3, random_state=0, hidden_layer_sizes=(8,))
+
+
+def assert_same_networks(ours, local):
+    for a, b in zip(ours.networks_, local.networks_, strict=True):
+        assert a.validation_loss_curve_ == b.validation_loss_curve_
+        np.testing.assert_array_equal(a.member_coefs_, b.member_coefs_)
+
+
+def test_one_shard_of_a_table_is_the_local_fit(client, table):
+    frame, labels, frames, series = table
+    local = TabularClassifier(**TABLE).fit(frame, labels)
+    ours = DaskTabularClassifier(**TABLE, n_shards=1).fit(frames, series)
+    assert_same_networks(ours, local)
+    lazy = ours.predict_proba(frames)
+    np.testing.assert_array_equal(lazy.compute(), local.predict_proba(frame))
+    np.testing.assert_array_equal(ours.predict(frames).compute(), local.predict(frame))
+    assert ours.score(frames, series) == local.score(frame, labels)
+    assert type(ours.to_local()) is TabularClassifier
+    how = dict(X_val=frame[:40], y_val=labels[:40])
+    assert_same_networks(
+        DaskTabularClassifier(**TABLE, n_shards=1).fit(frames, series, **how),
+        TabularClassifier(**TABLE).fit(frame, labels, **how),
+    )
+
+
+def test_a_table_on_two_shards(client, table, monkeypatch):
+    frame, labels, frames, series = table
+    ours = DaskTabularClassifier(**TABLE | dict(max_iter=10)).fit(frames, series)
+    assert ours.n_shards_ == len(ours.networks_) == 2
+    assert ours.encoder_.columns_[1].levels == ["one", "two"]
+    assert ours.score(frames, series) > 0.8
+    proba = ours.predict_proba(frames).compute()
+    np.testing.assert_array_equal(proba, ours.to_local().predict_proba(frame))
+    assert all(n.best_validation_score_ == max(n.validation_scores_) for n in ours.networks_)
+    loaded = pickle.loads(pickle.dumps(clone(ours).set_params(client=client)))
+    after_two_rounds(monkeypatch, lambda team: lose(*team.shards))
+    again = loaded.set_params(n_shards=2).fit(frames, series)
+    assert_same_networks(again, ours)
+    judged = DaskTabularClassifier(**TABLE, scoring="accuracy").fit(
+        frames, series, X_val=frame[:40], y_val=labels[:40]
+    )
+    assert judged.networks_[0].validation_scores_[0] * 40 % 1 == pytest.approx(0, abs=1e-9)
+
+
+def test_tables_of_numbers_and_scores_of_their_losses(client, table):
+    frame, _, frames, _ = table
+    target = np.column_stack([x[:, 1], 5 + 2 * x[:, 1]])
+    ours = DaskTabularRegressor(**TABLE).fit(X, da.from_array(target, chunks=(60, 2)))
+    assert ours.predict(X).compute().shape == (240, 2)
+    assert ours.score(X, target) == ours.to_local().score(x, target) > 0
+    quantiles = DaskTabularRegressor(**TABLE | dict(loss=Quantile([0.1, 0.9]))).fit(
+        frames, frames["c"]
+    )
+    assert quantiles.score(frames, frames["c"]) == quantiles.to_local().score(frame, frame["c"])
+    gamma = DaskBackpropRegressor("gamma", **NET).fit(X, Y + 1.0)
+    assert gamma.score(X, Y + 1.0) == gamma.to_local().score(x, y + 1.0)
+    both = da.from_array(np.column_stack([y, y > 0]).astype(int) % 2, chunks=(60, 2))
+    with pytest.raises(ValueError, match="one label per row"):
+        DaskTabularClassifier(**TABLE).fit(X, both)
+
+
 def test_a_worker_is_killed_and_no_bit_changes(client, two, tmp_path):
     """`python -m checks.cluster` kills more, and stalls and adds workers, at random moments."""
     rate = Misfortune(tmp_path, die)
@@ -232,12 +341,13 @@ def test_a_client_that_goes_away_ends_its_fit_alone(client, two, monkeypatch):
 
 
 def after_two_rounds(monkeypatch, happen):
-    """Let something happen between the second round and the third."""
-    before = rounds.ManyShards._train_round
+    """Let something happen, once, between the second round and the third."""
+    before, happened = rounds.ManyShards._train_round, []
 
     def train_round(self):
         before(self)
-        if self.given.n_trained == 2:
+        if self.given.n_trained == 2 and not happened:
+            happened.append(True)
             happen(self.team)
 
     monkeypatch.setattr(rounds.ManyShards, "_train_round", train_round)
@@ -291,6 +401,8 @@ def test_nothing_waits_for_ever(client, tmp_path):
         pytest.raises(TimeoutError, match="no worker"),
     ):
         DaskBackpropClassifier(**NET, client=nobody, timeout=0.1).fit(X, Y)
+    with pytest.raises(ValueError, match="client is closed: make a new"):
+        DaskBackpropClassifier(**NET, client=nobody).fit(X, Y)
 
 
 def test_interrupts_keep_the_last_average(client, monkeypatch):
@@ -309,6 +421,7 @@ def test_interrupts_keep_the_last_average(client, monkeypatch):
         (dict(early_stopping=True), ValueError, "needs X_val and y_val"),
         (dict(n_shards=9), ValueError, "there are 4 partitions"),
         (dict(average_every=0), ValueError, "'average_every' parameter"),
+        (dict(average_every=1.5), ValueError, "'average_every' parameter"),
         (dict(alpha=-1), ValueError, "'alpha' parameter"),
         (dict(client="tcp://1.2.3.4:1"), TypeError, "synchronous distributed.Client"),
     ],

@@ -59,15 +59,16 @@ class DaskBackprop(DaskEstimator):
         every = max(1, int(self.average_every))
         return ManyShards(team, job, settings, every, self.outer_momentum, fit.deadline).fit()
 
+
 @takes_parameters_of(BackpropClassifier)
 class DaskBackpropClassifier(ClassifierMixin, Probabilities, DaskBackprop):
     """A classifier that is trained over a Dask cluster, on Dask arrays and frames.
 
     Its rows are divided into `n_shards` fixed groups of neighbouring partitions, and each is
-    trained as a fit of its own, with its own order of rows.  After every `average_every` epochs
-    weights and optimiser state are averaged (local SGD), and all go on from there.  One shard is
-    the ordinary fit, bit for bit.  The result depends on the partitions, `n_shards` and
-    `random_state`, not on workers, their number or their fate (on processors of one instruction
+    trained as a fit of its own, with its own order of rows.  After every `average_every` epochs, or
+    pieces of one, weights and optimiser state are averaged (local SGD), and all go on from there.
+    One shard is the ordinary fit, bit for bit.  The result depends on the partitions, `n_shards`
+    and `random_state`, not on workers, their number or their fate (on processors of one instruction
     set).
 
     Parameters
@@ -80,8 +81,9 @@ class DaskBackpropClassifier(ClassifierMixin, Probabilities, DaskBackprop):
         None is the one that was made last.  A pickle has none.
     n_shards : int, default=None
         None is the number of workers at the start, or of partitions where these are fewer.
-    average_every : int, default=1
-        Epochs between two averages.
+    average_every : int or float, default=1
+        Epochs between two averages; a float below 1 is a share of an epoch: 0.25 averages four
+        times in each, after as many steps (but never more often than every step).
     scale_learning_rate : bool, default=True
         Whether each shard steps at `n_shards` times the learning rate (Goyal et al. 2017): an epoch
         of all shards has as many times fewer steps, one after the other, than that of one. False

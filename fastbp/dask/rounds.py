@@ -1,9 +1,9 @@
 """The rounds of a fit on many shards, or on one: what is asked of them when, and when it ends.
 
-A round trains every shard from the last average and adds up what they reached, two and two in the
-order of the shards.  The average comes to the client and goes out with the next round, which
-therefore depends on nothing that a worker may lose.  The arithmetic is in `averages`, what a task
-does in `shards`.
+A round trains every shard from the last average, for some epochs or for a piece of one, and adds
+up what they reached, two and two in the order of the shards.  The average comes to the client and
+goes out with the next round, which therefore depends on nothing that a worker may lose.  The
+arithmetic is in `averages`, what a task does in `tasks`.
 """
 
 import time
@@ -51,7 +51,7 @@ def look_at_all(team, job, *, is_table=False):
     for other in others:
         whole.merge(other)
     if len(set(whole.widths)) > 1:
-        raise ValueError(f"X has {whole.widths[0]} features at first, but {whole.widths} by shards.")
+        raise ValueError(f"X must have the same columns in all shards. Got {whole.widths} columns.")
     return whole
 
 
@@ -153,8 +153,8 @@ class ManyShards:
             self.before, arrays[name], self.velocity, self.momentum
         )
         self.before = arrays[name] if self.momentum else None
-        given, pieces = Given(arrays, total.own, until), [*self.pieces, (total.losses, total.n_seen)]
-        losses = []
+        given, losses = Given(arrays, total.own, until), []
+        pieces = [*self.pieces, (total.losses, total.n_seen)]
         if until % n_pieces == 0:
             losses, pieces = put_together(pieces), []
             if self.validates:

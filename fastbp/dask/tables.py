@@ -135,9 +135,7 @@ def prepare_alone(shard, local, job, validation):
         parts, (Z, y, weight) = prepared.parts, prepared.data
         seeds = random_state.randint(MAX_SEED, size=len(parts)).tolist()
         n_trained = [len(y) if rows is None else len(rows[0]) for rows in parts]
-    recipe = Recipe(
-        prepared.encoder, prepared.targets, prepared.n_outputs, n_trained, seeds, said
-    )
+    recipe = Recipe(prepared.encoder, prepared.targets, prepared.n_outputs, n_trained, seeds, said)
     return PreparedShard(
         shard.number, shard.name, Z, y, weight, shard.n_rows,
         parts=parts, held_out=tuple(prepared.held_out.values()), recipe=recipe,

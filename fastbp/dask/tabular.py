@@ -160,7 +160,43 @@ def train_all(train_one, deadline, networks):
 
 @takes_parameters_of(TabularClassifier)
 class DaskTabularClassifier(ClassifierMixin, Probabilities, DaskTabular):
-    """A classifier of raw tables that is trained over a Dask cluster."""
+    """A classifier of raw tables that is trained over a Dask cluster, on Dask frames and arrays.
+
+    It is the ensemble of :class:`~fastbp.TabularClassifier`.  Its networks are trained one after
+    the other, each over all shards as :class:`~fastbp.dask.DaskBackpropClassifier` trains its one.
+    The encoding is learned from a random sample of 65536 rows, of all shards in proportion (of a
+    smaller table from all rows); target means of categories are not cross-fitted there.  Each
+    shard deals its own rows into parts, and each network holds one part of every shard out.  One
+    shard is the ordinary fit, bit for bit, and its encoding that of all rows.
+
+    Parameters
+    ----------
+    *arguments, **parameters
+        Those of :class:`~fastbp.TabularClassifier`.  `verbose` is silent; "auto" chooses by the
+        rows of all shards; between shards a `scoring` is the mean over rows that were held out.
+    client, n_shards, average_every, scale_learning_rate, outer_momentum, timeout
+        As for :class:`~fastbp.dask.DaskBackpropClassifier`.
+
+    Attributes
+    ----------
+    n_shards_ : int
+        Into how many the data were divided.
+    encoder_, networks_, classes_, ...
+        Those of :class:`~fastbp.TabularClassifier`.
+
+    See Also
+    --------
+    DaskTabularRegressor : The same for real numbers.
+
+    Examples
+    --------
+    >>> import dask.dataframe as dd
+    >>> from fastbp.dask import DaskTabularClassifier
+    >>> frame = dd.read_parquet("sales/")  # doctest: +SKIP
+    >>> clf = DaskTabularClassifier().fit(frame[["price", "city"]], frame["sold"])  # doctest: +SKIP
+    >>> clf.to_local()  # doctest: +SKIP
+    TabularClassifier()
+    """
 
     __module__ = "fastbp.dask"
 
@@ -169,7 +205,28 @@ class DaskTabularClassifier(ClassifierMixin, Probabilities, DaskTabular):
 
 @takes_parameters_of(TabularRegressor)
 class DaskTabularRegressor(RegressorMixin, DaskTabular):
-    """A regressor on raw tables that is trained over a Dask cluster."""
+    """A regressor on raw tables that is trained over a Dask cluster, on Dask frames and arrays.
+
+    See :class:`~fastbp.dask.DaskTabularClassifier` for how.
+
+    Parameters
+    ----------
+    *arguments, **parameters
+        Those of :class:`~fastbp.TabularRegressor`, with the same exceptions.
+    client, n_shards, average_every, scale_learning_rate, outer_momentum, timeout
+        As for :class:`~fastbp.dask.DaskBackpropClassifier`.
+
+    Attributes
+    ----------
+    n_shards_ : int
+        Into how many the data were divided.
+    encoder_, networks_, n_outputs_, ...
+        Those of :class:`~fastbp.TabularRegressor`.
+
+    See Also
+    --------
+    DaskTabularClassifier : The same for classes.
+    """
 
     __module__ = "fastbp.dask"
 

@@ -176,9 +176,10 @@ def train(job, shard, given, until):
     with job.open(shard) as kept:
         opened, goes_on = open_shard(job, shard), given.average is not None
         seed = derive_seed(job.seed, shard.number, given.n_trained)
-        state = opened.first()
         if goes_on:
             state = join_state(given.average, given.own[shard.number], shard.n_rows, seed)
+        else:
+            state = opened.first()
         with own_stream(seed) as stream:
             training = Training(opened.problem, state, stream, continues=goes_on)
         try:

@@ -46,6 +46,11 @@ def find_client(client, timeout):
             "client must be a synchronous distributed.Client or None. Got "
             f"{type(client).__name__}{'' if not isinstance(client, Client) else ' (asynchronous)'}."
         )
+    if not is_connected(client):
+        raise ValueError(
+            f"The Dask client is {client.status}: make a new distributed.Client(...) and give it "
+            "as client=... to the fit."
+        )
     try:
         client.wait_for_workers(1, timeout=timeout)
     except TimeoutError as error:

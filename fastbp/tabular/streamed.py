@@ -108,9 +108,7 @@ def learn_encoder(encoder, source, as_column, random_state):
     random_state : RandomState
     """
     most = int(source.memory_limit / SHARE / max(source.bytes_per_row, 1.0))
-    fit_encoder(
-        encoder, *sample_blocks(source, min(ROWS_OF_SAMPLE, most), random_state), as_column
-    )
+    fit_encoder(encoder, *sample_blocks(source, min(ROWS_OF_SAMPLE, most), random_state), as_column)
 
 
 def fit_encoder(encoder, X, y, weight, as_column):
