@@ -3,64 +3,34 @@
 ``python -m bench.scale_out`` measures on a LocalCluster what a round is made of: seconds of
 training a row, of a Dask round trip, of each further task, and of a byte of an average; from these
 it predicts the seconds of an epoch for 2 to 1024 workers, networks of 10 thousand to 100 million
-weights, and lines of 1 to 100 Gbit/s.  With ``--real`` it trains with 1, 2 and 4 worker processes
-and shows prediction and truth side by side: on one machine these share its cores, which the
-prediction is told.  ``--loss`` trains shards in this process and prints the held-out loss after the
-same number of epochs.  The machine must be quiet; ``--quick`` only shows that all runs.
-
-The model, for K workers, n rows, p weights, one average an epoch::
-
-    n / K * row(p) + trip + 2 K * task + bytes(p) * (levels(K) + 2) * (1 / line + handling)
-
-2 K tasks are a training and a sum for each shard; bytes(p) = 3 * 8 p (weights and two slots of Adam
-in float64); levels(K) = ceil(log2 K) for the tree of sums, and 2 for the way to the client and
-back.  The way out to all shards is counted once: workers fetch it from each other.
+weights, and lines of 1 to 100 Gbit/s.  With ``--real`` it trains with 1, 2 and 4 worker processes,
+beside the prediction: on one machine these share its cores, which the prediction is told.
+``--loss --data FOLDER`` trains shards in this process (`shard_losses`).  All goes to a JSON file,
+what is not measured now stays there, and `scale_out_report` makes pages of it.  The machine must
+be quiet: the file says how busy it was.  ``--quick`` only shows that all runs.
 """
 
 import argparse
+import json
+import os
 import time
 import warnings
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
-from sklearn.metrics import log_loss
 
+from bench.measure import machine, usable_cores
+from bench.scale_out_model import Parts
+from bench.scale_out_report import write
+from bench.shard_losses import WAYS, measure_losses
 from fastbp import BackpropClassifier
-from fastbp.dask import DaskBackpropClassifier
-from fastbp.dask.rounds import ManyShards
-from fastbp.dask.shards import Job, Shard
 
-WORKERS = (2, 4, 8, 16, 64, 256, 1024)
-WEIGHTS = (10**4, 10**5, 10**6, 10**7, 10**8)
-LINES = (1.0, 10.0, 100.0)  # Gbit/s
 HIDDEN = {10**4: (64, 64), 10**5: (256, 256), 10**6: (768, 768)}  # of 54 features and 7 classes
-SLOTS = 3  # arrays of an average: weights, and two slots of Adam
-
-
-@dataclass
-class Parts:
-    """What was measured, in seconds."""
-
-    row: dict  # of training a row, by number of weights
-    trip: float  # of one task, there and back
-    task: float  # of each further one
-    handling: float  # of a byte within the machine: pickled, sent, added
-
-    def per_row(self, n_weights):
-        """Return seconds a row; beyond what was measured they grow with the weights."""
-        nearest = min(self.row, key=lambda known: abs(np.log(known / n_weights)))
-        return self.row[nearest] * n_weights / nearest
-
-    def epoch(self, n_workers, n_rows, n_weights, gbit):
-        """Predict the seconds of an epoch; with one worker there is no average."""
-        train = n_rows / n_workers * self.per_row(n_weights)
-        if n_workers == 1:
-            return train + self.trip
-        per_byte = 8 / (gbit * 1e9) + self.handling
-        n_bytes, levels = 8 * SLOTS * n_weights, int(np.ceil(np.log2(n_workers)))
-        return (
-            train + self.trip + 2 * n_workers * self.task + n_bytes * (levels + 2) * per_byte
-        )  # fmt: skip
+OUTPUT = Path(__file__).parent / "results" / "scale_out.json"
 
 
 def draw(n_rows, seed=0):
@@ -84,134 +54,137 @@ def identity(value):
     return value
 
 
+@contextmanager
+def open_client(n_workers):
+    """Yield a client of so many worker processes of one thread."""
+    from distributed import Client, LocalCluster
+
+    with (
+        LocalCluster(
+            n_workers=n_workers, threads_per_worker=1, dashboard_address=":0", silence_logs=50
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
 def measure(client, n_rows):
-    """Measure the parts."""
+    """Measure the parts; training in CPU seconds of its one thread."""
     row, (X, y) = {}, draw(n_rows)
     for n_weights, hidden in HIDDEN.items():
-        few = max(400, int(n_rows * min(1.0, 10**4 / n_weights)))
-        net = BackpropClassifier(**settings(hidden, 1))
-        net.fit(X[:few], y[:few])
-        begun = time.perf_counter()
-        net.fit(X[:few], y[:few])
-        row[sum(w.size for w in (*net.coefs_, *net.intercepts_))] = (
-            time.perf_counter() - begun
-        ) / few
-    trips = []
-    for _ in range(20):
-        begun = time.perf_counter()
-        client.submit(identity, 1, pure=False).result()
-        trips.append(time.perf_counter() - begun)
+        n_epochs = max(1, round(10**5 / n_weights))
+        seconds = [_cpu_of_local(X, y, hidden, n) for n in (1, 1, 1 + n_epochs)]  # once for warmth
+        sizes = (X.shape[1], *hidden, 7)
+        n_weights = sum((a + 1) * b for a, b in pairwise(sizes))
+        row[n_weights] = max((seconds[2] - seconds[1]) / n_epochs / n_rows, 1e-9)
+    trips = [_seconds(client, 1) for _ in range(20)]
     begun = time.perf_counter()
     client.gather([client.submit(identity, k, pure=False) for k in range(200)])
     task = (time.perf_counter() - begun) / 200
-    array = np.zeros(10**6)
+    array, trip = np.zeros(10**6), float(np.median(trips))
+    both_ways = np.median([_seconds(client, array) for _ in range(5)]) - trip
+    return Parts(row, trip, task, max(float(both_ways), 0.0) / 2 / array.nbytes)
+
+
+def _seconds(client, value):
+    """Return seconds until a value has been on a worker and back."""
     begun = time.perf_counter()
-    client.submit(identity, array, pure=False).result()
-    both_ways = max(time.perf_counter() - begun - np.median(trips), 0.0)
-    return Parts(row, float(np.median(trips)), task, both_ways / 2 / array.nbytes)
-
-
-def predict(parts, n_rows):
-    """Print the speed-up over one worker."""
-    for gbit in LINES:
-        print(f"\n| weights, {gbit:g} Gbit/s | " + " | ".join(map(str, WORKERS)) + " |")
-        print("|---" * (1 + len(WORKERS)) + "|")
-        for n_weights in WEIGHTS:
-            alone = parts.epoch(1, n_rows, n_weights, gbit)
-            found = [alone / parts.epoch(k, n_rows, n_weights, gbit) for k in WORKERS]
-            print(f"| {n_weights:,} | " + " | ".join(f"{ratio:.1f}" for ratio in found) + " |")
+    client.submit(identity, value, pure=False).result()
+    return time.perf_counter() - begun
 
 
 def run_real(parts, n_rows, n_epochs, n_cores):
-    """Train with 1, 2 and 4 processes, and print seconds an epoch beside the prediction."""
-    import dask.array as da
-    from distributed import Client, LocalCluster
-
+    """Yield seconds and CPU seconds an epoch with 1, 2 and 4 processes, beside the prediction."""
     X, y = draw(n_rows)
-    hidden = HIDDEN[10**5]
-    n_weights = sorted(parts.row)[1]
-    chunks = -(-n_rows // 8)
-    print("\n| processes | seconds an epoch | predicted | disagreement |\n|---|---|---|---|")
+    hidden, n_weights = HIDDEN[10**5], sorted(parts.row)[1]
+    local = [_cpu_of_local(X, y, hidden, n) for n in (1, 1 + n_epochs)]
     for k in (1, 2, 4):
-        with (
-            LocalCluster(n_workers=k, threads_per_worker=1, dashboard_address=":0") as cluster,
-            Client(cluster) as client,
-        ):
-            data = da.from_array(X, chunks=(chunks, 54)), da.from_array(y, chunks=chunks)
-            seconds = []
-            for n in (1, 1 + n_epochs):  # the difference is that of epochs alone
-                net = DaskBackpropClassifier(**settings(hidden, n), client=client, n_shards=k)
-                begun = time.perf_counter()
-                net.fit(*data)
-                seconds.append(time.perf_counter() - begun)
-        found = (seconds[1] - seconds[0]) / n_epochs
+        with open_client(k) as client:
+            seconds, cpu = _time_real(client, X, y, hidden, k, n_epochs)
         slower = max(1.0, k / n_cores)  # processes that share cores
         expected = parts.epoch(k, n_rows * slower, n_weights, np.inf)
-        print(f"| {k} | {found:.3f} | {expected:.3f} | {found / expected - 1:+.0%} |", flush=True)
+        yield {
+            "processes": k, "rows": n_rows, "weights": n_weights, "seconds": seconds,
+            "predicted": expected, "cpu_of_workers": cpu[0], "cpu_of_client": cpu[1],
+            "cpu_of_local_fit": (local[1] - local[0]) / n_epochs,
+        }  # fmt: skip
 
 
-class Here:
-    """The shards of a fit in this process, in the place of a `Team`."""
-
-    def __init__(self, X, y, n_shards):
-        parts = np.array_split(np.arange(len(X)), n_shards)
-        self.shards = [
-            Shard(k, f"shard {k}", X[part], y[part], None, len(part))
-            for k, part in enumerate(parts)
-        ]
-
-    def hold(self, value):
-        return value
-
-    def run(self, make):
-        return make(lambda function, *arguments: function(*arguments), self.shards)
+def _cpu_of_local(X, y, hidden, n_epochs):
+    begun = time.process_time()
+    BackpropClassifier(**settings(hidden, n_epochs)).fit(X, y)
+    return time.process_time() - begun
 
 
-def print_losses(n_rows, n_epochs, n_seeds, counts):
-    """Print held-out log loss and accuracy of so many shards, means over seeds."""
-    X_test, y_test = draw(n_rows, seed=1)
-    print("\n| shards | log loss | accuracy |\n|---|---|---|")
-    for k in (1, *counts):
-        found = []
-        for seed in range(n_seeds):
-            X, y = draw(n_rows, seed=2 + seed)
-            net = BackpropClassifier(**settings((64, 64), n_epochs, seed))
-            if k == 1:
-                net.fit(X, y)
-            else:
-                job = Job(net, seed, k, float(k))
-                fit = ManyShards(Here(X, y, k), job, net._check_parameters(), 1, 0.0, None)
-                vars(net).update(fit.fit())
-            probabilities = net.predict_proba(X_test).astype(np.float64)
-            found.append((log_loss(y_test, probabilities), net.score(X_test, y_test)))
-        loss, accuracy = np.mean(found, axis=0)
-        print(f"| {k} | {loss:.4f} | {accuracy:.4f} |", flush=True)
+def _time_real(client, X, y, hidden, k, n_epochs):
+    """Return seconds an epoch, and CPU seconds of workers and of client with scheduler."""
+    import dask.array as da
+
+    from fastbp.dask import DaskBackpropClassifier
+
+    chunk = -(-len(X) // 8)
+    data = [
+        da.from_array(X, chunks=(chunk, 54)).persist(), da.from_array(y, chunks=chunk).persist()
+    ]  # fmt: skip
+    found = []
+    for n in (1, 1, 1 + n_epochs):  # once for warmth; the difference is that of epochs alone
+        net = DaskBackpropClassifier(**settings(hidden, n), client=client, n_shards=k)
+        before = sum(client.run(time.process_time).values()), time.process_time()
+        begun = time.perf_counter()
+        net.fit(*data)
+        seconds = time.perf_counter() - begun
+        after = sum(client.run(time.process_time).values()), time.process_time()
+        found.append((seconds, after[0] - before[0], after[1] - before[1]))
+    difference = (np.array(found[2]) - np.array(found[1])) / n_epochs
+    return float(difference[0]), [float(part) for part in difference[1:]]
 
 
 def main():
     import joblib
-    from distributed import Client, LocalCluster
 
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rows", type=int, default=100_000, help="of the real runs")
-    parser.add_argument("--real", action="store_true")
-    parser.add_argument("--loss", action="store_true")
-    parser.add_argument("--quick", action="store_true")
+    add = parser.add_argument
+    add("--rows", type=int, default=400_000, help="of the real runs")
+    add("--epochs", type=int, default=10)
+    add("--real", action="store_true")
+    add("--loss", action="store_true")
+    add("--data", type=Path, help="folder of the sets, for --loss")
+    add("--shards", type=int, nargs="+", default=[2, 4, 8, 16, 64, 256, 1024])
+    add("--ways", nargs="+", default=["default"], choices=list(WAYS), metavar="WAY")
+    add("--seeds", type=int, default=5)
+    add("--no-parts", action="store_true", help="leave the parts as they are in the file")
+    add("--quick", action="store_true")
+    add("--output", type=Path, default=OUTPUT)
     arguments = parser.parse_args()
+    if arguments.loss and arguments.data is None:
+        parser.error("--loss needs --data FOLDER, with fashion_mnist.npz and adult.npz")
     warnings.simplefilter("ignore")
-    n_rows, n_epochs = (2000, 2) if arguments.quick else (arguments.rows, 10)
-    with (
-        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as cluster,
-        Client(cluster) as client,
-    ):
-        parts = measure(client, min(n_rows, 20_000))
-    print(asdict(parts))
-    predict(parts, 10_000_000)
+    n_rows, n_epochs, n_seeds = arguments.rows, arguments.epochs, arguments.seeds
+    if arguments.quick:
+        n_rows, n_epochs, n_seeds, arguments.shards = 2000, 2, 2, [2, 4]
+    known = json.loads(arguments.output.read_text("utf-8")) if arguments.output.exists() else {}
+
+    def keep(name, measured):
+        """Measure and write a section, with the load of the machine before."""
+        load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+        when = {"date": datetime.now(UTC).date().isoformat(), "load": load}
+        known[name] = {"found": measured(), "cores": len(usable_cores()), **when}
+        arguments.output.write_text(json.dumps(known, indent=1, default=float) + "\n", "utf-8")
+
+    known["machine"] = machine()
+    if not arguments.no_parts:
+        with open_client(1) as client:
+            keep("parts", lambda: asdict(measure(client, min(n_rows, 20_000))))
+    parts = known["parts"]["found"]
+    parts = Parts(**parts | {"row": {int(k): v for k, v in parts["row"].items()}})
     if arguments.real:
-        run_real(parts, n_rows, n_epochs, joblib.cpu_count(only_physical_cores=True))
+        cores = joblib.cpu_count(only_physical_cores=True)
+        keep("real", lambda: list(run_real(parts, n_rows, n_epochs, cores)))
     if arguments.loss:
-        counts = (2, 4) if arguments.quick else (2, 4, 8, 16, 32)
-        print_losses(min(n_rows, 20_000), n_epochs, 1 if arguments.quick else 5, counts)
+        how = arguments.shards, arguments.ways, n_epochs, n_seeds
+        losses = measure_losses(arguments.data, *how, 2000 if arguments.quick else None)
+        keep("loss" if arguments.ways == ["default"] else "ways", lambda: list(losses))
+    write(known, arguments.output)
 
 
 if __name__ == "__main__":

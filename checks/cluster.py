@@ -4,9 +4,10 @@ A cluster of two worker processes runs searches, grid and halving in turn, and i
 (now and then both) gets SIGKILL at a random moment; Dask's nannies start new ones.  Results and
 learning curves must be those of the search in this process.
 
-Then it trains one model on four shards, again and again: at random moments a worker or both are
-killed, one is stopped for a while, or a third one joins and leaves.  Each training must end, with
-the bits of the undisturbed one, or raise.  Needs the extra ``dask``.
+Then it trains models on four shards, in turn a network with an average an epoch, one with four, and
+an ensemble on a table: at random moments a worker or both are killed, one is stopped for a while, or
+a third one joins and leaves.  Each training must end, with the bits of the undisturbed one, or
+raise.  Needs the extra ``dask``.
 """
 
 import argparse
@@ -90,38 +91,67 @@ def open_cluster():
     )  # fmt: skip
 
 
-def check_trainings(n, figures):
-    """Train, and disturb it at random moments (POSIX only: signals)."""
+def open_trainings():
+    """Return what is trained: functions of a client that return a fitted estimator."""
     import dask.array as da
-    from distributed import Client
 
-    from fastbp.dask import DaskBackpropClassifier
+    from fastbp.dask import DaskBackpropClassifier, DaskTabularClassifier
 
     rng = np.random.default_rng(1)
     X = rng.standard_normal((8000, 30))
     y = X[:, :3].sum(axis=1) > 0
     X, y = da.from_array(X, chunks=(1000, 30)), da.from_array(y, chunks=1000)
+    how = dict(random_state=0, n_shards=4, timeout=60.0)
 
-    def train(client):
-        net = DaskBackpropClassifier(
-            (64,), max_iter=25, n_iter_no_change=np.inf, random_state=0, n_shards=4,
-            client=client, timeout=60.0,
-        )  # fmt: skip
+    def train(client, **more):
+        net = DaskBackpropClassifier((64,), n_iter_no_change=np.inf, client=client, **how, **more)
+        return net.fit(X, y)
+
+    def train_table(client):
+        nets = DaskTabularClassifier(n_networks=2, max_iter=6, client=client, dropout=0.0, **how)
+        return nets.fit(X[:, :5], y)
+
+    return (
+        lambda client: train(client, max_iter=25),
+        lambda client: train(client, max_iter=6, average_every=0.25),
+        train_table,
+    )
+
+
+def bits_of(fitted):
+    """Return loss curves and weights of all networks of a fitted estimator."""
+    nets = getattr(fitted, "networks_", [fitted])
+    arrays = [array for net in nets for array in (*net.coefs_, *net.intercepts_)]
+    return [net.loss_curve_ for net in nets], [array.tobytes() for array in arrays]
+
+
+def time_calm(client, trainings):
+    """Return bits and seconds of each training that nobody disturbs."""
+    found = []
+    for train in trainings:
+        train(client)  # what is compiled and imported comes first
         begun = time.perf_counter()
-        net.fit(X, y)
-        return net, time.perf_counter() - begun
+        bits = bits_of(train(client))
+        found.append((bits, time.perf_counter() - begun))
+    return found
 
-    calm, n_wrong, done, raised, longest = None, 0, [], [], 0.0
+
+def check_trainings(n, figures):
+    """Train, and disturb it at random moments (POSIX only: signals)."""
+    from distributed import Client
+
+    trainings, calm = open_trainings(), []
+    n_wrong, done, raised, longest = 0, [], [], 0.0
     for first in range(0, n, len(DISTURBANCES)):  # the last one leaves a cluster of three
         with open_cluster() as cluster, Client(cluster) as client:
-            if calm is None:
-                train(client)
-                calm, seconds = train(client)
+            calm = calm or time_calm(client, trainings)
             print(
                 f"     training {first} of {n}, {n_wrong} wrong, {len(raised)} raised", flush=True
             )
-            for what in DISTURBANCES[: n - first]:
+            for number, what in enumerate(DISTURBANCES[: n - first], first):
                 client.wait_for_workers(2, timeout=60)
+                train = trainings[number % len(trainings)]
+                bits, seconds = calm[number % len(trainings)]
                 thread = threading.Thread(
                     target=lambda what=what, cluster=cluster, most=seconds: done.append(
                         disturb(cluster, what, random.uniform(0.0, most))
@@ -130,10 +160,7 @@ def check_trainings(n, figures):
                 thread.start()
                 begun = time.perf_counter()
                 try:
-                    net, _ = train(client)
-                    same = [net.loss_curve_ == calm.loss_curve_]
-                    pairs = zip(net.coefs_, calm.coefs_, strict=True)
-                    n_wrong += not all(same + [np.array_equal(a, b) for a, b in pairs])
+                    n_wrong += bits_of(train(client)) != bits
                 except Exception as error:
                     raised.append(f"{what}: {type(error).__name__}: {error}")
                 longest = max(longest, time.perf_counter() - begun)

@@ -19,10 +19,12 @@ import fastbp
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]  # `mathml`, and what `bench` writes for readers
 
+from bench import scale_out_report  # noqa: E402
 from bench.for_readers import write_page  # noqa: E402
 
 matplotlib.use("agg")
 write_page(HERE / "measurements.md")
+scale_out_report.write_page(HERE / "workers.md")
 
 project = "fastbp"
 author = copyright = "the fastbp developers"
@@ -63,6 +65,7 @@ LINKS = {
     "bench/README.md": "benchmarks.md",
     "bench/results/steps.md": "measurements.md",
     "bench/results/quality.md": "tables.md",
+    "bench/results/scale_out.md": "workers.md",
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
 }
@@ -141,6 +144,7 @@ html_sidebars = {
     "migration": [],
     "changelog": [],
     "measurements": [],
+    "workers": [],
     "tables": [],
 }
 

@@ -80,7 +80,7 @@ def test_readme_runs_from_top_to_bottom():
 
 # Optional packages without which a page cannot run.
 NEEDS = {
-    "cluster": ["dask", "distributed"],
+    "cluster": ["dask.dataframe", "distributed"],
     "job": ["pandas"],
     "streams": ["pandas", "pyarrow"],
     "tuners": ["optuna", "optuna_integration", "distributed"],
