@@ -25,7 +25,7 @@ import numpy as np
 
 from bench.measure import machine, usable_cores
 from bench.scale_out_model import Parts
-from bench.scale_out_report import write
+from bench.scale_out_report import read_parts, write
 from bench.shard_losses import WAYS, measure_losses
 from fastbp import BackpropClassifier
 
@@ -175,16 +175,16 @@ def main():
     if not arguments.no_parts:
         with open_client(1) as client:
             keep("parts", lambda: asdict(measure(client, min(n_rows, 20_000))))
-    parts = known["parts"]["found"]
-    parts = Parts(**parts | {"row": {int(k): v for k, v in parts["row"].items()}})
     if arguments.real:
+        parts = read_parts(known)
         cores = joblib.cpu_count(only_physical_cores=True)
         keep("real", lambda: list(run_real(parts, n_rows, n_epochs, cores)))
     if arguments.loss:
         how = arguments.shards, arguments.ways, n_epochs, n_seeds
         losses = measure_losses(arguments.data, *how, 2000 if arguments.quick else None)
         keep("loss" if arguments.ways == ["default"] else "ways", lambda: list(losses))
-    write(known, arguments.output)
+    if "parts" in known:
+        write(known, arguments.output)
 
 
 if __name__ == "__main__":
