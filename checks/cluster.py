@@ -17,7 +17,7 @@ import signal
 import threading
 import time
 import warnings
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 import numpy as np
 from sklearn.decomposition import PCA
@@ -83,13 +83,24 @@ def disturb(cluster, what, delay_s):
 DISTURBANCES = ("kill", "stall", "kill both", "kill", "join")
 
 
+@contextmanager
 def open_cluster():
-    """Return a new cluster of two worker processes."""
-    from distributed import LocalCluster
+    """Yield a new cluster of two worker processes, and its client.
 
-    return LocalCluster(
+    What Dask itself raises while it closes a cluster whose workers were killed is no matter here.
+    """
+    from distributed import Client, LocalCluster
+
+    cluster = LocalCluster(
         n_workers=2, threads_per_worker=1, dashboard_address=":0", silence_logs=50
     )  # fmt: skip
+    client = Client(cluster)
+    try:
+        yield cluster, client
+    finally:
+        for one in (client, cluster):
+            with suppress(Exception):
+                one.close(timeout=30)
 
 
 def open_trainings():
@@ -139,12 +150,10 @@ def time_calm(client, trainings):
 
 def check_trainings(n, figures):
     """Train, and disturb it at random moments (POSIX only: signals)."""
-    from distributed import Client
-
     trainings, calm, number = open_trainings(), [], 0
     n_wrong, done, raised, longest = 0, [], [], 0.0
     while number < n:  # a worker too many, or too few, asks for a new one
-        with open_cluster() as cluster, Client(cluster) as client:
+        with open_cluster() as (cluster, client):
             calm = calm or time_calm(client, trainings)
             print(
                 f"     training {number} of {n}, {n_wrong} wrong, {len(raised)} raised", flush=True
@@ -179,8 +188,6 @@ def check_trainings(n, figures):
 
 
 def main():
-    from distributed import Client
-
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--n", type=int, default=10, help="searches")
     parser.add_argument("--trainings", type=int, default=10)
@@ -195,7 +202,7 @@ def main():
     strategies = ("grid", "halving") if arguments.n else ()
     expected = {strategy: search(X, y, strategy) for strategy in strategies}
     n_wrong = n_killed = 0
-    with open_cluster() as cluster, Client(cluster) as client:
+    with open_cluster() as (_, client):
         for number in range(arguments.n):
             client.wait_for_workers(2)
             strategy, killed = ("grid", "halving")[number % 2], []
