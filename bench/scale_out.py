@@ -164,25 +164,34 @@ def main():
         n_rows, n_epochs, n_seeds, arguments.shards = 2000, 2, 2, [2, 4]
     known = json.loads(arguments.output.read_text("utf-8")) if arguments.output.exists() else {}
 
-    def keep(name, measured):
-        """Measure and write a section, with the load of the machine before."""
+    def begin(name):
+        """Return a function that writes what was found so far, with the load at the beginning."""
         load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
         when = {"date": datetime.now(UTC).date().isoformat(), "load": load}
-        known[name] = {"found": measured(), "cores": len(usable_cores()), **when}
-        arguments.output.write_text(json.dumps(known, indent=1, default=float) + "\n", "utf-8")
 
+        def keep(found):
+            known[name] = {"found": found, "cores": len(usable_cores()), **when}
+            text = json.dumps(known, indent=1, default=float) + "\n"
+            arguments.output.write_text(text, "utf-8")
+
+        return keep
+
+    if arguments.no_parts and arguments.real and "parts" not in known:
+        parser.error(f"--no-parts, but {arguments.output} has none")
     known["machine"] = machine()
     if not arguments.no_parts:
+        keep = begin("parts")
         with open_client(1) as client:
-            keep("parts", lambda: asdict(measure(client, min(n_rows, 20_000))))
+            keep(asdict(measure(client, min(n_rows, 20_000))))
     if arguments.real:
-        parts = read_parts(known)
-        cores = joblib.cpu_count(only_physical_cores=True)
-        keep("real", lambda: list(run_real(parts, n_rows, n_epochs, cores)))
+        keep, cores = begin("real"), joblib.cpu_count(only_physical_cores=True)
+        keep(list(run_real(read_parts(known), n_rows, n_epochs, cores)))
     if arguments.loss:
+        keep, found = begin("loss" if arguments.ways == ["default"] else "ways"), []
         how = arguments.shards, arguments.ways, n_epochs, n_seeds
-        losses = measure_losses(arguments.data, *how, 2000 if arguments.quick else None)
-        keep("loss" if arguments.ways == ["default"] else "ways", lambda: list(losses))
+        for one in measure_losses(arguments.data, *how, 2000 if arguments.quick else None):
+            found.append(one)
+            keep(found)
     if "parts" in known:
         write(known, arguments.output)
 

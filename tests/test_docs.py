@@ -176,6 +176,28 @@ def test_measurements_are_written_for_readers():
     assert for_readers.microseconds(1.56e-7) == "0.16"
 
 
+def test_workers_are_predicted_and_what_is_no_figure_is_named():
+    sys.path.insert(0, str(ROOT))
+    try:
+        from bench import scale_out_report
+        from bench.scale_out_model import Parts
+    finally:
+        sys.path.remove(str(ROOT))
+    parts = Parts({10**5: 1e-5}, trip=1e-3, task=1e-4, handling=1e-9)
+    assert parts.epoch(1, 10**6, 10**5, 1.0) == pytest.approx(10 + 2e-3)
+    n_bytes = 10**5 * (12 * 4 + 0)
+    assert parts.epoch(2, 10**6, 10**5, 8.0) == pytest.approx(5 + 3.5e-3 + n_bytes * 2e-9)
+    assert parts.speed_up(64, 10**8, 1.0) < parts.speed_up(64, 10**8, 100.0) < 64
+    results = json.loads((scale_out_report.RESULTS / "scale_out.json").read_text("utf-8"))
+    results["parts"]["load"] = 0.1
+    quiet = scale_out_report.compose(results, "picture.svg")
+    assert "**Placeholders**: what a round is made of" not in quiet
+    results["parts"]["load"] = 3.0
+    busy = scale_out_report.compose(results, "picture.svg")
+    assert "**Placeholders**: what a round is made of" in busy
+    assert f"| {10**8:,} |" in busy
+
+
 @pytest.fixture
 def site(tmp_path):
     """Return a folder with a page that leads nowhere twice, and one that is well."""
