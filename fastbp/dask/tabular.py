@@ -75,6 +75,8 @@ class DaskTabular(DaskEstimator):
         every = max(1, int(self.average_every))
 
         def train_one(network):
+            if fit.deadline is not None:
+                network.max_time = max(fit.deadline - time.perf_counter(), 1e-3)
             job = Job(network, network.random_state, 1, parts=(1, network._parts, seed))
             return fit_one(team, job, every), False
 
@@ -94,6 +96,8 @@ class DaskTabular(DaskEstimator):
 
         def train_one(network):
             parts = (settings.n_networks, network._parts, local.random_state)
+            n_rows = found.n_trained[network._parts] // n_shards  # of each shard, which has the
+            network.ema_decay = recipe.choose_ema_decay(n_rows, network.batch_size)  # fewer steps
             seed = network.random_state
             its = Job(
                 network, seed, n_shards, scale, found=look.found, validation=validation,

@@ -21,6 +21,7 @@ from fastbp.dask.shards import PartitionError, join
 
 RETRIES = 2
 LOOK_S = 0.2  # seconds between two looks at the clock and the tasks
+ANSWER_S = 5.0  # seconds in which a scheduler should answer
 # A state is sent to the scheduler with the task: that is meant, and no reason to warn.
 QUIET = {"distributed.admin.large-graph-warning-threshold": "1TB"}
 
@@ -167,17 +168,26 @@ class Team:
             if n_now != n_done:
                 n_done, begun = n_now, time.monotonic()
             if time.monotonic() - begun > self.timeout:
-                state = "is connected" if is_connected(self.client) else "has lost its scheduler"
                 raise TimeoutError(
                     f"For {self.timeout:g} s none of the {len(watched) - n_done} tasks at work has "
-                    f"ended, and the client {state}: are workers alive? If rounds take that long, "
-                    "set a larger timeout."
+                    f"ended; {self._tell_workers()}. If rounds take that long, set a larger "
+                    "timeout."
                 )
         if last.status == "error":
             self._refuse_lost_partitions()
         result = last.result(timeout=self.timeout)
         self.was_there = True
         return result
+
+    def _tell_workers(self):
+        """Say how many workers there are, as far as anybody answers."""
+        if not is_connected(self.client):
+            return "the client has lost its scheduler"
+        try:
+            found = self.client.sync(self.client.scheduler.ncores, callback_timeout=ANSWER_S)
+        except Exception:  # whatever a scheduler in trouble does
+            return f"the scheduler did not answer in {ANSWER_S:g} s"
+        return f"the cluster has {len(found)} workers, of which some may hang or be starting"
 
     def _refuse_lost_partitions(self):
         """Raise if the reason is a shard that cannot be made."""
