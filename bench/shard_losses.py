@@ -12,12 +12,13 @@ from sklearn.metrics import log_loss
 
 from bench.quality import read_set
 from fastbp import BackpropClassifier
+from fastbp.dask.averages import scale_of_rate
 from fastbp.dask.rounds import ManyShards, count_pieces, look_at_all
 from fastbp.dask.shards import Job, Shard
 
 SETS = ("fashion_mnist", "adult")
-# Ways to average: epochs between two averages, the rate's factor and the batch's divisor as powers
-# of the number of shards, outer momentum.
+# Ways to average: epochs between two averages, powers of `scale_of_rate` for the rate and of the
+# number of shards for smaller batches, outer momentum.
 WAYS = {
     "default": (1.0, 1.0, 0.0, 0.0),
     "averages alone": (1.0, 0.0, 0.0, 0.0),
@@ -68,7 +69,7 @@ def train(data, n_shards, n_epochs, seed, way):
         net.fit(X, y)
     else:
         team, settings = Here(X, y, n_shards), net._check_parameters()
-        job = Job(net, seed, n_shards, float(n_shards) ** power)
+        job = Job(net, seed, n_shards, scale_of_rate(n_shards) ** power)
         look = look_at_all(team, job)
         n_pieces = count_pieces(every, settings, look.rows)
         job = replace(job, found=look.found, n_pieces=n_pieces)

@@ -28,6 +28,7 @@ from fastbp.dask import (  # noqa: E402
     DaskTabularRegressor,
     rounds,
 )
+from fastbp.dask.averages import scale_of_rate  # noqa: E402
 from fastbp.dask.shards import Job, join  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -114,6 +115,7 @@ def test_two_shards(two):
     assert two._optimizer["learning_rate"] == local._optimizer["learning_rate"] == 0.01
     unscaled = DaskBackpropClassifier(**NET, scale_learning_rate=False).fit(X, Y)
     assert unscaled.loss_curve_[-1] > two.loss_curve_[-1]
+    assert [scale_of_rate(k) for k in (2, 8, 64)] == [2.0, 8.0, 8.0]
     again = DaskBackpropClassifier(**NET, n_shards=2).fit(X.persist(), Y)
     assert_same(again, two)
 

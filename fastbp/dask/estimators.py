@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from sklearn.base import ClassifierMixin, RegressorMixin
 
+from fastbp.dask.averages import scale_of_rate
 from fastbp.dask.base import DaskEstimator, Probabilities, takes_parameters_of
 from fastbp.dask.rounds import (
     ManyShards,
@@ -51,7 +52,7 @@ class DaskBackprop(DaskEstimator):
             settings.learning_rate, optimizer_for(settings.solver, settings), settings
         )
         refuse_for_many(fit.local, settings, schedule, fit.validation)
-        scale = float(n_shards) if self.scale_learning_rate else 1.0
+        scale = scale_of_rate(n_shards) if self.scale_learning_rate else 1.0
         job = Job(fit.local, seed, n_shards, scale, validation=fit.validation)
         look = look_at_all(team, job)
         n_pieces = count_pieces(self.average_every, settings, look.rows)
@@ -85,9 +86,9 @@ class DaskBackpropClassifier(ClassifierMixin, Probabilities, DaskBackprop):
         Epochs between two averages; a float below 1 is a share of an epoch: 0.25 averages four
         times in each, after as many steps (but never more often than every step).
     scale_learning_rate : bool, default=True
-        Whether each shard steps at `n_shards` times the learning rate (Goyal et al. 2017): an epoch
-        of all shards has as many times fewer steps, one after the other, than that of one. False
-        where the rate is as large as it may be.
+        Whether each shard steps at `n_shards` times the learning rate, at most 8 times (Goyal et
+        al. 2017): an epoch of all shards has as many times fewer steps, one after the other, than
+        that of one. False where the rate is as large as it may be.
     outer_momentum : float, default=0.0
         Momentum of the averages from round to round (SlowMo), in [0, 1); not with one shard.
     timeout : float, default=600.0

@@ -13,6 +13,7 @@ import numpy as np
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils import check_random_state
 
+from fastbp.dask.averages import scale_of_rate
 from fastbp.dask.base import DaskEstimator, Probabilities, takes_parameters_of
 from fastbp.dask.partitions import say
 from fastbp.dask.rounds import ManyShards, count_pieces, fit_one, look_at_all
@@ -92,7 +93,7 @@ class DaskTabular(DaskEstimator):
         found = self._learn(fit, job, look.rows, random_state)
         team.change(encode, job, found.encoder)
         validation = tuple(encode_validation(found.encoder, fit.validation).values())
-        scale = float(n_shards) if self.scale_learning_rate else 1.0
+        scale = scale_of_rate(n_shards) if self.scale_learning_rate else 1.0
 
         def train_one(network):
             parts = (settings.n_networks, network._parts, local.random_state)
