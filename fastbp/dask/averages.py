@@ -17,8 +17,8 @@ momentum 0.5 +0.3 %, the rate times K with 0.3 -1.3 %.  Four averages an epoch i
 nothing with any of them (-0.2 to -1.3 %, on 2 and on 8 shards): it is over-fitted by then, which
 averages lessen.  On Fashion-MNIST with 8 shards one average an epoch costs +11.6 % (the root of the
 rate +15.1 %, smaller batches +8.8 %, four averages +6.3 %), and with more shards a larger rate no
-longer helps: 16 shards +21.5 % at 8 times the rate, +23.8 % at 16 times; 64 shards +49 %, +55 % at
-16 times, +150 % at 64 times (2 seeds; five steps of each shard an epoch are too few for any).
+longer helps: 16 shards +22 % at 8 times the rate, +24 % at 16 times (2 seeds); 64 shards +51 % at 8
+times, +150 % at 64 times: five steps of each shard an epoch are too few for any.
 Therefore one average an epoch, the rate times K but at most times 8, and no outer momentum, which
 harmed digits with 8 shards (0.50 after 30 epochs, local 0.124, without it 0.132).  Averages every 5
 epochs were no better than every epoch.
