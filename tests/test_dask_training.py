@@ -274,6 +274,7 @@ def test_one_shard_of_a_table_is_the_local_fit(client, table):
     lazy = ours.predict_proba(frames)
     np.testing.assert_array_equal(lazy.compute(), local.predict_proba(frame))
     np.testing.assert_array_equal(ours.predict(frames).compute(), local.predict(frame))
+    assert vars(ours.networks_[0]).keys() == vars(local.networks_[0]).keys()
     assert ours.score(frames, series) == local.score(frame, labels)
     assert type(ours.to_local()) is TabularClassifier
     how = dict(X_val=frame[:40], y_val=labels[:40])

@@ -155,8 +155,9 @@ def train_all(train_one, deadline, networks):
         if fitted and deadline is not None and time.perf_counter() >= deadline:
             break
         found, stopped = train_one(network)
-        vars(network).pop("_parts")
-        vars(network).update({name: found[name] for name in found if name not in OF_TRAINING})
+        vars(network).update(found)
+        for name in ("_parts", "_calibrates", *OF_TRAINING):
+            vars(network).pop(name, None)
         fitted.append(network)
         if stopped:
             return fitted, True
@@ -171,8 +172,9 @@ class DaskTabularClassifier(ClassifierMixin, Probabilities, DaskTabular):
     the other, each over all shards as :class:`~fastbp.dask.DaskBackpropClassifier` trains its one.
     The encoding is learned from a random sample of 65536 rows, of all shards in proportion (of a
     smaller table from all rows); target means of categories are not cross-fitted there.  Each
-    shard deals its own rows into parts, and each network holds one part of every shard out.  One
-    shard is the ordinary fit, bit for bit, and its encoding that of all rows.
+    shard deals its own rows into parts, and each network holds one part of every shard out; on
+    several shards networks are not calibrated.  One shard is the ordinary fit, bit for bit, and its
+    encoding that of all rows.
 
     Parameters
     ----------

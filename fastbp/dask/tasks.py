@@ -261,6 +261,7 @@ def train_alone(job, shard, state, until):
         estimator, validation = copy_of(job.estimator, type(job.estimator)), job.validation
         if job.parts is not None:  # a network of a table
             estimator._parts, validation = shard.parts[job.parts[1]], shard.held_out
+            estimator._calibrates = job.estimator._calibrates
         fit = OpenFit(estimator, shard.X, shard.y, shard.sample_weight, validation, state=state)
         if fit.advance(until):
             fit.finish()
