@@ -9,8 +9,8 @@
 # Where the activations outweigh the weights, every weight gradient is the sum of two, one for each
 # of two fixed chunks of the minibatch's rows: two threads then work off a chunk each, gradients
 # included, and exchange gradients instead of activations. One thread, or more than two, add the
-# same two sums unit by unit. The chunks are equally long and each begins with a whole vector of the
-# buffers, which leaves a gap of some rows between them: without it they would be unequal.
+# same two sums unit by unit. The chunks are equally long and each begins with a whole group of the
+# buffers' rows (a vector, or a step of rounded products), which leaves a gap of some rows between them: without it they would be unequal.
 from libc.stdint cimport int64_t
 
 from fastbp.engine.native.kernels cimport fb_running_fits
@@ -27,12 +27,12 @@ cdef struct Share:               # 16 bytes: these pass in registers
 
 cdef inline int64_t first_chunk(Plan *f, int64_t n_rows) noexcept nogil:
     """Rows of a block's first chunk; a short block has no second one."""
-    return (n_rows + 1) // 2 if f.net.by_chunks and n_rows > f.net.lanes else n_rows
+    return (n_rows + 1) // 2 if f.net.by_chunks and n_rows > f.net.group else n_rows
 
 
 cdef inline int64_t gap_before(Plan *f, int index, int64_t n_rows) noexcept nogil:
-    """Rows of the buffers left unused before a chunk: each begins with a whole vector."""
-    return -first_chunk(f, n_rows) & (f.net.lanes - 1) if index == 1 else 0
+    """Rows of the buffers left unused before a chunk: each begins with a whole group."""
+    return -first_chunk(f, n_rows) & (f.net.group - 1) if index == 1 else 0
 
 
 cdef inline Share chunk_of(Plan *f, int index, int64_t n_rows) noexcept nogil:
@@ -44,12 +44,12 @@ cdef inline Share chunk_of(Plan *f, int index, int64_t n_rows) noexcept nogil:
 
 
 cdef inline Share part_of(Plan *f, Share all, int worker, int n_workers) noexcept nogil:
-    """A worker's rows of a chunk, whole vectors of them."""
+    """A worker's rows of a chunk, whole groups of them."""
     if n_workers == 1:
         return all
-    cdef int64_t n_groups = (all.rows + f.net.lanes - 1) // f.net.lanes
-    cdef int64_t begin = n_groups * worker // n_workers * f.net.lanes
-    cdef int64_t end = min(n_groups * (worker + 1) // n_workers * f.net.lanes, all.rows)
+    cdef int64_t n_groups = (all.rows + f.net.group - 1) // f.net.group
+    cdef int64_t begin = n_groups * worker // n_workers * f.net.group
+    cdef int64_t end = min(n_groups * (worker + 1) // n_workers * f.net.group, all.rows)
     return Share(all.r0 + begin, end - begin)
 
 

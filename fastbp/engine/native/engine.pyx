@@ -15,7 +15,7 @@ cimport numpy as cnp
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.math cimport isfinite
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 from numpy.random cimport bitgen_t
 
@@ -25,10 +25,12 @@ from fastbp.engine.native.epochs cimport Stopping, Stream, all_parameters_finite
 from fastbp.engine.native.kernels cimport *
 from fastbp.engine.native.members cimport write_first_layer
 from fastbp.engine.native.minibatch cimport sum_losses, sum_of_weights
-from fastbp.engine.native.packing cimport (copy_weights, pack, point_weights, refresh_transposes,
+from fastbp.engine.native.packing cimport (copy_weights, pack, point_weights, refresh_copies,
                                            unpack)
 from fastbp.engine.native.plan cimport (BLOCK_ROWS, DOUBLES_PER_LINE, Layer, Plan, Unit, element,
                                         size_of)
+from fastbp.engine.native.rounding cimport (begin_rounded, end_rounded, pair_panel, round_weights,
+                                            row_panel, weight_panel, whole_steps)
 from fastbp.engine.native.rows cimport forward_rows, gather_rows
 
 cnp.import_array()
@@ -39,6 +41,7 @@ NAME = "cython"
 include "instruction_sets.pxi"
 include "memory.pxi"
 include "table_loops.pxi"
+include "matmul.pxi"
 include "layout.pxi"
 include "arguments.pxi"
 include "prediction.pxi"

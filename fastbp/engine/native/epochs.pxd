@@ -11,6 +11,7 @@ from fastbp.engine.native.kernels cimport (fb_clock_ns, fb_flush_subnormals, fb_
 from fastbp.engine.native.members cimport begin_members, minibatch_of_members
 from fastbp.engine.native.minibatch cimport minibatch
 from fastbp.engine.native.plan cimport Plan
+from fastbp.engine.native.rounding cimport begin_rounded, end_rounded
 
 
 cdef inline void one_epoch(void *argument, int worker, int n_workers) noexcept nogil:
@@ -20,6 +21,7 @@ cdef inline void one_epoch(void *argument, int worker, int n_workers) noexcept n
     cdef uint64_t float_state = fb_flush_subnormals()
     cdef int64_t first = 0, rows
     cdef bint stop
+    begin_rounded(f)
     if f.net.n_members > 0:      # a worker's own, which turns from member to member
         own = f[0]
         f = &own
@@ -36,6 +38,7 @@ cdef inline void one_epoch(void *argument, int worker, int n_workers) noexcept n
         if worker == 0:
             f.now.step += 1
             f.now.n_seen = first
+    end_rounded(f)
     fb_restore_float_state(float_state)
 
 

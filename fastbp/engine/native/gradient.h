@@ -22,7 +22,7 @@ INLINE void NAME(gradient_tile)(const int mr, const int np, const REAL *scalar,
             row[j * NVP + v] = load(vector + j * vector_panel + v * VL);
         UNROLL for (int k = 0; k < mr; k++) {
             REAL s = scalar[k * scalar_k];
-            UNROLL for (int v = 0; v < np * NVP; v++) sum[k][v] += s * row[v];
+            UNROLL for (int v = 0; v < np * NVP; v++) MULTIPLY_ADD(sum[k][v], s, row[v]);
         }
         scalar += scalar_row;
         vector += P;
@@ -133,9 +133,12 @@ INLINE void NAME(gradient_of_row)(const REAL *scalar, const int64_t scalar_k, in
     for (int64_t k0 = 0; k0 < n_k; k0 += P, scalar += scalar_panel) {
         int64_t n = n_k - k0 < P ? n_k - k0 : P;
         for (int64_t k = 0; k < n; k++, g += P)
-            UNROLL for (int v = 0; v < NVP; v++) store(
-                g + v * VL,
-                (accumulate ? load(g + v * VL) : (vec){0}) + scalar[k * scalar_k] * row[v]);
+            UNROLL for (int v = 0; v < NVP; v++)
+            {
+                vec sum = accumulate ? load(g + v * VL) : (vec){0};
+                MULTIPLY_ADD(sum, scalar[k * scalar_k], row[v]);
+                store(g + v * VL, sum);
+            }
     }
 }
 

@@ -29,18 +29,6 @@ def set_instruction_set(name):
     chosen = names.index(name)
 
 
-def get_matmul_path():
-    """Name the way in which products are made less precise: none yet."""
-    return "none"
-
-
-def set_matmul_path(name):
-    """Do nothing but check the name: all products are float32."""
-    contract.check_matmul_path(name, ["none"])
-
-
 fb_n_instruction_sets()
 if os.environ.get("FASTBP_ISA"):
     set_instruction_set(os.environ["FASTBP_ISA"].lower())
-if os.environ.get("FASTBP_MATMUL_PATH"):
-    set_matmul_path(os.environ["FASTBP_MATMUL_PATH"].lower())

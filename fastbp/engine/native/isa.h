@@ -1,18 +1,7 @@
 /* Both dtypes of one instruction set. Included by isa_*.c after the target pragma, with VBYTES,
  * ISA_NAME and ISA (the suffix of every name) defined. */
 
-#define JOIN_(a, b, c) a##_##b##_##c
-#define JOIN(a, b, c) JOIN_(a, b, c)
-#define NAME(x) JOIN(x, ISA, DTYPE)
-
-#define INLINE static inline __attribute__((always_inline))
-#ifdef __clang__
-#define UNROLL _Pragma("clang loop unroll(full)")
-#define SHUFFLE(ivec, a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
-#else
-#define UNROLL _Pragma("GCC unroll 16")
-#define SHUFFLE(ivec, a, b, ...) __builtin_shuffle(a, b, (ivec){__VA_ARGS__})
-#endif
+#include "names.h"
 
 #define DTYPE f32
 #define REAL float

@@ -1,7 +1,35 @@
 # The C interface of the kernels, the shuffle, the fingerprint and the workers, as Cython sees it.
 # Meanings, shapes and which arrays are written stand in kernels.h, shuffle.h, fingerprint.h and
 # team.h.
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+
+cdef extern from "bf16.h" nogil:
+    enum: FB_BF16_ROWS
+    ctypedef struct fb_bf16:
+        const char *path
+        double least_work[2]
+        int64_t least_rows
+        int64_t strip
+        void (*begin)() noexcept nogil
+        void (*end)() noexcept nogil
+        void (*round_rows)(const float *, int64_t, int64_t, int64_t, uint16_t *, int64_t,
+                           int) noexcept nogil
+        void (*round_pairs)(const float *, int64_t, int64_t, int64_t, int64_t, uint16_t *, int64_t,
+                            int) noexcept nogil
+        void (*round_across)(const float *, int64_t, int64_t, int64_t, uint16_t *, int64_t,
+                             int) noexcept nogil
+        void (*round_left)(const float *, int64_t, int64_t, int64_t, int64_t, uint16_t *, int64_t,
+                           int) noexcept nogil
+        void (*product)(const uint16_t *, int64_t, const uint16_t *, int64_t, const float *,
+                        float *, int64_t, const float *, int, int64_t, int64_t, int64_t,
+                        int) noexcept nogil
+        void (*weight_gradient)(const uint16_t *, int64_t, const uint16_t *, int64_t, float *,
+                                int64_t, int64_t, int64_t, int64_t, int, int) noexcept nogil
+    int fb_n_bf16_paths() noexcept
+    const fb_bf16 *fb_bf16_path(int) noexcept
+    int fb_bf16_is_fast(int) noexcept
+    int fb_bf16_is_allowed(const fb_bf16 *) noexcept
 
 
 cdef extern from "fingerprint.h" nogil:

@@ -7,11 +7,11 @@ cdef int64_t round_up(int64_t n, int64_t multiple) noexcept nogil:
     return (n + multiple - 1) // multiple * multiple
 
 
-cdef int64_t spread_capacity(int64_t rows, int64_t lanes) noexcept nogil:
-    """Rows a buffer holds: whole vectors, and panels never a multiple of 4 KiB apart, where they
+cdef int64_t spread_capacity(int64_t rows, int64_t group) noexcept nogil:
+    """Rows a buffer holds: whole groups, and panels never a multiple of 4 KiB apart, where they
     would compete for the same places of the first-level cache."""
-    cdef int64_t n = round_up(rows, lanes)
-    return n + lanes if n % 64 == 0 else n
+    cdef int64_t n = round_up(rows, group)
+    return n + group if n % 64 == 0 else n
 
 
 cdef bint is_narrow(int64_t n_out, int64_t lanes) noexcept nogil:
@@ -63,12 +63,13 @@ cdef list units_of(Plan *f, int l):
     if layer.sparse:
         return [(k, n, 0, n_panels) for k, n in cut(layer.n_in, 1024, True)]
     largest = 32 if layer.n_in < 512 or whole_rows else 256
-    blocks = [(k * P, min(n * P, layer.n_in - k * P))
-              for k, n in cut(layer.in_panels, largest // P, True)]
-    # 3 panels: the width of a weight-gradient tile
+    group = FB_BF16_ROWS if layer.rounded else P
+    blocks = [(k * group, min(n * group, layer.n_in - k * group))
+              for k, n in cut(round_up(layer.n_in, group) // group, largest // group, True)]
+    # 3 panels: the width of a weight-gradient tile in registers
     if whole_rows:
         return [(k, n_k, 0, n_panels) for k, n_k in blocks]
-    strips = cut(n_panels, 3, columns or layer.narrow or len(blocks) == 1)
+    strips = cut(n_panels, f.net.bf16.strip if layer.rounded else 3, columns or layer.narrow or len(blocks) == 1)
     if layer.narrow:
         return [(0, layer.n_out, p, n) for p, n in strips]
     if columns or size_of(f, f.net.block_rows * layer.n_in) < 1 << 20:
@@ -81,7 +82,7 @@ cdef char *take(Plan *f, Memory memory, int64_t n) except NULL:
     return memory.take(size_of(f, n))
 
 
-cdef lay_out(Session s, activations, loss, int64_t batch_size, bint sparse):
+cdef lay_out(Session s, activations, loss, int64_t batch_size, bint sparse, precision):
     """Fill the plan of a session: every buffer of a fit is taken here."""
     cdef Plan *f = &s.plan
     cdef Memory memory = s.memory
@@ -101,12 +102,14 @@ cdef lay_out(Session s, activations, loss, int64_t batch_size, bint sparse):
     set_outputs(f, s.layer_sizes[-2], s.layer_sizes[-1], sparse)
     for l in range(f.net.n_layers):
         f.net.cost += f.net.layers[l].weight_size
+    choose_precision(f, precision, f.net.block_rows)
     choose_division(f)
     take_buffers(f, memory, sparse)
     for l in range(f.net.n_layers):
         take_layer(f, memory, &f.net.layers[l], l > 0)
         if l < f.net.n_layers - 1:
             set_activation(f, memory, &f.net.layers[l], activations[l])
+    take_operands(f, memory)
     copy_hidden_layers(f, memory)
     point_weights(f, f.buf.w)
     set_units(f, memory, s.n_threads)
@@ -126,7 +129,7 @@ cdef set_outputs(Plan *f, int64_t n_in, int64_t n_out, bint sparse):
 
 cdef copy_hidden_layers(Plan *f, Memory memory):
     """The first member's hidden layers are every member's, but for the number of their draws; so
-    are the output layer's buffers, but for W^T."""
+    are the output layer's buffers, but for copies of its weights."""
     cdef int m, l
     cdef Layer *first
     cdef Layer *own
@@ -136,7 +139,10 @@ cdef copy_hidden_layers(Plan *f, Memory memory):
             if m > 0 and l < f.net.n_layers - 1:
                 own[0] = first[0]
             elif m > 0:
-                own.a, own.delta = first.a, first.delta
+                own.a, own.delta, own.rows = first.a, first.delta, first.rows
+                own.left, own.delta_pairs = first.left, first.delta_pairs
+                if own.rounded:
+                    take_rounded_weights(f, memory, own, True)
                 if first.wt != NULL:
                     own.wt = take_transpose(f, memory, own)
             own.number = <uint64_t>l + (<uint64_t>m << 32)
@@ -173,7 +179,7 @@ cdef take_layer(Plan *f, Memory memory, Layer *layer, bint has_transpose):
     if not layer.narrow:
         layer.a = take(f, memory, layer.out_panels * f.net.panel)
         layer.delta = take(f, memory, layer.out_panels * f.net.panel)
-        if has_transpose:
+        if has_transpose and not layer.rounded:
             layer.wt = take_transpose(f, memory, layer)
 
 
@@ -208,7 +214,7 @@ cdef choose_division(Plan *f):
                        and weights_are_fewer(f)
                        and step_us(f, f.net.block_rows) >= 2 * WORK_PER_THREAD_US)
     second = chunk_of(f, 1, f.net.block_rows)
-    f.net.capacity = spread_capacity(second.r0 + second.rows, f.net.lanes)
+    f.net.capacity = spread_capacity(second.r0 + second.rows, f.net.group)
     f.net.panel = f.net.capacity * f.net.lanes
 
 

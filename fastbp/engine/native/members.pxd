@@ -16,11 +16,12 @@
 # the multipliers twice).
 from libc.stdint cimport int64_t, uint64_t
 
-from fastbp.engine.native.division cimport chunk_of, owner, part_of
+from fastbp.engine.native.division cimport Share, chunk_of, owner, part_of
 from fastbp.engine.native.kernels cimport fb_kernels
 from fastbp.engine.native.minibatch cimport (begin_step, meet, must_stop, sum_of_weights,
                                              weighted_row_losses)
 from fastbp.engine.native.plan cimport DOUBLES_PER_LINE, Layer, Plan, Unit, element, panel_row
+from fastbp.engine.native.rounding cimport round_weights, rounded_gradient
 from fastbp.engine.native.rows cimport pass_over_rows
 from fastbp.engine.native.units cimport (finish_unit, own_rows, scales_of, unit_gradient,
                                          update_within_norm)
@@ -44,6 +45,8 @@ cdef inline void write_rows(Plan *f, const char *packed, int member, int64_t k0,
         f.net.kernels.scale_rows(element(f, packed, first), layer.w_row, layer.w_panel,
                                  element(f, packed, at), element(f, f.buf.scaled, first), n_k,
                                  layer.out_panels)
+    if layer.rounded:
+        round_weights(f, layer, k0, n_k, 0, layer.out_panels)
 
 
 cdef inline void write_first_layer(Plan *f, const char *packed, int member) noexcept nogil:
@@ -85,6 +88,9 @@ cdef inline void first_layer_gradient(Plan *f, Unit *u, int member, int64_t rows
                        element(f, f.buf.g, scales_of(u, member)), u.n_k, layer.out_panels,
                        accumulate, later_block)
         return
+    if layer.rounded:
+        rounded_gradient(f, u, Share(0, rows), scratch, u.n, False)
+        p = layer.out_panels
     while p < layer.out_panels:
         k.weight_gradient(a, f.net.panel, panel_row(f, layer.delta, p, 0), f.net.panel,
                           element(f, scratch, p * u.n), u.n, NULL, rows, u.n_k,

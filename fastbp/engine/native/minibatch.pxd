@@ -8,6 +8,7 @@ from fastbp.engine.native.division cimport Share, chunk_of, gap_before, part_of
 from fastbp.engine.native.kernels cimport (fb_clock_ns, fb_flush_subnormals, fb_restore_float_state,
                                            fb_team_barrier)
 from fastbp.engine.native.plan cimport DOUBLES_PER_LINE, Plan, element
+from fastbp.engine.native.rounding cimport begin_rounded, end_rounded
 from fastbp.engine.native.rows cimport (forward_own_columns, gather_rows, gather_targets,
                                         pass_over_rows)
 from fastbp.engine.native.units cimport (clear_sparse_gradient, join_chunks, pass_over_chunk,
@@ -91,9 +92,11 @@ cdef inline bint must_stop(Plan *f, uint64_t float_state) noexcept nogil:
     if not f.call.watch_signals or now - f.now.last_look_ns < LOOK_NS:
         return False
     f.now.last_look_ns = now
+    end_rounded(f)
     fb_restore_float_state(float_state)
     f.now.interrupted = f.call.look(f.call.session)
     fb_flush_subnormals()
+    begin_rounded(f)
     return f.now.interrupted
 
 

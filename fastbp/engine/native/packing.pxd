@@ -4,6 +4,7 @@ from libc.stdint cimport int64_t
 from libc.string cimport memcpy
 
 from fastbp.engine.native.plan cimport Layer, Plan, element, output_of, size_of
+from fastbp.engine.native.rounding cimport round_weights
 from fastbp.engine.native.units cimport transpose_panel
 
 
@@ -72,16 +73,21 @@ cdef inline void unpack(Plan *f, char *packed, char *flat) noexcept nogil:
     copy_layers(f, packed, flat, True)
 
 
-cdef inline void refresh_transposes(Plan *f) noexcept nogil:
-    """W^T of every layer that has one, from W."""
+cdef inline void refresh_copies(Plan *f) noexcept nogil:
+    """W^T of every layer that has one, and rounded weights, from W (of the first layer of members:
+    `write_first_layer`)."""
     cdef int i
     cdef int64_t p
     cdef Layer *layer
     for i in range(f.net.n_layers * max(1, f.net.n_members)):
         layer = &f.net.all_layers[i]
-        if layer.wt != NULL and (i < f.net.n_layers or (i + 1) % f.net.n_layers == 0):
+        if i >= f.net.n_layers and (i + 1) % f.net.n_layers > 0:
+            continue             # the first member's
+        if layer.wt != NULL:
             for p in range(layer.out_panels):
                 transpose_panel(f, layer, p, 0, layer.n_in)
+        if layer.rounded and not (i == 0 and f.net.n_members > 0):
+            round_weights(f, layer, 0, layer.n_in, 0, layer.out_panels)
 
 
 cdef inline void point_weights(Plan *f, char *packed) noexcept nogil:

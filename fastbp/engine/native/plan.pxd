@@ -1,10 +1,10 @@
 # What a fit is to the threads that compute it: layers, units, buffers, data. Structs only, and
 # where an element of them lies; nothing is computed here.
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from fastbp.engine.native.kernels cimport (FB_MAX_CONSTANTS, FB_MAX_HYPER, FB_MAX_SLOTS,
-                                           fb_activation, fb_csr, fb_kernels, fb_loss, fb_optimizer,
-                                           fb_team)
+                                           fb_activation, fb_bf16, fb_csr, fb_kernels, fb_loss,
+                                           fb_optimizer, fb_team)
 
 
 cdef enum:
@@ -29,6 +29,12 @@ cdef struct Layer:
     uint64_t number              # of layer and member: whose draws these are
     uint32_t threshold           # draws below it leave a unit out
     double scale                 # of the units kept
+    bint rounded                 # its products are in bfloat16, of these operands (see bf16.h):
+    uint16_t *w_pairs            # W, for its forward product
+    uint16_t *w_across           # W^T, for the input gradient; NULL for the first layer
+    uint16_t *rows               # what it reads, for its forward product
+    uint16_t *left               # the same, for its weight gradient
+    uint16_t *delta_pairs        # delta, for its weight gradient
 
 
 cdef struct Unit:                # a piece of a layer's weights, and the biases of its outputs where
@@ -51,6 +57,9 @@ cdef struct Network:             # fixed for a fit, once it is laid out
     int n_shared, n_output_units            # units of the hidden layers, and of one output layer
     int64_t lanes, capacity, panel          # rows a buffer holds; capacity * lanes
     int64_t block_rows                      # rows worked on at a time
+    int64_t group                           # shares of rows begin at multiples of it
+    const fb_bf16 *bf16                     # products of rounded operands; NULL: there are none
+    int parts                               # of an operand: 1 "medium", 2 "high"
     int64_t n_features, n_outputs, n_targets
     int64_t n_packed                        # length of the packed vector
     Layer *layers                           # of the network, or of the member in hand
@@ -76,6 +85,7 @@ cdef struct Buffers:
     char *sparse_u                          # and over CSR their gradient, which is 0 between blocks
     uint8_t *continues                      # over CSR: inputs whose weights add to those before
     char *a0                                # gathered X
+    uint16_t *rows                          # a rounded operand that the next product reads
     char *scores                            # of the output layer, in columns
     char *delta_out                         # its delta, in the same place: the loss overwrites
     char *targets

@@ -6,6 +6,7 @@
 
 cdef enum:
     FEW_ROWS = 16                # read a small part of a first layer over CSR
+    PREDICTION_ROWS = 64         # of a prediction that is worth it in less than "highest"
 
 
 cdef struct Prediction:
@@ -27,11 +28,12 @@ cdef void predict_share(void *argument, int worker, int n_workers) noexcept nogi
     """This worker's rows, block by block, in its own part of the buffers."""
     cdef Prediction *job = <Prediction *>argument
     cdef Plan *f = job.plan
-    cdef int64_t P = f.net.lanes, n = f.net.n_outputs
-    cdef int64_t block = f.net.capacity // P // n_workers * P, r0 = worker * block
+    cdef int64_t group = f.net.group, n = f.net.n_outputs
+    cdef int64_t block = f.net.capacity // group // n_workers * group, r0 = worker * block
     cdef int64_t first = job.n_rows * worker // n_workers
     cdef int64_t end = job.n_rows * (worker + 1) // n_workers, rows
     cdef uint64_t float_state = fb_flush_subnormals()
+    begin_rounded(f)
     while first < end:
         rows = min(block, end - first)
         gather_rows(f, first - r0, r0, rows)
@@ -41,6 +43,7 @@ cdef void predict_share(void *argument, int worker, int n_workers) noexcept nogi
         f.net.kernels.columns_to_rows(element(f, f.buf.scores, r0), f.net.capacity,
                                       element(f, job.out, first * n), rows, n)
         first += rows
+    end_rounded(f)
     fb_restore_float_state(float_state)
 
 
@@ -54,7 +57,7 @@ cdef run_prediction(Plan *f, out, int n_threads, bint forced):
     work_us = <double>job.n_rows * f.net.cost / (4.8e3 * f.net.lanes)
     if not forced:
         n_threads = <int>min(<double>n_threads // max(1, fb_running_fits(0)), work_us / 300)
-    n_threads = <int>max(1, min(n_threads, f.net.capacity // f.net.lanes))
+    n_threads = <int>max(1, min(n_threads, f.net.capacity // f.net.group))
     with nogil:
         if n_threads > 1 and team == NULL:
             team = fb_team_start(n_threads)
@@ -90,14 +93,17 @@ cdef set_packed_layer(Plan *f, Memory memory, Layer *layer, W, b):
 
 
 cdef set_fitted_layer(Plan *f, Memory memory, Layer *layer, W, b, int64_t n_rows):
-    if layer.narrow or (n_rows >= 32 and not layer.sparse):
+    if layer.rounded or layer.narrow or (n_rows >= 32 and not layer.sparse):
         set_packed_layer(f, memory, layer, W, b)
     else:
         set_flat_layer(f, memory, layer, W, b)
+    if layer.rounded:
+        take_rounded_weights(f, memory, layer, False)
+        round_weights(f, layer, 0, layer.n_in, 0, layer.out_panels)
 
 
 cdef lay_out_prediction(Plan *f, Memory memory, coefs, intercepts, activations, bint sparse,
-                        int64_t n_rows, int n_threads):
+                        int64_t n_rows, int n_threads, precision):
     """A plan with weights and two activation buffers only. Few rows read the flat weights in place
     (packing costs more than it saves), more rows a packed copy; the bits are the same."""
     cdef int l
@@ -107,8 +113,6 @@ cdef lay_out_prediction(Plan *f, Memory memory, coefs, intercepts, activations, 
     f.net.itemsize, f.net.lanes = f.net.kernels.itemsize, f.net.kernels.lanes
     f.net.n_layers = len(coefs)
     f.net.layers = <Layer *>memory.take(f.net.n_layers * sizeof(Layer))
-    f.net.capacity = spread_capacity(min(n_rows, 128 * n_threads), f.net.lanes)
-    f.net.panel = f.net.capacity * f.net.lanes
     f.net.n_packed = 0
     f.net.cost = 0
     for l in range(f.net.n_layers):
@@ -117,6 +121,11 @@ cdef lay_out_prediction(Plan *f, Memory memory, coefs, intercepts, activations, 
         set_layer(f, l, n_in, n_out, l == f.net.n_layers - 1, sparse and l == 0)
         f.net.cost += layer.n_in * layer.out_panels * f.net.lanes
         widest = max(widest, layer.out_panels)
+    choose_precision(f, precision, PREDICTION_ROWS)
+    f.net.capacity = spread_capacity(min(n_rows, 128 * n_threads), f.net.group)
+    f.net.panel = f.net.capacity * f.net.lanes
+    for l in range(f.net.n_layers):
+        layer = &f.net.layers[l]
         set_fitted_layer(f, memory, layer, coefs[l], intercepts[l], n_rows)
         if l < len(activations):
             layer.activation = find_activation(f.net.kernels, activations[l], memory)
@@ -127,6 +136,8 @@ cdef lay_out_prediction(Plan *f, Memory memory, coefs, intercepts, activations, 
         f.net.layers[l].a = buffers[l & 1]
     f.buf.a0 = take(f, memory, 1 if sparse else f.net.layers[0].in_panels * f.net.panel)
     f.buf.scores = take(f, memory, round_up(f.net.n_outputs, f.net.lanes) * f.net.capacity)
+    if f.net.bf16 != NULL:
+        take_rounded_rows(f, memory)
 
 
 def predict_into(coefs, intercepts, activations, X, out, n_threads=1, matmul_precision="highest"):
@@ -155,7 +166,8 @@ def predict_into(coefs, intercepts, activations, X, out, n_threads=1, matmul_pre
             contract.check_matrix(X, first.dtype, first.shape[0])
         plan.call.x = bytes_of(X)
     plan.call.n_rows = plan.call.n_samples = X.shape[0]
-    lay_out_prediction(&plan, memory, coefs, intercepts, activations, sparse, X.shape[0], ceiling)
+    lay_out_prediction(&plan, memory, coefs, intercepts, activations, sparse, X.shape[0], ceiling,
+                       matmul_precision)
     run_prediction(&plan, out, ceiling, False)
     return bool(plan.net.kernels.all_finite(bytes_of(out),
                                             plan.call.n_samples * plan.net.n_outputs))
@@ -176,8 +188,10 @@ def predict_members_into(coefs, intercepts, scales, member_coefs, member_interce
     elif continues is not None:
         contract.check_continues(continues, X.shape[1], True, len(scales))
     if isinstance(X, np.ndarray):
-        return members.predict_members_into(predict_into, fitted, activations, X, out, n_threads)
-    return predict_members_over_csr(fitted, activations, X, out, max(1, int(n_threads)), continues)
+        return members.predict_members_into(predict_into, fitted, activations, X, out, n_threads,
+                                            matmul_precision)
+    return predict_members_over_csr(fitted, activations, X, out, max(1, int(n_threads)), continues,
+                                    matmul_precision)
 
 
 cdef inline int64_t stored_index(const void *indices, int index_bytes, int64_t j) noexcept nogil:
@@ -233,7 +247,8 @@ cdef void write_few_rows(Plan *f, const char *W, scales, const uint8_t *runs, co
         k = end
 
 
-cdef bint predict_members_over_csr(fitted, activations, X, out, int n_threads, continues) except -1:
+cdef bint predict_members_over_csr(fitted, activations, X, out, int n_threads, continues,
+                                   precision) except -1:
     """Each member in turn: its first layer's weights (see members.h), then a usual prediction."""
     cdef Plan plan
     cdef Plan *f = &plan
@@ -252,7 +267,7 @@ cdef bint predict_members_over_csr(fitted, activations, X, out, int n_threads, c
     f.call.csr = csr_of(X)
     f.call.n_rows = f.call.n_samples = n_rows
     lay_out_prediction(f, memory, [*coefs, member_coefs[0]], [*intercepts, member_intercepts[0]],
-                       activations, True, n_rows, ceiling)
+                       activations, True, n_rows, ceiling, precision)
     layer, W = &f.net.layers[0], bytes_of(coefs[0])
     runs = (<uint8_t *>bytes_of(continues) if continues is not None
             else <uint8_t *>memory.take(layer.n_in))

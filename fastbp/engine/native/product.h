@@ -4,8 +4,13 @@
  * MR elements of A into a tile: MR rows x NP panels of the result in registers. MR and NP are
  * compile-time constants in every instance (the switch in `*_rows`), so gcc and clang keep all
  * accumulators there. Rows are split into tiles of nearly equal height: a last tile of one row would
- * run at a fraction of the speed. Tile sizes were chosen by measurement (AVX-512: 14 x 2 forward,
+ * run at a fraction of the speed. bf16_vectors.c includes this file, too: its elements are pairs of
+ * bfloat16, and its MULTIPLY_ADD takes a pair. Tile sizes were chosen by measurement (AVX-512: 14 x 2 forward,
  * 8 x 3 weight gradient; AVX2: 6 x 1; the 128-bit sets: ROWS_128 x 1). */
+
+#ifndef MULTIPLY_ADD
+#define MULTIPLY_ADD(sum, s, row) sum += (s) * (row)
+#endif
 
 #if VBYTES == 64
 #define MR 14
@@ -83,7 +88,7 @@ INLINE void NAME(product_tile)(const int mr, const int np, const REAL *a, const 
                 row[j * NVP + v] = load(w + j * w_panel + v * VL);
             UNROLL for (int i = 0; i < mr; i++) {
                 REAL s = a[i * a_row + k * a_column];
-                UNROLL for (int v = 0; v < np * NVP; v++) sum[i][v] += s * row[v];
+                UNROLL for (int v = 0; v < np * NVP; v++) MULTIPLY_ADD(sum[i][v], s, row[v]);
             }
             w += w_row;
         }
@@ -194,7 +199,7 @@ INLINE void NAME(row_tile)(const int np, const REAL *a, int64_t a_column, int64_
         for (int64_t k = 0; k < n; k++, w += w_row) {
             REAL s = a[k * a_column];
             UNROLL for (int j = 0; j < np; j++) UNROLL for (int v = 0; v < NVP; v++)
-                sum[j * NVP + v] += s * load(w + j * w_panel + v * VL);
+                MULTIPLY_ADD(sum[j * NVP + v], s, load(w + j * w_panel + v * VL));
         }
     }
     UNROLL for (int j = 0; j < np; j++) UNROLL for (int v = 0; v < NVP; v++)

@@ -50,11 +50,11 @@ cdef class Session:
         self.finite = True
         self.memory = Memory()
         contract.check_continues(continues, self.layer_sizes[0], sparse, n_members)
-        lay_out(self, activations, loss, int(batch_size), bool(sparse))
+        lay_out(self, activations, loss, int(batch_size), bool(sparse), matmul_precision)
         if continues is not None:
             memcpy(self.plan.buf.continues, bytes_of(continues), self.layer_sizes[0])
         pack(&self.plan, self.plan.buf.w, bytes_of(params))
-        refresh_transposes(&self.plan)
+        refresh_copies(&self.plan)
 
     def __dealloc__(self):
         self.end_team()
@@ -76,7 +76,7 @@ cdef class Session:
 
     @property
     def matmul_precision(self):
-        return "highest"
+        return precision_of(&self.plan)
 
     @property
     def t(self):
@@ -245,15 +245,27 @@ cdef class Session:
             else:
                 contract.check_output(X, out, self.dtype, self.layer_sizes[-1])
             self.plan.call.dropping = self.plan.call.backward = False
-            point_weights(&self.plan, self.plan.buf.average)
+            self.choose_weights(self.plan.buf.average, X.shape[0] >= PREDICTION_ROWS)
             try:
                 if self.n_members > 0:
                     self.predict_members(out)
                 else:
                     run_prediction(&self.plan, out, self.ceiling, self.forced)
             finally:
-                point_weights(&self.plan, self.plan.buf.w)
+                self.choose_weights(self.plan.buf.w, True)
                 unbind(&self.plan)
+
+    cdef choose_weights(self, char *packed, bint rounded):
+        """Let products read these weights (NULL: the ones they read), rounded where they may be."""
+        cdef Plan *f = &self.plan
+        cdef int i
+        point_weights(f, packed)
+        if f.net.bf16 == NULL:
+            return
+        for i in range(f.net.n_layers * max(1, f.net.n_members)):
+            f.net.all_layers[i].rounded = rounded and may_be_rounded(&f.net.all_layers[i])
+        if rounded and f.buf.average != NULL:
+            refresh_copies(f)
 
     cdef predict_members(self, out):
         """Raw scores of each member in turn."""
@@ -285,7 +297,7 @@ cdef class Session:
             total = sum_of_weights(f, 0, f.call.n_samples)
             contract.check_total_weight(total, f.call.n_samples)
             pack(f, f.buf.w, bytes_of(params))
-            refresh_transposes(f)
+            refresh_copies(f)
             f.call.batch_size = f.call.n_samples
             f.call.alpha = 0
             f.call.rates = &no_rate

@@ -43,6 +43,7 @@
 #undef TAIL_CENTRE
 #undef TAIL_HIGH_BITS
 #undef TAIL_POLYNOMIAL
+#undef MULTIPLY_ADD
 #undef MR
 #undef NP_MAX
 #undef NP_ROW

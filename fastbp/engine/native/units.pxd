@@ -7,6 +7,7 @@ from libc.math cimport sqrt
 from fastbp.engine.native.division cimport Share, chunk_of, owner
 from fastbp.engine.native.plan cimport (DOUBLES_PER_LINE, Layer, Plan, Unit, element, input_of,
                                         panel_row)
+from fastbp.engine.native.rounding cimport round_weights, rounded_gradient
 
 
 cdef struct Runs:
@@ -38,11 +39,15 @@ cdef inline void unit_gradient(Plan *f, Unit *u, Share share, bint accumulate, c
         f.net.kernels.narrow_gradient(element(f, f.buf.delta_out, share.r0), f.net.capacity,
                                       panel_row(f, a, u.p0, 0), f.net.panel, g.at, g_bias,
                                       share.rows, layer.n_out, u.n_panels, accumulate)
-    else:                        # k0 is a multiple of P: k0 / P panels of capacity * P elements
+        return
+    if layer.rounded:
+        rounded_gradient(f, u, share, g.at, g.stride, accumulate)
+    if not layer.rounded or g_bias != NULL:      # k0 is a multiple of P: k0 / P panels
         f.net.kernels.weight_gradient(element(f, a, u.k0 * f.net.capacity), f.net.panel,
                                       panel_row(f, layer.delta, u.p0, share.r0), f.net.panel, g.at,
                                       g.stride, g_bias, share.rows,
-                                      0 if layer.sparse else u.n_k, u.n_panels, accumulate)
+                                      0 if layer.sparse or layer.rounded else u.n_k, u.n_panels,
+                                      accumulate)
 
 
 cdef inline void add_second_chunk(Plan *f, Unit *u, char *scratch) noexcept nogil:
@@ -113,6 +118,8 @@ cdef inline void unit_update(Plan *f, int index, double l2, char *scratch) noexc
                                 f.now.h)
         if layer.wt != NULL:
             transpose_panel(f, layer, u.p0 + i, u.k0, u.n_k)
+    if layer.rounded and u.n_members == 0:
+        round_weights(f, layer, u.k0, u.n_k, u.p0, u.n_panels)
     if u.n_biases > 0:
         update_range(f, u.bias_at, element(f, f.buf.g, u.bias_at), u.n_biases, 0, bias_h)
     for i in range(u.n_members):
