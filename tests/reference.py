@@ -319,6 +319,14 @@ def find_optimizer(name):
     return find(OPTIMIZERS, "optimizer", name)
 
 
+def multiply(left, right, layer):
+    """Return a product of two of a layer's three matrices: its input, its weights, its delta.
+
+    Another such function in its place shows what other arithmetic in products does.
+    """
+    return left @ right
+
+
 def count_parameters(layer_sizes):
     """Return the length of the flat vector."""
     return sum((n_in + 1) * n_out for n_in, n_out in zip(layer_sizes[:-1], layer_sizes[1:]))
@@ -385,6 +393,7 @@ def loss_and_gradient_of_members(
     alpha=0.0,
     mean_gradient=False,
     masks=None,
+    multiply=multiply,
 ):
     """Return the mean of the members' losses with the penalty on all weights, and its gradient.
 
@@ -401,7 +410,7 @@ def loss_and_gradient_of_members(
         value, gradient, input_gradient = propagate(
             member_network(params, layer_sizes, n_members, m), layer_sizes, activations, loss,
             X * r, targets, weight, mean_gradient=mean_gradient,
-            masks=None if masks is None else masks[m],
+            masks=None if masks is None else masks[m], multiply=multiply,
         )  # fmt: skip
         total += value / n_members
         *shared, (W, b) = split(gradient / n_members, layer_sizes)
@@ -428,7 +437,7 @@ def find_weights(layer_sizes, n_members=None):
     return is_weight
 
 
-def forward(params, layer_sizes, activations, X, masks=None):
+def forward(params, layer_sizes, activations, X, masks=None, multiply=multiply):
     """Return the pre-activations of every layer (the last: raw scores) and the activations.
 
     ``masks``: what each hidden layer's activations are multiplied by, under dropout.
@@ -436,16 +445,17 @@ def forward(params, layer_sizes, activations, X, masks=None):
     layers = split(params, layer_sizes)
     pre_activations, outputs = [], [X]
     for layer, (W, b) in enumerate(layers):
-        pre_activations.append(outputs[-1] @ W + b)
+        pre_activations.append(multiply(outputs[-1], W, layer) + b)
         if layer < len(layers) - 1:
             value, _ = find_activation(activations[layer])
             outputs.append(value(pre_activations[-1]) * (1 if masks is None else masks[layer]))
     return pre_activations, outputs
 
 
-def predict(params, layer_sizes, activations, X):
+def predict(params, layer_sizes, activations, X, multiply=multiply):
     """Return the raw scores (n, n_outputs)."""
-    return forward(as_float64(params), layer_sizes, activations, as_float64(X))[0][-1]
+    job = (as_float64(params), layer_sizes, activations, as_float64(X))
+    return forward(*job, multiply=multiply)[0][-1]
 
 
 def as_float64(X):
@@ -465,6 +475,7 @@ def loss_and_gradient(
     alpha=0.0,
     mean_gradient=False,
     masks=None,
+    multiply=multiply,
 ):
     """Return the weighted mean loss plus 0.5 alpha |W|^2 / sum(weights), and its flat gradient.
 
@@ -473,7 +484,7 @@ def loss_and_gradient(
     """
     value, gradient, _ = propagate(
         params, layer_sizes, activations, loss, X, targets, sample_weight, alpha=alpha,
-        mean_gradient=mean_gradient, masks=masks,
+        mean_gradient=mean_gradient, masks=masks, multiply=multiply,
     )  # fmt: skip
     return value, gradient
 
@@ -490,12 +501,13 @@ def propagate(
     alpha=0.0,
     mean_gradient=False,
     masks=None,
+    multiply=multiply,
 ):
     """As `loss_and_gradient`, and the gradient of the data's loss by the inputs X comes third."""
     X, targets, params = as_float64(X), as_float64(targets), as_float64(params)
     weight = np.ones(len(X)) if sample_weight is None else as_float64(sample_weight)
     value, gradient, is_mean = find_loss(loss)
-    pre_activations, outputs = forward(params, layer_sizes, activations, X, masks)
+    pre_activations, outputs = forward(params, layer_sizes, activations, X, masks, multiply)
     raw, layers = pre_activations[-1], split(params, layer_sizes)
     penalty = 0.5 * alpha * sum((W**2).sum() for W, _ in layers)
     total = (weight @ value(targets, raw) + penalty) / weight.sum()
@@ -507,9 +519,9 @@ def propagate(
     for layer in reversed(range(len(layers))):
         W, _ = layers[layer]
         grad_W, grad_b = split(flat, layer_sizes)[layer]
-        grad_W[:] = outputs[layer].T @ delta + alpha * W / weight.sum()
+        grad_W[:] = multiply(outputs[layer].T, delta, layer) + alpha * W / weight.sum()
         grad_b[:] = delta.sum(axis=0)
-        delta = delta @ W.T
+        delta = multiply(delta, W.T, layer)
         if layer:
             _, slope = find_activation(activations[layer - 1])
             delta *= slope(pre_activations[layer - 1])
@@ -547,6 +559,7 @@ def train(
     dropout=None,
     seed=0,
     n_members=None,
+    multiply=multiply,
 ):
     """Return (params, losses, slots, t) after one epoch per entry of ``orders``.
 
@@ -578,11 +591,22 @@ def train(
             job = (activations, loss, X[rows], targets[rows], weight)
             if n_members is None:
                 value, gradient = loss_and_gradient(
-                    params, layer_sizes, *job, alpha=alpha, masks=masks and masks[0]
+                    params,
+                    layer_sizes,
+                    *job,
+                    alpha=alpha,
+                    masks=masks and masks[0],
+                    multiply=multiply,
                 )
             else:
                 value, gradient = loss_and_gradient_of_members(
-                    params, layer_sizes, n_members, *job, alpha=alpha, masks=masks
+                    params,
+                    layer_sizes,
+                    n_members,
+                    *job,
+                    alpha=alpha,
+                    masks=masks,
+                    multiply=multiply,
                 )
             total += value * len(rows)
             t += 1

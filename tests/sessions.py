@@ -31,7 +31,8 @@ CLASSIC_LOSSES = ["squared_error", "poisson", "log_loss", "binary_log_loss"]
 
 
 def open_session(
-    engine, problem, dtype=np.float64, *, batch_size=16, threads=1, n_members=None
+    engine, problem, dtype=np.float64, *, batch_size=16, threads=1, n_members=None,
+    matmul_precision="highest",
 ):  # fmt: skip
     """Return a session at the problem's starting point that uses exactly this many threads."""
     session = engine.Session(
@@ -44,6 +45,7 @@ def open_session(
         n_threads=threads,
         sparse=sparse.issparse(problem.X),
         n_members=n_members,
+        matmul_precision=matmul_precision,
     )
     session.force_threads(threads)
     return session

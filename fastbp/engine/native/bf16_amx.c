@@ -27,6 +27,30 @@
 #define ISA amx
 #include "bf16_avx512.h"
 
+/* Columns first, for tiles: pairs of rows transposed. */
+INLINE void left_of(const int parts, const float *s, int64_t s_panel, int64_t rows, int64_t padded,
+                    int64_t n_panels, uint16_t *l, int64_t l_panel)
+{
+    for (int64_t p = 0; p < n_panels; p++, s += s_panel, l += l_panel)
+        for (int64_t first = 0; first < padded; first += 32) {
+            __m512i values[2][16];
+            UNROLL for (int i = 0; i < 16; i++)
+            {
+                __m512i both[2];
+                pair_of_rows(parts, s, first + 2 * i, rows, both);
+                UNROLL for (int part = 0; part < parts; part++) values[part][i] = both[part];
+            }
+            for (int part = 0; part < parts; part++)
+                store_transposed(values[part], l + part * l_panel / 2 + first * 16, 16);
+        }
+}
+
+static void vector_round_left(const float *s, int64_t s_panel, int64_t rows, int64_t padded,
+                              int64_t n_panels, uint16_t *l, int64_t l_panel, int parts)
+{
+    BY_PARTS(left_of, s, s_panel, rows, padded, n_panels, l, l_panel);
+}
+
 #define TILE_INLINE INLINE
 #define TILES const int tiles
 #define TILES_HERE const int tiles = 0

@@ -12,20 +12,23 @@
 #include "names.h"
 #include "vector.h"
 
+/* A function of `parts`, which its body takes as a constant. */
+#define BY_PARTS(body, ...) (parts == 1 ? body(1, __VA_ARGS__) : body(2, __VA_ARGS__))
+
 /* Two vectors as 32 bfloat16, `first` in the lower half. */
 INLINE __m512i narrowed(__m512 first, __m512 second)
 {
     return (__m512i)_mm512_cvtne2ps_pbh(second, first);
 }
 
-/* The lower or upper half of them as float32. */
+/* 16 of them as float32. */
 INLINE __m512 widened(__m256i half)
 {
     return (__m512)_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16);
 }
 
 /* Both parts of 32 values: out[0] the nearest bfloat16, out[1] that of what is left. */
-INLINE void both_parts(__m512 first, __m512 second, __m512i *out, int parts)
+INLINE void both_parts(const int parts, __m512 first, __m512 second, __m512i *out)
 {
     out[0] = narrowed(first, second);
     if (parts == 2)
@@ -38,42 +41,56 @@ INLINE __m512 row_of(const float *s, int64_t i, int64_t rows)
     return i < rows ? _mm512_loadu_ps(s + i * 16) : _mm512_setzero_ps();
 }
 
+INLINE void rows_of(const int parts, const float *s, int64_t s_panel, int64_t rows,
+                    int64_t n_panels, uint16_t *a, int64_t a_panel)
+{
+    for (int64_t p = 0; p < n_panels; p += 2, s += 2 * s_panel, a += a_panel) {
+        const int64_t rows_of_second = p + 1 < n_panels ? rows : 0;
+        for (int64_t i = 0; i < rows; i++) {
+            __m512i values[2];
+            both_parts(parts, _mm512_loadu_ps(s + i * 16), row_of(s + s_panel, i, rows_of_second),
+                       values);
+            UNROLL for (int part = 0; part < parts; part++)
+                _mm512_storeu_si512(a + part * a_panel / 2 + i * 32, values[part]);
+        }
+    }
+}
+
 static void vector_round_rows(const float *s, int64_t s_panel, int64_t rows, int64_t n_panels,
                               uint16_t *a, int64_t a_panel, int parts)
 {
-    for (int64_t p = 0; p < n_panels; p += 2, s += 2 * s_panel, a += a_panel)
-        for (int64_t i = 0; i < rows; i++) {
-            __m512i values[2];
-            both_parts(_mm512_loadu_ps(s + i * 16), row_of(s + s_panel, i, p + 1 < n_panels ? rows : 0),
-                       values, parts);
-            for (int part = 0; part < parts; part++)
-                _mm512_storeu_si512(a + part * a_panel / 2 + i * 32, values[part]);
-        }
+    BY_PARTS(rows_of, s, s_panel, rows, n_panels, a, a_panel);
 }
 
 /* Rows i and i + 1 of a panel, value by value. */
-INLINE void pair_of_rows(const float *s, int64_t i, int64_t rows, __m512i *out, int parts)
+INLINE void pair_of_rows(const int parts, const float *s, int64_t i, int64_t rows, __m512i *out)
 {
     const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24,
                                            8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
-    both_parts(row_of(s, i, rows), row_of(s, i + 1, rows), out, parts);
-    for (int part = 0; part < parts; part++)
+    both_parts(parts, row_of(s, i, rows), row_of(s, i + 1, rows), out);
+    UNROLL for (int part = 0; part < parts; part++)
         out[part] = _mm512_permutexvar_epi16(order, out[part]);
+}
+
+INLINE void pairs_of(const int parts, const float *s, int64_t s_panel, int64_t rows, int64_t padded,
+                     int64_t n_panels, uint16_t *b, int64_t b_panel)
+{
+    for (int64_t p = 0; p < n_panels; p++, s += s_panel, b += b_panel)
+        for (int64_t i = 0; i < padded; i += 2) {
+            __m512i values[2];
+            pair_of_rows(parts, s, i, rows, values);
+            UNROLL for (int part = 0; part < parts; part++)
+                _mm512_storeu_si512(b + part * b_panel / 2 + i * 16, values[part]);
+        }
 }
 
 static void vector_round_pairs(const float *s, int64_t s_panel, int64_t rows, int64_t padded,
                                int64_t n_panels, uint16_t *b, int64_t b_panel, int parts)
 {
-    for (int64_t p = 0; p < n_panels; p++, s += s_panel, b += b_panel)
-        for (int64_t i = 0; i < padded; i += 2) {
-            __m512i values[2];
-            pair_of_rows(s, i, rows, values, parts);
-            for (int part = 0; part < parts; part++)
-                _mm512_storeu_si512(b + part * b_panel / 2 + i * 16, values[part]);
-        }
+    BY_PARTS(pairs_of, s, s_panel, rows, padded, n_panels, b, b_panel);
 }
 
-/* out[j][i] = in[i][j], dwords; rows of `out` from it on, `n` of them. */
+/* out[j][i] = in[i][j], dwords; the first n rows of `out`, which are 64 bytes apart. */
 INLINE void store_transposed(__m512i *in, uint16_t *out, int n)
 {
     vec *v = (vec *)in;
@@ -83,40 +100,29 @@ INLINE void store_transposed(__m512i *in, uint16_t *out, int n)
             _mm512_storeu_si512(out + j * 32, (__m512i)v[j]);
 }
 
-static void vector_round_across(const float *s, int64_t s_panel, int64_t rows, int64_t n_panels,
-                                uint16_t *b, int64_t b_panel, int parts)
+INLINE void across_of(const int parts, const float *s, int64_t s_panel, int64_t rows,
+                      int64_t n_panels, uint16_t *b, int64_t b_panel)
 {
     for (int64_t k = 0; k < rows; k += 16, b += b_panel)
         for (int64_t p = 0; p < n_panels; p += 2) {
             const float *here = s + p * s_panel + k * 16;
-            const int two = p + 1 < n_panels;
-            __m512i values[2][16], both[2];
+            const int64_t left = rows - k, left_of_second = p + 1 < n_panels ? left : 0;
+            __m512i values[2][16];
             UNROLL for (int i = 0; i < 16; i++)
             {
-                both_parts(row_of(here, i, rows - k), row_of(here + s_panel, i, two ? rows - k : 0),
-                           both, parts);
-                for (int part = 0; part < parts; part++)
-                    values[part][i] = both[part];
+                __m512i both[2];
+                both_parts(parts, row_of(here, i, left), row_of(here + s_panel, i, left_of_second),
+                           both);
+                UNROLL for (int part = 0; part < parts; part++) values[part][i] = both[part];
             }
             for (int part = 0; part < parts; part++)
-                store_transposed(values[part], b + part * b_panel / 2 + p * 256, two ? 16 : 8);
+                store_transposed(values[part], b + part * b_panel / 2 + p * 256,
+                                 left_of_second ? 16 : 8);
         }
 }
 
-/* Columns first, for tiles: pairs of rows transposed. */
-static void vector_round_left(const float *s, int64_t s_panel, int64_t rows, int64_t padded,
-                              int64_t n_panels, uint16_t *l, int64_t l_panel, int parts)
+static void vector_round_across(const float *s, int64_t s_panel, int64_t rows, int64_t n_panels,
+                                uint16_t *b, int64_t b_panel, int parts)
 {
-    for (int64_t p = 0; p < n_panels; p++, s += s_panel, l += l_panel)
-        for (int64_t first = 0; first < padded; first += 32) {
-            __m512i values[2][16], both[2];
-            UNROLL for (int i = 0; i < 16; i++)
-            {
-                pair_of_rows(s, first + 2 * i, rows, both, parts);
-                for (int part = 0; part < parts; part++)
-                    values[part][i] = both[part];
-            }
-            for (int part = 0; part < parts; part++)
-                store_transposed(values[part], l + part * l_panel / 2 + first * 16, 16);
-        }
+    BY_PARTS(across_of, s, s_panel, rows, n_panels, b, b_panel);
 }

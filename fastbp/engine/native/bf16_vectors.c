@@ -18,6 +18,9 @@
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")
 #endif
 
+/* Of product.h and gradient.h the narrow products stay unused. */
+#pragma GCC diagnostic ignored "-Wunused-function"
+
 #define ISA pairs
 #include "bf16_avx512.h"
 #define MULTIPLY_ADD(sum, s, row)                                                                  \
