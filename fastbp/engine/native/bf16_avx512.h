@@ -91,9 +91,10 @@ static void vector_round_pairs(const float *s, int64_t s_panel, int64_t rows, in
 }
 
 /* out[j][i] = in[i][j], dwords; the first n rows of `out`, which are 64 bytes apart. */
-INLINE void store_transposed(__m512i *in, uint16_t *out, int n)
+INLINE void store_transposed(const __m512i *in, uint16_t *out, int n)
 {
-    vec *v = (vec *)in;
+    vec v[16];
+    UNROLL for (int i = 0; i < 16; i++) v[i] = (vec)in[i];
     NAME(transpose)(v);
     UNROLL for (int j = 0; j < 16; j++)
         if (j < n)
