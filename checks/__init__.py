@@ -16,7 +16,7 @@ ENGINE_TESTS = tuple(
     f"tests/test_engine_{subject}.py"
     for subject in (
         "training", "gradient", "ends", "threads", "prediction", "accuracy", "sessions",
-        "contract", "members", "runs",
+        "contract", "members", "runs", "matmul",
     )
 )  # fmt: skip
 if str(TESTS) not in sys.path:
