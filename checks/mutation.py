@@ -59,10 +59,10 @@ def build_again(folder, path, commands):
         jobs = [[sys.executable, "-c", CYTHONIZE], commands[str(NATIVE / "engine.c")]]
     elif name.endswith(".c"):
         jobs = [commands[path]]
-    elif name in ("kernels.h", "team.h", "shuffle.h", "fingerprint.h"):
+    elif name in ("kernels.h", "bf16.h", "team.h", "shuffle.h", "fingerprint.h"):
         jobs = [words for source, words in commands.items() if source != "link"]
     else:  # of the kernels' template
-        jobs = [words for source, words in commands.items() if "isa_" in source]
+        jobs = [words for source, words in commands.items() if "isa_" in source or "bf16" in source]
     for words in [*jobs, commands["link"]]:
         subprocess.run(words, cwd=folder, env=ENVIRONMENT, capture_output=True, check=True)
 

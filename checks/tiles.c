@@ -181,7 +181,7 @@ static const fb_bf16 *const tables[2] = {&fb_bf16_emulation, &fb_bf16_amx};
 /* What one trial is about, and in how many words each kernel's results differ. */
 typedef struct {
     int64_t rows, n_k, n_panels, k_panels;
-    int parts, epilogue, accumulate;
+    int terms, epilogue, accumulate;
     long rounded, product, gradient;
 } trial;
 
@@ -199,18 +199,18 @@ static void draw_source(const trial *t)
 
 static void compare_products(trial *t)
 {
-    const int64_t panel = t->parts * CAPACITY * 32, steps = (t->n_k + 31) / 32;
-    const int64_t weight_panel = t->parts * steps * 512, even = t->n_k + t->n_k % 2;
+    const int64_t panel = t->terms * CAPACITY * 32, steps = (t->n_k + 31) / 32;
+    const int64_t weight_panel = t->terms * steps * 512, even = t->n_k + t->n_k % 2;
     draw_source(t);
     for (int i = 0; i < 2; i++) {
         tables[i]->round_rows(source, CAPACITY * 16, t->rows, t->k_panels, lefts[i], panel,
-                              t->parts);
+                              t->terms);
         tables[i]->round_pairs(source, t->n_k * 16, t->n_k, even, t->n_panels, rights[i],
-                               weight_panel, t->parts);
+                               weight_panel, t->terms);
         tables[i]->begin();
         tables[i]->product(lefts[i], panel, rights[i], weight_panel, t->accumulate ? bias : NULL,
                            results[i], CAPACITY * 16, gate, t->epilogue, t->rows, t->n_k,
-                           t->n_panels, t->parts);
+                           t->n_panels, t->terms);
         tables[i]->end();
     }
     t->rounded += differences(lefts[0], lefts[1], SIZE, 0);
@@ -220,16 +220,16 @@ static void compare_products(trial *t)
 
 static void compare_gradients(trial *t)
 {
-    const int64_t panel = t->parts * CAPACITY * 16, padded = (t->rows + 31) / 32 * 32;
+    const int64_t panel = t->terms * CAPACITY * 16, padded = (t->rows + 31) / 32 * 32;
     draw_source(t);
     for (int i = 0; i < 2; i++) {
         tables[i]->round_left(source, CAPACITY * 16, t->rows, padded, t->k_panels, lefts[i], panel,
-                              t->parts);
+                              t->terms);
         tables[i]->round_pairs(source, CAPACITY * 16, t->rows, padded, t->n_panels, rights[i],
-                               panel, t->parts);
+                               panel, t->terms);
         tables[i]->begin();
         tables[i]->weight_gradient(lefts[i], panel, rights[i], panel, results[i], t->n_k * 16,
-                                   t->rows, t->n_k, t->n_panels, t->accumulate, t->parts);
+                                   t->rows, t->n_k, t->n_panels, t->accumulate, t->terms);
         tables[i]->end();
     }
     t->rounded += differences(lefts[0], lefts[1], SIZE, 0);
@@ -239,11 +239,11 @@ static void compare_gradients(trial *t)
 
 static void compare_transposes(trial *t)
 {
-    const int64_t panel = t->parts * ((t->n_panels + 1) / 2 * 512);
+    const int64_t panel = t->terms * ((t->n_panels + 1) / 2 * 512);
     draw_source(t);
     for (int i = 0; i < 2; i++)
         tables[i]->round_across(source, t->n_k * 16, t->n_k, t->n_panels, rights[i], panel,
-                                t->parts);
+                                t->terms);
     t->rounded += differences(rights[0], rights[1], SIZE, 0);
 }
 
@@ -263,7 +263,7 @@ int main(int argc, char **argv)
         t.n_k = 1 + below(140);
         t.n_panels = 1 + below(6);
         t.k_panels = (t.n_k + 15) / 16;
-        t.parts = 1 + (int)below(2);
+        t.terms = 1 + (int)below(2);
         t.epilogue = (int)below(3);
         t.accumulate = (int)below(2);
         compare_products(&t);

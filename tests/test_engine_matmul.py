@@ -30,11 +30,11 @@ from fastbp.engine import get_engine, network
 from fastbp.losses import LOSSES
 from fastbp.optimizers import OPTIMIZERS
 
-PARTS = {"medium": 1, "high": 2}
+TERMS = {"medium": 1, "high": 2}
 MODES = [
     (path, precision)
     for path in (get_engine("cython").supported_matmul_paths() if "cython" in ENGINES else ())
-    for precision in PARTS
+    for precision in TERMS
     if path != "none" and (path, precision) != ("avx512_bf16", "high")
 ]
 SEED = 2**40 + 7
@@ -70,15 +70,15 @@ def to_bf16(x):
     return np.where(np.isnan(x), np.float32(np.nan), rounded.astype(np.uint32).view(np.float32))
 
 
-def parts_of(x, precision):
+def terms_of(x, precision):
     """Return the one or two bfloat16 of an operand."""
     first = to_bf16(x)
     return [first] if precision == "medium" else [first, to_bf16(x - first)]
 
 
-def pairs_of_parts(A, B, precision):
-    """Return the pairs of parts that are multiplied, in their order."""
-    A, B = parts_of(A, precision), parts_of(B, precision)
+def pairs_of_terms(A, B, precision):
+    """Return the pairs of terms that are multiplied, in their order."""
+    A, B = terms_of(A, precision), terms_of(B, precision)
     return [(A[0], B[0])] if len(A) == 1 else [(A[0], B[0]), (A[0], B[1]), (A[1], B[0])]
 
 
@@ -93,7 +93,7 @@ def tiles(A, B, start, precision):
     A, B = pad(A.astype(np.float32), B.astype(np.float32), 32)
     total = np.broadcast_to(start, (len(A), B.shape[1])).astype(np.float32)
     for k, (left, right) in itertools.product(
-        range(0, A.shape[1], 32), pairs_of_parts(A, B, precision)
+        range(0, A.shape[1], 32), pairs_of_terms(A, B, precision)
     ):
         sums = np.zeros((2, *total.shape), np.float32)
         for odd, j in itertools.product((0, 1), range(k, k + 32, 2)):
@@ -106,7 +106,7 @@ def vectors(A, B, start, precision):
     """Return start + A B in the order of vdpbf16ps: a pair's odd k, then its even one."""
     A, B = pad(A.astype(np.float32), B.astype(np.float32), 2)
     total = np.broadcast_to(start, (len(A), B.shape[1])).astype(np.float32)
-    ((left, right),) = pairs_of_parts(A, B, precision)
+    ((left, right),) = pairs_of_terms(A, B, precision)
     for j in range(0, A.shape[1], 2):
         total = total + left[:, j + 1, None] * right[j + 1]
         total = total + left[:, j, None] * right[j]
@@ -124,7 +124,7 @@ def rounded(precision, layer_sizes):
     def multiply(left, right, layer):
         if layer == len(layer_sizes) - 2 and layer_sizes[-1] <= NARROW:
             return left @ right
-        pairs = pairs_of_parts(left.astype(np.float32), right.astype(np.float32), precision)
+        pairs = pairs_of_terms(left.astype(np.float32), right.astype(np.float32), precision)
         return sum(a.astype(float) @ b.astype(float) for a, b in pairs)
 
     return multiply
@@ -193,7 +193,7 @@ def test_input_gradients_have_the_bits_of_the_twin(emulation):
     """Of a single row the gradients of biases are its deltas."""
     problem = draw_problem((5, 45, 37), n_samples=1, activation="identity")
     params = problem.params.astype(np.float32)
-    for precision in PARTS:
+    for precision in TERMS:
         _, gradient = compute_gradient(emulation, problem, precision, params, 1)
         (_, below), (_, delta) = reference.split(gradient, problem.sizes)
         W = reference.split(params, problem.sizes)[1][0]
@@ -290,7 +290,7 @@ EXTRAS = {
 LOSS_TOLERANCE = {"medium": 2e-4, "high": 2e-6}
 OUTPUTS = {loss: n if loss == "quantiles" else n + 7 for loss, n in N_OUTPUTS.items()}
 TRAININGS = cover_pairs(
-    ACTIVATIONS, LOSSES, SOLVERS, list(PARTS), EXTRAS, ["plain", "weighted"], ["narrow", "wide"]
+    ACTIVATIONS, LOSSES, SOLVERS, list(TERMS), EXTRAS, ["plain", "weighted"], ["narrow", "wide"]
 )
 
 
@@ -450,7 +450,7 @@ def test_gradients_of_members_equal_the_reference(emulation, density):
     value, expected = reference.loss_and_gradient_of_members(
         params, problem.sizes, 3, problem.activations, problem.loss, X, targets
     )
-    for precision in PARTS:
+    for precision in TERMS:
         session = open_session(
             emulation, problem, np.float32, batch_size=50, n_members=3, matmul_precision=precision
         )
@@ -470,7 +470,7 @@ def test_one_member_without_multipliers_is_an_ordinary_network(emulation):
     members = [part[np.newaxis] for part in (np.ones(20), *output)]
     params = network.flatten(coefs, intercepts, np.float64, members)
     problem = type(ordinary)(**{**vars(ordinary), "params": params})
-    for precision in PARTS:
+    for precision in TERMS:
         found = []
         for each, n_members in ((ordinary, None), (problem, 1)):
             X, targets, _, start = each.in_dtype(np.float32)
@@ -498,7 +498,7 @@ def test_predictions_of_few_rows_are_float32(emulation):
     X, _, _, params = problem.in_dtype(np.float32)
     layers = network.views(params, problem.sizes)
     activations = [ACTIVATIONS[name] for name in problem.activations]
-    for precision in PARTS:
+    for precision in TERMS:
         session = open_session(
             emulation, problem, np.float32, batch_size=32, matmul_precision=precision
         )

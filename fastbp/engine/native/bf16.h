@@ -11,9 +11,9 @@
  *            [16][32], columns first, for tiles; as in `pairs` for vectors
  * Everything past the last row or column that a product reads is 0 in the operand.
  *
- * Precision (`parts`): 1, "medium", an operand is the nearest bfloat16 x1 of x. 2, "high": x1 and
+ * Precision (`terms`): 1, "medium", an operand is the nearest bfloat16 x1 of x. 2, "high": x1 and
  * x2, the nearest of x - x1, and the product is x1 y1 + x1 y2 + x2 y1 (Henry, Tang and Heinecke,
- * arXiv 1904.06376). A panel of an operand then holds its part x1 and, half a panel further, x2.
+ * arXiv 1904.06376). A panel of an operand then holds its term x1 and, half a panel further, x2.
  *
  * Rounding: to nearest, ties to even; subnormal numbers are taken as 0, in sums and products too;
  * NaN and infinity stay (in "high" x2 of an infinity is NaN: not finite either way).
@@ -34,10 +34,10 @@ enum { FB_BF16_ROWS = 32 }; /* of a step: shares of rows begin at multiples of i
 
 typedef struct {
     const char *path;
-    /* From where it pays off, for 1 and 2 parts: MFLOP of a step's products (negative: never), and
-     * rows of a minibatch. */
+    /* From where it pays off, for 1 and 2 terms: MFLOP of a step's products (negative: never), and
+     * rows of a minibatch. And how many inputs a layer must have: few of them fill no step. */
     double least_work[2];
-    int64_t least_rows;
+    int64_t least_rows, least_inputs;
     int64_t strip; /* panels of a unit of weights: the width of its weight gradient's tile */
 
     /* Around all that a thread computes here: the tile registers, where there are any. */
@@ -45,25 +45,25 @@ typedef struct {
     void (*end)(void);
 
     /* S IN, n_panels of them s_panel apart; the operand OUT, its panels a_panel apart (each of them
-     * `parts` long). Rows from `rows` up to `padded` (even) become 0. */
+     * `terms` long). Rows from `rows` up to `padded` (even) become 0. */
     void (*round_rows)(const float *s, int64_t s_panel, int64_t rows, int64_t n_panels, uint16_t *a,
-                       int64_t a_panel, int parts);
+                       int64_t a_panel, int terms);
     void (*round_pairs)(const float *s, int64_t s_panel, int64_t rows, int64_t padded,
-                        int64_t n_panels, uint16_t *b, int64_t b_panel, int parts);
+                        int64_t n_panels, uint16_t *b, int64_t b_panel, int terms);
     void (*round_across)(const float *s, int64_t s_panel, int64_t rows, int64_t n_panels,
-                         uint16_t *b, int64_t b_panel, int parts);
+                         uint16_t *b, int64_t b_panel, int terms);
     void (*round_left)(const float *s, int64_t s_panel, int64_t rows, int64_t padded,
-                       int64_t n_panels, uint16_t *l, int64_t l_panel, int parts);
+                       int64_t n_panels, uint16_t *l, int64_t l_panel, int terms);
 
     /* C[i, :] = bias + sum_k A[i, k] B[k, :], then the epilogue (kernels.h); A rows IN, B pairs or
      * across IN, C panels OUT, rows 16 apart; gate IN, laid out as C. bias NULL: 0 */
     void (*product)(const uint16_t *a, int64_t a_panel, const uint16_t *b, int64_t b_panel,
                     const float *bias, float *c, int64_t c_panel, const float *gate, int epilogue,
-                    int64_t rows, int64_t n_k, int64_t n_panels, int parts);
+                    int64_t rows, int64_t n_k, int64_t n_panels, int terms);
     /* G[k, :] (+)= sum_i A[i, k] D[i, :]; A left IN, D pairs IN, G panels OUT */
     void (*weight_gradient)(const uint16_t *a, int64_t a_panel, const uint16_t *d, int64_t d_panel,
                             float *g, int64_t g_panel, int64_t rows, int64_t n_k, int64_t n_panels,
-                            int accumulate, int parts);
+                            int accumulate, int terms);
 } fb_bf16;
 
 /* bf16.c: the paths that run here, best first; the last one is "emulation", which is never chosen

@@ -28,7 +28,7 @@
 #include "bf16_avx512.h"
 
 /* Columns first, for tiles: pairs of rows transposed. */
-INLINE void left_of(const int parts, const float *s, int64_t s_panel, int64_t rows, int64_t padded,
+INLINE void left_of(const int terms, const float *s, int64_t s_panel, int64_t rows, int64_t padded,
                     int64_t n_panels, uint16_t *l, int64_t l_panel)
 {
     for (int64_t p = 0; p < n_panels; p++, s += s_panel, l += l_panel)
@@ -37,18 +37,18 @@ INLINE void left_of(const int parts, const float *s, int64_t s_panel, int64_t ro
             UNROLL for (int i = 0; i < 16; i++)
             {
                 __m512i both[2];
-                pair_of_rows(parts, s, first + 2 * i, rows, both);
-                UNROLL for (int part = 0; part < parts; part++) values[part][i] = both[part];
+                pair_of_rows(terms, s, first + 2 * i, rows, both);
+                UNROLL for (int term = 0; term < terms; term++) values[term][i] = both[term];
             }
-            for (int part = 0; part < parts; part++)
-                store_transposed(values[part], l + part * l_panel / 2 + first * 16, 16);
+            for (int term = 0; term < terms; term++)
+                store_transposed(values[term], l + term * l_panel / 2 + first * 16, 16);
         }
 }
 
 static void vector_round_left(const float *s, int64_t s_panel, int64_t rows, int64_t padded,
-                              int64_t n_panels, uint16_t *l, int64_t l_panel, int parts)
+                              int64_t n_panels, uint16_t *l, int64_t l_panel, int terms)
 {
-    BY_PARTS(left_of, s, s_panel, rows, padded, n_panels, l, l_panel);
+    BY_TERMS(left_of, s, s_panel, rows, padded, n_panels, l, l_panel);
 }
 
 #define TILE_INLINE INLINE
@@ -100,6 +100,7 @@ const fb_bf16 fb_bf16_amx = {
     .path = "amx",
     .least_work = {0.5, 1.3},
     .least_rows = 16,
+    .least_inputs = 8,
     .strip = 4,
     .begin = configure_tiles,
     .end = release_tiles,

@@ -12,8 +12,8 @@
 #include "names.h"
 #include "vector.h"
 
-/* A function of `parts`, which its body takes as a constant. */
-#define BY_PARTS(body, ...) (parts == 1 ? body(1, __VA_ARGS__) : body(2, __VA_ARGS__))
+/* A function of `terms`, which its body takes as a constant. */
+#define BY_TERMS(body, ...) (terms == 1 ? body(1, __VA_ARGS__) : body(2, __VA_ARGS__))
 
 /* Two vectors as 32 bfloat16, `first` in the lower half. */
 INLINE __m512i narrowed(__m512 first, __m512 second)
@@ -27,11 +27,11 @@ INLINE __m512 widened(__m256i half)
     return (__m512)_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16);
 }
 
-/* Both parts of 32 values: out[0] the nearest bfloat16, out[1] that of what is left. */
-INLINE void both_parts(const int parts, __m512 first, __m512 second, __m512i *out)
+/* Both terms of 32 values: out[0] the nearest bfloat16, out[1] that of what is left. */
+INLINE void both_terms(const int terms, __m512 first, __m512 second, __m512i *out)
 {
     out[0] = narrowed(first, second);
-    if (parts == 2)
+    if (terms == 2)
         out[1] = narrowed(first - widened(_mm512_castsi512_si256(out[0])),
                           second - widened(_mm512_extracti64x4_epi64(out[0], 1)));
 }
@@ -41,53 +41,53 @@ INLINE __m512 row_of(const float *s, int64_t i, int64_t rows)
     return i < rows ? _mm512_loadu_ps(s + i * 16) : _mm512_setzero_ps();
 }
 
-INLINE void rows_of(const int parts, const float *s, int64_t s_panel, int64_t rows,
+INLINE void rows_of(const int terms, const float *s, int64_t s_panel, int64_t rows,
                     int64_t n_panels, uint16_t *a, int64_t a_panel)
 {
     for (int64_t p = 0; p < n_panels; p += 2, s += 2 * s_panel, a += a_panel) {
         const int64_t rows_of_second = p + 1 < n_panels ? rows : 0;
         for (int64_t i = 0; i < rows; i++) {
             __m512i values[2];
-            both_parts(parts, _mm512_loadu_ps(s + i * 16), row_of(s + s_panel, i, rows_of_second),
+            both_terms(terms, _mm512_loadu_ps(s + i * 16), row_of(s + s_panel, i, rows_of_second),
                        values);
-            UNROLL for (int part = 0; part < parts; part++)
-                _mm512_storeu_si512(a + part * a_panel / 2 + i * 32, values[part]);
+            UNROLL for (int term = 0; term < terms; term++)
+                _mm512_storeu_si512(a + term * a_panel / 2 + i * 32, values[term]);
         }
     }
 }
 
 static void vector_round_rows(const float *s, int64_t s_panel, int64_t rows, int64_t n_panels,
-                              uint16_t *a, int64_t a_panel, int parts)
+                              uint16_t *a, int64_t a_panel, int terms)
 {
-    BY_PARTS(rows_of, s, s_panel, rows, n_panels, a, a_panel);
+    BY_TERMS(rows_of, s, s_panel, rows, n_panels, a, a_panel);
 }
 
 /* Rows i and i + 1 of a panel, value by value. */
-INLINE void pair_of_rows(const int parts, const float *s, int64_t i, int64_t rows, __m512i *out)
+INLINE void pair_of_rows(const int terms, const float *s, int64_t i, int64_t rows, __m512i *out)
 {
     const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24,
                                            8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
-    both_parts(parts, row_of(s, i, rows), row_of(s, i + 1, rows), out);
-    UNROLL for (int part = 0; part < parts; part++)
-        out[part] = _mm512_permutexvar_epi16(order, out[part]);
+    both_terms(terms, row_of(s, i, rows), row_of(s, i + 1, rows), out);
+    UNROLL for (int term = 0; term < terms; term++)
+        out[term] = _mm512_permutexvar_epi16(order, out[term]);
 }
 
-INLINE void pairs_of(const int parts, const float *s, int64_t s_panel, int64_t rows, int64_t padded,
+INLINE void pairs_of(const int terms, const float *s, int64_t s_panel, int64_t rows, int64_t padded,
                      int64_t n_panels, uint16_t *b, int64_t b_panel)
 {
     for (int64_t p = 0; p < n_panels; p++, s += s_panel, b += b_panel)
         for (int64_t i = 0; i < padded; i += 2) {
             __m512i values[2];
-            pair_of_rows(parts, s, i, rows, values);
-            UNROLL for (int part = 0; part < parts; part++)
-                _mm512_storeu_si512(b + part * b_panel / 2 + i * 16, values[part]);
+            pair_of_rows(terms, s, i, rows, values);
+            UNROLL for (int term = 0; term < terms; term++)
+                _mm512_storeu_si512(b + term * b_panel / 2 + i * 16, values[term]);
         }
 }
 
 static void vector_round_pairs(const float *s, int64_t s_panel, int64_t rows, int64_t padded,
-                               int64_t n_panels, uint16_t *b, int64_t b_panel, int parts)
+                               int64_t n_panels, uint16_t *b, int64_t b_panel, int terms)
 {
-    BY_PARTS(pairs_of, s, s_panel, rows, padded, n_panels, b, b_panel);
+    BY_TERMS(pairs_of, s, s_panel, rows, padded, n_panels, b, b_panel);
 }
 
 /* out[j][i] = in[i][j], dwords; the first n rows of `out`, which are 64 bytes apart. */
@@ -101,7 +101,7 @@ INLINE void store_transposed(const __m512i *in, uint16_t *out, int n)
             _mm512_storeu_si512(out + j * 32, (__m512i)v[j]);
 }
 
-INLINE void across_of(const int parts, const float *s, int64_t s_panel, int64_t rows,
+INLINE void across_of(const int terms, const float *s, int64_t s_panel, int64_t rows,
                       int64_t n_panels, uint16_t *b, int64_t b_panel)
 {
     for (int64_t k = 0; k < rows; k += 16, b += b_panel)
@@ -112,18 +112,18 @@ INLINE void across_of(const int parts, const float *s, int64_t s_panel, int64_t 
             UNROLL for (int i = 0; i < 16; i++)
             {
                 __m512i both[2];
-                both_parts(parts, row_of(here, i, left), row_of(here + s_panel, i, left_of_second),
+                both_terms(terms, row_of(here, i, left), row_of(here + s_panel, i, left_of_second),
                            both);
-                UNROLL for (int part = 0; part < parts; part++) values[part][i] = both[part];
+                UNROLL for (int term = 0; term < terms; term++) values[term][i] = both[term];
             }
-            for (int part = 0; part < parts; part++)
-                store_transposed(values[part], b + part * b_panel / 2 + p * 256,
+            for (int term = 0; term < terms; term++)
+                store_transposed(values[term], b + term * b_panel / 2 + p * 256,
                                  left_of_second ? 16 : 8);
         }
 }
 
 static void vector_round_across(const float *s, int64_t s_panel, int64_t rows, int64_t n_panels,
-                                uint16_t *b, int64_t b_panel, int parts)
+                                uint16_t *b, int64_t b_panel, int terms)
 {
-    BY_PARTS(across_of, s, s_panel, rows, n_panels, b, b_panel);
+    BY_TERMS(across_of, s, s_panel, rows, n_panels, b, b_panel);
 }

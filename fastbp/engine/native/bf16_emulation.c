@@ -60,50 +60,50 @@ static void multiply_tiles(tile *sums, const tile *left, const tile *right)
 #define TILE_MULTIPLY(s, a, b) multiply_tiles(tiles + (s), tiles + (a), tiles + (b))
 #include "bf16_tiles.h"
 
-/* Both parts of S(i, n), which may be past the last row or panel, to `a` and half a panel further. */
+/* Both terms of S(i, n), which may be past the last row or panel, to `a` and half a panel further. */
 static void put(const float *s, int64_t s_panel, int64_t rows, int64_t n_panels, int64_t i,
-                int64_t n, uint16_t *a, int64_t a_panel, int parts)
+                int64_t n, uint16_t *a, int64_t a_panel, int terms)
 {
     const float x = i < rows && n < 16 * n_panels ? s[n / 16 * s_panel + i * 16 + n % 16] : 0;
     *a = fb_to_bf16(x);
-    if (parts == 2)
+    if (terms == 2)
         a[a_panel / 2] = fb_to_bf16(x - fb_from_bf16(*a));
 }
 
 static void round_rows(const float *s, int64_t s_panel, int64_t rows, int64_t n_panels, uint16_t *a,
-                       int64_t a_panel, int parts)
+                       int64_t a_panel, int terms)
 {
     for (int64_t n = 0; n < (n_panels + 1) / 2 * 32; n++)
         for (int64_t i = 0; i < rows; i++)
             put(s, s_panel, rows, n_panels, i, n, a + n / 32 * a_panel + i * 32 + n % 32, a_panel,
-                parts);
+                terms);
 }
 
 static void round_pairs(const float *s, int64_t s_panel, int64_t rows, int64_t padded,
-                        int64_t n_panels, uint16_t *b, int64_t b_panel, int parts)
+                        int64_t n_panels, uint16_t *b, int64_t b_panel, int terms)
 {
     for (int64_t n = 0; n < n_panels * 16; n++)
         for (int64_t i = 0; i < padded; i++)
             put(s, s_panel, rows, n_panels, i, n,
-                b + n / 16 * b_panel + i / 2 * 32 + n % 16 * 2 + i % 2, b_panel, parts);
+                b + n / 16 * b_panel + i / 2 * 32 + n % 16 * 2 + i % 2, b_panel, terms);
 }
 
 static void round_across(const float *s, int64_t s_panel, int64_t rows, int64_t n_panels,
-                         uint16_t *b, int64_t b_panel, int parts)
+                         uint16_t *b, int64_t b_panel, int terms)
 {
     for (int64_t n = 0; n < n_panels * 16; n++)
         for (int64_t i = 0; i < (rows + 15) / 16 * 16; i++)
             put(s, s_panel, rows, n_panels, i, n,
-                b + i / 16 * b_panel + n / 2 * 32 + i % 16 * 2 + n % 2, b_panel, parts);
+                b + i / 16 * b_panel + n / 2 * 32 + i % 16 * 2 + n % 2, b_panel, terms);
 }
 
 static void round_left(const float *s, int64_t s_panel, int64_t rows, int64_t padded,
-                       int64_t n_panels, uint16_t *l, int64_t l_panel, int parts)
+                       int64_t n_panels, uint16_t *l, int64_t l_panel, int terms)
 {
     for (int64_t n = 0; n < n_panels * 16; n++)
         for (int64_t i = 0; i < padded; i++)
             put(s, s_panel, rows, n_panels, i, n,
-                l + n / 16 * l_panel + i / 32 * 512 + n % 16 * 32 + i % 32, l_panel, parts);
+                l + n / 16 * l_panel + i / 32 * 512 + n % 16 * 32 + i % 32, l_panel, terms);
 }
 
 static void nothing(void) {}
@@ -112,6 +112,7 @@ const fb_bf16 fb_bf16_emulation = {
     .path = "emulation",
     .least_work = {0, 0},
     .least_rows = 1,
+    .least_inputs = 1,
     .strip = 4,
     .begin = nothing,
     .end = nothing,

@@ -10,17 +10,17 @@
 
 typedef struct {
     const uint16_t *a, *b;
-    int64_t a_step, a_tile, a_low, b_panel, b_low; /* a_low, b_low: where the second part is */
+    int64_t a_step, a_tile, a_low, b_panel, b_low; /* a_low, b_low: where the second term is */
     int64_t n_steps;
 } operands;
 
-/* sums += left right, over all k: part 1 by part 1, and in "high" 1 by 2 and 2 by 1, step by step. */
-TILE_INLINE void multiply_steps(TILES, const int parts, const int mr, const int np,
+/* sums += left right, over all k: term 1 by term 1, and in "high" 1 by 2 and 2 by 1, step by step. */
+TILE_INLINE void multiply_steps(TILES, const int terms, const int mr, const int np,
                                 const operands *o)
 {
     const uint16_t *a = o->a, *b = o->b;
     for (int64_t step = 0; step < o->n_steps; step++, a += o->a_step, b += 512)
-        for (int product = 0; product < 2 * parts - 1; product++) {
+        for (int product = 0; product < 2 * terms - 1; product++) {
             const uint16_t *left = product == 2 ? a + o->a_low : a;
             const uint16_t *right = product == 1 ? b + o->b_low : b;
             TILE_LOAD(4, left);
@@ -82,7 +82,7 @@ typedef struct {
         finish_tile(to->c + at, to->gate ? to->gate + at : NULL, to->epilogue, n);                 \
     }
 
-TILE_INLINE void block_of(const int parts, const int mr, const int np, const operands *o,
+TILE_INLINE void block_of(const int terms, const int mr, const int np, const operands *o,
                           const target *to, int64_t rows)
 {
     float rest[256] __attribute__((aligned(64))) = {0};
@@ -95,7 +95,7 @@ TILE_INLINE void block_of(const int parts, const int mr, const int np, const ope
         if (np == 2)
             START(3, 16, 1)
     }
-    multiply_steps(TILES_GIVEN, parts, mr, np, o);
+    multiply_steps(TILES_GIVEN, terms, mr, np, o);
     FINISH(0, 0, 0)
     if (np == 2)
         FINISH(1, 0, 1)
@@ -106,14 +106,14 @@ TILE_INLINE void block_of(const int parts, const int mr, const int np, const ope
     }
 }
 
-#define BLOCK_CASE(parts, mr, np)                                                                  \
-    case 4 * parts + 2 * mr + np:                                                                  \
-        block_of(parts, mr, np, o, to, rows);                                                      \
+#define BLOCK_CASE(terms, mr, np)                                                                  \
+    case 4 * terms + 2 * mr + np:                                                                  \
+        block_of(terms, mr, np, o, to, rows);                                                      \
         break;
 
-static void any_block(int parts, int np, const operands *o, const target *to, int64_t rows)
+static void any_block(int terms, int np, const operands *o, const target *to, int64_t rows)
 {
-    switch (4 * parts + 2 * (1 + (rows > 16)) + np) {
+    switch (4 * terms + 2 * (1 + (rows > 16)) + np) {
         BLOCK_CASE(1, 1, 1) BLOCK_CASE(1, 1, 2) BLOCK_CASE(1, 2, 1) BLOCK_CASE(1, 2, 2)
         BLOCK_CASE(2, 1, 1) BLOCK_CASE(2, 1, 2) BLOCK_CASE(2, 2, 1) BLOCK_CASE(2, 2, 2)
     }
@@ -124,10 +124,10 @@ static void any_block(int parts, int np, const operands *o, const target *to, in
 
 static void tile_product(const uint16_t *a, int64_t a_panel, const uint16_t *b, int64_t b_panel,
                          const float *bias, float *c, int64_t c_panel, const float *gate,
-                         int epilogue, int64_t rows, int64_t n_k, int64_t n_panels, int parts)
+                         int epilogue, int64_t rows, int64_t n_k, int64_t n_panels, int terms)
 {
     const int64_t n_steps = (n_k + 31) / 32;
-    int64_t piece = LEFT_BYTES / (n_steps * 64 * parts) / 32 * 32;
+    int64_t piece = LEFT_BYTES / (n_steps * 64 * terms) / 32 * 32;
     piece = piece < 32 ? 32 : piece;
     for (int64_t first = 0; first < rows; first += piece)
         for (int64_t p = 0; p < n_panels; p += 2) {
@@ -139,14 +139,14 @@ static void tile_product(const uint16_t *a, int64_t a_panel, const uint16_t *b, 
                 target to = {c + at, bias ? bias + p * 16 : NULL, gate ? gate + at : NULL, c_panel,
                              epilogue, 0};
                 o.a = a + i * 32;
-                any_block(parts, p + 1 < n_panels ? 2 : 1, &o, &to, end - i < 32 ? end - i : 32);
+                any_block(terms, p + 1 < n_panels ? 2 : 1, &o, &to, end - i < 32 ? end - i : 32);
             }
         }
 }
 
 static void tile_weight_gradient(const uint16_t *a, int64_t a_panel, const uint16_t *d,
                                  int64_t d_panel, float *g, int64_t g_panel, int64_t rows,
-                                 int64_t n_k, int64_t n_panels, int accumulate, int parts)
+                                 int64_t n_k, int64_t n_panels, int accumulate, int terms)
 {
     for (int64_t k = 0; k < n_k; k += 32)
         for (int64_t p = 0; p < n_panels; p += 2) {
@@ -155,6 +155,6 @@ static void tile_weight_gradient(const uint16_t *a, int64_t a_panel, const uint1
                                 (rows + 31) / 32};
             const target to = {g + p * g_panel + k * 16, NULL, NULL, g_panel, FB_AS_IT_IS,
                                accumulate};
-            any_block(parts, p + 1 < n_panels ? 2 : 1, &o, &to, n_k - k < 32 ? n_k - k : 32);
+            any_block(terms, p + 1 < n_panels ? 2 : 1, &o, &to, n_k - k < 32 ? n_k - k : 32);
         }
 }

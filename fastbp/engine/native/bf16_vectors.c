@@ -1,4 +1,4 @@
-/* The path "avx512_bf16": vdpbf16ps, which adds two products to each of 16 sums, in one part
+/* The path "avx512_bf16": vdpbf16ps, which adds two products to each of 16 sums, in one term
  * ("medium"). AMD's processors have it at twice the rate of float32 (Zen 4, measured 2026-11-30),
  * Intel's at half of it: there it runs only when asked for by name.
  *
@@ -30,18 +30,18 @@
 
 static void vector_product(const uint16_t *a, int64_t a_panel, const uint16_t *b, int64_t b_panel,
                            const float *bias, float *c, int64_t c_panel, const float *gate,
-                           int epilogue, int64_t rows, int64_t n_k, int64_t n_panels, int parts)
+                           int epilogue, int64_t rows, int64_t n_k, int64_t n_panels, int terms)
 {
-    (void)parts;
+    (void)terms;
     NAME(product)(a, a_panel / 2, 0, b, P, b_panel / 2, bias, c, c_panel, gate, epilogue, rows,
                   (n_k + 1) / 2, n_panels);
 }
 
 static void vector_weight_gradient(const uint16_t *a, int64_t a_panel, const uint16_t *d,
                                    int64_t d_panel, float *g, int64_t g_panel, int64_t rows,
-                                   int64_t n_k, int64_t n_panels, int accumulate, int parts)
+                                   int64_t n_k, int64_t n_panels, int accumulate, int terms)
 {
-    (void)parts;
+    (void)terms;
     NAME(weight_gradient)(a, a_panel / 2, d, d_panel / 2, g, g_panel, NULL, (rows + 1) / 2, n_k,
                           n_panels, accumulate);
 }
@@ -52,6 +52,7 @@ const fb_bf16 fb_bf16_vectors = {
     .path = "avx512_bf16",
     .least_work = {0.5, -1},
     .least_rows = 16,
+    .least_inputs = 8,
     .strip = 3,
     .begin = nothing,
     .end = nothing,

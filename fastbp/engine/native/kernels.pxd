@@ -9,7 +9,7 @@ cdef extern from "bf16.h" nogil:
     ctypedef struct fb_bf16:
         const char *path
         double least_work[2]
-        int64_t least_rows
+        int64_t least_rows, least_inputs
         int64_t strip
         void (*begin)() noexcept nogil
         void (*end)() noexcept nogil

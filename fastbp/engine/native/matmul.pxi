@@ -6,7 +6,7 @@ cdef int matmul_path = -1        # index of a path; -1: none
 
 cdef enum:
     TRAINING_PASSES = 3          # products of a layer's weights in a step: forward, and two back
-    MOST_PARTS = 2
+    MOST_TERMS = 2
 
 
 def supported_matmul_paths():
@@ -37,34 +37,34 @@ if os.environ.get("FASTBP_MATMUL_PATH"):
 
 cdef choose_precision(Plan *f, precision, int64_t rows):
     """Which layers' products are rounded, of those that are laid out: all dense ones that are not
-    narrow, if steps on so many rows are large enough for the path; where they are not, those of the
-    next more precise kind."""
+    narrow and have some inputs, if steps on so many rows are large enough for the path; where they
+    are not, those of the next more precise kind."""
     cdef const fb_bf16 *path = fb_bf16_path(matmul_path) if matmul_path >= 0 else NULL
-    cdef int parts = {"highest": MOST_PARTS + 1, "high": 2, "medium": 1}[precision]
+    cdef int terms = {"highest": MOST_TERMS + 1, "high": 2, "medium": 1}[precision]
     cdef int l
     cdef double work = 0
     f.net.group = f.net.lanes
-    if path == NULL or f.net.itemsize != 4 or parts > MOST_PARTS or rows < path.least_rows:
+    if path == NULL or f.net.itemsize != 4 or terms > MOST_TERMS or rows < path.least_rows:
         return
     for l in range(f.net.n_layers):
-        if may_be_rounded(&f.net.layers[l]):
+        if may_be_rounded(path, &f.net.layers[l]):
             work += 2e-6 * TRAINING_PASSES * rows * f.net.layers[l].n_in * f.net.layers[l].n_out
-    while parts <= MOST_PARTS and not 0 <= path.least_work[parts - 1] <= work:
-        parts += 1
-    if work == 0 or parts > MOST_PARTS or not fb_bf16_is_allowed(path):
+    while terms <= MOST_TERMS and not 0 <= path.least_work[terms - 1] <= work:
+        terms += 1
+    if work == 0 or terms > MOST_TERMS or not fb_bf16_is_allowed(path):
         return
-    f.net.bf16, f.net.parts, f.net.group = path, parts, FB_BF16_ROWS
+    f.net.bf16, f.net.terms, f.net.group = path, terms, FB_BF16_ROWS
     for l in range(f.net.n_layers * max(1, f.net.n_members)):
-        f.net.layers[l].rounded = may_be_rounded(&f.net.layers[l])
+        f.net.layers[l].rounded = may_be_rounded(path, &f.net.layers[l])
 
 
-cdef bint may_be_rounded(Layer *layer) noexcept:
-    return not (layer.narrow or layer.sparse)
+cdef bint may_be_rounded(const fb_bf16 *path, Layer *layer) noexcept:
+    return not (layer.narrow or layer.sparse) and layer.n_in >= path.least_inputs
 
 
 cdef str precision_of(Plan *f):
     """What is in force: "highest" where no layer is rounded."""
-    return contract.PRECISIONS[0 if f.net.bf16 == NULL else MOST_PARTS + 1 - f.net.parts]
+    return contract.PRECISIONS[0 if f.net.bf16 == NULL else MOST_TERMS + 1 - f.net.terms]
 
 
 cdef uint16_t *take_operand(Memory memory, int64_t n) except NULL:

@@ -59,7 +59,7 @@ cdef struct Network:             # fixed for a fit, once it is laid out
     int64_t block_rows                      # rows worked on at a time
     int64_t group                           # shares of rows begin at multiples of it
     const fb_bf16 *bf16                     # products of rounded operands; NULL: there are none
-    int parts                               # of an operand: 1 "medium", 2 "high"
+    int terms                               # of an operand: 1 "medium", 2 "high"
     int64_t n_features, n_outputs, n_targets
     int64_t n_packed                        # length of the packed vector
     Layer *layers                           # of the network, or of the member in hand

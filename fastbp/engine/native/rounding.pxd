@@ -29,17 +29,17 @@ cdef inline int64_t whole_steps(int64_t n) noexcept nogil:
 
 cdef inline int64_t row_panel(Plan *f) noexcept nogil:
     """How far panels of operands in `rows` order are apart."""
-    return f.net.parts * f.net.capacity * 32
+    return f.net.terms * f.net.capacity * 32
 
 
 cdef inline int64_t pair_panel(Plan *f) noexcept nogil:
     """The same of `left` and `delta_pairs`."""
-    return f.net.parts * f.net.capacity * 16
+    return f.net.terms * f.net.capacity * 16
 
 
 cdef inline int64_t weight_panel(Plan *f, int64_t n) noexcept nogil:
     """The same of weights, summed over n of their inputs (`w_pairs`) or outputs (`w_across`)."""
-    return f.net.parts * whole_steps(n) * 16
+    return f.net.terms * whole_steps(n) * 16
 
 
 cdef inline void round_weights(Plan *f, Layer *layer, int64_t k0, int64_t n_k, int64_t p0,
@@ -49,10 +49,10 @@ cdef inline void round_weights(Plan *f, Layer *layer, int64_t k0, int64_t n_k, i
     cdef const float *w = <const float *>layer.w + p0 * layer.w_panel + k0 * layer.w_row
     cdef int64_t panel = weight_panel(f, layer.n_in), across = weight_panel(f, layer.n_out)
     k.round_pairs(w, layer.w_panel, n_k, n_k + (n_k & 1), n_panels,
-                  layer.w_pairs + p0 * panel + k0 * 16, panel, f.net.parts)
+                  layer.w_pairs + p0 * panel + k0 * 16, panel, f.net.terms)
     if layer.w_across != NULL:
         k.round_across(w, layer.w_panel, n_k, n_panels,
-                       layer.w_across + k0 // 16 * across + p0 * 256, across, f.net.parts)
+                       layer.w_across + k0 // 16 * across + p0 * 256, across, f.net.terms)
 
 
 cdef inline void round_input(Plan *f, int l, int64_t r0, int64_t rows) noexcept nogil:
@@ -60,10 +60,10 @@ cdef inline void round_input(Plan *f, int l, int64_t r0, int64_t rows) noexcept 
     cdef Layer *layer = &f.net.layers[l]
     cdef const float *a = <const float *>panel_row(f, input_of(f, l), 0, r0)
     f.net.bf16.round_rows(a, f.net.panel, rows, layer.in_panels, layer.rows + r0 * 32,
-                          row_panel(f), f.net.parts)
+                          row_panel(f), f.net.terms)
     if f.call.backward:
         f.net.bf16.round_left(a, f.net.panel, rows, whole_steps(rows), layer.in_panels,
-                              layer.left + r0 * 16, pair_panel(f), f.net.parts)
+                              layer.left + r0 * 16, pair_panel(f), f.net.terms)
 
 
 cdef inline void round_delta(Plan *f, int l, int64_t r0, int64_t rows) noexcept nogil:
@@ -71,10 +71,10 @@ cdef inline void round_delta(Plan *f, int l, int64_t r0, int64_t rows) noexcept 
     cdef Layer *layer = &f.net.layers[l]
     cdef const float *delta = <const float *>panel_row(f, layer.delta, 0, r0)
     f.net.bf16.round_pairs(delta, f.net.panel, rows, whole_steps(rows), layer.out_panels,
-                           layer.delta_pairs + r0 * 16, pair_panel(f), f.net.parts)
+                           layer.delta_pairs + r0 * 16, pair_panel(f), f.net.terms)
     if l > 0:
         f.net.bf16.round_rows(delta, f.net.panel, rows, layer.out_panels, f.buf.rows + r0 * 32,
-                              row_panel(f), f.net.parts)
+                              row_panel(f), f.net.terms)
 
 
 cdef inline void multiply_rounded(Plan *f, Layer *layer, int64_t r0, int64_t rows, int64_t p0,
@@ -83,7 +83,7 @@ cdef inline void multiply_rounded(Plan *f, Layer *layer, int64_t r0, int64_t row
     cdef int64_t panel = weight_panel(f, layer.n_in)
     f.net.bf16.product(layer.rows + r0 * 32, row_panel(f), layer.w_pairs + p0 * panel, panel,
                        <const float *>layer.b + p0 * 16, <float *>panel_row(f, layer.a, p0, r0),
-                       f.net.panel, NULL, epilogue, rows, layer.n_in, p1 - p0, f.net.parts)
+                       f.net.panel, NULL, epilogue, rows, layer.n_in, p1 - p0, f.net.terms)
 
 
 cdef inline void multiply_back_rounded(Plan *f, Layer *layer, int64_t r0, int64_t rows, char *below,
@@ -92,7 +92,7 @@ cdef inline void multiply_back_rounded(Plan *f, Layer *layer, int64_t r0, int64_
     f.net.bf16.product(f.buf.rows + r0 * 32, row_panel(f), layer.w_across,
                        weight_panel(f, layer.n_out), NULL, <float *>below, f.net.panel,
                        <const float *>gate, epilogue, rows, layer.n_out, layer.in_panels,
-                       f.net.parts)
+                       f.net.terms)
 
 
 cdef inline void rounded_gradient(Plan *f, Unit *u, Share share, char *g, int64_t g_panel,
@@ -103,4 +103,4 @@ cdef inline void rounded_gradient(Plan *f, Unit *u, Share share, char *g, int64_
     f.net.bf16.weight_gradient(layer.left + u.k0 // 16 * panel + share.r0 * 16, panel,
                                layer.delta_pairs + u.p0 * panel + share.r0 * 16, panel,
                                <float *>g, g_panel, share.rows, u.n_k, u.n_panels, accumulate,
-                               f.net.parts)
+                               f.net.terms)

@@ -263,7 +263,7 @@ cdef class Session:
         if f.net.bf16 == NULL:
             return
         for i in range(f.net.n_layers * max(1, f.net.n_members)):
-            f.net.all_layers[i].rounded = rounded and may_be_rounded(&f.net.all_layers[i])
+            f.net.all_layers[i].rounded = rounded and f.net.all_layers[i].w_pairs != NULL
         if rounded and f.buf.average != NULL:
             refresh_copies(f)
 
