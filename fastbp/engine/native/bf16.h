@@ -38,7 +38,8 @@ typedef struct {
      * rows of a minibatch. And how many inputs a layer must have: few of them fill no step. */
     double least_work[2];
     int64_t least_rows, least_inputs;
-    int64_t strip; /* panels of a unit of weights: the width of its weight gradient's tile */
+    double times_as_fast[2]; /* about, of a step: fewer threads then pay off */
+    int64_t strip;           /* panels of a unit of weights: the width of its weight gradient's tile */
 
     /* Around all that a thread computes here: the tile registers, where there are any. */
     void (*begin)(void);

@@ -101,6 +101,7 @@ const fb_bf16 fb_bf16_amx = {
     .least_work = {0.5, 1.3},
     .least_rows = 16,
     .least_inputs = 8,
+    .times_as_fast = {3, 1.7},
     .strip = 4,
     .begin = configure_tiles,
     .end = release_tiles,

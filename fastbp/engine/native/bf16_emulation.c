@@ -113,6 +113,7 @@ const fb_bf16 fb_bf16_emulation = {
     .least_work = {0, 0},
     .least_rows = 1,
     .least_inputs = 1,
+    .times_as_fast = {1, 1},
     .strip = 4,
     .begin = nothing,
     .end = nothing,

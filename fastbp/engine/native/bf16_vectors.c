@@ -53,6 +53,7 @@ const fb_bf16 fb_bf16_vectors = {
     .least_work = {0.5, -1},
     .least_rows = 16,
     .least_inputs = 8,
+    .times_as_fast = {1.6, 1},
     .strip = 3,
     .begin = nothing,
     .end = nothing,

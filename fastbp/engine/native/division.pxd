@@ -68,7 +68,10 @@ cdef inline int useful_threads(Plan *f, int ceiling, bint forced) noexcept nogil
     than this fit's share of the cores while other fits run in the process."""
     cdef int n = ceiling
     cdef int64_t rows = min(min(f.call.batch_size, f.call.n_samples), f.net.block_rows)
+    cdef double us = step_us(f, rows)
     if forced:
         return n
+    if f.net.bf16 != NULL:
+        us /= f.net.bf16.times_as_fast[f.net.terms - 1]
     n = max(1, n // max(1, fb_running_fits(0)))
-    return max(1, min(n, <int>(step_us(f, rows) / WORK_PER_THREAD_US)))
+    return max(1, min(n, <int>(us / WORK_PER_THREAD_US)))

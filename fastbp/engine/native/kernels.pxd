@@ -10,6 +10,7 @@ cdef extern from "bf16.h" nogil:
         const char *path
         double least_work[2]
         int64_t least_rows, least_inputs
+        double times_as_fast[2]
         int64_t strip
         void (*begin)() noexcept nogil
         void (*end)() noexcept nogil
