@@ -179,17 +179,17 @@ def gradient_of(session, params, X, targets):
     return value, gradient
 
 
-@pytest.mark.parametrize("rows", [64, 128])
-def test_weight_gradients_have_the_bits_of_the_twin(mode, rows):
+@pytest.mark.parametrize(("rows", "n_in", "n_out"), [(64, 80, 43), (128, 300, 90)])
+def test_weight_gradients_have_the_bits_of_the_twin(mode, rows, n_in, n_out):
     """Scores that are 0 leave a delta that is known, as the number of rows is a power of 2."""
     engine, precision = mode
-    problem = draw_problem((80, 43), n_samples=rows)
+    problem = draw_problem((n_in, n_out), n_samples=rows)
     rng = np.random.default_rng(0)
-    X, y = draw_matrix(rng, rows, 80), draw_matrix(rng, rows, 43)
+    X, y = draw_matrix(rng, rows, n_in), draw_matrix(rng, rows, n_out)
     params = np.zeros_like(problem.params, np.float32)
     _, gradient = compute_gradient(engine, problem, precision, params, rows, X, y)
     expected = twin_of(engine)(X.T, -y / rows, np.float32(0), precision)
-    assert gradient[: 80 * 43].tobytes() == (expected + np.float32(0)).tobytes()
+    assert gradient[: n_in * n_out].tobytes() == (expected + np.float32(0)).tobytes()
 
 
 def test_input_gradients_have_the_bits_of_the_twin(emulation):
