@@ -1,6 +1,7 @@
 /* The path "amx": products over the tile registers of Intel's AMX (Sapphire Rapids and later), on
- * Linux. The loops are bf16_tiles.h, which tests run as the path "emulation"; of this file itself
- * only the rounding (bf16_avx512.h) has run in tests, as no machine with AMX was at hand.
+ * Linux. It has not run on such a processor yet: none was at hand. Its loops are bf16_tiles.h, which
+ * tests run as the path "emulation"; the compiled code of this file ran with its instructions
+ * trapped and done in plain C (`python -m checks.tiles`), with the emulation's bits.
  *
  * The six instructions are written out: the intrinsics of gcc 12 do not tell the compiler which
  * memory they read, so that stores before them may be missing. "memory" says it of each.
