@@ -20,6 +20,7 @@ from libc.string cimport memcpy, memset
 from numpy.random cimport bitgen_t
 
 from fastbp.engine import contract, find_kernels, members, network
+from fastbp.engine.precision import PREDICTION_ROWS, PRECISIONS
 from fastbp.engine.native.division cimport Share, WORK_PER_THREAD_US, chunk_of, step_us
 from fastbp.engine.native.epochs cimport Stopping, Stream, all_parameters_finite, run_epochs
 from fastbp.engine.native.kernels cimport *

@@ -40,12 +40,12 @@ cdef choose_precision(Plan *f, precision, int64_t rows):
     narrow and have some inputs, if steps on so many rows are large enough for the path; where they
     are not, those of the next more precise kind."""
     cdef const fb_bf16 *path = fb_bf16_path(matmul_path) if matmul_path >= 0 else NULL
-    cdef int terms = {"highest": MOST_TERMS + 1, "high": 2, "medium": 1}[precision]
-    cdef int l
+    cdef int terms, l
     cdef double work = 0
     f.net.group = f.net.lanes
-    if path == NULL or f.net.itemsize != 4 or terms > MOST_TERMS or rows < path.least_rows:
+    if precision == PRECISIONS[0] or path == NULL or f.net.itemsize != 4 or rows < path.least_rows:
         return
+    terms = MOST_TERMS + 1 - PRECISIONS.index(precision)
     for l in range(f.net.n_layers):
         if may_be_rounded(path, &f.net.layers[l]):
             work += 2e-6 * TRAINING_PASSES * rows * f.net.layers[l].n_in * f.net.layers[l].n_out
@@ -64,7 +64,7 @@ cdef bint may_be_rounded(const fb_bf16 *path, Layer *layer) noexcept:
 
 cdef str precision_of(Plan *f):
     """What is in force: "highest" where no layer is rounded."""
-    return contract.PRECISIONS[0 if f.net.bf16 == NULL else MOST_TERMS + 1 - f.net.terms]
+    return PRECISIONS[0 if f.net.bf16 == NULL else MOST_TERMS + 1 - f.net.terms]
 
 
 cdef uint16_t *take_operand(Memory memory, int64_t n) except NULL:

@@ -6,7 +6,6 @@
 
 cdef enum:
     FEW_ROWS = 16                # read a small part of a first layer over CSR
-    PREDICTION_ROWS = 64         # of a prediction that is worth it in less than "highest"
 
 
 cdef struct Prediction:
