@@ -53,12 +53,13 @@ def fit(model, X, y, **kwargs):
 @pytest.mark.parametrize("first", first_of(range(0, 60, 10)))
 def test_random_sessions(first):
     engine = get_engine("cython")
-    before = engine.instruction_set()
+    before, path = engine.instruction_set(), engine.get_matmul_path()
     try:
         for number in range(first, first + 10):
             fuzz_engine.run_case(number, "cython")
     finally:
         engine.set_instruction_set(before)
+        engine.set_matmul_path(path)
 
 
 @needs_native
