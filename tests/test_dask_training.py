@@ -13,6 +13,7 @@ from problems import draw_classes
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
+import fastbp
 from fastbp import BackpropClassifier, BackpropRegressor, TabularClassifier
 from fastbp.losses import Quantile
 
@@ -20,6 +21,7 @@ distributed = pytest.importorskip("distributed")
 da = pytest.importorskip("dask.array")
 
 import dask  # noqa: E402
+import dask.bag  # noqa: E402
 
 from fastbp.dask import (  # noqa: E402
     DaskBackpropClassifier,
@@ -452,8 +454,57 @@ def test_bad_data(client):
         net.fit(_emptied(X), _emptied(Y))
     with pytest.raises(NotFittedError):
         net.to_local()
+    with pytest.raises(ValueError, match="sample_weight_val with them"):
+        net.fit(X, Y, sample_weight_val=np.ones(3))
+    for bad in (dask.delayed(x), dask.bag.from_sequence([1])):
+        with pytest.raises(TypeError, match=r"must be a Dask array or frame.*from_delayed"):
+            net.fit(X, bad)
+    halves = Y.map_blocks(
+        lambda part, block_id: part.astype("U1") if block_id == (1,) else part, dtype=int
+    )
+    with pytest.raises(ValueError, match="one type, text or numbers"):
+        net.fit(X, halves)
     with pytest.raises(TypeError, match="hidden_layer_sizes"):
         DaskBackpropClassifier(hidden_layers=(5,))
+
+
+@pytest.mark.parametrize(
+    ("weight", "message"),
+    [
+        (np.ones((240, 1)), "must be 1D"),
+        (np.arange(240) < 120, "All rows of partitions 2 to 3 have weight 0"),
+        (np.repeat("a", 240), "must be numbers"),
+    ],
+    ids=["2D", "a shard of 0", "text"],
+)
+def test_bad_weights(client, weight, message):
+    with pytest.raises(ValueError, match=message):
+        DaskBackpropClassifier(**NET).fit(X, Y, da.from_array(weight, chunks=60))
+
+
+def test_a_random_state_of_the_users_moves_on(client):
+    draws = np.random.RandomState(0)
+    one, other = (DaskBackpropClassifier(**NET | dict(random_state=draws)) for _ in range(2))
+    assert (one.fit(X, Y).coefs_[0] != other.fit(X, Y).coefs_[0]).any()
+    before = draws.get_state()[1].copy()
+    with pytest.raises(ValueError, match="NaN"):
+        one.fit(X * np.nan, Y)
+    np.testing.assert_array_equal(before, draws.get_state()[1])
+
+
+def test_what_is_known_of_X_before_it_is_computed(client, two):
+    """Objects may be dates, or numbers as text: predictions find their form without a guess."""
+    days = np.datetime64("2024-01-01") + np.arange(240) % 90
+    rows = np.column_stack([days.astype(object), x[:, 0].astype(str).astype(object)])
+    lazy = da.from_array(rows, chunks=(60, 2))
+    net = DaskTabularClassifier(**TABLE | dict(n_networks=1)).fit(lazy, Y[:, None])
+    np.testing.assert_array_equal(net.predict(lazy).compute(), net.to_local().predict(rows))
+    numbers = X.astype(object)
+    np.testing.assert_array_equal(two.predict(numbers).compute(), two.predict(x))
+    with pytest.raises(ValueError, match=r"two dimensions, rows and features\. Got 1"):
+        two.predict(Y)
+    with pytest.raises(TypeError, match="must be a Dask array or frame"):
+        two.predict(dask.delayed(x))
 
 
 def _emptied(array):
@@ -468,6 +519,8 @@ def _emptied(array):
 
 def test_copies_and_pickles(two, client):
     assert two.client is client
+    with pytest.raises(TypeError, match=r"Save its to_local\(\)"):
+        fastbp.save(two, "nowhere")
     assert clone(two).client is client
     assert not hasattr(clone(two), "coefs_")
     loaded = pickle.loads(pickle.dumps(two))

@@ -5,9 +5,10 @@ import threading
 
 import numpy as np
 import pytest
+from sklearn.preprocessing import FunctionTransformer
 
 from fastbp import BackpropClassifier, BackpropRegressor, Snapshot, TabularClassifier
-from fastbp.streams import SourceError, from_arrays, from_batches
+from fastbp.streams import SourceError, from_arrays, from_batches, from_parquet
 from fastbp.training import keeping
 from fastbp.training.minibatches import Training
 
@@ -183,6 +184,27 @@ def test_other_data_are_refused_by_name(tmp_path):
     snapshot = Snapshot(path, other_machine="warn")
     with pytest.warns(UserWarning, match="files"), pytest.raises(ValueError, match="data: X"):
         call(snapshot=snapshot)
+
+
+def test_what_differs_between_processes_alone_is_no_other_data(tmp_path):
+    """Addresses of functions, and the order of a set of texts in a filter."""
+    pq = pytest.importorskip("pyarrow.parquet")
+    pa = pytest.importorskip("pyarrow")
+    file = tmp_path / "a.parquet"
+    columns = {f"x{j}": column for j, column in enumerate(X.T)}
+    pq.write_table(pa.table(columns | {"y": Y.astype(str)}), file, row_group_size=200)
+
+    def source(texts):
+        rows = from_parquet(file, target="y", filters=[("y", "in", texts)], window=600)
+        double = FunctionTransformer(lambda X: 2 * X)  # another function each time
+        return rows.through(double.fit(X))
+
+    whole = fit(source(["0", "1", "2"]), tmp_path / "s")
+    functions = [source(["0"]) for _ in range(2)]
+    assert repr(functions[0].transformer) != repr(functions[1].transformer)
+    assert same(whole, fit(source(["2", "1", "0"]), tmp_path / "s"))
+    with pytest.raises(ValueError, match="other data"):
+        fit(source(["0", "1"]), tmp_path / "s")
 
 
 def test_what_a_snapshot_of_a_source_needs(tmp_path):

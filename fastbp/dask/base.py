@@ -12,7 +12,6 @@ from typing import Any, Self
 
 import numpy as np
 from sklearn.base import clone
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from fastbp.dask.partitions import apply, is_lazy, split, to_memory
@@ -21,6 +20,7 @@ from fastbp.descriptions import BOOLEAN, NONE, is_allowed, number_rule, refusal
 from fastbp.estimators.base_parameters import BaseParameters
 from fastbp.estimators.parameters import check_parameters
 from fastbp.messages import explains_its_arguments
+from fastbp.training.randomness import own_stream
 
 # The parameters that they have besides those of the ordinary estimator: defaults and rules.
 OWN = {"client": None, "n_shards": None, "average_every": 1, "scale_learning_rate": True,
@@ -96,6 +96,7 @@ class DaskEstimator(BaseParameters):
     n_iter_: int
     n_shards_: int
     client: Any
+    random_state: Any
     n_shards: int | None
     average_every: float
     scale_learning_rate: bool
@@ -157,16 +158,18 @@ class DaskEstimator(BaseParameters):
                     f"{name} must be an array in memory, not a Dask collection: call .compute() on "
                     "a part that fits."
                 )
-        if (X_val is None) != (y_val is None):
-            raise ValueError("X_val and y_val go together: give both, or none.")
+        if (X_val is None) != (y_val is None) or (X_val is None and sample_weight_val is not None):
+            raise ValueError(
+                "X_val and y_val go together, and sample_weight_val with them: give all, or none."
+            )
         partitions = split(X, y, sample_weight)
         client = find_client(self.client, self.timeout)
         team = Team(client, partitions, self.n_shards, self.timeout)
-        if not isinstance(settings.random_state, Integral):
-            seed = int(check_random_state(settings.random_state).randint(2**31))
-            local.set_params(random_state=seed)
         try:
-            found = self._train(Fit(local, settings, team, validation, begun))
+            with own_stream(self.random_state) as (draws, _):
+                if not isinstance(self.random_state, Integral):
+                    local.set_params(random_state=int(draws.randint(2**31)))
+                found = self._train(Fit(local, settings, team, validation, begun))
         finally:
             team.close()
         parameters = {name: getattr(self, name) for name in self._get_param_names()}

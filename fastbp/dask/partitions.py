@@ -35,15 +35,9 @@ def split(X, y, sample_weight=None):
         If they are no such collections, or of other partitions.
     """
     for name, value in (("X", X), ("y", y), ("sample_weight", sample_weight)):
-        if not is_lazy(value) and not (name == "sample_weight" and value is None):
-            raise TypeError(
-                f"{name} must be a Dask array or frame. Got {type(value).__name__}. Data in memory "
-                "are for the ordinary estimator, or dask.array.from_array(data, chunks=...) makes "
-                "a Dask array of them."
-            )
-    shape = getattr(X, "shape", ())
-    if len(shape) != 2:
-        raise ValueError(f"X must have two dimensions, rows and features. Got {len(shape)}.")
+        if not (name == "sample_weight" and value is None):
+            _require_rows(name, value)
+    _require_table(X)
     columns = [_one_chunk_of_columns(value) for value in (X, y, sample_weight)]
     parts = [_list(value, _chunks(columns[0])) for value in columns if value is not None]
     counts = [len(part) for part in parts]
@@ -54,6 +48,26 @@ def split(X, y, sample_weight=None):
         )
     weights = parts[2] if len(parts) == 3 else [None] * counts[0]
     return list(zip(parts[0], parts[1], weights, strict=True))
+
+
+def _require_rows(name, value):
+    """Raise for what is no Dask array or frame; a bag or Delayed has neither shape nor dtype."""
+    if is_lazy(value) and hasattr(value, "_meta") and hasattr(value, "to_delayed"):
+        return
+    hint = (
+        "dask.array.from_delayed, dask.dataframe.from_delayed or to_dataframe make one of it."
+        if is_lazy(value)
+        else "Data in memory are for the ordinary estimator, or dask.array.from_array(data, "
+        "chunks=...) makes a Dask array of them."
+    )
+    kind = type(value).__name__
+    raise TypeError(f"{name} must be a Dask array or frame. Got {kind}. {hint}")
+
+
+def _require_table(X):
+    n_dimensions = getattr(X, "ndim", 0)
+    if n_dimensions != 2:
+        raise ValueError(f"X must have two dimensions, rows and features. Got {n_dimensions}.")
 
 
 def _one_chunk_of_columns(value):
@@ -96,7 +110,9 @@ def apply(model, method, X):
     dask.array.Array
         Not computed; the number of rows of a frame is unknown.
     """
-    example = np.asarray(getattr(model, method)(_example(X)))
+    _require_rows("X", X)
+    _require_table(X)
+    example = np.asarray(getattr(model, method)(_example(model, X)))
     nothing = example[:0]
     held = dask.delayed(model)
     columns = (example.shape[1],) if example.ndim == 2 else ()
@@ -122,11 +138,22 @@ def _call(X, *, model, method, nothing):
     return getattr(model, method)(X) if X.shape[0] else nothing
 
 
-def _example(X):
-    """Return some rows such as X has."""
+def _example(model, X):
+    """Return some rows such as X has.
+
+    Columns of objects and of text may hold anything (dates, numbers as text), which their dtype
+    does not say: a model of tables is shown a missing value there, others a number.
+    """
+    anything = None if hasattr(model, "encoder_") else 0
     if isinstance(X, da.Array):
+        if X.dtype.kind in "OUS":
+            return np.full((1, X.shape[1]), anything, object)
         return np.zeros((1, X.shape[1]), X.dtype)
-    return X._meta_nonempty
+    rows = X._meta_nonempty.copy()
+    for column, kind in enumerate(rows.dtypes):
+        if getattr(kind, "kind", "O") in "OUS" and kind.name != "category":
+            rows.isetitem(column, np.full(len(rows), anything, object))
+    return rows
 
 
 def to_memory(*values):

@@ -16,6 +16,7 @@ from sklearn.base import clone, is_classifier
 
 from fastbp.data.features import check_features
 from fastbp.data.held_out import NOTHING
+from fastbp.data.weights import as_numbers, check_sample_weight
 from fastbp.engine import get_engine
 from fastbp.messages import keep_warnings
 from fastbp.streams.summary import LabelCounts, NumberSums
@@ -140,6 +141,8 @@ def join(number, name, first, parts):
     X, y, weight = (
         None if pieces[0] is None else concatenate(pieces) for pieces in zip(*parts, strict=True)
     )
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y.iloc[:, 0] if hasattr(y, "iloc") else y[:, 0]
     return Shard(number, name, X, y, weight, X.shape[0])
 
 
@@ -153,7 +156,14 @@ def concatenate(pieces):
         import pandas as pd
 
         return pd.concat(pieces)
-    return np.concatenate([np.asarray(piece) for piece in pieces])
+    arrays = [np.asarray(piece) for piece in pieces]
+    kinds = {array.dtype.kind in "US" for array in arrays}
+    if len(kinds) > 1 and all(array.dtype.kind != "O" for array in arrays):
+        raise PartitionError(  # NumPy would write the numbers as text
+            "Partitions must hold one type, text or numbers. Got "
+            f"{' and '.join(sorted({str(array.dtype) for array in arrays}))}."
+        )
+    return np.concatenate(arrays)
 
 
 @dataclass
@@ -184,8 +194,13 @@ def look(job, shard, *, is_table=False):
         estimator = clone(job.estimator)
         y, weight = shard.y, shard.sample_weight
         y = y.to_numpy() if hasattr(y, "to_numpy") else np.asarray(y)
-        y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
-        weight = None if weight is None else np.asarray(weight, np.float64)
+        weight = None if weight is None else as_numbers(weight)
+        if weight is not None and not np.any(weight):
+            raise ValueError(
+                f"All rows of {shard.name} have weight 0, and a shard trains on rows that count. "
+                "Leave such rows out, repartition the data, or use a smaller n_shards."
+            )
+        weight = check_sample_weight(estimator, weight, shard.n_rows, np.float64)
         if not is_table:
             engine = get_engine(estimator.engine)
             check_features(estimator, shard.X, estimator._training_dtype, engine, reset=True)

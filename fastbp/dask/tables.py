@@ -91,7 +91,6 @@ def learn(job, encoder, samples):
 
 def _as_column(found, y):
     """Return what the encoding of targets sees of y, or None."""
-    y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
     if isinstance(found, LabelCounts):
         return np.searchsorted(found.classes, y.astype(found.classes.dtype))
     return y if y.ndim == 1 else None

@@ -24,6 +24,7 @@ from fastbp.training.minibatches import Training
 from fastbp.training.randomness import derive_seed, own_stream
 from fastbp.training.scoring import Scorer, Validation, find_scorer
 from fastbp.training.steps import choose_batch_size
+from fastbp.training.watching import DivergenceError
 
 # ------------------------------------------------------------------------- one of many shards
 
@@ -190,6 +191,13 @@ def train(job, shard, given, until):
                 training.take(opened.rows.copy())
             training.advance(until)
             reached, n_seen = training.state(), len(training.run.order)
+        except DivergenceError as error:
+            if job.scale != 1.0:
+                error.add_note(
+                    f"Each shard steps at {job.scale:g} times your learning_rate_init: "
+                    "scale_learning_rate=False leaves it as it is."
+                )
+            raise
         finally:
             training.close()
         return Sum.of_shard(shard.number, shard.n_rows, reached, n_seen, opened.said + kept)

@@ -114,10 +114,15 @@ def _describe(estimator, writer):
     """Turn an estimator into JSON, with its arrays in `writer`."""
     kind = type(estimator)
     if kind not in ESTIMATORS.values():
+        hint = (
+            "What is around one (a search, a class of your own) is code of other packages: save "
+            "the fitted network in it, or use joblib.dump for the whole."
+        )
+        if hasattr(estimator, "to_local"):
+            hint = "Save its to_local(), which is one."
         raise TypeError(
             f"fastbp.save expects a {' or a '.join(ESTIMATORS)}, or a Pipeline with one, got "
-            f"{kind.__name__}. What is around one (a search, a class of your own) is code of other "
-            "packages: save the fitted network in it, or use joblib.dump for the whole."
+            f"{kind.__name__}. {hint}"
         )
     return _describe_one(estimator, writer)
 

@@ -282,7 +282,8 @@ class TransformedSource(Source):
             yield batch
 
     def _identity(self):
-        return [super()._identity(), self.source._identity(), repr(self.transformer)]
+        named = re.sub(r" at 0x[0-9A-Fa-f]+", "", repr(self.transformer))  # of functions, here only
+        return [super()._identity(), self.source._identity(), named]
 
     def _files(self):
         """Return the paths of the files below."""

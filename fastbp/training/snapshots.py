@@ -50,8 +50,9 @@ class Snapshot:
 
     A source is recognised without a pass of its own: by all of y and the weights, which are read
     before the first epoch anyway, some 512 rows of X from 8 places, the numbers of rows of its
-    parts, and size and time of writing of its files, wherever they lie. Of batches of yours there
-    are no files, and a change in X between the rows that are looked at goes unseen.
+    parts, and size and time of writing of its files, wherever they lie. Of arrays in
+    memory and batches of yours there are no files, and a change in X between the rows that are
+    looked at goes unseen.
 
     Files and directories are waited for (fsync). Where the disk fails later, a warning is given,
     and training goes on.
