@@ -290,3 +290,46 @@ def test_tables_come_in_batches(library, is_small, monkeypatch):
     model = fit(source, model=tabular().set_params(max_iter=2))
     assert model.feature_names_in_.tolist() == ["x0", "x1", "x2", "x3", "said"]
     assert model.score(table, LABELS) > 0.99
+
+
+def test_filters_of_folders_and_those_that_cannot_be(tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    dataset = pytest.importorskip("pyarrow.dataset")
+    n = np.arange(60)
+    table = pa.table({"a": n / 60.0, "y": n % 2, "year": n // 20 + 2020})
+    how = dict(format="parquet", partitioning=["year"], partitioning_flavor="hive")
+    dataset.write_dataset(table, tmp_path / "t", **how)
+
+    def source(filters):
+        return from_parquet(tmp_path / "t", target="y", features="a", filters=filters)
+
+    rows = sum(len(y) for _, y, _ in source([("year", ">", 2020)]).blocks())
+    assert rows == 40  # the key is in no file, and no feature
+    for bad, message in [
+        ([("yeer", ">", 1)], "No match for FieldRef.Name\\(yeer\\)"),
+        ([("a", ">", "x")], "double, string"),
+        (("a", ">", 0), "must be a list of tuples"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            source(bad)
+
+
+@pytest.mark.parametrize("make", [lambda X: X[:-1], lambda X: X[:, 0]], ids=["rows", "columns"])
+def test_transformers_give_a_row_for_each_row(make):
+    from sklearn.preprocessing import FunctionTransformer
+
+    rows = np.ones((20, 3))
+    with pytest.raises(SourceError, match="FunctionTransformer made an array of shape"):
+        from_arrays(rows).through(FunctionTransformer(make).fit(rows))
+
+
+def test_a_small_table_may_be_judged_by_a_source():
+    draw = np.random.default_rng(0)
+    rows, y = draw.normal(size=(80, 2)), np.arange(80) % 2
+    how = dict(n_networks=1, max_iter=2, random_state=0, hidden_layer_sizes=(4,))
+    plain = TabularClassifier(**how).fit(rows, y, X_val=rows[:30], y_val=y[:30])
+    source, held = from_arrays(rows, y), from_arrays(rows[:30], y[:30])
+    ours = TabularClassifier(**how).fit(source, X_val=held)
+    np.testing.assert_array_equal(ours.predict_proba(rows), plain.predict_proba(rows))
+    with pytest.raises(ValueError, match="leave y_val out"):
+        TabularClassifier(**how).fit(source, X_val=held, y_val=y[:30])

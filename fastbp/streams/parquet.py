@@ -49,7 +49,7 @@ class ParquetSource(Source):
         used = [*targets, *([sample_weight] if sample_weight else ())]
         if features is None:
             features = [name for name in names if name not in used]
-        self.feature_names = list(features)
+        self.feature_names = [features] if isinstance(features, str) else list(features)
         for name in (*used, *self.feature_names):
             if name not in names:
                 meant = find_name(name, names)
@@ -68,6 +68,7 @@ class ParquetSource(Source):
             raise ValueError(f"There is no column of features in {self.root}.")
         self.n_features = len(self.feature_names)
         self.schema = data.schema
+        self._try_filter()
         self.has_y, self.has_weight = bool(targets), bool(sample_weight)
         self.parts, self.page_bytes, self.buffer_bytes, n_bytes, n_rows = [], 0, 0, 0, 0
         for fragment in data.get_fragments(filter=self.filter):
@@ -112,7 +113,27 @@ class ParquetSource(Source):
         """Turn tuples (name, op, value), as pyarrow.parquet takes them, into an expression."""
         if filters is None or isinstance(filters, self.dataset.Expression):
             return filters
-        return self.parquet.filters_to_expression(filters)
+        try:
+            return self.parquet.filters_to_expression(filters)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                "filters must be a list of tuples (name, op, value), such as [('year', '>', 2020)],"
+                f" or a pyarrow Expression. Got {filters!r} ({error})."
+            ) from error
+
+    def _try_filter(self):
+        """Raise for a filter by columns that are not there, or by values of another type."""
+        if self.filter is None:
+            return
+        kinds = {name: self._type_of(name) for name in self.schema.names}
+        try:
+            self.pa.schema(kinds).empty_table().filter(self.filter)
+        except (self.pa.ArrowInvalid, NotImplementedError, TypeError) as error:
+            raise ValueError(
+                f"filters={self.filter} cannot be used on {self.root}, which has the columns "
+                f"{', '.join(f'{name} ({kind})' for name, kind in list(kinds.items())[:20])}: "
+                f"{str(error).splitlines()[0]}."
+            ) from error
 
     def _add(self, fragment, n_bytes, n_rows):
         """List the row groups of a file; compare its columns with those of the first one."""
@@ -136,7 +157,9 @@ class ParquetSource(Source):
                     f"Column {column!r} is {kind} in {name}, but {first} in the first file. Write "
                     "the files with one type."
                 )
-        kept = fragment if self.filter is None else fragment.subset(self.filter)
+        kept = fragment
+        if self.filter is not None:  # perhaps by the keys of folders, which no file has
+            kept = fragment.subset(self.filter, schema=self.schema)
         ids = [group.id for group in kept.row_groups]
         first = 0
         for number in range(metadata.num_row_groups):

@@ -191,6 +191,12 @@ def _refuse_beside_source(name, values, names):
             raise ValueError(f"{name} is a source, which has its own {other}: leave {other} out.")
 
 
+def refuse_beside_validation_source(validation):
+    """Raise for y_val or weights beside a source as X_val, which has its own."""
+    if isinstance(validation[0], Source):
+        _refuse_beside_source("X_val", validation[1:], ("y_val", "sample_weight_val"))
+
+
 def refuse_beside_source(y, sample_weight):
     """Raise for a y or weights beside a source, which has its own."""
     _refuse_beside_source("X", (y, sample_weight), ("y", "sample_weight"))

@@ -272,7 +272,15 @@ class TransformedSource(Source):
             named = hasattr(self.transformer, "feature_names_in_")
             X = X.to_pandas() if named and find_spec("pandas") else self.source._for_users(batch)
         made = self.transformer.transform(X)
-        return made if scipy.sparse.issparse(made) else np.asarray(made)
+        made = made if scipy.sparse.issparse(made) else np.asarray(made)
+        width = getattr(self, "n_features", None)
+        if made.ndim != 2 or made.shape != (len(batch), width or made.shape[1]):
+            raise SourceError(
+                f"{type(self.transformer).__name__} made an array of shape {made.shape} of "
+                f"{batch.place()}: expected ({len(batch)}, {width or 'n_columns'}), a row for each "
+                "row and always as many columns."
+            )
+        return made
 
     def _read(self, part, n_rows, *, targets_only=False):
         n_rows = min(n_rows, self.rows_per_batch())

@@ -31,7 +31,7 @@ from fastbp.estimators.parameters import check_parameters
 from fastbp.losses.combining import combine
 from fastbp.messages import explains_its_arguments, warn_user
 from fastbp.optimizers import AdamW
-from fastbp.streams.problem import refuse_beside_source
+from fastbp.streams.problem import refuse_beside_source, refuse_beside_validation_source
 from fastbp.streams.source import Source
 from fastbp.streams.summary import require_targets
 from fastbp.tabular import recipe
@@ -173,8 +173,15 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
             require_targets(source, type(self).__name__)
             source, summary = count_rows(self._make_network(settings), source)
             self._refuse_multilabel(summary.labels is not None and summary.labels.is_multilabel, "")
-            if fits(source):
+            refuse_beside_validation_source(validation)
+            X_val = validation[0]
+            if isinstance(X_val, Source):
+                with speaking_of("X_val"):
+                    X_val, _ = count_rows(self._make_network(settings), X_val)
+                validation = (X_val, None, None)
+            if fits(source) and (not isinstance(X_val, Source) or fits(X_val)):
                 X, y, sample_weight = read_whole(source)
+                validation = read_whole(X_val) if isinstance(X_val, Source) else validation
                 source = None
         if source is not None:
             prepared = self._prepare_source(settings, source, summary, validation, random_state)
@@ -271,7 +278,6 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
             validation = (None, None, None)
         held_out = encode_validation(encoder, validation)
         if isinstance(X_val, Source):
-            X_val, _ = count_rows(self._make_network(settings), X_val)
             held_out["X_val"] = EncodedSource(X_val, encoder, n_readers)
         return Prepared(
             encoder=encoder,
