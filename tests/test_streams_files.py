@@ -1,5 +1,6 @@
 """Sources in files: Parquet, HDF5 and Zarr; tabular estimators on them; damage of all kinds."""
 
+import pickle
 import warnings
 
 import numpy as np
@@ -305,6 +306,10 @@ def test_filters_of_folders_and_those_that_cannot_be(tmp_path):
 
     rows = sum(len(y) for _, y, _ in source([("year", ">", 2020)]).blocks())
     assert rows == 40  # the key is in no file, and no feature
+    (first, *_), (again, *_) = (
+        list(one.blocks()) for one in (source(None), pickle.loads(pickle.dumps(source(None))))
+    )
+    np.testing.assert_array_equal(first[0], again[0])
     for bad, message in [
         ([("yeer", ">", 1)], "No match for FieldRef.Name\\(yeer\\)"),
         ([("a", ">", "x")], "double, string"),

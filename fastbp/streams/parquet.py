@@ -84,6 +84,14 @@ class ParquetSource(Source):
             self.memory_limit = max(self.memory_limit, 2 * self.reading_bytes())
         self.file = (None, None)
 
+    def __getstate__(self):
+        modules = ("pa", "dataset", "parquet")  # no module can be pickled
+        return {name: value for name, value in vars(self).items() if name not in modules}
+
+    def __setstate__(self, state):
+        vars(self).update(state)
+        self.pa, self.dataset, self.parquet = load_arrow()
+
     def _open(self, path):
         """Return the dataset, and what messages call all of it."""
         if isinstance(path, self.dataset.Dataset):
