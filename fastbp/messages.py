@@ -217,6 +217,27 @@ def keep_warnings(kept):
         _KEPT.reset(token)
 
 
+_FIXED: ContextVar[tuple[str, ...]] = ContextVar("fastbp_fixed_parameters", default=())
+
+
+@contextlib.contextmanager
+def without_advice(*names):
+    """Let no message of this block, and of this thread, advise parameters that a user lacks.
+
+    Of networks that an estimator makes for itself, some parameters are not its user's.
+    """
+    token = _FIXED.set((*_FIXED.get(), *names))
+    try:
+        yield
+    finally:
+        _FIXED.reset(token)
+
+
+def may_advise(name):
+    """Whether a message may speak of a parameter."""
+    return name not in _FIXED.get()
+
+
 def warn_user(message, category=UserWarning):
     """Warn, with the line of the user's as the place: the first one outside of `INSIDE`."""
     kept = _KEPT.get()

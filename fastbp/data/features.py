@@ -15,7 +15,7 @@ from sklearn.utils.validation import assert_all_finite, check_array, validate_da
 from fastbp.data.row_source import MappedRows, RowSource, SharedRows, blocks_of
 from fastbp.data.unusable import find_dates, find_missing, find_unusable, label_of
 from fastbp.engine import FLOATS
-from fastbp.messages import warn_user
+from fastbp.messages import may_advise, warn_user
 
 
 def check_features(estimator, X, dtype, engine, *, reset):
@@ -195,10 +195,15 @@ def _raise_beyond_range(estimator, X, values):
 
 
 def or_float64(dtype, values):
-    """Words of advice where float64 would help: not in force, and wide enough for the values."""
-    largest = np.finfo(np.float64).max
-    helps = dtype != np.float64 and values.max() <= largest and values.min() >= -largest
+    """Words of advice where float64 would help, and is the user's to choose."""
+    helps = fits_float64(dtype, values) and may_advise("dtype")
     return ", or use dtype='float64'" if helps else ""
+
+
+def fits_float64(dtype, values):
+    """Whether float64 is not in force, and wide enough for the values."""
+    largest = np.finfo(np.float64).max
+    return dtype != np.float64 and values.max() <= largest and values.min() >= -largest
 
 
 def _as_csr(X, values):

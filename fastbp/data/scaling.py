@@ -10,6 +10,8 @@ Arrays in, arrays out; nothing of estimators or training.
 
 import numpy as np
 
+from fastbp.messages import may_advise
+
 
 def unit_of(sizes):
     """Return the power of two at or below each of `sizes` (not negative); one half for 0."""
@@ -178,8 +180,10 @@ def standardize(targets, mean, scale, dtype):
     if not np.isfinite(scaled).all():
         raise ValueError(
             f"y has values up to {np.abs(targets).max():.3g} in size, too far from the mean "
-            f"({mean}) for targets that are divided by {scale} (scale_targets=True) to fit "
-            f"{scaled.dtype}. Leave out such rows, or use dtype='float64'."
+            f"({mean}) for targets that are divided by {scale}"
+            f"{' (scale_targets=True)' if may_advise('scale_targets') else ''} to fit "
+            f"{scaled.dtype}. Leave out such rows"
+            f"{', or use dtype=' + repr('float64') if may_advise('dtype') else ''}."
         )
     return scaled
 

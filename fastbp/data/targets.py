@@ -11,6 +11,7 @@ from fastbp.data.features import (
     check_finite_array,
     check_lengths,
     check_sparse_structure,
+    fits_float64,
     or_float64,
 )
 from fastbp.data.scaling import measure
@@ -215,10 +216,9 @@ def _numbers_of(y):
 
 def _raise_beyond(y, dtype):
     assert_finite(y, "y")
-    words = or_float64(dtype, y)
-    if not words:  # not even float64 holds them
+    if not fits_float64(dtype, y):
         raise ValueError(_beyond(np.float64, "Divide y by a constant."))
-    raise ValueError(_beyond(dtype, f"Scale y{words}."))
+    raise ValueError(_beyond(dtype, f"Scale y{or_float64(dtype, y)}."))
 
 
 def _beyond(dtype, advice):

@@ -63,7 +63,7 @@ class SearchReport:
                 self.n_discarded += 1
             else:
                 self.n_finished += 1
-                if self.best is None or score > self.best:
+                if score == score and (self.best is None or score > self.best):  # NaN: failed
                     self.best = score
             if self.verbose > 1:
                 print(f"{'discarded' if discarded else f'{score:.5g}'}: {params}")

@@ -223,8 +223,8 @@ def plan_rungs(n_candidates, factor, max_iter):
     >>> plan_rungs(3, 3, 20)
     [(0.4, 3), (1.0, 1)]
     """
-    sizes = [math.ceil(n_candidates / factor**number - 1e-9) for number in range(len(RUNGS))]
-    sizes = list(dict.fromkeys(sizes))
+    sizes = [n_candidates / factor**number - 1e-9 for number in range(len(RUNGS))]
+    sizes = list(dict.fromkeys(max(math.ceil(size), 1) for size in sizes))
     shares = list({epochs_until(share, max_iter): share for share in RUNGS}.values())
     n_rungs = min(len(sizes), len(shares))
     return list(zip(shares[-n_rungs:], sizes[:n_rungs], strict=True))

@@ -20,7 +20,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from fastbp.data.held_out import speaking_of
-from fastbp.data.weights import check_sample_weight
+from fastbp.data.weights import check_sample_weight, weigh_samples
 from fastbp.engine import get_engine
 from fastbp.engine.parallel import thread_ceiling
 from fastbp.engine.precision import for_rows, least_precise
@@ -234,7 +234,7 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
         """Encode a table, and deal its rows into parts."""
         _refuse_sparse(X)
         refuse_lazy(X)
-        targets, answers = self._check_targets(settings, X, y)
+        targets, answers, class_weights = self._check_targets(settings, X, y)
         weights = check_sample_weight(self, sample_weight, len(targets), np.float64)
         column = targets[:, 0] if targets.shape[1] == 1 else None
         counted = None if weights is None else np.flatnonzero(weights)
@@ -246,8 +246,11 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
         held_out = encode_validation(encoder, validation)
         parts = [None] * settings.n_networks
         if held_out["X_val"] is None:
+            effective = weights
+            if class_weights is not None:
+                effective = weigh_samples(class_weights, targets, weights)
             parts = recipe.deal_rows(
-                targets, weights, settings.n_networks, random_state, classes=self._has_classes
+                targets, effective, settings.n_networks, random_state, classes=self._has_classes
             )
         return Prepared(
             encoder=encoder,
@@ -312,6 +315,8 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
             Numbers, or codes of classes.
         answers : ndarray
             The same as networks take it, who find nothing more to say of it.
+        class_weights : list of ndarray or None
+            Weights of the classes.
         """
         network = self._make_network(settings)
         if y is None:
@@ -330,8 +335,11 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
             vars(network).get("_target_kind") == "multilabel",
             f" y has {targets.shape[1]} columns;",
         )
-        column = targets[:, 0] if targets.shape[1] == 1 else targets
-        return targets, network.classes_[column.astype(np.intp)] if self._has_classes else column
+        class_weights = network._find_class_weights(targets, incremental=False)
+        answers = targets[:, 0] if targets.shape[1] == 1 else targets
+        if self._has_classes:
+            answers = network.classes_[answers.astype(np.intp)]
+        return targets, answers, class_weights
 
     def _refuse_multilabel(self, is_multilabel, found):
         if is_multilabel:

@@ -12,7 +12,7 @@ from itertools import count
 import numpy as np
 
 from fastbp.data.row_source import RowSource
-from fastbp.messages import keep_warnings
+from fastbp.messages import keep_warnings, without_advice
 from fastbp.streams.rows import SourceError
 from fastbp.training.minibatches import INTERRUPTED
 from fastbp.training.snapshots import beside
@@ -112,7 +112,11 @@ class Jobs:
                 network, network.max_time = job
                 network._asked_to_stop = self.stop
                 try:
-                    with self.tasks.of(network, self.stop), keep_warnings(self.warnings):
+                    with (
+                        self.tasks.of(network, self.stop),
+                        keep_warnings(self.warnings),
+                        without_advice("dtype", "scale_targets"),
+                    ):
                         X, *more = self.data
                         if isinstance(X, RowSource):
                             X = X.view()  # for this thread

@@ -220,7 +220,10 @@ class Validation:
         except Exception as error:
             if lenient:  # it asks for two classes, as log_loss does
                 return float("nan")
-            error.add_note(f"fastbp: scoring={self.scoring!r} raised this on the validation data.")
+            error.add_note(
+                f"fastbp: scoring={self.scoring!r} raised this on the validation data."
+                f"{_of_classes_that_lack(estimator, scorer.y)}"
+            )
             raise
         number = number_of(score)
         if np.isnan(number) and not (one_class and isinstance(score, Real)):
@@ -229,6 +232,17 @@ class Validation:
                 "data."
             )
         return number
+
+
+def _of_classes_that_lack(estimator, y):
+    """Words on classes of which no row is held out, as metrics of probabilities want them all."""
+    lacking = np.setdiff1d(getattr(estimator, "classes_", y), y) if np.ndim(y) == 1 else []
+    if not len(lacking):
+        return ""
+    return (
+        f" These have no row of {write_labels(lacking)[1:-1]}: classes with few rows are perhaps "
+        "all trained on. Give X_val and y_val with all classes, or use scoring='loss'."
+    )
 
 
 def _is_of_scikit_learn(scorer):
