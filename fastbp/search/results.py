@@ -95,6 +95,17 @@ def say_end(searched, control):
     return n_done > 0
 
 
+def warn_of_choice(searched, best):
+    """Warn if a `refit` of the user's has chosen a candidate without scores, as NaN misleads."""
+    status = searched.status[best]
+    if status != FINISHED and FINISHED in searched.status:
+        warn_user(
+            f"The function `refit` chose candidate {best}, which is {status}: its scores are NaN or "
+            "error_score. Leave such candidates out, as np.nanargmax does, or look at "
+            "cv_results_['status']."
+        )
+
+
 def say_warnings(kept):
     """Warn of what fits have warned of: once for all that say the same.
 

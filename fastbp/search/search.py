@@ -31,7 +31,13 @@ from fastbp.search.fits import Plan, make_estimator
 from fastbp.search.keeping import SearchKeeper, check_snapshots, lend_snapshot
 from fastbp.search.live import SearchReport
 from fastbp.search.parts import Data
-from fastbp.search.results import curves_of, format_results, say_end, say_warnings
+from fastbp.search.results import (
+    curves_of,
+    format_results,
+    say_end,
+    say_warnings,
+    warn_of_choice,
+)
 from fastbp.search.strategies import Search
 from fastbp.training.snapshots import Snapshot, as_snapshot
 
@@ -168,6 +174,11 @@ class BackpropSearchCV(BaseSearchCV):
     _doc_link_template = "https://fastbp.readthedocs.io/en/latest/api/fastbp.{estimator_name}.html"
 
     pre_dispatch = "2*n_jobs"  # of whole fits, which scikit-learn runs
+    _fitted_names = (
+        "cv_results_", "candidate_curves_", "n_splits_", "rungs_", "scorer_", "multimetric_",
+        "best_index_", "best_score_", "best_params_", "best_estimator_", "refit_time_",
+        "feature_names_in_",
+    )  # fmt: skip
 
     _parameter_constraints: ClassVar[dict] = {
         **{k: v for k, v in BaseSearchCV._parameter_constraints.items() if k != "pre_dispatch"},
@@ -228,6 +239,9 @@ class BackpropSearchCV(BaseSearchCV):
         for name in ("input_tags", "target_tags", "transformer_tags", "non_deterministic"):
             setattr(tags, name, getattr(own, name))
         return tags
+
+    def __sklearn_is_fitted__(self):
+        return "best_estimator_" in vars(self) or ("cv_results_" in vars(self) and not self.refit)
 
     def __sklearn_clone__(self):
         bare = copy(self)
@@ -301,10 +315,19 @@ class BackpropSearchCV(BaseSearchCV):
                 report.close()
                 if plan.keeper is not None:
                     plan.keeper.write()
-        for name in ("candidate_curves_", "rungs_", "best_score_"):
+        finished = say_end(searched, control)
+        results, example = format_results(
+            searched, self, len(splits),
+            tells_status=self.early_discard or self.strategy == "halving",
+        )  # fmt: skip
+        for name in self._fitted_names:
             self.__dict__.pop(name, None)  # of an earlier call
-        self._choose(searched, control, metric)
+        self.cv_results_, self.candidate_curves_ = results, curves_of(searched)
+        self.n_splits_ = len(splits)
+        if self.strategy == "halving":
+            self.rungs_ = searched.rungs
         self.scorer_ = scorers._scorers if isinstance(scorers, _MultimetricScorer) else scorers
+        self._choose(searched, metric, example, finished=finished)
         if self.refit:
             self._refit_best(plan.estimator, X, y, routed.estimator.fit)
         say_warnings(control.warnings)
@@ -332,14 +355,14 @@ class BackpropSearchCV(BaseSearchCV):
     def _split(self, X, y, params):
         """Return rows to train and to score on, of each fold."""
         cv = check_cv(self.cv, y, classifier=is_classifier(self.estimator))
-        self.n_splits_ = cv.get_n_splits(X, y, **params)
+        n_splits = cv.get_n_splits(X, y, **params)
         splits = list(cv.split(X, y, **params))
         if not splits:
             raise ValueError(f"cv must make at least one fold. Got none from cv={self.cv!r}.")
-        if len(splits) != self.n_splits_:
+        if len(splits) != n_splits:
             raise ValueError(
                 "cv.split and cv.get_n_splits return inconsistent results. Expected "
-                f"{self.n_splits_} splits, got {len(splits)}"
+                f"{n_splits} splits, got {len(splits)}"
             )
         return splits
 
@@ -352,13 +375,9 @@ class BackpropSearchCV(BaseSearchCV):
         else:
             searched.train_all(by_candidate=self.max_time is not None)
 
-    def _choose(self, searched, control, metric):
-        """Set the results, and the best candidate."""
-        finished = say_end(searched, control)
-        halving = self.strategy == "halving"
-        results, example = format_results(
-            searched, self, self.n_splits_, tells_status=halving or self.early_discard
-        )
+    def _choose(self, searched, metric, example, *, finished):
+        """Find the best candidate."""
+        results = self.cv_results_
         self.multimetric_ = isinstance(example, dict)
         if callable(self.scoring) and self.multimetric_:
             self._check_refit_for_multimetric(example)
@@ -370,17 +389,16 @@ class BackpropSearchCV(BaseSearchCV):
                 self.best_index_ = searched.best_of_rung
             if not callable(self.refit):
                 self.best_score_ = results[f"mean_test_{metric}"][self.best_index_]
+            elif finished:
+                warn_of_choice(searched, self.best_index_)
             self.best_params_ = results["params"][self.best_index_]
-        self.cv_results_, self.candidate_curves_ = results, curves_of(searched)
-        if halving:
-            self.rungs_ = searched.rungs
 
     def _refit_best(self, estimator, X, y, params):
         begun = time.time()
-        self.best_estimator_ = make_estimator(estimator, self.best_params_)
-        with lend_snapshot(find_network(self.best_estimator_)[0], self.snapshot):
-            self.best_estimator_.fit(X, y, **params)
-        self.refit_time_ = time.time() - begun
+        best = make_estimator(estimator, self.best_params_)
+        with lend_snapshot(find_network(best)[0], self.snapshot):
+            best.fit(X, y, **params)
+        self.best_estimator_, self.refit_time_ = best, time.time() - begun
         if hasattr(self.best_estimator_, "feature_names_in_"):
             self.feature_names_in_ = self.best_estimator_.feature_names_in_
 
@@ -406,7 +424,10 @@ class BackpropSearchCV(BaseSearchCV):
             data = [one for one in (X, y) if one is not None]
             how = {"backend": "dask", "n_jobs": -1, "client": self.client, "scatter": data}
         with joblib.parallel_config(**how):
-            return super().fit(X, y, **params)
+            super().fit(X, y, **params)
+        for name in ("candidate_curves_", "rungs_"):
+            self.__dict__.pop(name, None)  # of an earlier call
+        return self
 
     def _run_search(self, evaluate_candidates, *, callback_ctx=None):
         candidates = list_candidates(self)

@@ -9,7 +9,7 @@ import datetime
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from decimal import Decimal
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import narwhals.stable.v2 as nw
@@ -17,7 +17,9 @@ import numpy as np
 from sklearn.utils.validation import check_array
 
 from fastbp.data.unusable import label_of
+from fastbp.messages import warn_user
 
+EXACT = 2**53  # float64 has every integer up to here
 MISSING_TYPES = ("NoneType", "NAType", "NaTType")
 _BOOLEANS = (bool, np.bool_)
 _FLOATS = (float, np.floating)
@@ -120,6 +122,8 @@ class PandasTable:
             return series.to_numpy()
         if hasattr(array, "categories") and hasattr(array, "codes"):
             return Coded(array.codes, array.categories)
+        if dtype.kind in "iu" and _exceeds(series.min(), series.max()):
+            return series.to_numpy(object)
         if dtype.kind in "iuf":
             return series.to_numpy(np.float64, na_value=np.nan)
         if dtype.kind == "M":
@@ -143,9 +147,11 @@ class OtherTable:
         series = self.series[j]
         dtype = series.dtype
         if dtype.is_numeric():
-            if dtype.is_decimal() or series.null_count():
-                series = series.cast(nw.Float64)
-            return series.to_numpy()
+            has_null = bool(series.null_count())
+            if not (has_null and dtype.is_integer() and _exceeds(series.min(), series.max())):
+                if dtype.is_decimal() or has_null:
+                    series = series.cast(nw.Float64)
+                return series.to_numpy()
         if dtype.is_nested() or dtype == nw.Binary:
             raise ValueError(explain(label_of(j, self.names()), str(dtype)))
         if dtype == nw.Datetime:
@@ -161,6 +167,11 @@ class OtherTable:
     def names(self):
         """List the names of all columns."""
         return [series.name for series in self.series]
+
+
+def _exceeds(low, high):
+    """Whether integers go beyond those that float64 holds; the bounds may be missing values."""
+    return any(isinstance(v, Integral) and abs(int(v)) > EXACT for v in (low, high))
 
 
 def open_table(X):
@@ -294,6 +305,27 @@ def read_numbers(values, kind, label):
         micros = _without_missing(values, "timedelta64[us]")
         return np.where(np.isnat(micros), np.nan, micros.astype(np.int64) * 1e-6)
     return np.array([np.nan if is_missing(value) else _seconds(value) for value in values])
+
+
+def warn_of_large_integers(values, label):
+    """Warn if a column of numbers has integers that differ, and are the same as float64.
+
+    So are many keys and hashes: above 2**53 float64 has not every integer.
+    """
+    if isinstance(values, Coded) or not (values.dtype == object or values.dtype.kind in "iu"):
+        return
+    if values.dtype == object:
+        values = [value for value in values if isinstance(value, Integral)]
+    if not len(values) or not _exceeds(np.min(values), np.max(values)):
+        return
+    exact = np.unique(np.asarray(values))
+    rounded = np.unique(exact.astype(np.float64))
+    if len(rounded) < len(exact):
+        warn_user(
+            f"Column {label} of X has {len(exact)} different integers, some beyond 2**53, of which "
+            f"float64 tells {len(rounded)} apart. If they are names, list the column in "
+            "categorical_features or give text; if they are numbers, subtract the smallest."
+        )
 
 
 def read_dates(values, label):

@@ -20,6 +20,7 @@ from fastbp.tabular.columns import (
     read_dates,
     read_numbers,
     split_dates,
+    warn_of_large_integers,
 )
 from fastbp.tabular.levels import LevelsPlan, encode_targets, find_codes, fit_levels
 from fastbp.tabular.numbers import NumberPlan, count_few, count_values, fit_numbers, name_knots
@@ -218,6 +219,7 @@ def make_plan(table, settings, y, *, names, is_category, is_crossed, counted=Non
         elif kind != "missing":
             slots.append(Slot(j, kind, ""))
             vectors.append(read_numbers(values, kind, label))
+            warn_of_large_integers(values, label)
     slots, numbers = _fit_numbers(slots, vectors, settings, fewest)
     crossed, labels = _fit_targets(fits, codes, y, settings, is_crossed, counted)
     kept = [i for i, fit in enumerate(fits) if fit.n_outputs]
