@@ -12,7 +12,7 @@ from scipy.stats import loguniform
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.callback import ScoringMonitor
 from sklearn.decomposition import PCA
-from sklearn.exceptions import FitFailedWarning
+from sklearn.exceptions import FitFailedWarning, NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, make_scorer
 from sklearn.model_selection import (
@@ -24,6 +24,7 @@ from sklearn.model_selection import (
 )
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils.validation import check_is_fitted
 from test_sklearn_checks import run_checks
 
 from fastbp import BackpropClassifier, BackpropRegressor, BackpropSearchCV, TabularRegressor
@@ -420,3 +421,31 @@ def test_memory_of_a_search_without_preprocessing():
     search = BackpropSearchCV(net, {"alpha": [0.0, 0.1, 1.0]}, cv=4, refit=False, n_jobs=2)
     # 0.5, for each thread 0.125 to score; then what is small
     assert peak_of(search, X, y) < 1.3 * X.nbytes
+
+
+def fitted_names(search):
+    return {name for name in vars(search) if name.endswith("_")}
+
+
+def test_nothing_of_an_earlier_call_is_left():
+    frame = pytest.importorskip("pandas").DataFrame(X, columns=list("abcde"))
+    search = BackpropSearchCV(NET, GRID, strategy="halving", cv=2).fit(frame, Y)
+    before = dict(vars(search))
+    with pytest.raises(ValueError, match="fits failed"):
+        search.set_params(params={"alpha": [-1.0]}, cv=3).fit(X, Y)
+    assert all(vars(search)[name] is before[name] for name in fitted_names(search))
+    search.set_params(params=GRID, strategy="grid", scoring=["accuracy", "f1_macro"], refit=False)
+    assert fitted_names(search.fit(X, Y)) == fitted_names(
+        BackpropSearchCV(**search.get_params(deep=False)).fit(X, Y)
+    )
+    check_is_fitted(search)
+
+
+def test_a_refit_that_fails_leaves_the_results_and_no_model():
+    search = BackpropSearchCV(NET, GRID, cv=2).fit(X, Y)
+    search.set_params(refit=lambda results: results["no such column"], params={"alpha": [1.0]})
+    with pytest.raises(KeyError, match="no such column"):
+        search.fit(X, Y)
+    assert search.cv_results_["params"] == [{"alpha": 1.0}]
+    with pytest.raises(NotFittedError):
+        search.predict(X)

@@ -248,6 +248,20 @@ def test_clients(client):
         search.set_params(client="tcp://127.0.0.1:8786").fit(X, Y)
 
 
+def test_a_closed_client_is_named():
+    class Closed:
+        status = "closed"
+
+        def submit(self):
+            raise AssertionError
+
+        scatter = run = submit
+
+    for estimator, params in ((NET, GRID), (TabularRegressor(), {"dropout": [0.1]})):
+        with pytest.raises(ValueError, match="client is closed: make a new"):
+            BackpropSearchCV(estimator, params, client=Closed()).fit(X, Y)
+
+
 def test_another_version_of_fastbp_is_refused(client, monkeypatch):
     monkeypatch.setattr(module, "__version__", "0.0")
     with pytest.raises(RuntimeError, match=r"comes from fastbp 0\.0"):

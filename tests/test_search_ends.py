@@ -366,3 +366,10 @@ def test_what_fits_warn_of_is_said_once():
         search.fit(X, Y)
     assert len(caught) == 1
     assert caught[0].filename == __file__
+
+
+def test_a_score_that_is_nan_is_not_the_best():
+    report = SearchReport(0, 2, 2)
+    for score in (np.nan, 0.5, np.nan):
+        report.end_candidate({}, score)
+    assert report.best == 0.5

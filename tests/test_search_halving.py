@@ -213,3 +213,20 @@ def test_lbfgs_is_never_discarded():
     params = {"alpha": [1e-4, 1.0, 1e3, 1e5]}
     search = BackpropSearchCV(net, params, cv=2, early_discard=True).fit(X, Y)
     assert set(search.cv_results_["status"]) == {"finished"}
+
+
+def test_a_huge_factor_leaves_one_candidate():
+    assert plan_rungs(9, 1e9, 20) == [(0.4, 9), (1.0, 1)]
+
+
+def test_a_refit_that_chooses_a_discarded_candidate_warns():
+    params = {"alpha": [10.0, 1e-4, 1e-3]}  # the first one is the worst
+    search = BackpropSearchCV(
+        BackpropClassifier(**HOW), {**params, "learning_rate_init": [1e-5, 0.1]},
+        strategy="halving", cv=2,
+    )  # fmt: skip
+    search.set_params(refit=lambda results: int(np.argmax(results["mean_test_score"])))
+    with pytest.warns(UserWarning, match="chose candidate 0, which is discarded"):
+        search.fit(X, Y)
+    search.set_params(refit=lambda results: int(np.nanargmax(results["mean_test_score"]))).fit(X, Y)
+    assert search.cv_results_["status"][search.best_index_] == "finished"

@@ -408,3 +408,22 @@ def test_a_table_knows_its_shape():
     for make in (in_pandas, in_polars, in_pyarrow, as_objects):
         table = open_table(make(COLUMNS))
         assert (table.n_rows, table.n_columns) == (N, len(COLUMNS))
+
+
+KEYS = [2**60, 2**60 + 1, None, 2**60 + 2] * 5
+
+
+@pytest.mark.parametrize("library", ["pandas", "nullable", "polars", "array"])
+def test_integers_that_float64_does_not_tell_apart(library):
+    if library == "polars":
+        X = pytest.importorskip("polars").DataFrame({"key": KEYS, "z": range(20)})
+    elif library == "array":
+        X = np.c_[[key or 2**60 for key in KEYS], np.arange(20)]
+    else:
+        pandas = pytest.importorskip("pandas")
+        dtype = "Int64" if library == "nullable" else object
+        X = pandas.DataFrame({"key": pandas.array(KEYS, dtype=dtype), "z": range(20)})
+    with pytest.warns(UserWarning, match="3 different integers, some beyond 2.*tells 1 apart"):
+        TableEncoder().fit(X)
+    codes = TableEncoder([0]).fit_transform(X)[:4]
+    assert len(np.unique(codes[:, -4:], axis=0)) == (3 if library == "array" else 4)

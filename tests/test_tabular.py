@@ -413,3 +413,26 @@ def test_validation_data_that_do_not_fit_are_named(kind):
     if kind is TabularClassifier:
         call = lambda: model.fit(X, y, X_val=X[:5], y_val=y[:5] + 9)  # noqa: E731
         check_refusal(model, call, ValueError, "y_val cannot be used.*classes")
+
+
+def test_rows_whose_class_weighs_nothing_are_not_held_out():
+    X, y = np.arange(60.0)[:, np.newaxis], np.arange(60) > 56  # fewer rows than networks
+    model = make(TabularClassifier, n_networks=5, class_weight={False: 0.0, True: 1.0}).fit(X, y)
+    assert np.isfinite(model.networks_[0].best_validation_score_)
+
+
+@pytest.mark.parametrize("kind", [TabularClassifier, TabularRegressor])
+def test_no_advice_names_parameters_that_there_are_not(kind):
+    X, y = draw_table(kind)
+    with pytest.raises(ValueError, match=r"Scale the weights\.$"):
+        make(kind).fit(X, y, sample_weight=np.full(len(y), 1e300))
+    if kind is TabularRegressor:
+        with pytest.raises(ValueError, match=r"Leave out such rows\.$"):
+            make(kind).fit(X, np.where(np.arange(len(y)) == 0, 1e300, y), np.arange(len(y)) > 0)
+
+
+def test_scores_that_need_all_classes_say_which_are_not_held_out():
+    X, y = np.arange(60.0)[:, np.newaxis], np.repeat(["a", "b", "rare"], [30, 28, 2])
+    with pytest.raises(ValueError, match="classes") as raised:
+        make(TabularClassifier, n_networks=3, scoring="neg_log_loss").fit(X, y)
+    assert "These have no row of 'rare'" in raised.value.__notes__[0]

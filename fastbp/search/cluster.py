@@ -294,10 +294,20 @@ def hand_over(client, plan, candidates, data, step):
         cluster.close()
 
 
-def count_fits_at_a_time(client, n_jobs):
-    """Return how many fits to hand over at a time."""
+def check_client(client):
+    """Raise if a search cannot speak to a client, or to none that it has got."""
     if getattr(client, "asynchronous", False):
         raise TypeError("client must be a synchronous distributed.Client. Got an asynchronous one.")
+    status = getattr(client, "status", "running")
+    if status in ("closing", "closed"):
+        raise ValueError(
+            f"client is {status}: make a new distributed.Client(...), and give it by "
+            "set_params(client=...)."
+        )
+
+
+def count_fits_at_a_time(client, n_jobs):
+    """Return how many fits to hand over at a time."""
     if n_jobs is not None and n_jobs >= 0:
         return n_jobs
     return max(1, PER_THREAD * sum(client.nthreads().values()))

@@ -100,8 +100,8 @@ def warn_of_choice(searched, best):
     status = searched.status[best]
     if status != FINISHED and FINISHED in searched.status:
         warn_user(
-            f"The function `refit` chose candidate {best}, which is {status}: its scores are NaN or "
-            "error_score. Leave such candidates out, as np.nanargmax does, or look at "
+            f"The function `refit` chose candidate {best}, which is {status}: its scores are NaN "
+            "or error_score. Leave such candidates out, as np.nanargmax does, or look at "
             "cv_results_['status']."
         )
 

@@ -25,7 +25,7 @@ from fastbp.search.candidates import (
     fits_in_parts,
     list_candidates,
 )
-from fastbp.search.cluster import count_fits_at_a_time, hand_over
+from fastbp.search.cluster import check_client, count_fits_at_a_time, hand_over
 from fastbp.search.control import Control
 from fastbp.search.fits import Plan, make_estimator
 from fastbp.search.keeping import SearchKeeper, check_snapshots, lend_snapshot
@@ -284,6 +284,8 @@ class BackpropSearchCV(BaseSearchCV):
                 "early_discard is for strategy='grid' and 'random'; 'halving' discards by itself."
             )
         check_snapshots(self, params)
+        if self.client is not None:
+            check_client(self.client)
         if not fits_in_parts(network) or _has_callbacks(self):
             return self._fit_whole(X, y, params)
         candidates = list_candidates(self)

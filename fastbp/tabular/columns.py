@@ -315,7 +315,9 @@ def warn_of_large_integers(values, label):
     if isinstance(values, Coded) or not (values.dtype == object or values.dtype.kind in "iu"):
         return
     if values.dtype == object:
-        values = [value for value in values if isinstance(value, Integral)]
+        values = [
+            v for v in values if isinstance(v, Integral) and not isinstance(v, np.timedelta64)
+        ]
     if not len(values) or not _exceeds(np.min(values), np.max(values)):
         return
     exact = np.unique(np.asarray(values))
