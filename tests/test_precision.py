@@ -6,6 +6,7 @@ question and not the arithmetic has an engine that says it does as it is asked (
 
 import pickle
 import warnings
+from copy import copy
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 from problems import draw_classes
 from scipy import sparse
 from sklearn.base import clone
+from sklearn.pipeline import Pipeline
 
 import fastbp
 from fastbp import (
@@ -193,6 +195,26 @@ def test_float64_and_lbfgs_are_always_highest(path, more):
     assert_same_weights(one, other)
 
 
+@pytest.mark.parametrize(
+    ("precision", "most"), [("highest", 2.0**-24), ("high", 2.0**-15), ("medium", 2.0**-7)]
+)
+def test_the_error_of_one_product_is_what_the_guide_says(precision, most):
+    """At operands that are the worst: halfway between two bfloat16."""
+    engine = get_engine()
+    before = engine.get_matmul_path()
+    x, w = 1 + np.float32([[2**-8], [2**-8 - 2**-16], [2**-9], [0]]), np.full((1, 16), 1 + 2**-8)
+    x = np.tile(np.float32(x), (PREDICTION_ROWS // 4, 1))
+    layers = [np.float32(w)], [np.zeros(16, np.float32)]
+    scores = np.empty((len(x), 16), np.float32)
+    if "emulation" in find_paths():
+        engine.set_matmul_path("emulation")
+    engine.predict_into(*layers, [], x, scores, 1, precision)
+    engine.set_matmul_path(before)
+    error = np.abs(scores / (x.astype(float) * w) - 1).max()
+    assert error <= most
+    assert error > most / 8 or "emulation" not in find_paths()
+
+
 # --- what is asked for ----------------------------------------------------------------------------
 
 
@@ -207,6 +229,9 @@ def test_training_asks_for_it_in_float32_alone(obedient):
         net = BackpropClassifier(**NET | more, matmul_precision="medium").fit(X, Y)
         assert net.matmul_precision_ == "highest"
     assert set(obedient.sessions) == {"highest"}
+    assert net.coefs_[0].dtype == np.float32
+    net.predict(X)
+    assert obedient.predictions[-1] == "highest"  # of 'lbfgs', whose weights are float32
 
 
 def test_predictions_ask_for_it_from_64_rows_on(obedient, fitted):
@@ -217,6 +242,16 @@ def test_predictions_ask_for_it_from_64_rows_on(obedient, fitted):
     assert obedient.predictions == ["medium", "highest", "highest"]
     net.set_params(matmul_precision="high").transform(X)
     assert obedient.predictions[-1] == "high"
+
+
+@pytest.mark.parametrize("n_rows", [1, PREDICTION_ROWS])
+def test_predictions_refuse_what_is_no_precision(fitted, n_rows):
+    """Whether it matters for so few rows or not."""
+    table = TabularClassifier(**TINY).fit(X, Y)
+    for net in (*map(copy, fitted), table):
+        net.matmul_precision = "bf16"
+        with pytest.raises(ValueError, match="matmul_precision must be one of"):
+            net.predict(X[:n_rows])
 
 
 def test_a_table_asks_by_all_of_its_rows(obedient, monkeypatch):
@@ -356,6 +391,17 @@ def test_a_search_trains_in_it_and_its_snapshot_knows_the_path(tmp_path, obedien
     wrong.set_params(params={"alpha": [0.0]}, snapshot=tmp_path / "wrong", error_score="raise")
     with pytest.raises(ValueError, match=r"Did you mean 'medium'\?"):
         wrong.fit(X, Y)
+
+
+def test_a_snapshot_knows_the_path_of_candidates_that_are_estimators(tmp_path, monkeypatch):
+    grid = {"net": [BackpropClassifier(**NET, matmul_precision=one) for one in ("highest", "high")]}
+    search = BackpropSearchCV(
+        Pipeline([("net", BackpropClassifier(**NET))]), grid, cv=2, refit=False,
+        snapshot=tmp_path / "search.snapshot",
+    ).fit(X, Y)  # fmt: skip
+    monkeypatch.setattr(get_engine(), "get_matmul_path", lambda: "another")
+    with pytest.raises(ValueError, match="written elsewhere: matmul path"):
+        clone(search).fit(X, Y)
 
 
 # --- columns that bfloat16 would blur -------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from fastbp.engine.network import count_params
-from fastbp.engine.precision import PRECISIONS
+from fastbp.engine.precision import check_matmul_precision as check_matmul_precision
 
 MAX_HYPER = 6  # hyper-parameters of an optimiser: two more numbers go with them in its constants
 MAX_SLOTS = 2  # vectors of state of an optimiser
@@ -496,12 +496,6 @@ def check_continues(continues, n_features, sparse, n_members):
     check_vector(continues, np.dtype(np.uint8), n_features, "features")
     if continues[0] or continues.max() > 1:
         raise ValueError("continues must hold 0 and 1, and begin with 0")
-
-
-def check_matmul_precision(precision):
-    """Refuse what is no name of a precision."""
-    if not (isinstance(precision, str) and precision in PRECISIONS):
-        raise ValueError(f"matmul_precision must be one of {PRECISIONS}, got {precision!r}")
 
 
 def check_matmul_path(name, available):

@@ -48,8 +48,15 @@ def for_dtype(precision, dtype):
     return precision if dtype == np.float32 else PRECISIONS[0]
 
 
+def check_matmul_precision(precision):
+    """Refuse what is no name of a precision."""
+    if not (isinstance(precision, str) and precision in PRECISIONS):
+        raise ValueError(f"matmul_precision must be one of {PRECISIONS}, got {precision!r}")
+
+
 def for_rows(precision, n_rows):
-    """Return what the prediction of so many rows, in one call, asks for."""
+    """Return what the prediction of so many rows, in one call, asks for; refuse what is no name."""
+    check_matmul_precision(precision)
     return precision if n_rows >= PREDICTION_ROWS else PRECISIONS[0]
 
 

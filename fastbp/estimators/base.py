@@ -336,6 +336,8 @@ class BaseBackprop(
         scores = np.empty((X.shape[0], coefs[-1].shape[1]), dtype)
         n_threads = 1 if len(scores) == 1 else thread_ceiling(self.n_threads)
         precision = for_rows(self.matmul_precision, len(scores))
+        if precision != "highest" and is_full_batch(self.solver):
+            precision = "highest"  # as its fit, though the weights that it leaves are float32
         finite = engine.predict_into(
             coefs, intercepts, activations, X, scores, n_threads, precision
         )

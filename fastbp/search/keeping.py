@@ -167,11 +167,19 @@ class SearchKeeper:
 
 def _find_precision(network, candidates):
     """Return the least precise `matmul_precision` of the fits; what is none they will refuse."""
-    asked = [network.matmul_precision]
-    for candidate in candidates:
-        names = [name for name in candidate if name.rpartition("__")[2] == "matmul_precision"]
-        asked += [candidate[name] for name in names]
-    return least_precise([PRECISIONS[0], *(one for one in asked if one in PRECISIONS)])
+    asked = [network.matmul_precision, *(one for each in candidates for one in _asked_by(each))]
+    return least_precise(
+        [PRECISIONS[0], *(one for one in asked if isinstance(one, str) and one in PRECISIONS)]
+    )
+
+
+def _asked_by(params):
+    """Yield each `matmul_precision` among parameters, and among those of estimators there."""
+    for name, value in params.items():
+        if name.rpartition("__")[2] == "matmul_precision":
+            yield value
+        elif hasattr(value, "get_params") and not isinstance(value, type):
+            yield from _asked_by(value.get_params())
 
 
 def check_snapshots(search, params):
