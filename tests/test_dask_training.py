@@ -31,7 +31,9 @@ from fastbp.dask import (  # noqa: E402
     rounds,
 )
 from fastbp.dask.averages import scale_of_rate  # noqa: E402
+from fastbp.dask.partitions import split  # noqa: E402
 from fastbp.dask.shards import Job, join  # noqa: E402
+from fastbp.dask.team import Team  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -120,6 +122,17 @@ def test_two_shards(two):
     assert [scale_of_rate(k) for k in (2, 8, 64)] == [2.0, 8.0, 8.0]
     again = DaskBackpropClassifier(**NET, n_shards=2).fit(X.persist(), Y)
     assert_same(again, two)
+
+
+def test_shards_are_on_all_workers_wherever_their_partitions_are(client):
+    one = next(iter(client.nthreads()))
+    there = client.persist([X, Y], workers=[one])
+    distributed.wait(there)
+    team = Team(client, split(*there), None, 60.0)
+    team._join()
+    distributed.wait(team.shards, timeout=60)
+    homes = [worker for shard in team.shards for worker in client.who_has([shard])[shard.key]]
+    assert sorted(homes) == sorted(client.nthreads())
 
 
 class Here:

@@ -9,8 +9,10 @@ on a worker) is asked for again here, a few times.
 
 import threading
 import time
+from collections import Counter
 from concurrent.futures import CancelledError
 from contextlib import suppress
+from functools import partial
 
 import dask
 import numpy as np
@@ -89,8 +91,34 @@ class Team:
         first, last = int(group[0]), int(group[-1])
         return f"partition {first}" if first == last else f"partitions {first} to {last}"
 
+    def _find_homes(self):
+        """Return where each shard is to be: workers get equally many, each those it has most of.
+
+        Dask alone would make a shard where its partitions are, and train there: all on one worker
+        if that one has read all of them.  Another worker may take a shard whose own is gone.
+        """
+        ask = partial(self.client.sync, callback_timeout=ANSWER_S)
+        try:
+            workers, held = ask(self.client.scheduler.ncores), ask(self.client.scheduler.who_has)
+        except Exception:  # whatever a scheduler in trouble does: what follows will tell
+            workers, held = {}, {}
+        most, taken, homes = -(-len(self.groups) // max(len(workers), 1)), Counter(), []
+        for group in self.groups:
+            there = Counter(
+                worker for k in group for worker in held.get(self.partitions[k][0].key, ())
+            )
+            free = [worker for worker in workers if taken[worker] < most]
+            if free:
+                home = max(free, key=lambda worker: (there[worker], -taken[worker]))
+                taken[home] += 1
+                homes.append({"workers": [home], "allow_other_workers": True})
+            else:
+                homes.append({})
+        return homes
+
     def _join(self):
-        """Have the shards made, each where most of its partitions are."""
+        """Have the shards made."""
+        homes = self._find_homes()
         flat = [one for part in self.partitions for one in part if one is not None]
         found = iter(self.client.compute(flat, retries=RETRIES))
         parts = [tuple(None if one is None else next(found) for one in part)
@@ -98,9 +126,9 @@ class Team:
         self.shards = [
             self.client.submit(
                 join, number, self._name(group), int(group[0]), [parts[k] for k in group],
-                pure=False,
+                pure=False, **home,
             )
-            for number, group in enumerate(self.groups)
+            for number, (group, home) in enumerate(zip(self.groups, homes, strict=True))
         ]  # fmt: skip
         for change, arguments in self.changes:
             self._change(change, arguments)
