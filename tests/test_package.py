@@ -151,6 +151,7 @@ def test_missing_numba_is_explained():
 
 def test_module_help(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["fastbp", "--help"])
+    monkeypatch.delitem(sys.modules, "fastbp.__main__", raising=False)
     with pytest.raises(SystemExit) as end:
         runpy.run_module("fastbp", run_name="__main__")
     assert end.value.code == 0

@@ -4,6 +4,7 @@ import doctest
 import pickle
 import re
 import tracemalloc
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -265,7 +266,9 @@ EXTREMES = {
 @pytest.mark.parametrize("name", EXTREMES)
 def test_no_value_gives_nan_or_infinity(name, encoding):
     X = np.column_stack([EXTREMES[name]] * 2)
-    encoder = TableEncoder(encoding=encoding, n_bins=3).fit(X)
+    told = pytest.warns(UserWarning, match="beyond 2") if name == "close ids" else nullcontext()
+    with told:
+        encoder = TableEncoder(encoding=encoding, n_bins=3).fit(X)
     foreign = np.array([0, 1e300, -1e300, 5e-324, np.inf, -np.inf, np.nan, 1])
     for given in (X, np.column_stack([foreign] * 2)):
         encoded = encoder.transform(given)
