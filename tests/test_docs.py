@@ -1,5 +1,7 @@
 """What README and documentation show runs as it stands there."""
 
+import ast
+import builtins
 import doctest
 import inspect
 import json
@@ -112,7 +114,7 @@ def test_lines_of_how_do_i_run_one_after_the_other(tmp_path, monkeypatch):
     y = (X[:, 0] > 0).astype(int)
     sales = "\n".join(["area,price", *(f"{a:.3f},{b:.3f}" for a, b, _ in X)])
     (tmp_path / "sales.csv").write_text(sales)
-    names = {"X": X, "y": y, "X_val": X, "y_val": y, "table": X, "Y": X, "w": y + 1.0}
+    names = {"X": X, "y": y, "X_val": X, "y_val": y, "X_new": X, "table": X, "Y": X, "w": y + 1.0}
     # `write_dataset` first: others read what it writes.
     lines = sorted(LINES, key=lambda line: "write_dataset" not in line)
     assert len(lines) > 30
@@ -120,6 +122,18 @@ def test_lines_of_how_do_i_run_one_after_the_other(tmp_path, monkeypatch):
         code = compile(textwrap.dedent(line), "docs/guide/index.rst", "exec")
         if not any(word in line for word in ELSEWHERE):
             exec(code, names)
+
+
+def test_lines_of_how_do_i_import_what_they_use():
+    """Each may be pasted alone: what it does not make are the reader's data and estimators."""
+    readers = {"X", "y", "X_val", "y_val", "X_new", "table", "Y", "w", "clf", "reg", "trial"}
+    for line in LINES:
+        names = list(ast.walk(ast.parse(textwrap.dedent(line))))
+        made = {a.asname or a.name.split(".")[0] for n in names for a in getattr(n, "names", ())}
+        made |= {n.id for n in names if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+        made |= {n.arg for n in names if isinstance(n, ast.arg)}
+        used = {n.id for n in names if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+        assert used <= made | readers | set(dir(builtins)), line
 
 
 # Entries of the docstrings of both estimators that differ because what they tell does.
