@@ -129,6 +129,7 @@ html_theme_options = {
     "footer_end": [],
     "header_links_before_dropdown": 6,
     "show_nav_level": 1,
+    "show_toc_level": 2,  # the groups of "How do I ..." stand beside it
     "collapse_navigation": True,
 }
 # The repository's address, where `pyproject.toml` names it.
