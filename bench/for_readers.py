@@ -169,7 +169,7 @@ interleaved rounds.
 
 ![How many times longer a step takes with each peer, on one core](../bench/results/steps.svg)
 
-## What follows
+## What to conclude
 
 {conclusions(results)}
 

@@ -7,8 +7,8 @@ with the tools of :mod:`fastbp.inspection` and the displays, and repairs it.
 """
 
 # %%
-# The patient
-# -----------
+# A network that fails
+# --------------------
 
 import warnings
 
