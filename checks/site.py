@@ -18,6 +18,10 @@ from checks.figures import Figures
 
 # What users looked for and did not find, in November 2026.
 SOUGHT = {
+    "index.html": (
+        "#own-validation", "#metadata-routing", "#class-weights", "#after-a-crash",
+        "#sure-of-classes", "#to-onnx", "#to-c", "#flat-loss", "#how-do-i",
+    ),
     "api/fastbp.BackpropClassifier.html": (
         "fit", "X_val", "partial_fit", "transform", "predict_proba", "to_c", "to_onnx",
         "to_sklearn", "classes_", "get_params",
@@ -27,6 +31,8 @@ SOUGHT = {
     "guide/index.html": ("warm start", "early stopping", "class imbalance", "patience", "eval_set",
                          "restore_best_weights", "epochs"),
 }  # fmt: skip
+# As many characters as a line of code may have at 1300 px: `docs/_static/fastbp.css`.
+LONGEST = 102
 # scikit-learn's protocol of callbacks: called by it, and left out of the reference.
 PROTOCOL = {"setup", "teardown", "on_fit_task_begin", "on_fit_task_end"}
 
@@ -67,6 +73,16 @@ def find_broken(pages, folder):
     return sorted(set(broken)), elsewhere
 
 
+def find_long_lines(pages):
+    """List lines of code and reports that a page would cut at its right edge."""
+    found = []
+    for name, text in pages.items():
+        for block in re.findall(r"<pre[^>]*>(.*?)</pre>", text, re.S):
+            lines = unescape(re.sub(r"<[^>]+>", "", block)).split("\n")
+            found += [f"{name}: {line}" for line in lines if len(line) > LONGEST]
+    return found
+
+
 def find_absent(pages):
     """List public classes, functions and methods without a place of their own in the reference."""
     text = "".join(text for name, text in pages.items() if name.startswith("api/"))
@@ -101,6 +117,8 @@ def check_site(folder):
     broken, elsewhere = find_broken(pages, folder)
     figures.require("links within the site lead somewhere", not broken, "; ".join(broken[:5]))
     figures.say("links to other sites, not followed", str(len(elsewhere)), "", True)
+    long = find_long_lines(pages)
+    figures.require("no line of code is cut", not long, "; ".join(long[:5]))
     scripts = [
         f"{name}: {source}"
         for name, text in pages.items()

@@ -221,6 +221,7 @@ def site(tmp_path):
     )
     (tmp_path / "api" / "a.html").write_text(
         '<p id="fastbp.load"><a href="../index.html#gone"></a> <a href="gone.html"></a>'
+        f"<pre><span>{'&lt;' * 60}</span></pre><pre>{'x' * 60}<b>{'y' * 60}</b></pre>"
     )
     return tmp_path
 
@@ -235,6 +236,7 @@ def test_the_check_of_the_site_sees_what_is_missing(site, capsys):
     broken, elsewhere = check.find_broken(pages, site)
     assert broken == ["api/a.html: ../index.html#gone", "api/a.html: gone.html"]
     assert elsewhere == {"https://example.org"}
+    assert check.find_long_lines(pages) == [f"api/a.html: {'x' * 60}{'y' * 60}"]
     absent = check.find_absent(pages)
     assert "fastbp.load" not in absent
     assert {"fastbp.save", "fastbp.BackpropClassifier.fit"} <= set(absent)
