@@ -205,14 +205,16 @@ def diagnose(estimator, X, y, sample_weight=None, *, X_val=None, y_val=None, max
             unseen = Batch.of(network, X_val, y_val, None, max_samples)
             numbers["validation skill"] = symptoms.skill_of(unseen, backpropagate(network, unseen))
         if "constant y" not in {finding.topic for finding in findings}:
-            findings += _judge(network, batch, layers, numbers, findings, scaled=scaled)
+            findings += _judge(network, batch, layers, numbers, findings)
     findings.sort(key=lambda finding: (finding.severity != "problem", -finding.cost))
     return Diagnosis(findings, layers, numbers, headline(final))
 
 
-def _judge(network, batch, layers, numbers, of_data, *, scaled):
+def _judge(network, batch, layers, numbers, of_data):
     """List findings about training; where there are some `of_data`, few are about the rate."""
     estimator, skill = network.estimator, numbers["skill"]
+    first = _first_for_data(of_data)
+    of_data = [finding for finding in of_data if finding.topic != "outliers"]  # of few rows
     found = [] if of_data else list(symptoms.check_small_targets(batch, numbers))
     of_data = [*of_data, *found]
     low = [] if of_data else symptoms.name_low_rate(batch, estimator, skill)
@@ -223,7 +225,7 @@ def _judge(network, batch, layers, numbers, of_data, *, scaled):
     found += symptoms.check_units(
         network,
         layers,
-        first=_first_for_data(of_data, scaled),
+        first=first,
         raises_rate=raises_rate,
         moved=not low,
     )
@@ -235,9 +237,11 @@ def _judge(network, batch, layers, numbers, of_data, *, scaled):
     return found
 
 
-def _first_for_data(of_data, scaled):
+def _first_for_data(of_data):
     """Say what to do first about data that findings are about; None if none are."""
     topics = {finding.topic for finding in of_data}
     if "unscaled inputs" in topics:
-        return "cut off the outliers of X first" if scaled else "scale X first"
+        return "scale X first"
+    if "outliers" in topics:
+        return "clip the outliers of X first"
     return "scale y first" if "unscaled targets" in topics else None

@@ -47,7 +47,7 @@ class Finding:
     topic : str
         One of "unscaled inputs", "unscaled targets", "dead units", "saturated units", "vanishing
         gradients", "exploding gradients", "learning rate", "more epochs", "over-fitting",
-        "under-fitting", "not finite", "constant y".
+        "under-fitting", "not finite", "constant y", "outliers".
     severity : {"problem", "hint"}
     seen : str
         What was measured, and what it means.
@@ -83,7 +83,8 @@ class Finding:
 COSTS = {
     "not finite": 1.0, "constant y": 1.0, "unscaled inputs": 0.95, "unscaled targets": 0.9,
     "learning rate": 0.8, "exploding gradients": 0.7, "vanishing gradients": 0.7, "dead units": 0.5,
-    "saturated units": 0.5, "over-fitting": 0.2, "more epochs": 0.1, "under-fitting": 0.0,
+    "saturated units": 0.5, "over-fitting": 0.2, "more epochs": 0.1, "outliers": 0.05,
+    "under-fitting": 0.0,
 }  # fmt: skip
 
 
@@ -216,17 +217,24 @@ def check_inputs(batch, estimator, *, scaled):
     small = np.flatnonzero((sizes > 0) & (sizes * UNEVEN < typical))
     if len(large):
         listed = _list_columns(large[np.argsort(-sizes[large])], sizes, estimator)
-        yield Finding(
-            "unscaled inputs",
-            "problem",
-            f"{_columns(len(large))} of X {_have(len(large))} values beyond {LARGE:g} in size: "
-            f"{listed}. Large columns rule the first layer and make training slow or unstable.",
-            "a scaler stands before the network already, so these are outliers: cut them off, or "
-            "take QuantileTransformer."
-            if scaled
-            else "put StandardScaler (or RobustScaler, for outliers) before the network in a "
-            "pipeline.",
-        )
+        seen = f"{_columns(len(large))} of X {_have(len(large))} values beyond {LARGE:g} in size"
+        if scaled:
+            yield Finding(
+                "outliers",
+                "hint",
+                f"{seen} after scaling: {listed}. Predictions of rows with such values may be "
+                "far off, and one such row can move the weights far.",
+                "clip the scaled columns, or take QuantileTransformer.",
+            )
+        else:
+            yield Finding(
+                "unscaled inputs",
+                "problem",
+                f"{seen}: {listed}. Large columns rule the first layer and make training slow or "
+                "unstable.",
+                "put StandardScaler (or RobustScaler, for outliers) before the network in a "
+                "pipeline.",
+            )
     elif len(small) and not scaled:
         listed = _list_columns(small[np.argsort(sizes[small])], sizes, estimator)
         yield Finding(
@@ -476,7 +484,8 @@ def check_curve(estimator, skill, n_samples, unscaled):
             "more epochs",
             "hint",
             f"The loss was still falling when training ended at max_iter={estimator.max_iter}: by "
-            f"{fall:.1%} over the last {tenth} epoch{'s' * (tenth > 1)}, to {last:.3g}.",
+            f"{fall:.1%} over the last {f'{tenth} epochs' if tenth > 1 else 'epoch'}, to "
+            f"{last:.3g}.",
             f"max_iter={2 * estimator.max_iter}, or a higher learning_rate_init (now {rate:g}).",
             True,
         )
