@@ -50,7 +50,7 @@ def silu(z):
 
 
 # %%
-# Both go where a name would go.  The first fit waits a moment for the compiler.
+# Pass both functions in place of names.  The first fit waits a moment for the compiler.
 
 from fastbp import BackpropRegressor
 

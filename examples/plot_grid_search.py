@@ -33,9 +33,9 @@ curve.plot(ax=ax)
 # %%
 # The search
 # ----------
-# 25 candidates on three folds, then the best once more on all training data.  Training releases
-# Python's global lock, so the threads of one process can share the work and the data: that is
-# the backend to prefer.  A search in processes (``n_jobs=2`` without the ``with`` block) gives
+# 25 candidates on three folds, then the best one again on all training data.  Training releases
+# Python's global lock, so the threads of one process can share the work and the data: prefer this
+# backend.  A search in processes (``n_jobs=2`` without the ``with`` block) gives
 # the same numbers.
 
 import warnings
@@ -56,8 +56,8 @@ print({name.partition("__")[2]: float(value) for name, value in search.best_para
 print(f"accuracy on the test data: {search.score(X_test, y_test):.3f}")
 
 # %%
-# The suggestion is the middle column.  A wide region does well: there is no need to search
-# finely.
+# The suggested rate is the middle column.  The score is good in a wide region, so a fine search is
+# not needed.
 
 scores = search.cv_results_["mean_test_score"].reshape(len(alphas), len(rates))
 fig, ax = plt.subplots(figsize=(6, 4), layout="constrained")

@@ -9,9 +9,9 @@ little, the best third on, and so on; only the last are trained to the end.
 # %%
 # The search
 # ----------
-# 27 draws of learning rate, penalty and size.  A rung is a pause in a fit of 50 epochs, with the
-# cosine schedule of all 50: who comes through has the score of a grid search, and no epoch is
-# trained twice.
+# 27 random draws of learning rate, penalty and size.  A rung is a pause in a fit of 50 epochs, with
+# the cosine schedule of all 50: a candidate that is trained to the end has the score of a grid
+# search, and no epoch is trained twice.
 
 import warnings
 
@@ -48,8 +48,8 @@ print(f"accuracy on the test data: {search.score(X_test, y_test):.3f}")
 # %%
 # What it cost
 # ------------
-# Each candidate's loss, mean of three folds, for as long as it was trained; dashed are those that
-# were given up.
+# The loss of each candidate, mean of three folds, for as long as it was trained.  Dashed lines are
+# candidates that were given up.
 
 n_epochs = sum(len(folds[0]["loss"]) for folds in search.candidate_curves_)
 print(f"{n_epochs} epochs a fold instead of {27 * net.max_iter}")

@@ -24,8 +24,8 @@ MEGABYTES = 500  # of the file; what the picture shows does not depend on it
 # A file
 # ------
 #
-# Rows of 54 numbers, as a ``.npy`` file that is written piece by piece.  Who has Parquet files,
-# HDF5 or Zarr, takes :func:`~fastbp.streams.from_parquet` or passes the arrays of these.
+# Rows of 54 numbers, as a ``.npy`` file that is written piece by piece.  For Parquet files take
+# :func:`~fastbp.streams.from_parquet`; of HDF5 or Zarr pass the arrays.
 
 folder = tempfile.TemporaryDirectory()
 path = Path(folder.name, "X.npy")
@@ -93,7 +93,7 @@ axes.legend()
 # Predictions
 # -----------
 #
-# They are written as they come, here to a file that can be mapped in its turn.
+# Predictions are written part by part, here to a file that can be memory-mapped, too.
 
 out = predict_stream(net, from_arrays(path), os.path.join(folder.name, "p.npy"))
 print(np.load(out, mmap_mode="r")[:5], y[:5])

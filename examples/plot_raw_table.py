@@ -45,7 +45,7 @@ clf = TabularClassifier(random_state=0).fit(X_train, y_train)
 print(f"accuracy {clf.score(X_test, y_test):.3f}")
 
 # %%
-# What the columns were taken for.  The visitor's number is left out; of the date, what varies is
+# How the columns are read.  The visitor's number is left out; of the date, the parts that vary are
 # used.
 
 clf.encoder_.summary()
@@ -68,7 +68,7 @@ ours, theirs = clf.predict_proba(X_test), trees.predict_proba(prepare(X_test))
 print(f"log loss: {log_loss(y_test, ours):.3f}, trees {log_loss(y_test, theirs):.3f}")
 
 # %%
-# Are the probabilities right?  On the diagonal they are: of the visitors to whom 0.3 was given,
+# Are the probabilities right?  They are on the diagonal: of the visitors with a probability of 0.3,
 # three in ten bought.
 
 fig, ax = plt.subplots(figsize=(5, 4.5), layout="constrained")
@@ -81,8 +81,8 @@ ax.set(xlabel="probability that was predicted", ylabel="share that bought")
 # %%
 # Which columns matter
 # --------------------
-# A column of new rows is shuffled, and the log loss rises by so much.  Nothing is lost where the
-# column of numbers was left out.
+# One column of new rows is shuffled, and the log loss rises by so much.  The visitor's number was
+# left out, so shuffling it changes nothing.
 
 found = permutation_importance(
     clf, X_test, y_test, scoring="neg_log_loss", n_repeats=5, random_state=0

@@ -9,10 +9,9 @@ from 25 to 346.  With so few samples a network must be held back to be of use.
 # %%
 # A pipeline
 # ----------
-# Two things have to be on a common scale: the columns of X, which a ``StandardScaler`` sees to,
-# and y. ``scale_targets=True`` does the latter inside, so that the learning rate, `tol` and
-# `alpha` mean the same for a y of thousands as for one of thousandths.  Predictions come back in
-# the units of y.
+# Both X and y have to be scaled.  A ``StandardScaler`` scales the columns of X, and
+# ``scale_targets=True`` scales y inside, so that the learning rate, `tol` and `alpha` mean the same
+# for a y of thousands as for one of thousandths.  Predictions are in the units of y.
 
 import matplotlib.pyplot as plt
 from sklearn.datasets import load_diabetes
@@ -50,8 +49,8 @@ for name, model in (("ridge", make_pipeline(StandardScaler(), RidgeCV())), ("net
     print(f"{name:8s} R2 {scores.mean():.3f} (from {scores.min():.3f} to {scores.max():.3f})")
 
 # %%
-# Hardly: what these ten measurements say about the disease they say almost in a straight line.
-# It is worth to check, and a good network does no worse.
+# Hardly: the disease depends on these ten measurements almost in a straight line.  It is worth
+# checking, and a good network does no worse.
 
 predicted = cross_val_predict(network, X, y, cv=folds)
 fig, axes = plt.subplots(1, 2, figsize=(8, 3.8), layout="constrained")
@@ -63,8 +62,8 @@ for ax, kind in zip(axes, ("actual_vs_predicted", "residual_vs_predicted"), stri
 # %%
 # What it learned
 # ---------------
-# How the prediction changes with one measurement, all others as they are: nearly straight lines
-# here, too.  `bp` is the blood pressure, `s5` the logarithm of the triglycerides.
+# How the prediction changes with one measurement while all others stay the same: nearly straight
+# lines here, too.  `bp` is the blood pressure, `s5` the logarithm of the triglycerides.
 
 network.fit(X, y)
 fig, ax = plt.subplots(1, 3, figsize=(9, 3.2), layout="constrained", sharey=True)

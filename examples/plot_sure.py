@@ -1,6 +1,6 @@
 """
-How sure is it: spread, quantiles, and answers that are held back
-=================================================================
+How sure is the model: spread, quantiles, and answers that are held back
+========================================================================
 
 Three figures about three questions.  Where does the prediction depend on chance?  Between which
 values will y lie?  Which answers should a person look at?
