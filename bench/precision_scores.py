@@ -137,10 +137,10 @@ def describe(arguments, path):
     told = f"{versions['fastbp']}, {versions['instruction set']}, matmul path {path}"
     return [
         "# Scores with less precise products", "",
-        f"`python -m bench.precision_scores`, seeds {' '.join(map(str, arguments.seeds))}, at most "
-        f"{arguments.rows} rows to train on, {HIDDEN[0]} x {HIDDEN[1]} hidden units (raw tables: "
-        f"the tabular estimators' defaults); fastbp {told}.",
-        "", "Means over seeds; score: accuracy or R2, loss: log loss or RMSE.", "",
+        f"At most {arguments.rows} rows to train on, two hidden layers of {HIDDEN[0]} and "
+        f"{HIDDEN[1]} units (raw tables: the tabular estimators' defaults); fastbp {told}.",
+        "", f"Means over {len(arguments.seeds)} seeds; score: accuracy or R2, loss: log loss or "
+        "RMSE.", "",
     ]  # fmt: skip
 
 
