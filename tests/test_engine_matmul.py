@@ -581,6 +581,24 @@ def test_small_steps_stay_float32(compiled_engine):
             assert session.matmul_precision == ("medium" if taken and is_large else "highest")
 
 
+def test_precision_of_inputs_is_that_of_the_first_layer(emulation):
+    """It follows the path; later layers do not count; float64 and CSR are never asked about."""
+    ask = emulation.precision_of_inputs
+    for precision in ("highest", *TERMS):
+        assert ask((20, 33, 3), 5, precision) == precision
+        assert ask((20, 3), 5, precision) == "highest"  # narrow
+    fast = emulation.supported_matmul_paths()[0]
+    if fast != "emulation":
+        emulation.set_matmul_path(fast)
+        assert ask((64, 300, 300, 3), 200, "medium") == "medium"
+        assert ask((7, 300, 300, 3), 200, "medium") == "highest"  # of few inputs
+        assert ask((64, 300, 300, 3), 5, "medium") == "highest"
+    emulation.set_matmul_path("none")
+    assert ask((64, 300, 300, 3), 200, "medium") == "highest"
+    with pytest.raises(ValueError, match=r"matmul_precision must be one of .*'low'"):
+        ask((4, 9), 5, "low")
+
+
 def test_paths_and_precisions_are_checked(compiled_engine):
     names = compiled_engine.supported_matmul_paths()
     assert names[-2:] == ["emulation", "none"]

@@ -62,8 +62,14 @@ def test_environment_forces_instruction_set_and_matmul_path():
     code, out, err = run(FORCED, FASTBP_ISA=names[-1], FASTBP_MATMUL_PATH="none")
     assert code == 0, err
     first, second, found = out.splitlines()
-    assert first == f"instruction set 'mmx' does not run here; choose one of {names}"
-    assert second.startswith("matmul path 'mmx' does not run here; choose one of [")
+    assert first == (
+        "the environment variable FASTBP_ISA is 'mmx': instruction set 'mmx' does not run here; "
+        f"choose one of {names}"
+    )
+    assert second.startswith(
+        "the environment variable FASTBP_MATMUL_PATH is 'mmx': matmul path 'mmx' does not run "
+        "here; choose one of ["
+    )
     assert found == f"{names[-1]} none"
 
 

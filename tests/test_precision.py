@@ -82,7 +82,7 @@ def obedient(monkeypatch):
 
     def recorded(verb, place):
         def predict(*arguments):
-            asked.predictions.append(arguments[place])
+            asked.predictions.extend(arguments[place:] or ["highest"])
             return verb(*arguments)
 
         return predict
@@ -90,6 +90,7 @@ def obedient(monkeypatch):
     monkeypatch.setattr(engine, "Session", Session)
     for name, place in (("predict_into", 6), ("predict_members_into", 10)):
         monkeypatch.setattr(engine, name, recorded(getattr(engine, name), place))
+    monkeypatch.setattr(engine, "precision_of_inputs", lambda sizes, n_rows, precision: precision)
     return asked
 
 
@@ -407,6 +408,7 @@ def test_a_snapshot_knows_the_path_of_candidates_that_are_estimators(tmp_path, m
 # --- columns that bfloat16 would blur -------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("obedient")
 def test_far_columns_are_named_once_at_the_users_line():
     net = BackpropClassifier(**NET, matmul_precision="medium")
     (warning,) = warned(net.fit, FAR, Y)
@@ -423,6 +425,7 @@ def test_far_columns_are_named_once_at_the_users_line():
     assert "; and 1 more of X" in str(warning.message)
 
 
+@pytest.mark.usefixtures("obedient")
 def test_far_columns_of_frames_have_names():
     pd = pytest.importorskip("pandas")
     frame = pd.DataFrame(FAR, columns=["a", "year", "b", "c", "d", "e"])
@@ -430,6 +433,7 @@ def test_far_columns_of_frames_have_names():
     assert "columns 1 ('year'), 2009" in str(warning.message)
 
 
+@pytest.mark.usefixtures("obedient")
 def test_far_columns_of_sources_are_seen():
     source = from_arrays(FAR, Y, window=40)
     net = BackpropClassifier(**NET, matmul_precision="medium")
@@ -444,14 +448,38 @@ def test_far_columns_of_sources_are_seen():
     (sparse.csr_array(FAR), dict(matmul_precision="medium")),
     (np.hstack([X, np.full((160, 1), 7.0, np.float32)]), dict(matmul_precision="medium")),
 ])  # fmt: skip
+@pytest.mark.usefixtures("obedient")
 def test_no_warning_where_nothing_is_lost(data, more):
     assert warned(BackpropClassifier(**NET | more).fit, data, Y) == []
 
 
+def test_far_columns_that_no_rounded_product_sees_are_left_alone(path):
+    """On the processor's own path X of 6 columns stays float32; no step of 5 rows is rounded."""
+    net = BackpropClassifier(**NET, matmul_precision="medium")
+    assert len(warned(net.fit, FAR, Y)) == (path == "emulation")
+    wide, large = np.hstack([FAR, X, X]), clone(net).set_params(hidden_layer_sizes=(300, 300))
+    assert len(warned(large.fit, wide, Y)) == (path != "none")
+    small = clone(net).set_params(hidden_layer_sizes=(9,), batch_size=5, max_iter=1)
+    assert len(warned(small.fit, wide, Y)) == (path == "emulation")
+
+
+@pytest.mark.usefixtures("obedient")
+def test_a_warning_that_is_an_error_leaves_the_stream_as_it_was():
+    stream = np.random.RandomState(3)
+    before = stream.get_state()[1].copy()
+    net = BackpropClassifier(**NET | dict(random_state=stream), matmul_precision="medium")
+    with pytest.raises(UserWarning, match="keeps 8 bits"):
+        net.fit(FAR, Y)
+    np.testing.assert_array_equal(stream.get_state()[1], before)
+    assert not hasattr(net, "coefs_")
+
+
+@pytest.mark.usefixtures("obedient")
 def test_tables_are_never_blurred():
     assert warned(TabularRegressor(**TINY, matmul_precision="medium").fit, FAR, X[:, 0]) == []
 
 
+@pytest.mark.usefixtures("obedient")
 @pytest.mark.parametrize("precision", ["highest", "high"])
 def test_who_does_not_ask_for_medium_pays_nothing(precision, monkeypatch):
     def look(self, rows, n_rows):

@@ -22,6 +22,7 @@ from fastbp.tabular.recipe import deal_rows
 from fastbp.training.causes import warn_of_data
 from fastbp.training.minibatches import Training
 from fastbp.training.randomness import derive_seed, own_stream
+from fastbp.training.rounded import warn_of_far_columns
 from fastbp.training.scoring import Scorer, Validation, find_scorer
 from fastbp.training.steps import choose_batch_size
 from fastbp.training.watching import DivergenceError
@@ -117,6 +118,7 @@ class Opened:
         self.batch_size = choose_batch_size(settings.batch_size, len(self.rows), quiet=True)
         n_steps = -(-len(self.rows) // self.batch_size)
         self.n_steps = n_steps * job.estimator.max_iter
+        warn_of_far_columns(problem, self.batch_size)
 
     def _hold_out(self, job, shard):
         """Deal the rows into parts, and hold one of them out."""

@@ -177,7 +177,8 @@ class Engine(Protocol):
     def set_matmul_path(self, name):
         """Use one way from now on; sessions keep what they started with.
 
-        The environment variable ``FASTBP_MATMUL_PATH`` does the same when the engine is loaded.
+        The environment variable ``FASTBP_MATMUL_PATH`` does the same when the compiled engine is
+        loaded.
 
         Parameters
         ----------
@@ -188,6 +189,24 @@ class Engine(Protocol):
         ------
         ValueError
             If the engine or the processor does not have it.
+        """
+
+    def precision_of_inputs(self, layer_sizes, batch_size, matmul_precision):
+        """In which precision the first layer reads dense float32 X: a question of shapes and path.
+
+        Parameters
+        ----------
+        layer_sizes : sequence of int
+            As a session takes them, of a network without members.
+        batch_size : int
+            Rows of a minibatch; of a prediction `fastbp.engine.precision.PREDICTION_ROWS`.
+        matmul_precision : {"highest", "high", "medium"}
+            What is asked for.
+
+        Returns
+        -------
+        {"highest", "high", "medium"}
+            "highest": this layer's products have operands in float32, whatever other layers have.
         """
 
 

@@ -79,8 +79,6 @@ class OpenFit:
                 incremental=incremental, deadline=deadline,
             )  # fmt: skip
         warn_of_data(problem, fresh=fresh, incremental=incremental)
-        if fresh or not incremental:
-            warn_of_far_columns(problem)
         estimator._keep("_class_weights", problem.class_weights)
         past = dict(vars(estimator))
         for name in HISTORY:
@@ -114,6 +112,15 @@ class OpenFit:
                 validation=self.validation, scorer=scorer, continues=state is not None,
                 keeps_place=snapshot is not None,
             )  # fmt: skip
+            if fresh or not incremental:
+                self._warn_of_far_columns()
+
+    def _warn_of_far_columns(self):
+        try:
+            warn_of_far_columns(self.problem, self.training.run.batch_size)
+        except BaseException:  # where warnings are errors
+            self.close()
+            raise
 
     def advance(self, until=None):
         """Train up to an epoch, counted from the beginning; return whether the fit has ended.

@@ -1,11 +1,13 @@
 """What rounding the operands of products loses: columns of X that are far from 0, and narrow.
 
 In the 8 bits of bfloat16 the years 2005 to 2020 are 2008 and 2016.  Here is the
-warning of it, before training; what is rounded, and when, is told in `fastbp.engine.precision`.
+warning of it, before training, where a product of X is rounded at all; what is rounded, and when,
+is told in `fastbp.engine.precision` and decided by the engine.
 """
 
 import numpy as np
 
+from fastbp.engine.precision import PREDICTION_ROWS
 from fastbp.messages import warn_user
 
 # A column whose mean is so many times its standard deviation has steps of rounding, 2^-8 to 2^-7 of
@@ -15,12 +17,22 @@ SAMPLE_ROWS = 512  # evenly spaced, on which this is looked for
 MOST_NAMED = 3
 
 
-def warn_of_far_columns(problem):
-    """Warn of dense columns that "medium" would blur, by some rows of them; else cost nothing.
+def rounds_inputs(problem, batch_size):
+    """Whether training on minibatches of so many rows, or predictions, see X in bfloat16.
 
     Sparse X is never rounded, nor are encoded tables, whose columns are sparse.
     """
     if problem.matmul_precision != "medium" or problem.is_sparse or problem.n_members is not None:
+        return False
+    return any(
+        problem.engine.precision_of_inputs(problem.layer_sizes, n_rows, "medium") == "medium"
+        for n_rows in (batch_size, PREDICTION_ROWS)
+    )
+
+
+def warn_of_far_columns(problem, batch_size):
+    """Warn of columns that "medium" blurs, by some rows of them; else cost nothing."""
+    if not rounds_inputs(problem, batch_size):
         return
     n_rows = problem.X.shape[0]
     rows = np.arange(0, n_rows, -(-n_rows // SAMPLE_ROWS))

@@ -29,6 +29,16 @@ def set_instruction_set(name):
     chosen = names.index(name)
 
 
+def choose_as_told(variable, choose):
+    """Choose what an environment variable names, if it is set."""
+    name = os.environ.get(variable)
+    if not name:
+        return
+    try:
+        choose(name.lower())
+    except ValueError as error:
+        raise ValueError(f"the environment variable {variable} is {name!r}: {error}") from None
+
+
 fb_n_instruction_sets()
-if os.environ.get("FASTBP_ISA"):
-    set_instruction_set(os.environ["FASTBP_ISA"].lower())
+choose_as_told("FASTBP_ISA", set_instruction_set)

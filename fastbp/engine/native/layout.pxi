@@ -7,6 +7,11 @@ cdef int64_t round_up(int64_t n, int64_t multiple) noexcept nogil:
     return (n + multiple - 1) // multiple * multiple
 
 
+cdef int64_t rows_of_a_block(int64_t batch_size) noexcept nogil:
+    """Rows of a minibatch that are worked on at a time, at most."""
+    return min(max(batch_size, 1), BLOCK_ROWS)
+
+
 cdef int64_t spread_capacity(int64_t rows, int64_t group) noexcept nogil:
     """Rows a buffer holds: whole groups, and panels never a multiple of 4 KiB apart, where they
     would compete for the same places of the first-level cache."""
@@ -92,7 +97,7 @@ cdef lay_out(Session s, activations, loss, int64_t batch_size, bint sparse, prec
     f.net.n_layers = len(s.layer_sizes) - 1
     f.net.n_features, f.net.n_outputs = s.layer_sizes[0], s.layer_sizes[-1]
     f.net.n_targets = contract.count_targets(s.layer_sizes, loss)
-    f.net.block_rows = min(max(batch_size, 1), BLOCK_ROWS)
+    f.net.block_rows = rows_of_a_block(batch_size)
     set_loss(f, memory, loss)
     f.net.n_members = s.n_members
     f.net.all_layers = f.net.layers = <Layer *>memory.take(

@@ -31,8 +31,24 @@ def set_matmul_path(name):
 fb_n_bf16_paths()
 if fb_bf16_is_fast(0):
     matmul_path = 0
-if os.environ.get("FASTBP_MATMUL_PATH"):
-    set_matmul_path(os.environ["FASTBP_MATMUL_PATH"].lower())
+choose_as_told("FASTBP_MATMUL_PATH", set_matmul_path)
+
+
+def precision_of_inputs(layer_sizes, batch_size, matmul_precision):
+    """In which precision the first layer reads dense float32 X, in minibatches of so many rows."""
+    cdef Plan plan
+    cdef Memory memory = Memory()
+    cdef int l
+    contract.check_matmul_precision(matmul_precision)
+    memset(&plan, 0, sizeof(Plan))
+    plan.net.kernels = fb_find_kernels(chosen, 4)
+    plan.net.itemsize, plan.net.lanes = plan.net.kernels.itemsize, plan.net.kernels.lanes
+    plan.net.n_layers = len(layer_sizes) - 1
+    plan.net.layers = <Layer *>memory.take(plan.net.n_layers * sizeof(Layer))
+    for l in range(plan.net.n_layers):
+        set_layer(&plan, l, layer_sizes[l], layer_sizes[l + 1], l == plan.net.n_layers - 1, False)
+    choose_precision(&plan, matmul_precision, rows_of_a_block(batch_size))
+    return precision_of(&plan) if plan.net.layers[0].rounded else PRECISIONS[0]
 
 
 cdef choose_precision(Plan *f, precision, int64_t rows):

@@ -16,6 +16,7 @@ from fastbp.engine import contract
 from fastbp.engine.numba.checks import evaluate_activation
 from fastbp.engine.numba.prediction import are_layers, predict_into, predict_members_into
 from fastbp.engine.numba.session import Session
+from fastbp.engine.precision import PRECISIONS
 
 NAME = "numba"
 
@@ -28,6 +29,7 @@ __all__ = [
     "fingerprint",
     "get_matmul_path",
     "instruction_set",
+    "precision_of_inputs",
     "predict_into",
     "predict_members_into",
     "set_instruction_set",
@@ -120,3 +122,9 @@ def get_matmul_path():
 def set_matmul_path(name):
     """Do nothing but check the name: BLAS multiplies in float32."""
     contract.check_matmul_path(name, ["none"])
+
+
+def precision_of_inputs(layer_sizes, batch_size, matmul_precision):
+    """Return "highest", as no operand is rounded here."""
+    contract.check_matmul_precision(matmul_precision)
+    return PRECISIONS[0]
