@@ -4,6 +4,7 @@ import os
 import pickle
 import signal
 import time
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -86,6 +87,28 @@ def test_parameters_are_those_of_the_ordinary_estimator():
     assert local.matmul_precision == "medium"
     with pytest.raises(ValueError, match=r"Did you mean 'medium'\?"):
         DaskBackpropClassifier(matmul_precision="bf16")._check()
+
+
+def test_precision_and_its_warning_are_those_of_the_local_fit(client):
+    """Though the first shard is too small for rounded products, and each has its own figures."""
+    far = np.hstack([x] * 5).astype(np.float32)
+    far[:, 1] += 2009
+    how = NET | dict(
+        hidden_layer_sizes=(64, 40), max_iter=1, batch_size=64, matmul_precision="medium"
+    )
+    found = []
+    for net, X, Y in [
+        (BackpropClassifier(**how), far, y),
+        (DaskBackpropClassifier(**how, client=client, n_shards=2),
+         da.from_array(far, chunks=((10, 230), 20)), da.from_array(y, chunks=((10, 230),))),
+    ]:  # fmt: skip
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            net.fit(X, Y)
+        n = sum("keeps 8 bits of each value" in str(one.message) for one in caught)
+        found.append((net.matmul_precision_, n))
+    assert found[0] == found[1]
+    assert found[0][1] == (found[0][0] == "medium")
 
 
 @pytest.mark.parametrize("early", [False, True])

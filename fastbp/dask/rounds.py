@@ -18,6 +18,7 @@ from fastbp.dask.partitions import say
 from fastbp.dask.shards import look
 from fastbp.dask.tasks import draw, finish, measure, train, train_alone
 from fastbp.data.held_out import NOTHING
+from fastbp.engine.precision import least_precise
 from fastbp.messages import warn_user
 from fastbp.training.minibatches import INTERRUPTED
 from fastbp.training.steps import choose_batch_size
@@ -199,6 +200,7 @@ class ManyShards:
             "ended": self.end, "loss": self.losses[-1], "loss_curve": self.losses,
             "n_iter": len(self.losses),
             "t": sum(own.t for own in given.own.values()), "patience": self.patience,
+            "matmul_precision": least_precise(own.matmul_precision for own in given.own.values()),
             "by_score": self.by_score, "holds_best": holds_best,
             "best_params": self.best_params, "best_iter": self.best_iter,
             "best_validation_score": self.best_score if holds_best else None,

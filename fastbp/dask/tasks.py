@@ -118,7 +118,8 @@ class Opened:
         self.batch_size = choose_batch_size(settings.batch_size, len(self.rows), quiet=True)
         n_steps = -(-len(self.rows) // self.batch_size)
         self.n_steps = n_steps * job.estimator.max_iter
-        warn_of_far_columns(problem, self.batch_size)
+        if shard.number == 0:  # one warning of them, not one for each shard's own figures
+            warn_of_far_columns(problem, self.batch_size)
 
     def _hold_out(self, job, shard):
         """Deal the rows into parts, and hold one of them out."""
