@@ -107,6 +107,17 @@ class Case:
         if engine.NAME == "cython" and apart.random() < 0.4:
             self.precision = str(apart.choice(["high", "medium"]))
             self.path = str(apart.choice(engine.supported_matmul_paths()))
+        if self.path not in ("none", "emulation") and apart.random() < 0.5:
+            self.enlarge(apart)
+
+    def enlarge(self, rng):
+        """Make steps large enough for the products of the processor's own path."""
+        if not self.activations:
+            return
+        widths = rng.choice([64, 65, 96, 97, 113, 130, 200], len(self.activations))
+        self.sizes = (int(rng.integers(33, 150)), *map(int, widths), self.sizes[-1])
+        self.dtype, self.sparse = np.dtype("float32"), False
+        self.n_samples = self.batch_size = self.capacity = int(rng.integers(64, 140))
 
     def hyperparameters(self):
         """One number for each name; usual ones, and the ends of what is allowed."""

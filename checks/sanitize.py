@@ -27,6 +27,10 @@ from checks.faults import FAULTS
 from checks.figures import Figures
 
 OURS = re.compile(r"engine\.cpython|fastbp/engine/native|\bfb_\w+")
+# Tests and fuzzer take each way of rounded products that the processor has, and the emulation.
+WHERE = (
+    "import fastbp.engine.native.engine as e; print(e.__file__); print(*e.supported_matmul_paths())"
+)
 THREADED = "threads or side_by_side or early_stopping_is or in_many_threads or large_predictions"
 SETTINGS = {
     "address": {
@@ -152,14 +156,15 @@ def check(kind, figures, n_fuzz, fault):
         python = [sys.executable]
         if kind == "thread" and shutil.which("setarch"):  # it needs its own place in memory
             python = ["setarch", os.uname().machine, "-R", *python]
-        where = [*python, "-c", "import fastbp.engine.native.engine as e; print(e.__file__)"]
+        where = [*python, "-c", WHERE]
         done = subprocess.run(
             where, cwd=folder, env=environment, capture_output=True, text=True, check=False
         )
-        found = done.stdout.strip()
+        found, _, paths = done.stdout.strip().partition("\n")
         figures.require(
             f"{kind}: the copy is what runs", found.startswith(str(folder)), done.stderr
         )
+        figures.require(f"{kind}: rounded products run", "emulation" in paths, paths)
         tests = [*python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *settings["tests"]]
         run(folder, environment, tests, figures, f"{kind}: tests pass", 3000)
         n = settings["fuzz"] if n_fuzz is None else n_fuzz

@@ -4,7 +4,10 @@
  * Where the processor has no tile registers, each of their instructions raises SIGILL, and the
  * handler here does what the instruction would have done, on tiles in memory. So the compiled code
  * of bf16_amx.c runs as it is: addresses, order of operands, configuration, release. What the unit
- * itself computes is then the emulation's word; with registers it is the hardware's. */
+ * itself computes is then the emulation's word; with registers it is the hardware's.
+ *
+ * Every operand ends where its array ends, and the handler reads and writes memory in C: built with
+ * the address sanitizer, it sees what tiles touch, which inside their instructions it would not. */
 #define _GNU_SOURCE
 #include "bf16_emulation.c"
 #include <signal.h>
@@ -153,6 +156,9 @@ enum { SIZE = 1 << 17, CAPACITY = 160 };
 static float source[SIZE], bias[256], gate[SIZE], results[2][SIZE];
 static uint16_t lefts[2][2 * SIZE], rights[2][2 * SIZE];
 
+/* Where n numbers of an array lie so that they end with it. */
+#define LAST(array, n) ((array) + sizeof(array) / sizeof((array)[0]) - (n))
+
 static int64_t below(int64_t n) { return rand() % n; }
 
 /* Values of many sizes; some are 0, subnormal or would overflow. */
@@ -185,16 +191,20 @@ typedef struct {
     long rounded, product, gradient;
 } trial;
 
-/* Activations in panels CAPACITY rows high, 0 past column n_k; as weights, the same numbers. */
+/* Panels CAPACITY rows high. */
+static int64_t high(int64_t n_panels) { return n_panels * CAPACITY * 16; }
+
+/* Activations in such panels, 0 past column n_k; as weights, numbers of the same array. */
 static void draw_source(const trial *t)
 {
+    float *last = LAST(source, high(1));
     memset(lefts, 0, sizeof lefts);
     memset(rights, 0, sizeof rights);
     for (int64_t i = 0; i < SIZE; i++)
         source[i] = draw(), gate[i] = (float)below(2), results[0][i] = results[1][i] = 1;
-    for (int64_t i = 0; i < CAPACITY * 16 && t->n_k % 16; i++)
+    for (int64_t i = 0; i < high(1) && t->n_k % 16; i++)
         if (i % 16 >= t->n_k % 16)
-            source[(t->k_panels - 1) * CAPACITY * 16 + i] = 0;
+            last[i] = 0;
 }
 
 static void compare_products(trial *t)
@@ -203,13 +213,17 @@ static void compare_products(trial *t)
     const int64_t weight_panel = t->terms * steps * 512, even = t->n_k + t->n_k % 2;
     draw_source(t);
     for (int i = 0; i < 2; i++) {
-        tables[i]->round_rows(source, CAPACITY * 16, t->rows, t->k_panels, lefts[i], panel,
-                              t->terms);
-        tables[i]->round_pairs(source, t->n_k * 16, t->n_k, even, t->n_panels, rights[i],
-                               weight_panel, t->terms);
+        uint16_t *left = LAST(lefts[i], steps * panel);
+        uint16_t *right = LAST(rights[i], t->n_panels * weight_panel);
+        tables[i]->round_rows(LAST(source, high(t->k_panels)), CAPACITY * 16, t->rows, t->k_panels,
+                              left, panel, t->terms);
+        tables[i]->round_pairs(LAST(source, t->n_panels * t->n_k * 16), t->n_k * 16, t->n_k, even,
+                               t->n_panels, right, weight_panel, t->terms);
         tables[i]->begin();
-        tables[i]->product(lefts[i], panel, rights[i], weight_panel, t->accumulate ? bias : NULL,
-                           results[i], CAPACITY * 16, gate, t->epilogue, t->rows, t->n_k,
+        tables[i]->product(left, panel, right, weight_panel,
+                           t->accumulate ? LAST(bias, t->n_panels * 16) : NULL,
+                           LAST(results[i], high(t->n_panels)), CAPACITY * 16,
+                           LAST(gate, high(t->n_panels)), t->epilogue, t->rows, t->n_k,
                            t->n_panels, t->terms);
         tables[i]->end();
     }
@@ -223,12 +237,15 @@ static void compare_gradients(trial *t)
     const int64_t panel = t->terms * CAPACITY * 16, padded = (t->rows + 31) / 32 * 32;
     draw_source(t);
     for (int i = 0; i < 2; i++) {
-        tables[i]->round_left(source, CAPACITY * 16, t->rows, padded, t->k_panels, lefts[i], panel,
-                              t->terms);
-        tables[i]->round_pairs(source, CAPACITY * 16, t->rows, padded, t->n_panels, rights[i],
-                               panel, t->terms);
+        uint16_t *left = LAST(lefts[i], t->k_panels * panel);
+        uint16_t *right = LAST(rights[i], t->n_panels * panel);
+        tables[i]->round_left(LAST(source, high(t->k_panels)), CAPACITY * 16, t->rows, padded,
+                              t->k_panels, left, panel, t->terms);
+        tables[i]->round_pairs(LAST(source, high(t->n_panels)), CAPACITY * 16, t->rows, padded,
+                               t->n_panels, right, panel, t->terms);
         tables[i]->begin();
-        tables[i]->weight_gradient(lefts[i], panel, rights[i], panel, results[i], t->n_k * 16,
+        tables[i]->weight_gradient(left, panel, right, panel,
+                                   LAST(results[i], t->n_panels * t->n_k * 16), t->n_k * 16,
                                    t->rows, t->n_k, t->n_panels, t->accumulate, t->terms);
         tables[i]->end();
     }
@@ -242,8 +259,8 @@ static void compare_transposes(trial *t)
     const int64_t panel = t->terms * ((t->n_panels + 1) / 2 * 512);
     draw_source(t);
     for (int i = 0; i < 2; i++)
-        tables[i]->round_across(source, t->n_k * 16, t->n_k, t->n_panels, rights[i], panel,
-                                t->terms);
+        tables[i]->round_across(LAST(source, t->n_panels * t->n_k * 16), t->n_k * 16, t->n_k,
+                                t->n_panels, LAST(rights[i], t->k_panels * panel), panel, t->terms);
     t->rounded += differences(rights[0], rights[1], SIZE, 0);
 }
 
