@@ -4,7 +4,8 @@
 times as fast a step is as in "highest": the median over rounds of the ratio of two sessions timed
 one directly after the other, in CPU time of the process, because a fit of one thread then does not
 see what else runs. (Two threads wait for each other; their ratio is of wall time, and wants a quiet
-machine.) ``--path emulation`` forces a path, ``--rounds`` and ``--rows a,c`` say how much.
+machine.) ``--path emulation`` forces a path, ``--rounds``, ``--rows a,c`` and ``--asked medium``
+say how much.
 
 Rows are those of the table of steps, and two of their own: t, the network of a tabular ensemble's
 step with 8 members of 256 rows; h, the network of a public comparison on HIGGS.
@@ -93,6 +94,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--rows", default=",".join(ROWS))
     parser.add_argument("--threads", default="1,2")
+    parser.add_argument("--asked", default=",".join(PRECISIONS[1:]))
     arguments = parser.parse_args()
     engine = get_engine("cython")
     if arguments.path:
@@ -100,7 +102,7 @@ def main():
     lines = []
     for row in arguments.rows.split(","):
         for n_threads in map(int, arguments.threads.split(",")):
-            for precision in PRECISIONS[1:]:
+            for precision in arguments.asked.split(","):
                 used, us, ratio = compare(row, precision, n_threads, arguments.rounds)
                 lines.append((row, n_threads, precision, used, f"{us:.1f}", f"x{ratio:.2f}"))
     print(f"path: {engine.get_matmul_path()}, instruction set: {engine.instruction_set()}\n")

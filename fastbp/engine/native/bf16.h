@@ -30,7 +30,7 @@
 #include <stdint.h>
 #include <string.h>
 
-enum { FB_BF16_ROWS = 32 }; /* of a step: shares of rows begin at multiples of it */
+enum { FB_BF16_ROWS = 32 }; /* of a step of tiles */
 
 typedef struct {
     const char *path;
@@ -40,6 +40,7 @@ typedef struct {
     int64_t least_rows, least_inputs;
     double times_as_fast[2]; /* about, of a step: fewer threads then pay off */
     int64_t strip;           /* panels of a unit of weights: the width of its weight gradient's tile */
+    int64_t group;           /* shares of rows begin at multiples of it: 16, or a step's 32 */
 
     /* Around all that a thread computes here: the tile registers, where there are any. */
     void (*begin)(void);

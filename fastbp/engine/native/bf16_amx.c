@@ -104,6 +104,7 @@ const fb_bf16 fb_bf16_amx = {
     .least_inputs = 8,
     .times_as_fast = {3, 1.7},
     .strip = 4,
+    .group = FB_BF16_ROWS,
     .begin = configure_tiles,
     .end = release_tiles,
     .round_rows = vector_round_rows,

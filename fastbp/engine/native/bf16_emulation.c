@@ -115,6 +115,7 @@ const fb_bf16 fb_bf16_emulation = {
     .least_inputs = 1,
     .times_as_fast = {1, 1},
     .strip = 4,
+    .group = FB_BF16_ROWS,
     .begin = nothing,
     .end = nothing,
     .round_rows = round_rows,

@@ -55,6 +55,7 @@ const fb_bf16 fb_bf16_vectors = {
     .least_inputs = 8,
     .times_as_fast = {1.6, 1},
     .strip = 3,
+    .group = 16,
     .begin = nothing,
     .end = nothing,
     .round_rows = vector_round_rows,

@@ -11,7 +11,7 @@ cdef extern from "bf16.h" nogil:
         double least_work[2]
         int64_t least_rows, least_inputs
         double times_as_fast[2]
-        int64_t strip
+        int64_t strip, group
         void (*begin)() noexcept nogil
         void (*end)() noexcept nogil
         void (*round_rows)(const float *, int64_t, int64_t, int64_t, uint16_t *, int64_t,

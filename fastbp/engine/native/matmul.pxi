@@ -69,7 +69,7 @@ cdef choose_precision(Plan *f, precision, int64_t rows):
         terms += 1
     if work == 0 or terms > MOST_TERMS or not fb_bf16_is_allowed(path):
         return
-    f.net.bf16, f.net.terms, f.net.group = path, terms, FB_BF16_ROWS
+    f.net.bf16, f.net.terms, f.net.group = path, terms, path.group
     for l in range(f.net.n_layers * max(1, f.net.n_members)):
         f.net.layers[l].rounded = may_be_rounded(path, &f.net.layers[l])
 

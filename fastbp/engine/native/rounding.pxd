@@ -27,6 +27,11 @@ cdef inline int64_t whole_steps(int64_t n) noexcept nogil:
     return (n + FB_BF16_ROWS - 1) // FB_BF16_ROWS * FB_BF16_ROWS
 
 
+cdef inline int64_t whole_groups(Plan *f, int64_t rows) noexcept nogil:
+    """Rows of a share and the padding up to where another may begin."""
+    return (rows + f.net.group - 1) // f.net.group * f.net.group
+
+
 cdef inline int64_t row_panel(Plan *f) noexcept nogil:
     """How far panels of operands in `rows` order are apart."""
     return f.net.terms * f.net.capacity * 32
@@ -62,7 +67,7 @@ cdef inline void round_input(Plan *f, int l, int64_t r0, int64_t rows) noexcept 
     f.net.bf16.round_rows(a, f.net.panel, rows, layer.in_panels, layer.rows + r0 * 32,
                           row_panel(f), f.net.terms)
     if f.call.backward:
-        f.net.bf16.round_left(a, f.net.panel, rows, whole_steps(rows), layer.in_panels,
+        f.net.bf16.round_left(a, f.net.panel, rows, whole_groups(f, rows), layer.in_panels,
                               layer.left + r0 * 16, pair_panel(f), f.net.terms)
 
 
@@ -70,7 +75,7 @@ cdef inline void round_delta(Plan *f, int l, int64_t r0, int64_t rows) noexcept 
     """The operands of layer l's delta, rows r0.. of the block."""
     cdef Layer *layer = &f.net.layers[l]
     cdef const float *delta = <const float *>panel_row(f, layer.delta, 0, r0)
-    f.net.bf16.round_pairs(delta, f.net.panel, rows, whole_steps(rows), layer.out_panels,
+    f.net.bf16.round_pairs(delta, f.net.panel, rows, whole_groups(f, rows), layer.out_panels,
                            layer.delta_pairs + r0 * 16, pair_panel(f), f.net.terms)
     if l > 0:
         f.net.bf16.round_rows(delta, f.net.panel, rows, layer.out_panels, f.buf.rows + r0 * 32,
