@@ -20,7 +20,8 @@ from bench.workloads import WORKLOADS
 
 RESULTS = Path(__file__).parent / "results"
 COLD_ONLY = "fastbp, numba uncached"
-USUAL = [name for name in CONTENDERS if name != COLD_ONLY]
+ROUNDED = {name for name, contender in CONTENDERS.items() if "rounded" in contender.__module__}
+USUAL = [name for name in CONTENDERS if name not in {COLD_ONLY, *ROUNDED}]
 COLD_CONTENDERS = [
     "fastbp", "fastbp, own functions", "fastbp, numba", COLD_ONLY, "scikit-learn", "torch eager",
     "torch in place", "jax epoch",

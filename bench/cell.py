@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from sklearn.exceptions import ConvergenceWarning
 
-from bench import contenders, contenders_compiled, measure
+from bench import contenders, contenders_compiled, contenders_rounded, measure
 from bench.workloads import WORKLOADS
 
 CONTENDERS = {
@@ -26,6 +26,11 @@ CONTENDERS = {
         contenders_compiled.TorchInPlace,
         contenders_compiled.JaxEpoch,
         contenders.Skorch,
+        contenders_rounded.FastBPHigh,
+        contenders_rounded.FastBPMedium,
+        contenders_rounded.TorchEagerMedium,
+        contenders_rounded.TorchInPlaceMedium,
+        contenders_rounded.TorchAutocast,
     )
 }
 
