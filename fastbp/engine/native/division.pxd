@@ -9,8 +9,9 @@
 # Where the activations outweigh the weights, every weight gradient is the sum of two, one for each
 # of two fixed chunks of the minibatch's rows: two threads then work off a chunk each, gradients
 # included, and exchange gradients instead of activations. One thread, or more than two, add the
-# same two sums unit by unit. The chunks are equally long and each begins with a whole group of the
-# buffers' rows (a vector, or a step of rounded products), which leaves a gap of some rows between them: without it they would be unequal.
+# same two sums unit by unit. The chunks are equally long and each begins with a whole group of
+# the buffers' rows (a vector, or a step of tiles), which leaves a gap of some rows between them:
+# without it they would be unequal.
 from libc.stdint cimport int64_t
 
 from fastbp.engine.native.kernels cimport fb_running_fits

@@ -74,7 +74,8 @@ cdef list units_of(Plan *f, int l):
     # 3 panels: the width of a weight-gradient tile in registers
     if whole_rows:
         return [(k, n_k, 0, n_panels) for k, n_k in blocks]
-    strips = cut(n_panels, f.net.bf16.strip if layer.rounded else 3, columns or layer.narrow or len(blocks) == 1)
+    strips = cut(n_panels, f.net.bf16.strip if layer.rounded else 3,
+                 columns or layer.narrow or len(blocks) == 1)
     if layer.narrow:
         return [(0, layer.n_out, p, n) for p, n in strips]
     if columns or size_of(f, f.net.block_rows * layer.n_in) < 1 << 20:
