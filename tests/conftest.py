@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from covering import list_spare
 from engines import ENGINES, PAIRS
 from threadpoolctl import threadpool_limits
 
@@ -49,6 +50,10 @@ def pytest_collection_modifyitems(config, items):
     places = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path.name, len(places)))
     if not config.option.whole:
+        in_turn = [item for item in items if item.get_closest_marker("engines_in_turn")]
+        on_each = [item for item in in_turn if "engine_name" in item.fixturenames]
+        for item in list_spare(on_each, ENGINES):
+            item.add_marker("repeats")
         kept = [item for item in items if item.get_closest_marker("repeats") is None]
         if len(kept) < len(items):
             dropped = [item for item in items if item.get_closest_marker("repeats") is not None]

@@ -56,6 +56,37 @@ def naming(*case):
         raise
 
 
+def list_spare(items, engines):
+    """Yield those tests on an engine without which every value of a setting still meets it.
+
+    The engine is one more setting of a table of pairs: each case of a test keeps the engine that
+    has met the fewest of its values, and another one where a value would never meet that.  Where
+    the engine is one of two settings all pairs are needed, and nothing is spare.
+    """
+    cases = {}
+    for item in items:
+        values = tuple(
+            (name, repr(value))
+            for name, value in sorted(item.callspec.params.items())
+            if name != "engine_name"
+        )
+        case = cases.setdefault((item.parent.nodeid, item.originalname), {})
+        case.setdefault(values, {})[item.callspec.params["engine_name"]] = item
+    for case in cases.values():
+        met = Counter()
+        kept = {}
+        for values in case:
+            kept[values] = min(engines, key=lambda name: sum(met[value, name] for value in values))
+            met.update((value, kept[values]) for value in values)
+        for values, of_engine in case.items():
+            for name, item in of_engine.items():
+                if name == kept[values]:
+                    continue
+                if len(values) > 1 and all(met[value, name] for value in values):
+                    yield item
+                met.update((value, name) for value in values)
+
+
 def first_of(cases, n=1):
     """Return parameters of which the short suite runs the first n, and `--whole` all."""
     return [case if at < n else as_repeat(case) for at, case in enumerate(cases)]

@@ -1,13 +1,12 @@
 """Losses by name and with settings, from the user's side: fits, scores, searches, bad settings."""
 
-import itertools
 import pickle
 import re
 
 import numpy as np
 import pytest
 import reference
-from covering import naming
+from covering import cover_pairs, naming
 from problems import draw_classes, draw_counts, draw_features, draw_labels, draw_regression
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
@@ -41,7 +40,10 @@ from fastbp.losses import (
 )
 from fastbp.training.scoring import default_score
 
-pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+pytestmark = [
+    pytest.mark.engines_in_turn,
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+]
 
 LEVELS = [0.1, 0.5, 0.9]
 REGRESSION = [*(NAMED_LOSSES[name] for name in REGRESSION_LOSSES), Quantile(LEVELS), Huber(0.3),
@@ -190,12 +192,19 @@ def test_several_targets(engine_name, name):
     assert model.score(X, y) == pytest.approx(np.mean(columns))
 
 
-@pytest.mark.parametrize("loss", [*CLASSIFICATION, AbsoluteError(), Huber(), Quantile(),
-                                  Quantile(LEVELS)], ids=repr)  # fmt: skip
-def test_saturated_scores_stay_finite(engine, loss):
-    for case in itertools.product([-1e4, 1e4], ["float32", "float64"], ["multiclass", "binary"]):
-        with naming(*case):
-            check_saturated_scores(engine, loss, *case)
+SATURATING = [*CLASSIFICATION, AbsoluteError(), Huber(), Quantile(), Quantile(LEVELS)]
+# Of pairs: each loss, number of classes and dtype is a kernel that Numba compiles.
+SATURATED = cover_pairs(
+    range(len(SATURATING)), [-1e4, 1e4], ["float32", "float64"], ["multiclass", "binary"]
+)
+
+
+@pytest.mark.parametrize("at", range(len(SATURATING)), ids=lambda at: repr(SATURATING[at]))
+def test_saturated_scores_stay_finite(engine, at):
+    for case in SATURATED:
+        if case[0] == at:
+            with naming(*case):
+                check_saturated_scores(engine, SATURATING[at], *case[1:])
 
 
 def check_saturated_scores(engine, loss, raw, dtype, kind):

@@ -17,6 +17,8 @@ from sklearn.preprocessing import scale
 
 from fastbp import BackpropClassifier, BackpropRegressor
 
+pytestmark = pytest.mark.engines_in_turn
+
 COUNTERS = [
     "n_iter_", "t_", "n_layers_", "n_outputs_", "out_activation_", "n_features_in_",
 ]  # fmt: skip

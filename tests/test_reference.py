@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import reference
-from covering import naming
+from covering import cover_pairs, naming
 from problems import draw_classes, draw_features, draw_regression, draw_targets, draw_weights
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier, MLPRegressor
@@ -34,10 +34,10 @@ def check_central_differences(activation, loss):
         assert gradient[k] == pytest.approx((above - below) / 2e-6, rel=1e-6, abs=1e-8)
 
 
-@pytest.mark.parametrize("activation", SKLEARN_ACTIVATIONS)
-@pytest.mark.parametrize("solver", ["sgd", "adam"])
-@pytest.mark.parametrize("loss", SKLEARN_LOSSES)
-@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(
+    ("activation", "loss", "solver", "weighted"),
+    cover_pairs(SKLEARN_ACTIVATIONS, SKLEARN_LOSSES, ["sgd", "adam"], [False, True]),
+)
 def test_ten_epochs_equal_scikit_learn(activation, solver, loss, weighted):
     n, n_features, hidden = 50, 4, (6, 3)
     if loss.endswith("log_loss"):

@@ -23,7 +23,7 @@ import scipy.sparse
 import scipy.special
 import sklearn.metrics
 import userland
-from covering import cover_pairs, first_of, naming
+from covering import as_repeat, cover_pairs, first_of, naming
 from engines import ENGINES
 from problems import draw_classes, draw_counts, draw_labels, draw_regression
 from sklearn.base import clone
@@ -86,8 +86,9 @@ def check_own_against_built_in(regression, engine, solver, dtype):
     np.testing.assert_allclose(own.predict(X), relu_tanh.predict(X), rtol=0, atol=10 * rtol)
 
 
-@pytest.mark.parametrize(("name", "dtype"), first_of(zip(ACTIVATIONS, itertools.cycle(DTYPES)), 6))
+@pytest.mark.parametrize(("name", "dtype"), first_of(zip(ACTIVATIONS, itertools.cycle(DTYPES)), 2))
 def test_derived_slope_equals_the_built_in(name, dtype):
+    """In whole trainings all of them are, in `test_numba_engine.py`."""
     z = np.linspace(-6.1, 5.9, 97).astype(dtype)
     for engine in map(get_engine, ENGINES):
         own, own_slopes, built_in, slopes = z.copy(), z.copy(), z.copy(), z.copy()
@@ -144,8 +145,8 @@ FUNCTIONS = [
 
 # Each in one dtype, some in both.
 FUNCTIONS_IN_DTYPES = [
-    *zip(FUNCTIONS, itertools.cycle(DTYPES)), (userland.silu, "float64"),
-    (userland.one_plus_cosine, "float32"),
+    *zip(FUNCTIONS, itertools.cycle(DTYPES)), as_repeat((userland.silu, "float64")),
+    as_repeat((userland.one_plus_cosine, "float32")),
 ]  # fmt: skip
 
 
