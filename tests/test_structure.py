@@ -195,7 +195,7 @@ def test_imports_of_the_package_and_of_a_fit():
 
 
 def lines_of_code(path):
-    """Return the numbers of the lines that hold code (no docstrings, comments, blanks); functions."""
+    """Return the numbers of the lines that hold code, beside docstrings and comments; functions."""
     source = path.read_text(encoding="utf-8")
     skipped = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT)
     found = {

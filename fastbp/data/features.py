@@ -39,17 +39,9 @@ def check_features(estimator, X, dtype, engine, *, reset):
         Dtype in which X came; float64 for lists, whatever is in them (as in scikit-learn).
     """
     state = vars(estimator)
-    if isinstance(X, MappedRows):
-        return _check_map(estimator, X, engine, reset=reset), X.given
-    if isinstance(X, RowSource):  # made by fastbp of what was checked
-        state["n_features_in_"] = X.shape[1]
-        return X, X.dtype
-    if isinstance(X, SharedRows):  # checked once for many fits
-        state["n_features_in_"] = X.shape[1]
-        state.pop("feature_names_in_", None)
-        if X.names is not None:
-            state["feature_names_in_"] = X.names
-        return X.array if X.rows is None else X, X.given
+    # An array first: whether it is of an abstract class, Python finds out in Python.
+    if type(X) is not np.ndarray and isinstance(X, RowSource | SharedRows):
+        return _check_rows(estimator, X, engine, reset=reset)
     plain = type(X) is np.ndarray and X.dtype in FLOATS and X.ndim == 2 and 0 not in X.shape
     if plain and (
         reset or ("feature_names_in_" not in state and X.shape[1] == state.get("n_features_in_"))
@@ -66,6 +58,20 @@ def check_features(estimator, X, dtype, engine, *, reset):
     X = _to_numbers(estimator, X, reset=reset)
     given = np.dtype(np.float64) if is_list else X.dtype
     return _to_dtype(estimator, X, dtype(given), engine), given
+
+
+def _check_rows(estimator, X, engine, *, reset):
+    """Return rows that fastbp itself has wrapped, and the dtype in which they came."""
+    state = vars(estimator)
+    if isinstance(X, MappedRows):
+        return _check_map(estimator, X, engine, reset=reset), X.given
+    state["n_features_in_"] = X.shape[1]
+    if isinstance(X, RowSource):  # made by fastbp of what was checked
+        return X, X.dtype
+    state.pop("feature_names_in_", None)  # checked once for many fits
+    if X.names is not None:
+        state["feature_names_in_"] = X.names
+    return X.array if X.rows is None else X, X.given
 
 
 def open_map(X, dtype):

@@ -60,9 +60,8 @@ def network_of(state, engine=None):
     plain = False
     if engine is not None:
         try:
-            coefs, intercepts, n_outputs = (
-                state[name] for name in ("coefs_", "intercepts_", "n_outputs_")
-            )
+            coefs, intercepts = state["coefs_"], state["intercepts_"]
+            n_outputs = state["n_outputs_"]
             plain = engine.are_layers(
                 coefs, intercepts, state["n_features_in_"], n_outputs
             ) and has_outputs(state, n_outputs)
