@@ -29,7 +29,7 @@ ESTIMATORS = [TabularClassifier, TabularRegressor]
 # are not one row of weight 2 there.
 EXPECTED = ("check_sample_weight_equivalence_on_dense_data",)
 CHECKED = dict(
-    n_networks=2, n_members=2, hidden_layer_sizes=16, learning_rate_init=0.01, random_state=0
+    n_networks=2, n_members=2, hidden_layer_sizes=16, learning_rate_init=0.04, random_state=0
 )
 
 
