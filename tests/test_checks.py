@@ -31,6 +31,7 @@ sys.path.append(str(Path(__file__).parents[1]))  # last: an installed fastbp com
 
 from checks import ROOT, determinism, fuzz_engine, fuzz_estimators, kills, memory, processes
 from checks import numbers as edges
+from checks.faults import FAULTS
 from checks.figures import Figures
 from checks.interrupts import Watch, draw_jobs, interrupt
 from checks.workers import limited_memory
@@ -419,6 +420,16 @@ def test_a_case_that_crashes_is_reported(tmp_path):
     assert "FAIL case 2: crash: SIGABRT" in done.stdout
     assert "FAIL case 4: IndexError" in done.stdout
     assert "fine: 4" in done.stdout
+
+
+# --- faults ---------------------------------------------------------------------------------------
+
+
+def test_every_fault_finds_its_place():
+    """Or it is never put in, and the mutation check stops there."""
+    text = {path: (ROOT / path).read_text("utf-8") for path in {fault.path for fault in FAULTS}}
+    for fault in FAULTS:
+        assert text[fault.path].count(fault.old) > fault.nth, fault.what
 
 
 # --- kills ----------------------------------------------------------------------------------------

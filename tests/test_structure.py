@@ -218,3 +218,33 @@ def test_files_and_functions_are_short():
         for node in functions:
             n_lines = len(code & set(range(node.lineno, node.end_lineno + 1)))
             assert n_lines <= 60, f"{name}.{node.name} has {n_lines} lines"
+
+
+NATIVE = sorted(
+    path
+    for pattern in ("*.h", "*.c", "*.px[di]", "*.pyx")
+    for path in (PACKAGE / "engine" / "native").glob(pattern)
+    if path.name != "engine.c"  # which Cython makes
+)
+NO_CODE = {
+    True: r'""".*?"""|#[^\n]*',  # Cython
+    False: r"/\*.*?\*/|//[^\n]*",
+}
+# From the line that begins a function to the last one that is further in, or to its brace.
+NATIVE_FUNCTION = {
+    True: r"^( *)(?:cp?def|def) [^\n]*\((?:[^\n]*\n\1 +)+",
+    False: r"^(?!typedef|struct|enum)\w[^;{}]*\([^;{}]*\)\s*\{.*?^\}",
+}
+
+
+def test_native_files_and_functions_are_short():
+    n_functions = 0
+    for path in NATIVE:
+        is_cython = path.suffix in (".pyx", ".pxi", ".pxd")
+        text = re.sub(NO_CODE[is_cython], "", path.read_text("utf-8"), flags=re.S)
+        text = re.sub(r"\s*\n", "\n", text)  # no blank lines
+        assert text.count("\n") <= 400, path.name
+        for found in re.finditer(NATIVE_FUNCTION[is_cython], text, re.M | re.S):
+            n_functions += 1
+            assert found[0].count("\n") <= 60, f"{path.name}: {found[0][:70]}"
+    assert n_functions > 300 or not NATIVE  # a wheel holds no sources

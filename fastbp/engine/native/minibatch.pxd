@@ -7,7 +7,7 @@ from libc.stdint cimport int64_t, uint64_t
 from fastbp.engine.native.division cimport Share, chunk_of, gap_before, part_of
 from fastbp.engine.native.kernels cimport (fb_clock_ns, fb_flush_subnormals, fb_restore_float_state,
                                            fb_team_barrier)
-from fastbp.engine.native.plan cimport DOUBLES_PER_LINE, Plan, element
+from fastbp.engine.native.plan cimport DOUBLES_PER_LINE, Plan, element, unlikely
 from fastbp.engine.native.rounding cimport begin_rounded, end_rounded
 from fastbp.engine.native.rows cimport (forward_own_columns, gather_rows, gather_targets,
                                         pass_over_rows)
@@ -170,10 +170,10 @@ cdef inline bint minibatch(Plan *f, int worker, int n_workers, int64_t first, in
         elif last_block:
             join_chunks(f, worker, n, start > first, f.call.alpha * scale)
         if last_block and f.call.update:
-            if f.opt.max_norm > 0:
+            if unlikely(f.opt.max_norm > 0):
                 meet(f, worker, n_workers, False)
                 update_within_norm(f, worker, n_workers, f.call.alpha * scale)
-            if f.net.layers[0].sparse:
+            if unlikely(f.net.layers[0].sparse):
                 clear_sparse_gradient(f, worker, n_workers, first, rows, f.buf.g)
         if worker == 0:
             for chunk in range(1 + f.net.by_chunks):

@@ -7,6 +7,11 @@ from fastbp.engine.native.kernels cimport (FB_MAX_CONSTANTS, FB_MAX_HYPER, FB_MA
                                            fb_optimizer, fb_team)
 
 
+cdef extern from *:
+    # Tells the compiler what few networks need: that stays a call, and the rest becomes inline.
+    bint unlikely(bint) noexcept nogil
+
+
 cdef enum:
     DOUBLES_PER_LINE = 8
     BLOCK_ROWS = 1024            # larger minibatches are worked off in blocks of this many rows

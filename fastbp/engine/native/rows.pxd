@@ -6,7 +6,8 @@ from libc.stdint cimport int64_t, uint64_t
 from fastbp.engine.native.division cimport Share, owner
 from fastbp.engine.native.kernels cimport (FB_AS_IT_IS, FB_GATE, FB_IN_PRODUCT, FB_NO_LOOP,
                                            FB_OWN_LOOP, FB_RELU, fb_kernels, fb_mix)
-from fastbp.engine.native.plan cimport Layer, Plan, Unit, element, input_of, order_at, panel_row
+from fastbp.engine.native.plan cimport (Layer, Plan, Unit, element, input_of, order_at,
+                                        panel_row, unlikely)
 from fastbp.engine.native.rounding cimport (multiply_back_rounded, multiply_rounded, round_delta,
                                             round_input)
 
@@ -21,7 +22,7 @@ cdef inline void gather_rows(Plan *f, int64_t first, int64_t r0, int64_t rows) n
         f.net.kernels.gather(x, element(f, f.call.x, f.call.n_rows * n), n,
                              order_at(f, first + r0), rows, n, panel_row(f, f.buf.a0, 0, r0),
                              f.net.panel)
-    if f.net.layers[0].rounded:
+    if unlikely(f.net.layers[0].rounded):
         round_input(f, 0, r0, rows)
 
 
@@ -97,11 +98,11 @@ cdef inline void multiply_layer(Plan *f, int l, const char *a, int64_t first, in
         k.narrow_product(here, f.net.panel, layer.w, layer.b, element(f, f.buf.scores, r0),
                          f.net.capacity, rows, layer.n_in, layer.n_out)
         return
-    if layer.sparse:
+    if unlikely(layer.sparse):
         k.sparse_product(&f.call.csr, f.call.order, first + r0, rows, layer.w, layer.w_row,
                          element(f, layer.w, layer.weight_size), layer.b,
                          panel_row(f, layer.a, 0, r0), f.net.panel, layer.out_panels)
-    elif layer.rounded:
+    elif unlikely(layer.rounded):
         multiply_rounded(f, layer, r0, rows, p0, p1, epilogue)
     else:
         k.product(here, f.net.panel, 0, element(f, layer.w, p0 * layer.w_panel), layer.w_row,
@@ -123,7 +124,7 @@ cdef inline void finish_layer(Plan *f, int l, int64_t first, int64_t r0, int64_t
     cdef Layer *layer = &f.net.layers[l]
     if layer.activation.fused != FB_IN_PRODUCT or layer.sparse:
         activate(f, l, r0, rows, p0, p1)
-    if f.call.dropping:
+    if unlikely(f.call.dropping):
         drop_units(f, l, layer.a, layer.out, first, r0, rows, p0, p1)
 
 
@@ -132,7 +133,7 @@ cdef inline void forward_rows(Plan *f, int from_layer, int64_t first, int64_t r0
     """Carry rows r0.. of the block from a layer's input to the raw scores."""
     cdef int l
     for l in range(from_layer, f.net.n_layers):
-        if l > 0 and f.net.layers[l].rounded:
+        if l > 0 and unlikely(f.net.layers[l].rounded):
             round_input(f, l, r0, rows)
         multiply_layer(f, l, input_of(f, l), first, r0, rows, 0, f.net.layers[l].out_panels)
         if l < f.net.n_layers - 1:
@@ -168,7 +169,7 @@ cdef inline void backward_layer(Plan *f, int l, int64_t first, int64_t r0,
         k.product(element(f, f.buf.delta_out, r0), f.net.capacity, 1, layer.w, f.net.lanes,
                   layer.w_panel, NULL, delta, f.net.panel, gate, epilogue, rows, layer.n_out,
                   layer.in_panels)
-    elif layer.rounded:
+    elif unlikely(layer.rounded):
         multiply_back_rounded(f, layer, r0, rows, delta, gate, epilogue)
     else:
         k.product(panel_row(f, layer.delta, 0, r0), f.net.panel, 0, layer.wt, f.net.lanes,
@@ -176,9 +177,9 @@ cdef inline void backward_layer(Plan *f, int l, int64_t first, int64_t r0,
                   epilogue, rows, layer.n_out, layer.in_panels)
     if below.activation.fused == FB_OWN_LOOP:
         multiply_by_slopes(f, l - 1, r0, rows)
-    if f.call.dropping:
+    if unlikely(f.call.dropping):
         drop_units(f, l - 1, below.delta, below.delta, first, r0, rows, 0, below.out_panels)
-    if below.rounded:
+    if unlikely(below.rounded):
         round_delta(f, l - 1, r0, rows)
 
 
@@ -204,7 +205,7 @@ cdef inline void pass_over_rows(Plan *f, Share share, int64_t first, double scal
         f.net.kernels.columns_to_panels(element(f, f.buf.delta_out, r0), f.net.capacity,
                                         panel_row(f, output.delta, 0, r0), f.net.panel, rows,
                                         f.net.n_outputs)
-    if output.rounded:
+    if unlikely(output.rounded):
         round_delta(f, f.net.n_layers - 1, r0, rows)
     for l in range(f.net.n_layers - 1, 0, -1):
         backward_layer(f, l, first, r0, rows)

@@ -6,7 +6,7 @@ from libc.math cimport sqrt
 
 from fastbp.engine.native.division cimport Share, chunk_of, owner
 from fastbp.engine.native.plan cimport (DOUBLES_PER_LINE, Layer, Plan, Unit, element, input_of,
-                                        panel_row)
+                                        panel_row, unlikely)
 from fastbp.engine.native.rounding cimport round_weights, rounded_gradient
 
 
@@ -40,7 +40,7 @@ cdef inline void unit_gradient(Plan *f, Unit *u, Share share, bint accumulate, c
                                       panel_row(f, a, u.p0, 0), f.net.panel, g.at, g_bias,
                                       share.rows, layer.n_out, u.n_panels, accumulate)
         return
-    if layer.rounded:
+    if unlikely(layer.rounded):
         rounded_gradient(f, u, share, g.at, g.stride, accumulate)
     if not layer.rounded or g_bias != NULL:      # k0 is a multiple of P: k0 / P panels
         f.net.kernels.weight_gradient(element(f, a, u.k0 * f.net.capacity), f.net.panel,
@@ -87,7 +87,7 @@ cdef inline double update_range(Plan *f, int64_t i, const char *g, int64_t n, do
     cdef char *second = NULL if f.buf.slots[1] == NULL else element(f, f.buf.slots[1], i)
     cdef double squares = f.opt.loops.update(element(f, f.buf.w, i), g,
                                              element(f, f.buf.slots[0], i), second, n, l2, h)
-    if f.buf.average != NULL:
+    if unlikely(f.buf.average != NULL):
         f.net.kernels.average(element(f, f.buf.average, i), element(f, f.buf.w, i), n,
                               f.now.average_share)
     return squares
@@ -118,7 +118,7 @@ cdef inline void unit_update(Plan *f, int index, double l2, char *scratch) noexc
                                 f.now.h)
         if layer.wt != NULL:
             transpose_panel(f, layer, u.p0 + i, u.k0, u.n_k)
-    if layer.rounded and u.n_members == 0:
+    if unlikely(layer.rounded) and u.n_members == 0:
         round_weights(f, layer, u.k0, u.n_k, u.p0, u.n_panels)
     if u.n_biases > 0:
         update_range(f, u.bias_at, element(f, f.buf.g, u.bias_at), u.n_biases, 0, bias_h)
@@ -157,7 +157,7 @@ cdef inline void shrink_gradient(Plan *f, Unit *u, double factor) noexcept nogil
 
 cdef inline void finish_unit(Plan *f, int index, double l2, char *scratch) noexcept nogil:
     """The unit's gradient is complete: step along it, or measure it where it may be too long."""
-    if f.opt.max_norm > 0:
+    if unlikely(f.opt.max_norm > 0):
         f.buf.gradient_squares[index * DOUBLES_PER_LINE] = squares_of_gradient(
             f, &f.net.units[index], l2)
     else:
@@ -215,7 +215,7 @@ cdef inline void pass_over_units(Plan *f, int worker, int n_workers, int64_t fir
     cdef bint accumulate = first > batch_first
     cdef char *scratch = NULL
     cdef Layer *layer = &f.net.layers[0]
-    if layer.sparse and own_rows(f, worker, n_workers, &k0, &k1):
+    if unlikely(layer.sparse) and own_rows(f, worker, n_workers, &k0, &k1):
         f.net.kernels.sparse_gradient(&f.call.csr, f.call.order, first, rows, layer.delta,
                                       f.net.panel, element(f, f.buf.g, layer.weight_at),
                                       layer.w_row, layer.out_panels, k0, k1)
