@@ -22,8 +22,8 @@ def test_gradient_equals_central_differences(loss):
 def check_central_differences(activation, loss):
     """Compare a gradient with the values at both sides of every parameter."""
     rng = np.random.default_rng(0)
-    sizes, activations = (4, 5, 3, 3), [activation, "tanh"]
-    X, targets = draw_features(9, 4, rng), draw_targets(loss, 9, 3, rng)
+    sizes, activations = (3, 4, 2, 3), [activation, "tanh"]
+    X, targets = draw_features(9, 3, rng), draw_targets(loss, 9, 3, rng)
     params = rng.uniform(-0.7, 0.7, reference.count_parameters(sizes))
     job = (sizes, activations, loss, X, targets, draw_weights("some zeros", 9, rng))
     _, gradient = reference.loss_and_gradient(params, *job, alpha=0.3, mean_gradient=True)

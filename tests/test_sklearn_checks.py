@@ -113,7 +113,7 @@ def test_checks_in_float64(kind, dtype, engine_name):
 @pytest.mark.parametrize(
     "estimator",
     [
-        BackpropRegressor(Huber(), activation="gelu", dtype="float64"),
+        as_repeat(BackpropRegressor(Huber(), activation="gelu", dtype="float64")),
         BackpropRegressor(Gamma(), activation="elu", dtype="float64"),
         BackpropRegressor("quantile", init="he", dtype="float64"),
         BackpropClassifier(loss=LogLoss(label_smoothing=0.1), activation="selu", dtype="float64"),
