@@ -27,10 +27,10 @@ gc.set_threshold(10_000, 20, 100)
 # The files that take longest, so that the last one to end is a short one: xdist gives files away in
 # this order unless it sorts them by their number of tests.
 LONGEST = [
-    "test_user_functions.py", "test_checks.py", "test_engine_members.py", "test_loss_objects.py",
-    "test_parity.py", "test_sklearn_checks.py", "test_engine_training.py", "test_docs.py",
-    "test_parallel.py", "test_package.py", "test_export.py", "test_numba_engine.py",
-    "test_search.py", "test_inspection.py", "test_regularization.py",
+    "test_user_functions.py", "test_engine_members.py", "test_checks.py", "test_numba_engine.py",
+    "test_sklearn_checks.py", "test_engine_training.py", "test_loss_objects.py", "test_docs.py",
+    "test_parity.py", "test_parallel.py", "test_search.py", "test_export.py", "test_pairs.py",
+    "test_inspection.py", "test_package.py",
 ]  # fmt: skip
 
 

@@ -377,6 +377,7 @@ PROBLEMS = {
 }
 
 
+@pytest.mark.engines_in_turn
 @pytest.mark.parametrize(
     ("form", "kind", "solver"), cover_pairs(["dense", "sparse", "weighted"], PROBLEMS, SOLVERS)
 )
