@@ -24,7 +24,7 @@ from sklearn.model_selection import (
     cross_val_score,
 )
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 from sklearn.utils.validation import check_is_fitted
 from test_sklearn_checks import run_checks
 
@@ -294,6 +294,25 @@ def test_a_step_that_fails():
         compare(pipe(PCA()), params, X, Y, cv=3)
 
 
+def test_a_step_that_fails_on_the_rows_to_score_on():
+    rare = np.where(np.arange(90) == 3, 9.0, np.sign(X[:, 0]))[:, None]
+    for scoring, refit in ((None, True), (["accuracy", "f1_macro"], "accuracy")):
+        with pytest.warns(UserWarning, match="(Scoring failed|non-finite)"):
+            compare(pipe(OneHotEncoder()), {"net__alpha": [1e-4, 1.0]}, rare, Y, cv=3,
+                    scoring=scoring, refit=refit, return_train_score=True)  # fmt: skip
+
+
+def test_a_step_that_returns_nothing_is_no_step_less():
+    step = FunctionTransformer(lambda X: None)
+    with pytest.raises(ValueError, match="All the 3 fits failed"):
+        BackpropSearchCV(pipe(step), {"net__alpha": [1.0]}, cv=3).fit(X, Y)
+
+
+def test_rows_that_are_not_there_are_named_before_any_work():
+    with pytest.raises(IndexError, match="95"):
+        BackpropSearchCV(NET, GRID, cv=[(np.arange(60), np.array([95]))]).fit(X, Y)
+
+
 def test_a_misspelt_argument_is_named():
     with pytest.raises(TypeError, match=r"'stratgy'. Did you mean strategy\? It takes estimator"):
         BackpropSearchCV(BackpropClassifier(), {"alpha": [1.0]}, stratgy="halving")
@@ -309,6 +328,8 @@ def test_refusals():
         BackpropSearchCV(NET, {"lr": [0.1]}).fit(X, Y)
     with pytest.raises(ValueError, match="n_candidates"):
         BackpropSearchCV(NET, GRID, strategy="random", n_candidates=None).fit(X, Y)
+    with pytest.raises(TypeError, match="strategy='random'"):
+        BackpropSearchCV(NET, {"alpha": loguniform(1e-4, 1)}).fit(X, Y)
     with pytest.raises(ValueError, match="n_jobs"):
         BackpropSearchCV(NET, GRID, n_jobs=0).fit(X, Y)
     with pytest.raises(ValueError, match="strategy"):

@@ -60,9 +60,16 @@ def draws_candidates(search):
     params, n_candidates = search.params, search.n_candidates
     if search.strategy != "halving" or n_candidates is None:
         return search.strategy == "random"
+    return bool(_find_distributions(params)) or len(ParameterGrid(params)) > n_candidates
+
+
+def _find_distributions(params):
+    """Return the names of parameters whose values are drawn."""
     grids = [params] if isinstance(params, dict) else params
-    has_draws = any(hasattr(values, "rvs") for grid in grids for values in grid.values())
-    return has_draws or len(ParameterGrid(params)) > n_candidates
+    return [
+        name for grid in grids if isinstance(grid, dict)
+        for name, values in grid.items() if hasattr(values, "rvs")
+    ]  # fmt: skip
 
 
 def list_candidates(search):
@@ -76,6 +83,11 @@ def list_candidates(search):
     if isinstance(params, list) and not params:
         raise ValueError("params is an empty list: no candidate. Give {} for a single one.")
     if not draws_candidates(search):
+        if found := _find_distributions(params):
+            raise TypeError(
+                f"A grid needs lists of values, and params[{found[0]!r}] is a distribution. Use "
+                "strategy='random', or 'halving', with an int as n_candidates."
+            )
         return list(ParameterGrid(params))
     if n_candidates is None:
         raise ValueError("n_candidates must be an int with strategy='random', got None.")

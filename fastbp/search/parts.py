@@ -160,7 +160,7 @@ class Part:
             self.X_train, self.fit_params = receiver.X_, receiver.params_
             pipeline.steps[-1] = (name, network)
             self.checked, self.rows = CheckedArrays(self.X_train), None
-            self.X_test = CheckedArrays(self._transform(_safe_indexing(X, self.test)))
+            self.X_test = self._see(self.test)
 
     @staticmethod
     def _rows(y, rows):
@@ -172,6 +172,17 @@ class Part:
                 X = step.transform(X)
         return X
 
+    def _see(self, rows):
+        """Return transformed rows to score on; no X where a step cannot transform them.
+
+        A category that no row of the fold's had, say: as in scikit-learn's searches it is the score
+        that fails, not the fit.
+        """
+        try:
+            return CheckedArrays(self._transform(_safe_indexing(self.data.X, rows)))
+        except Exception:
+            return CheckedArrays(None)
+
     def features(self, network):
         """Return X to train a network on."""
         found = None if is_full_batch(network.solver) else self.checked.of(network)
@@ -180,7 +191,7 @@ class Part:
             if self.steps is not None and len(self.kinds) == 1:  # nobody needs it but converted
                 self.X_train = self.checked.X = None
             return SharedRows(array, given, names, self.rows)
-        return _safe_indexing(self.data.X, self.train) if self.X_train is None else self.X_train
+        return _safe_indexing(self.data.X, self.train) if self.steps is None else self.X_train
 
     def seen_by(self, scorer_sees_steps, network, *, train=False):
         """Return what a scorer is called with: a fitted estimator, X, y and further arguments.
@@ -195,9 +206,7 @@ class Part:
             params = _check_method_params(data.X, params=data.score_params, indices=self.train)
         params = self.score_params if params is None else params
         if self.steps is not None and (scorer_sees_steps or _routing_enabled()):
-            whole = copy(self.steps)
-            whole.steps = [*whole.steps[:-1], (whole.steps[-1][0], network)]
-            return whole, _safe_indexing(data.X, rows), y, params
+            return self._whole(network), _safe_indexing(data.X, rows), y, params
         if self.steps is None:
             found = None if scorer_sees_steps else self._converted(data.checked, network)
             if found is None:
@@ -208,16 +217,21 @@ class Part:
         if train:
             with self.lock:
                 if self.X_seen is None:
-                    self.X_seen = CheckedArrays(self._transform(_safe_indexing(data.X, rows)))
+                    self.X_seen = self._see(rows)
             seen = self.X_seen
         found = self._converted(seen, network)
+        if found is None and seen.X is None:  # dropped, or a step fails: then it says why
+            return self._whole(network), _safe_indexing(data.X, rows), y, params
         if found is None:
-            X = seen.X  # dropped where others of the same kind needed it only converted
-            X = self._transform(_safe_indexing(data.X, rows)) if X is None else X
-            return network, X, y, params
+            return network, seen.X, y, params
         if len(self.kinds) == 1:
             seen.X = None
         return network, SharedRows(*found), y, params
+
+    def _whole(self, network):
+        whole = copy(self.steps)
+        whole.steps = [*whole.steps[:-1], (whole.steps[-1][0], network)]
+        return whole
 
     @staticmethod
     def _converted(checked, network):

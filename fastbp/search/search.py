@@ -13,10 +13,10 @@ from sklearn.base import _fit_context, clone, is_classifier
 from sklearn.metrics._scorer import _MultimetricScorer
 from sklearn.model_selection import check_cv
 from sklearn.model_selection._search import BaseSearchCV
-from sklearn.utils import get_tags, indexable
+from sklearn.utils import _safe_indexing, get_tags, indexable
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import _check_method_params
+from sklearn.utils.validation import _check_method_params, _num_samples
 
 from fastbp.messages import explains_its_arguments
 from fastbp.search.candidates import (
@@ -366,6 +366,9 @@ class BackpropSearchCV(BaseSearchCV):
                 "cv.split and cv.get_n_splits return inconsistent results. Expected "
                 f"{n_splits} splits, got {len(splits)}"
             )
+        rows = np.arange(_num_samples(X))
+        for train, test in splits:  # rows that are not there: an IndexError before any work
+            _safe_indexing(rows, train), _safe_indexing(rows, test)
         return splits
 
     def _train(self, searched):
