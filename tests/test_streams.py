@@ -342,6 +342,13 @@ def test_batches_of_a_function():
         fit(from_batches(lambda: used_up))
     with pytest.raises(TypeError, match="factory must be a function"):
         from_batches([(X, LABELS)])
+    with pytest.raises(TypeError, match=r"factory must return an iterable .* NoneType"):
+        from_batches(lambda: None)
+    with pytest.raises(SourceError, match=r"Batch 1 of factory must be a tuple .* NoneType"):
+        fit(from_batches(lambda: [(X, LABELS), None]))
+    narrow = [(X[:9], np.eye(3)[np.arange(9) % 3]), (X[:9], np.eye(2)[np.arange(9) % 2])]
+    with pytest.raises(SourceError, match=r"batch 1 .*y has 2 columns here, and 3 before"):
+        fit(from_batches(lambda: narrow))
     with_empty = from_batches(lambda: [(X, LABELS), (X[:0], LABELS[:0])], window=400)
     assert same(fit(with_empty), fit(from_batches(lambda: [(X, LABELS)], window=400)))
 
@@ -447,6 +454,14 @@ def test_predictions_are_written_as_they_come(tmp_path):
         predict_stream(net, X)
     with pytest.raises(TypeError, match="predict_stream"):
         net.predict(source)
+    path, hole = tmp_path / "p.npy", X.copy()
+    kept = path.read_bytes()
+    hole[1700, 2] = np.nan
+    with pytest.raises(SourceError, match=r"Column 2 of X has a missing value .* row 1700 of X"):
+        predict_stream(net, stream(None, rows=hole), path)
+    assert path.read_bytes() == kept
+    with pytest.raises(SourceError, match=r"In rows \d+ to \d+ of X: .* beyond the range"):
+        predict_stream(net, stream(None, rows=np.full((9, 5), 1e300)))
 
 
 # ------------------------------------------------------------------------------ refusals
@@ -637,6 +652,9 @@ def test_files_that_are_cut_short(tmp_path):
         from_arrays(path, LABELS)
     with pytest.raises(FileNotFoundError, match="there is no file"):
         from_arrays(tmp_path / "Y.npy", LABELS)
+    (tmp_path / "X.csv").write_text("a,b\n1,2")
+    with pytest.raises(SourceError, match=r"X\.csv is no \.npy file"):
+        from_arrays(tmp_path / "X.csv", LABELS)
 
 
 # ------------------------------------------------------------------------------ maps of files
@@ -780,7 +798,7 @@ def test_a_source_for_validation_goes_with_a_source():
 def test_values_beyond_the_dtype_are_refused_without_a_warning_of_numpy():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with pytest.raises(SourceError, match="beyond its range in row"):
+        with pytest.raises(SourceError, match="beyond the range of float32 in row"):
             fit(stream(rows=X.astype(float) * 1e300))
 
 

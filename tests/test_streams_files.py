@@ -234,6 +234,10 @@ def test_damaged_files_are_named(pa, tmp_path, folder):
             from_parquet(tmp_path, "bought")
     with pytest.raises(FileNotFoundError, match="no file"):
         from_parquet(tmp_path / "c.parquet", "bought")
+    with pytest.raises(TypeError, match=r"path must be .* Got Table"):
+        from_parquet(table_of(pa, slice(5)), "bought")
+    with pytest.raises(ValueError, match="names no file"):
+        from_parquet([], "bought")
     text = table_of(pa, slice(500)).set_column(1, "x1", pa.array(["1"] * 500))
     pa.parquet.write_table(text, tmp_path / "b.parquet")
     with pytest.raises(SourceError, match=r"Column 'x1' is string in .*b\.parquet, but float"):

@@ -15,6 +15,7 @@ from fastbp.data.features import check_sparse_structure
 from fastbp.streams.rows import Batch, Part, SourceError
 from fastbp.streams.source import Source, read_settings
 
+MAGIC = b"\x93NUMPY"  # the beginning of a .npy file
 BLOCK = 2**20  # bytes of a block, about: what a disk reads at once without losing time
 
 
@@ -24,6 +25,12 @@ def open_array(array, name):
         path = os.fspath(array)
         if not Path(path).is_file():
             raise FileNotFoundError(f"{name}: there is no file {path!r}.")
+        with open(path, "rb") as file:
+            if file.read(len(MAGIC)) != MAGIC:
+                raise SourceError(
+                    f"{path} is no .npy file, as np.save writes them. Parquet is read by "
+                    "from_parquet, text by from_batches; of HDF5 and Zarr give the opened array."
+                )
         try:
             return rows_of_file(np.load(path, mmap_mode="r", allow_pickle=False)), path
         except (ValueError, OSError, EOFError) as error:

@@ -24,7 +24,11 @@ class BatchSource(Source):
             )
         self.factory = factory
         self.parts = [Part("the batches", None)]
-        X, y, weight = self._open(next(self._iterate(), None), 0)
+        for batch in self._iterate():
+            X, y, weight = self._open(batch, 0)
+            break
+        else:
+            raise ValueError("factory gave no batch: expected (X, y) or (X, y, sample_weight).")
         self.n_features = int(X.shape[1])
         self.is_sparse = scipy.sparse.issparse(X)
         names = names_of(X) if feature_names is None else feature_names
@@ -39,6 +43,11 @@ class BatchSource(Source):
 
     def _iterate(self):
         batches = self.factory()
+        if not isinstance(batches, Iterable):
+            raise TypeError(
+                "factory must return an iterable of batches, such as a list or a generator. Got "
+                f"{type(batches).__name__}."
+            )
         iterator = iter(batches)
         if iterator is batches and batches is getattr(self, "last", None):
             raise SourceError(
@@ -50,8 +59,6 @@ class BatchSource(Source):
 
     def _open(self, batch, number):
         """Return X, y and weights of what the factory gave."""
-        if batch is None:
-            raise ValueError("factory gave no batch: expected (X, y) or (X, y, sample_weight).")
         if not isinstance(batch, tuple | list) or not 1 <= len(batch) <= 3:
             raise SourceError(
                 f"Batch {number} of factory must be a tuple (X, y) or (X, y, sample_weight). Got "

@@ -97,7 +97,15 @@ class ParquetSource(Source):
         if isinstance(path, self.dataset.Dataset):
             return path, "the dataset"
         many = isinstance(path, list | tuple)
-        paths = list(map(os.fspath, path)) if many else os.fspath(path)
+        try:
+            paths = list(map(os.fspath, path)) if many else os.fspath(path)
+        except TypeError as error:
+            raise TypeError(
+                "path must be that of a file or folder, a list of such, or a pyarrow Dataset. Got "
+                f"{type(path).__name__} ({error}). A table in memory goes to fit(X, y)."
+            ) from error
+        if not paths:
+            raise ValueError("path names no file.")
         for one in paths if many else [paths]:
             if not Path(one).exists():
                 raise FileNotFoundError(f"There is no file or folder {one!r}.")

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse
+from sklearn.exceptions import NotFittedError
 
-from fastbp.streams.rows import is_arrow
+from fastbp.streams.rows import SourceError, is_arrow
 from fastbp.streams.source import Source, refuse_other_names
 
 METHODS = ("predict", "predict_proba", "predict_log_proba", "transform")
@@ -99,7 +100,15 @@ def _predictions(model, source, method):
                 if names is not None and find_spec("pandas")
                 else (source._for_users(batch))
             )
-        made = getattr(model, method)(X)
+        try:
+            made = getattr(model, method)(X)
+        except NotFittedError:
+            raise
+        except ValueError as error:  # of the rows, most likely: say which
+            values = X if isinstance(X, np.ndarray) else None
+            if values is not None and values.dtype.kind == "f" and not np.isfinite(values).all():
+                source.refuse_numbers(batch, values)
+            raise SourceError(f"In {batch.place()}: {error}") from error
         yield made.toarray() if scipy.sparse.issparse(made) else np.asarray(made)
 
 

@@ -214,12 +214,14 @@ class Source(ABC):
         row, column = map(int, np.argwhere(~np.isfinite(out))[0])
         label = label_of(column, self.feature_names)
         value = out[row, column]
-        what = "a missing value (NaN)" if np.isnan(value) else "a value beyond its range"
+        what, how = f"infinity or a value beyond the range of {out.dtype}", ", or clip the column."
+        if np.isnan(value):
+            what, how = "a missing value (NaN)", (
+                " or fill them in, for example by source.through(fitted SimpleImputer); "
+                "TabularClassifier and TabularRegressor take missing values as they are."
+            )  # fmt: skip
         raise SourceError(
-            f"Column {label} of X has {what} in {batch.place(row)}; training computes in "
-            f"{out.dtype}. Leave such rows out or fill them in, for example by "
-            "source.through(fitted SimpleImputer); TabularClassifier and TabularRegressor take "
-            "missing values as they are."
+            f"Column {label} of X has {what} in {batch.place(row)}. Leave such rows out{how}"
         )
 
     def offsets(self):

@@ -72,6 +72,10 @@ class LabelCounts:
         elif self.is_multilabel != is_multilabel:
             raise ValueError("y has label indicators here, and single labels elsewhere.")
         weight = np.ones(len(y)) if weight is None else weight
+        if is_multilabel and self.classes is not None and len(self.classes) != labels.shape[1]:
+            raise ValueError(
+                f"y has {labels.shape[1]} columns here, and {len(self.classes)} before."
+            )
         if is_multilabel:
             codes, self.classes = (labels != 0).astype(np.intp), np.arange(labels.shape[1])
             found = [np.array([column == k for k in (0, 1)]) for column in codes.T]
