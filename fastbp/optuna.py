@@ -4,6 +4,7 @@ It is built from the public parts of scikit-learn's callbacks and of Optuna; tra
 neither.  Optuna is loaded with this module, and by nothing else in fastbp.
 """
 
+import os
 from typing import Any
 
 try:
@@ -29,7 +30,8 @@ class PruningCallback:
     Parameters
     ----------
     trial : optuna.trial.Trial
-        Of a study that maximizes, as greater validation scores are better.
+        Of a study that maximizes, as greater validation scores are better. A FixedTrial or a
+        FrozenTrial (``objective(study.best_trial)``) takes the reports and prunes nothing.
 
     Attributes
     ----------
@@ -46,9 +48,10 @@ class PruningCallback:
         ``cross_val_score`` and its relatives with ``error_score="raise"``; the default makes a NaN
         of it, and Optuna a failed trial of that.
     TypeError
-        In `fit` of an estimator that is no network.
+        If `trial` is none; in `fit` of an estimator that is no network.
     RuntimeError
-        In `fit`, if two fits report to one trial at the same time.
+        In `fit`, if two fits report to one trial at the same time, or from another process, whose
+        reports would be lost.
 
     Examples
     --------
@@ -70,8 +73,14 @@ class PruningCallback:
     __module__ = "fastbp.optuna"
 
     def __init__(self, trial: Any) -> None:
-        directions = trial.study.directions
-        if directions != [optuna.study.StudyDirection.MAXIMIZE]:
+        if not isinstance(trial, optuna.trial.BaseTrial):
+            raise TypeError(
+                f"trial must be a trial of Optuna's, which the objective gets. Got {trial!r}."
+            )
+        one_greater = [optuna.study.StudyDirection.MAXIMIZE]
+        study = getattr(trial, "study", None)  # a FixedTrial and a FrozenTrial have none
+        directions = one_greater if study is None else study.directions
+        if directions != one_greater:
             found = ", ".join(direction.name.lower() for direction in directions)
             raise ValueError(
                 "PruningCallback reports validation scores, of which greater ones are better: "
@@ -79,6 +88,7 @@ class PruningCallback:
                 f"direction {found}."
             )
         self.trial, self.n_fits = trial, 0
+        self._process = os.getpid()
         self._fit: Any = None  # the context of the fit that runs now
 
     def setup(self, estimator: Any, context: Any) -> None:
@@ -89,9 +99,12 @@ class PruningCallback:
                 f"{type(estimator).__name__} has none to report. Set it on the network of a "
                 "pipeline or search, or report scores of your own: trial.report(score, step)."
             )
-        if self._fit is not None:
+        if self._fit is not None or self._process != os.getpid():
+            what = "Two fits report to one trial at the same time"
+            if self._fit is None:
+                what = "A fit in another process cannot report to the trial"
             raise RuntimeError(
-                "Two fits report to one trial at the same time. Run the folds of a trial one after "
+                f"{what}. Run the folds of a trial one after "
                 "the other (n_jobs=None), and trials side by side: study.optimize(..., n_jobs=...)."
             )
         self._fit = context

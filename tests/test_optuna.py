@@ -127,6 +127,21 @@ def test_refusals():
     net = clone(NET).set_params(early_stopping=False).set_callbacks(PruningCallback(trial))
     with pytest.raises(ValueError, match="Set early_stopping=True"):
         net.fit(X, Y)
+    with pytest.raises(TypeError, match="trial must be a trial of Optuna's"):
+        PruningCallback(None)
+
+
+def test_trials_outside_of_a_study_prune_nothing():
+    study = study_of(lambda trial: trial.suggest_float("rate", 1e-3, 1e-2), direction="maximize")
+    for trial in (study.best_trial, optuna.trial.FixedTrial({"rate": 1e-3})):
+        assert clone(NET).set_callbacks(PruningCallback(trial)).fit(X, Y).n_iter_ == NET.max_iter
+
+
+def test_reports_of_another_process_are_refused(monkeypatch):
+    net = clone(NET).set_callbacks(PruningCallback(optuna.create_study(direction="maximize").ask()))
+    monkeypatch.setattr("os.getpid", lambda: -1)
+    with pytest.raises(RuntimeError, match="in another process"):
+        net.fit(X, Y)
 
 
 def test_fits_at_the_same_time_are_refused():
