@@ -11,7 +11,7 @@ import pytest
 from covering import first_of
 from problems import draw_classes
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.exceptions import ConvergenceWarning
+from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from test_training import interrupt_after
@@ -113,16 +113,34 @@ def test_an_interrupt_between_two_fits():
 
 def test_a_halving_that_is_interrupted_has_a_best_of_the_last_rung():
     net = BackpropClassifier((4,), max_iter=27, tol=0.0, n_iter_no_change=99, random_state=0)
-    params = {"learning_rate_init": [1e-5, 1e-4, 1e-3, 3e-2]}
+    params = {"learning_rate_init": [1e-5, 1e-4, 1e-3, 3e-2, -1.0]}  # the last one fails
     search = BackpropSearchCV(
         net, params, strategy="halving", cv=2, n_jobs=1, scoring=score_until(9)
     )
-    with pytest.warns(UserWarning, match="the best of the last rung counts, unfinished"):
+    with pytest.warns((UserWarning, FitFailedWarning)) as caught:
         search.fit(X, Y)
-    assert set(search.cv_results_["status"]) == {"discarded", "unfinished"}
+    said = " ".join(str(one.message) for one in caught)
+    assert "the best of the last rung counts, unfinished" in said
+    assert "2 fits failed out of a total of 10" in said
+    assert set(search.cv_results_["status"]) == {"discarded", "unfinished", "failed"}
     assert search.best_params_ == {"learning_rate_init": 3e-2}
     assert np.isnan(search.best_score_)
     assert search.best_estimator_.n_iter_ == 27
+    scores = {"loss": "neg_log_loss", "accuracy": score_until(9)}
+    search.set_params(scoring=scores, refit="accuracy")
+    with pytest.warns((UserWarning, FitFailedWarning)):
+        search.fit(X, Y)
+    assert search.best_params_ == {"learning_rate_init": 3e-2}
+    assert np.isnan(search.best_score_)
+    assert np.isnan(search.cv_results_["mean_test_loss"]).all()
+
+
+def test_an_interrupt_after_candidates_that_failed_alone():
+    params = {"learning_rate_init": [-1.0, 1e-3]}
+    net = BackpropClassifier((4,), max_iter=3, random_state=0)
+    search = BackpropSearchCV(net, params, cv=2, n_jobs=1, scoring=score_until(1))
+    with pytest.raises(KeyboardInterrupt):
+        search.fit(X, Y)
 
 
 def test_an_error_in_a_thread_ends_all():

@@ -109,6 +109,18 @@ def test_pipelines_and_several_scores():
     assert search.best_score_ == search.cv_results_["mean_test_accuracy"][search.best_index_]
 
 
+def test_a_scorer_of_the_users_compares_by_the_score_that_refit_names():
+    def score(estimator, X, y):
+        return {"constant": 1.0, "accuracy": estimator.score(X, y)}
+
+    how = dict(strategy="halving", cv=2, refit="accuracy")
+    params = {"learning_rate_init": [1e-5, 1e-4, 1e-2]}
+    net = BackpropClassifier(**HOW)
+    one = BackpropSearchCV(net, params, scoring=score, **how).fit(X, Y)
+    other = BackpropSearchCV(net, params, scoring=["accuracy"], **how).fit(X, Y)
+    assert one.best_params_ == other.best_params_ != {"learning_rate_init": 1e-5}
+
+
 def test_candidates_with_their_own_epochs():
     """Each is paused at the same share of its own `max_iter`."""
     net = BackpropClassifier(**HOW, tol=0.0)

@@ -37,6 +37,13 @@ def format_results(searched, estimator, n_splits, *, tells_status):
         fit.result for fits, is_whole in zip(searched.fits, whole, strict=True)
         if is_whole for fit in fits
     ]  # fmt: skip
+    if FINISHED not in searched.status:  # a halving that was ended early: what its rungs have seen
+        done += [
+            next(iter(fit.scores.values())) for fits, is_whole in zip(
+                searched.fits, whole, strict=True
+            )
+            for fit in fits if not is_whole and fit.scores
+        ]  # fmt: skip
     if done:
         _warn_or_raise_about_fit_failures(done, estimator.error_score)
         if callable(estimator.scoring):
@@ -72,11 +79,11 @@ def say_end(searched, control):
     Returns
     -------
     bool
-        Whether a candidate was finished.
+        Whether a candidate was finished, or all have failed.
     """
-    n_done = sum(status in (FINISHED, FAILED) for status in searched.status)
     if not control.stop.is_set() or UNFINISHED not in searched.status:
-        return n_done > 0
+        return True
+    n_done = searched.status.count(FINISHED)
     why = "was interrupted"
     if control.time_is_over:
         why = f"ended, for max_time={control.max_time:g} seconds are over"

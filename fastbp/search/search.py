@@ -308,7 +308,10 @@ class BackpropSearchCV(BaseSearchCV):
         with hand_over(self.client, plan, candidates, data, step) as fits:
             if plan.keeper is not None:
                 plan.keeper.follow(fits)
-            searched = Search(candidates, fits, control, report, metric)
+            compared = metric
+            if callable(self.scoring) and isinstance(self.refit, str):
+                compared = self.refit  # among several scores, which it may return
+            searched = Search(candidates, fits, control, report, compared)
             try:
                 with control.clock():
                     self._train(searched)
