@@ -323,6 +323,8 @@ def test_a_live_line(monkeypatch):
     params = {"learning_rate_init": [1e-4, 1e-3, 1e-2]}
     BackpropSearchCV(net, params, strategy="halving", cv=2, n_jobs=1, verbose=1).fit(X, Y)
     *_, last = terminal.text.split("\r")
+    assert "about" in terminal.text
+    assert "left" not in last
     assert terminal.text.count("\n") == 1
     assert "1 of 3 candidates finished, 0 fits running, 2 discarded, best score 0." in last
     assert "1 fits running" in terminal.text

@@ -115,6 +115,10 @@ def test_hdf5_and_zarr(tmp_path):
         out = file.create_dataset("p", (N, 2), np.float32)
         predict_stream(one, source, out, method="predict_proba")
         np.testing.assert_array_equal(out[:], one.predict_proba(X))
+        file["labels"] = LABELS.astype("S3")
+        text = fit(from_arrays(file["X"], file["labels"], window=400), shuffle=False)
+        assert text.classes_.tolist() == ["no", "yes"]
+        np.testing.assert_array_equal(one.coefs_[0], text.coefs_[0])
     array = zarr.open(
         str(tmp_path / "a.zarr"), mode="w", shape=X.shape, chunks=(128, 4), dtype="f4"
     )

@@ -33,7 +33,7 @@ class SearchReport:
         self.verbose, self.n_candidates, self.n_fits = verbose, n_candidates, n_fits
         self.lock, self.begun = threading.Lock(), time.perf_counter()
         self.n_running = self.n_finished = self.n_discarded = 0
-        self.best, self.cost_done, self.cost_left = None, 0.0, None
+        self.best, self.cost_done, self.cost_left = None, 0.0, 0.0
         self.live = bool(verbose) and can_write_over(sys.stdout)
         self.line, self.shown_at = LiveLine(self.live), self.begun
 
@@ -48,12 +48,16 @@ class SearchReport:
         with self.lock:
             self.n_running -= 1
 
-    def end_fit(self, cost):
-        """Count a finished fit by its cost, which tells what is left."""
+    def expect(self, cost):
+        """Say what is still to be done, by its cost, which tells the time left."""
+        with self.lock:
+            self.cost_left = cost
+
+    def end_fit(self, cost, spared=0.0):
+        """Count what was done of a fit, and what of it need not be done, by their cost."""
         with self.lock:
             self.cost_done += cost
-            if self.cost_left is not None:
-                self.cost_left -= cost
+            self.cost_left -= cost + spared
             self._show_if_due()
 
     def end_candidate(self, params, score, *, discarded=False):
@@ -95,7 +99,7 @@ class SearchReport:
             parts.append(f"{self.n_discarded} discarded")
         if self.best is not None:
             parts.append(f"best score {self.best:.5g}")
-        if self.cost_left is not None and self.cost_done > 0 and self.cost_left > 0:
+        if self.cost_done > 0 and self.cost_left > 1e-6 * self.cost_done:  # sums of floats
             left_s = elapsed_s * self.cost_left / self.cost_done
             parts.append(f"about {format_duration(left_s)} left")
         else:

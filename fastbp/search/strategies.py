@@ -60,6 +60,9 @@ class Search:
             np.mean([number_of_score(f.latest, self.metric) for f in self.fits[candidate]])
         )
 
+    def _cost_of(self, candidate):
+        return sum(fit.cost for fit in self.fits[candidate])
+
     # ------------------------------------------------------------------------------- all
 
     def train_all(self, *, by_candidate):
@@ -69,7 +72,7 @@ class Search:
         after the other, so that few such data exist at a time.  Or `by_candidate`, in the order
         given, so that a search that may be stopped has whole candidates.
         """
-        self.report.cost_left = sum(fit.cost for fits in self.fits for fit in fits)
+        self.report.expect(sum(self._cost_of(c) for c in range(len(self.fits))))
         jobs = [
             Job(partial(self._finish, c, fit), fit.cost, fit.part, fit.is_large)
             for c, fits in enumerate(self.fits)
@@ -118,28 +121,40 @@ class Search:
     def halve(self, factor, max_iter):
         """Train all candidates a little, the best of them on, and the last ones to the end."""
         self.rungs = plan_rungs(len(self.fits), factor, max_iter)
-        left = list(range(len(self.fits)))
+        left, before = list(range(len(self.fits))), 0.0
         for number, (share, size) in enumerate(self.rungs):
             left, given_up = self._best(left, size), set(left)
             given_up -= set(left)
             for candidate in sorted(given_up):
                 if self.status[candidate] == UNFINISHED:
                     self._discard(candidate)
+            self._expect_rungs(number, left)
             jobs = [
-                Job(partial(self._climb, c, fit, share), fit.cost, fit.part, fit.is_large)
+                Job(partial(self._climb, c, fit, share, before), fit.cost, fit.part, fit.is_large)
                 for c in left
                 for fit in self.fits[c]
             ]
             self.control.run(sorted(jobs, key=lambda job: -job.cost))
+            before = share
             if self.control.stop.is_set():
                 return
             for candidate in left:
                 self.rung[candidate] = number
             self.best_of_rung = self._best(left, 1)[0]
 
-    def _climb(self, candidate, fit, share):
+    def _expect_rungs(self, first, left):
+        """Say what this rung and those after it will cost, as far as that can be known."""
+        mean = sum(map(self._cost_of, left)) / len(left)
+        ends = [self.rungs[first - 1][0] if first else 0.0, *(end for end, _ in self.rungs[first:])]
+        sizes = [size for _, size in self.rungs[first:]]
+        self.report.expect(
+            mean * sum(n * step for n, step in zip(sizes, np.diff(ends), strict=True))
+        )
+
+    def _climb(self, candidate, fit, share, before):
         fit.advance(share)
         fit.score()
+        self.report.end_fit(fit.cost * (share - before))
         if fit.ended:
             self._settle(candidate)
 
@@ -170,6 +185,7 @@ class Search:
         first = sorted(np.random.RandomState(0).permutation(n)[:n_first].tolist())
         seen = {share: {} for share in LOOKS}
         medians = dict.fromkeys(LOOKS, -np.inf)
+        self.report.expect(sum(map(self._cost_of, range(n))))
         for group in (first, [c for c in range(n) if c not in first]):
             fits = [self.fits[c][0] for c in group]
             jobs = [
@@ -194,6 +210,8 @@ class Search:
             if all(fit.ended for fit in fits):
                 break
             if score < medians[share]:
+                cost = self._cost_of(candidate)
+                self.report.end_fit(cost * share, spared=cost * (1 - share))
                 self._discard(candidate)
                 return
         for fit in fits:

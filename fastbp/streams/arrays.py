@@ -144,6 +144,8 @@ class ColumnsOfSource(Source):
             if array is None:
                 continue
             opened, file = open_array(array, getattr(self, f"{name}_name"))
+            if opened.dtype.kind in "SO" and hasattr(opened, "asstr"):
+                opened = opened.asstr()  # h5py gives text as bytes
             setattr(self, name, opened)
             setattr(self, f"{name}_name", file)
             if not opened.shape or opened.shape[0] != n_rows:
