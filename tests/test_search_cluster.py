@@ -4,6 +4,7 @@ import os
 import pickle
 import signal
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -212,6 +213,13 @@ def test_time_and_interrupts_end_a_search_everywhere(client, monkeypatch):
         search.set_params(max_time=None).fit(X, Y)
     assert search.cv_results_["status"].tolist() == ["finished"] * 2 + ["unfinished"] * 2
     assert_dropped(client)
+
+
+def test_a_fit_that_reaches_its_worker_after_the_end_is_not_trained(client, monkeypatch):
+    monkeypatch.setattr(module, "uuid4", lambda: SimpleNamespace(hex="ended"))
+    client.run(module.tell_worker, "data that are still under way", "ended", "stop")
+    search = BackpropSearchCV(NET, GRID, cv=2, client=client, refit=False).fit(X, Y)
+    assert set(search.cv_results_["status"]) == {"unfinished"}
 
 
 def test_whole_fits(client):

@@ -14,6 +14,7 @@ import threading
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from traceback import format_exc
+from uuid import uuid4
 
 from sklearn import config_context, get_config
 
@@ -27,6 +28,7 @@ from fastbp.versions import __version__
 RETRIES = 2  # of a task that could not be run; fits that fail are results, and are not repeated
 PER_THREAD = 2  # fits handed over for each thread of the workers: one at work, one at hand
 LOOK_S = 0.1  # seconds between two looks at whether the search is to end
+ENDED = set()  # in a worker: searches that were stopped, of which a fit may only now begin
 
 
 class Bench:
@@ -45,6 +47,7 @@ class Bench:
     def __init__(self, plan, candidates, data, step):
         self.sent = {
             "version": __version__,
+            "search": uuid4().hex,
             "config": get_config(),
             "plan": (plan.estimator, plan.scorer, plan.error_score, plan.return_train_score),
             "data": (data.X, data.y, data.fit_params, data.score_params, data.splits),
@@ -65,6 +68,8 @@ class Bench:
         from distributed import get_worker
 
         worker, sent = get_worker(), self.sent
+        if sent["search"] in ENDED:
+            self.stop()
         with self.lock:
             if self.fits is None:
                 if sent["version"] != __version__:
@@ -105,7 +110,7 @@ class Bench:
             self.fits[candidate][fold].give_up()
 
     def stop(self):
-        """End the fits that are being trained."""
+        """End the fits that are being trained, and those that begin."""
         self.control.stop.set()
 
 
@@ -114,8 +119,10 @@ def train_on_worker(bench, candidate, fold, share):
     return bench.train(candidate, fold, share)
 
 
-async def tell_worker(key, what, *arguments, dask_worker):
-    """Call a method of the bench of a worker that has one (a coroutine: Dask need not wait)."""
+async def tell_worker(key, search, what, *arguments, dask_worker):
+    """Call a method of the bench of a worker that has one (a coroutine: it runs at once)."""
+    if what == "stop":  # also for who is still to get the bench, with a fit under way to it
+        ENDED.add(search)
     if key in dask_worker.data:
         getattr(dask_worker.data[key], what)(*arguments)
 
@@ -211,14 +218,16 @@ class Cluster:
         Nobody waits for it: a worker that is dead, and not yet known to be, is called for 30 s.
         """
         if self.held is not None:
-            how = {"workers": workers, "wait": False, "on_error": "ignore"}
+            how = {"workers": workers, "on_error": "ignore"}
             threading.Thread(
                 target=self._say, args=(self.held, (what, *arguments), how), daemon=True
             ).start()
 
     def _say(self, held, message, how):
+        # `held` keeps the data on the workers until all have heard: else one may have let them go,
+        # and not know whose fit it trains.
         with suppress(Exception):  # the search, or the client, may have ended
-            self.client.run(tell_worker, held.key, *message, **how)  # `held` keeps the data there
+            self.client.run(tell_worker, held.key, self.bench.sent["search"], *message, **how)
 
     def _tell_forgotten(self):
         with self.lock:
