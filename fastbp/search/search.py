@@ -104,7 +104,8 @@ class BackpropSearchCV(BaseSearchCV):
     max_time : float or None, default=None
         Seconds after which the search ends with the candidates that are finished, with a warning;
         the refit of the best one comes after. Ctrl-C ends it in the same way. Candidates are then
-        tried in their order, rather than the longest first.
+        tried in their order, rather than the longest first. Of whole fits Ctrl-C ends only the one
+        under way, with a warning; with several at a time it ends the search, without results.
     early_discard : bool, default=False
         For "grid" and "random": whether to give up hopeless candidates, by a median rule (after
         Golovin et al. 2017). A quarter of the candidates (at least three, always the same draw) is
