@@ -13,7 +13,7 @@ from sklearn import config_context
 from sklearn.utils.validation import assert_all_finite, check_array, validate_data
 
 from fastbp.data.row_source import MappedRows, RowSource, SharedRows, blocks_of
-from fastbp.data.unusable import find_dates, find_missing, find_unusable, label_of
+from fastbp.data.unusable import find_dates, find_masked, find_missing, find_unusable, label_of
 from fastbp.engine import FLOATS
 from fastbp.messages import may_advise, warn_user
 
@@ -126,7 +126,8 @@ def _check_map(estimator, X, engine, *, reset):
 
 def _to_numbers(estimator, X, *, reset):
     """Turn X into an array or CSR of numbers; name the column that holds none."""
-    if found := find_dates(X):
+    refuse_lazy(X)
+    if found := find_dates(X) or find_masked(X, "X"):
         raise ValueError(found)
     try:
         numbers = validate_data(
@@ -141,6 +142,12 @@ def _to_numbers(estimator, X, *, reset):
     if numbers.dtype.kind in "mM":
         raise ValueError(find_unusable(numbers))
     return numbers
+
+
+def refuse_lazy(X):
+    """Refuse a frame that is a plan of one."""
+    if hasattr(X, "collect") and hasattr(X, "collect_schema"):
+        raise TypeError(f"X is lazy ({type(X).__name__}): give X.collect().")
 
 
 def match_format(X, like):
@@ -278,6 +285,8 @@ def _check_range(matrix, name, what, indices, size):
 
 def check_finite_array(values, name, estimator, **settings):
     """Check an array as scikit-learn does, whatever that is configured to assume; name a gap."""
+    if found := find_masked(values, name):
+        raise ValueError(found)
     try:
         with config_context(assume_finite=False):
             checked = check_array(

@@ -2,6 +2,7 @@
 
 import numpy as np
 import scipy.sparse
+from sklearn.exceptions import DataConversionWarning
 from sklearn.utils.multiclass import type_of_target, unique_labels
 from sklearn.utils.validation import check_array, column_or_1d
 
@@ -18,12 +19,19 @@ from fastbp.data.scaling import measure
 from fastbp.data.unusable import (
     describe_dates,
     find_infinite,
+    find_masked,
     find_missing,
     first_that_is_no_number,
 )
 from fastbp.engine import FLOATS
 from fastbp.messages import warn_user
 from fastbp.tables import write_labels
+
+
+COLUMN = (
+    "A column-vector y was passed when a 1d array was expected. Please change the shape of y to "
+    "(n_samples, ), for example using ravel()."
+)
 
 
 def check_labels(estimator, y, n_samples):
@@ -39,7 +47,7 @@ def check_labels(estimator, y, n_samples):
     if type(y) is np.ndarray and y.ndim == 1 and y.dtype.kind in "iub" and len(y):
         check_lengths(n_samples, len(y))
         return y, False, False
-    y = _check_y(estimator, y, n_samples)
+    y = _plain_labels(_check_y(estimator, y, n_samples))
     target = type_of_target(y, input_name="y")
     if target == "multilabel-indicator":
         is_sparse = scipy.sparse.issparse(y)
@@ -47,14 +55,44 @@ def check_labels(estimator, y, n_samples):
     if target not in ("binary", "multiclass"):
         if not scipy.sparse.issparse(y) and (found := find_infinite(y, "y")):
             raise ValueError(found)
-        kinds = set(map(type, y.flat)) if y.dtype.kind == "O" else ()
-        mixed = ", ".join(sorted(kind.__name__ for kind in kinds)) if len(kinds) > 1 else ""
-        raise ValueError(
-            f"Unknown label type: {target}. Maybe you are trying to fit a classifier, which "
-            "expects discrete classes, on a regression target with continuous values."
-            + (f" The labels are of the types {mixed}; make them one type." if mixed else "")
-        )
+        raise ValueError(f"Unknown label type: {target}. {_explain_labels(y)}")
     return y, False, False
+
+
+def _plain_text(y):
+    """Return NumPy's text of any length as objects, which scikit-learn knows; all else as it is."""
+    is_text = isinstance(y, np.ndarray) and y.dtype.kind == "T"
+    return y.astype(object) if is_text else y
+
+
+def _plain_labels(y):
+    """Return a frame's columns that may hold pandas' NA, and hold none, as numbers."""
+    is_frame = y.ndim == 2 and y.dtype.kind == "O" and first_that_is_no_number(y) is None
+    return y.astype(np.float64) if is_frame else y
+
+
+def labels_as_given(y):
+    """Return labels as scikit-learn's metrics take them."""
+    if found := find_masked(y, "y"):
+        raise ValueError(found)
+    return _plain_labels(np.asarray(y)) if hasattr(y, "columns") else _plain_text(y)
+
+
+def _explain_labels(y):
+    """Say why these are no labels, as sentences that follow what scikit-learn calls them."""
+    kinds = sorted({type(label).__name__ for label in y.flat}) if y.dtype.kind == "O" else []
+    if len(kinds) > 1:
+        return f"The labels are of the types {', '.join(kinds)}; make them one type."
+    if kinds:
+        to = "bool" if kinds[0].startswith("bool") else "str"
+        return (
+            f"The labels are objects of type {kinds[0]}: give an array of numbers, booleans, text "
+            f"or dates, for example y.astype({to})."
+        )
+    return (
+        "Maybe you are trying to fit a classifier, which expects discrete classes, on a regression "
+        "target with continuous values."
+    )
 
 
 def find_classes(labels, name="y"):
@@ -245,6 +283,8 @@ def _check_target_range(y, targets, loss):
 
 def targets_as_given(y):
     """Return a checked regressor's y as scorers take it: an array, flat if it has one column."""
+    if found := find_masked(y, "y"):
+        raise ValueError(found)
     y = check_array(y, ensure_2d=False, dtype="numeric", input_name="y")
     return y.ravel() if y.ndim == 2 and y.shape[1] == 1 else y
 
@@ -257,8 +297,10 @@ def _check_y(estimator, y, n_samples):
         )
     if scipy.sparse.issparse(y):
         check_sparse_structure(y, "y")
-    y = check_finite_array(y, "y", estimator, accept_sparse="csr", dtype=None)
+    y = check_finite_array(_plain_text(y), "y", estimator, accept_sparse="csr", dtype=None)
     if y.ndim == 2 and y.shape[1] == 1:  # or refuses a sparse one
-        y = column_or_1d(y, warn=True)
+        if not scipy.sparse.issparse(y):
+            warn_user(COLUMN, DataConversionWarning)
+        y = column_or_1d(y)
     check_lengths(n_samples, y.shape[0])
     return y

@@ -5,6 +5,7 @@ one: some libraries turn dates into numbers without a word.  Nothing here conver
 """
 
 import datetime
+import reprlib
 from numbers import Real
 
 import numpy as np
@@ -76,6 +77,8 @@ def find_unusable(X):
     except Exception:  # of the user's class, which has said what is wrong
         return None
     names = _names_of(X)
+    if names == []:
+        return "X is a frame without columns: a network takes at least one."
     for values in forms:
         for column in range(values.shape[1] if values.ndim == 2 else 0):
             found = _explain_column(label_of(column, names), values[:, column])
@@ -112,13 +115,19 @@ def _explain_column(label, values):
             )
         if isinstance(value, int) and not _is_number(value):
             return f"Column {label} of X has values beyond the range of float64 in row {row}."
+        if values.dtype.kind == "O" and not _is_number(value):
+            return (
+                f"Column {label} of X holds values of type {type(value).__name__}, such as "
+                f"{reprlib.repr(value)} in row {row}, but a network takes numbers. Convert or "
+                "encode it, or leave it out."
+            )
     return None
 
 
 def _is_number(value):
     try:
         float(value)
-    except (ValueError, OverflowError):
+    except (TypeError, ValueError, OverflowError):
         return False
     return True
 
@@ -150,6 +159,21 @@ def find_missing(y, name):
             what = "NaT" if isinstance(value, np.datetime64 | np.timedelta64) else what
             return f"Input {name} contains {what} in row {index[0]}. Leave such samples out."
     return None
+
+
+def find_masked(values, name):
+    """Say which row of a masked array is masked; None if none is.
+
+    Conversions drop the mask without a word, and take what lies below it for values.
+    """
+    mask = np.ma.getmask(values) if isinstance(values, np.ma.MaskedArray) else np.ma.nomask
+    if not mask.any():
+        return None
+    row = int(np.argwhere(mask)[0][0])
+    return (
+        f"{name} is a masked array, with a masked value in row {row}. Leave such samples out, or "
+        f"fill them in: {name}.filled(value)."
+    )
 
 
 def find_infinite(y, name):

@@ -22,6 +22,7 @@ from fastbp.data.targets import (
     encode_labels,
     find_classes,
     kind_of_target,
+    labels_as_given,
 )
 from fastbp.data.weights import as_numbers, count_codes, find_class_weights
 from fastbp.engine import get_engine, network
@@ -647,7 +648,7 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
         found = self.predict(X)
         if sample_weight is None and are_plain_labels(y, found):
             return float(np.mean(y == found))
-        return accuracy_score(y, found, sample_weight=sample_weight)
+        return accuracy_score(labels_as_given(y), found, sample_weight=sample_weight)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

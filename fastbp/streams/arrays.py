@@ -12,6 +12,7 @@ import numpy as np
 import scipy.sparse
 
 from fastbp.data.features import check_sparse_structure
+from fastbp.data.unusable import find_masked
 from fastbp.streams.rows import Batch, Part, SourceError
 from fastbp.streams.source import Source, read_settings
 
@@ -40,6 +41,8 @@ def open_array(array, name):
             f"{name} is sparse: the rows of a CSR matrix A are read by from_csr(A.data, A.indices, "
             "A.indptr, y, n_features=A.shape[1]), and y must be dense."
         )
+    if found := find_masked(array, name):
+        raise ValueError(found)
     if isinstance(array, list | tuple) or hasattr(array, "to_numpy"):
         array = np.asarray(array)
     if not all(hasattr(array, part) for part in ("shape", "dtype", "__getitem__")):

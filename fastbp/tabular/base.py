@@ -19,6 +19,7 @@ from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
+from fastbp.data.features import refuse_lazy
 from fastbp.data.held_out import speaking_of
 from fastbp.data.weights import check_sample_weight, weigh_samples
 from fastbp.engine import get_engine
@@ -36,7 +37,6 @@ from fastbp.streams.source import Source
 from fastbp.streams.summary import require_targets
 from fastbp.tabular import recipe
 from fastbp.tabular.attributes import check_ensemble, refusing
-from fastbp.tabular.columns import refuse_lazy
 from fastbp.tabular.encoder import TableEncoder
 from fastbp.tabular.fits import NetworkTasks, Snapshots, held_out_loss, train_all, train_ensemble
 from fastbp.tabular.rows import encode_rows

@@ -16,6 +16,7 @@ import narwhals.stable.v2 as nw
 import numpy as np
 from sklearn.utils.validation import check_array
 
+from fastbp.data.features import refuse_lazy
 from fastbp.data.unusable import label_of
 from fastbp.messages import warn_user
 
@@ -126,7 +127,9 @@ class PandasTable:
             return series.to_numpy(object)
         if dtype.kind in "iuf":
             return series.to_numpy(np.float64, na_value=np.nan)
-        if dtype.kind == "M":
+        if dtype.kind == "M" and not str(dtype).startswith(
+            ("date32", "date64")
+        ):  # dates of pyarrow
             return series.dt.tz_localize(None).to_numpy("datetime64[us]")
         if dtype.kind == "m":
             return series.to_numpy("timedelta64[us]")
@@ -196,16 +199,21 @@ def open_table(X):
             )
         return table
     refuse_lazy(X)
+    if isinstance(X, np.ma.MaskedArray):
+        X = _fill_missing(X)
     if isinstance(X, list | tuple):
         array = np.asarray(X)
         X = np.asarray(X, object) if array.dtype.kind in "US" else array  # numbers beside texts
     return ArrayTable(check_array(X, dtype=None, ensure_all_finite=False, input_name="X"))
 
 
-def refuse_lazy(X):
-    """Refuse a frame that is a plan of one."""
-    if hasattr(X, "collect") and hasattr(X, "collect_schema"):
-        raise TypeError(f"X is lazy ({type(X).__name__}): give X.collect().")
+def _fill_missing(X):
+    """Return a masked array as an ordinary one, in which what was masked is missing."""
+    if X.dtype.kind == "f":
+        return X.filled(np.nan)
+    values = np.array(X.data, object)
+    values[np.ma.getmaskarray(X)] = None
+    return values
 
 
 # ------------------------------------------------------------------------- what a column is
