@@ -27,7 +27,6 @@ from fastbp.engine import FLOATS
 from fastbp.messages import warn_user
 from fastbp.tables import write_labels
 
-
 COLUMN = (
     "A column-vector y was passed when a 1d array was expected. Please change the shape of y to "
     "(n_samples, ), for example using ravel()."

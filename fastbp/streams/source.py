@@ -58,6 +58,7 @@ class Source(ABC):
 
     n_features: int
     feature_names: list[str] | None = None
+    labels: list[str] | None = None  # of columns that have no names, for messages
     has_y = False
     has_weight = False
     is_sparse = False
@@ -212,7 +213,7 @@ class Source(ABC):
     def refuse_numbers(self, batch, out):
         """Raise because X of a batch, as it was written into `out`, is not finite."""
         row, column = map(int, np.argwhere(~np.isfinite(out))[0])
-        label = label_of(column, self.feature_names)
+        label = label_of(column, self.feature_names or self.labels)
         value = out[row, column]
         what, how = f"infinity or a value beyond the range of {out.dtype}", ", or clip the column."
         if np.isnan(value):
@@ -249,7 +250,7 @@ class TransformedSource(Source):
             setattr(self, name, getattr(source, name))
         self.parts = source.parts
         first = next(source._batches())[:16]
-        made = self._transform(first)
+        made, self.feature_names = self._transform(first)
         self.is_sparse = scipy.sparse.issparse(made)
         self.n_features, self.dtype = int(made.shape[1]), np.dtype(made.dtype)
         names = getattr(transformer, "get_feature_names_out", lambda: None)
@@ -257,7 +258,7 @@ class TransformedSource(Source):
             found = names()
         except (ValueError, AttributeError):
             found = None
-        self.feature_names = None if found is None else list(map(str, found))
+        self.labels = None if found is None else list(map(str, found))
         made_row = self.n_features * self.dtype.itemsize
         if self.is_sparse:
             made_row = made.nnz / made.shape[0] * (made.dtype.itemsize + 4)
@@ -268,12 +269,13 @@ class TransformedSource(Source):
         return self.source.reading_bytes() + super().reading_bytes()
 
     def _transform(self, batch):
-        """Return an array or CSR of what the transformer makes of some rows."""
-        X = batch.X
-        if is_arrow(X):
-            named = hasattr(self.transformer, "feature_names_in_")
-            X = X.to_pandas() if named and find_spec("pandas") else self.source._for_users(batch)
-        made = self.transformer.transform(X)
+        """Return what the transformer makes of some rows: an array or CSR, and names of a frame.
+
+        As in scikit-learn's pipelines, an array has no names, whatever the transformer calls its
+        columns: a network that learned them would miss them in what the transformer makes later.
+        """
+        made = self.transformer.transform(self._for_transformer(batch))
+        names = list(map(str, made.columns)) if hasattr(made, "columns") else None
         made = made if scipy.sparse.issparse(made) else np.asarray(made)
         width = getattr(self, "n_features", None)
         if made.ndim != 2 or made.shape != (len(batch), width or made.shape[1]):
@@ -282,13 +284,26 @@ class TransformedSource(Source):
                 f"{batch.place()}: expected ({len(batch)}, {width or 'n_columns'}), a row for each "
                 "row and always as many columns."
             )
-        return made
+        return made, names
+
+    def _for_transformer(self, batch):
+        """Return X with the names that the transformer has learned, where they are known."""
+        X, names = batch.X, self.source.feature_names
+        if not (hasattr(self.transformer, "feature_names_in_") and find_spec("pandas")):
+            return self.source._for_users(batch)
+        if is_arrow(X):
+            return X.to_pandas()
+        if names is None or hasattr(X, "columns") or scipy.sparse.issparse(X):
+            return X
+        import pandas
+
+        return pandas.DataFrame(X, columns=names, copy=False)
 
     def _read(self, part, n_rows, *, targets_only=False):
         n_rows = min(n_rows, self.rows_per_batch())
         for batch in self.source._read(part, n_rows, targets_only=targets_only):
             if not targets_only and len(batch):
-                batch.X = self._transform(batch)
+                batch.X, _ = self._transform(batch)
             yield batch
 
     def _identity(self):

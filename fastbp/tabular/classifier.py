@@ -6,6 +6,7 @@ from typing import Any
 from numpy.typing import ArrayLike
 from sklearn.base import ClassifierMixin
 
+from fastbp.data.targets import labels_as_given
 from fastbp.data.weights import as_numbers
 from fastbp.estimators.annotations import (
     Activations,
@@ -275,7 +276,7 @@ default="from_dtype"
         """
         if sample_weight is not None:
             sample_weight = as_numbers(sample_weight)
-        return super().score(X, y, sample_weight)
+        return super().score(X, labels_as_given(y), sample_weight)
 
     def _values_of_member(self, scores, engine, dtype):
         return self.networks_[0]._probabilities_of(scores, engine, dtype)

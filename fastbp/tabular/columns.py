@@ -127,9 +127,7 @@ class PandasTable:
             return series.to_numpy(object)
         if dtype.kind in "iuf":
             return series.to_numpy(np.float64, na_value=np.nan)
-        if dtype.kind == "M" and not str(dtype).startswith(
-            ("date32", "date64")
-        ):  # dates of pyarrow
+        if dtype.kind == "M" and not str(dtype).startswith(("date32", "date64")):  # of pyarrow
             return series.dt.tz_localize(None).to_numpy("datetime64[us]")
         if dtype.kind == "m":
             return series.to_numpy("timedelta64[us]")
