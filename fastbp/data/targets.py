@@ -106,6 +106,27 @@ def find_classes(labels, name="y"):
     return unique_labels(labels)
 
 
+def join_classes(parts):
+    """Return the sorted classes of several arrays of classes.
+
+    Raises
+    ------
+    ValueError
+        If no dtype holds them all, as float64 does not hold all integers beyond 2**53: some would
+        become the same.
+    """
+    joined = np.concatenate(parts)
+    if joined.dtype.kind == "f":
+        exact = {label for part in parts for label in part.tolist()}
+        if len(exact) != len(np.unique(joined)):
+            dtypes = ", ".join(sorted({str(part.dtype) for part in parts}))
+            raise ValueError(
+                f"Labels of the dtypes {dtypes} have no dtype in common that tells them all apart: "
+                f"{joined.dtype} makes some of them equal. Give all labels one dtype."
+            )
+    return find_classes(joined)
+
+
 def _sorted_values(numbers):
     """Return what `np.unique` returns, by sorting.
 

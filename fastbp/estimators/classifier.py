@@ -21,6 +21,7 @@ from fastbp.data.targets import (
     encode_indicators,
     encode_labels,
     find_classes,
+    join_classes,
     kind_of_target,
     labels_as_given,
 )
@@ -41,7 +42,7 @@ from fastbp.estimators.annotations import (
     Targets,
     Weights,
 )
-from fastbp.estimators.attributes import check_attributes, unchanged_on_error
+from fastbp.estimators.attributes import check_attributes, network_of, unchanged_on_error
 from fastbp.estimators.base import BaseBackprop, partial_fit_exists
 from fastbp.estimators.parameters import (
     CLASSIFIER_PARAMETERS,
@@ -52,6 +53,14 @@ from fastbp.streams.source import refuse_source
 from fastbp.tables import write_labels
 from fastbp.training.growing import grow
 from fastbp.training.sameness import identify_weights
+
+
+def _classes_of_all_calls(classes):
+    """Return the classes that partial_fit is told, at least one."""
+    found = find_classes(classes, "classes")
+    if not len(found):
+        raise ValueError(f"`classes` must name at least one class. Got {classes!r}.")
+    return found
 
 
 class BackpropClassifier(ClassifierMixin, BaseBackprop):
@@ -330,6 +339,7 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
     _parameter_rules = CLASSIFIER_PARAMETERS
 
     classes_: NDArray[Any]
+    _sparse_labels = False
 
     @explains_its_arguments
     def __init__(
@@ -435,9 +445,7 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
             if known is None and not self.__sklearn_is_fitted__():
                 raise ValueError("classes must be passed on the first call to partial_fit.")
             return
-        found = find_classes(classes, "classes")
-        if not len(found):
-            raise ValueError(f"`classes` must name at least one class. Got {classes!r}.")
+        found = _classes_of_all_calls(classes)
         if known is None:
             self.classes_ = found
         elif not np.array_equal(known, found):
@@ -456,8 +464,10 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
             )
         found = [find_classes(labels)]
         if classes is not None:
-            found.append(find_classes(classes, "classes"))
+            found.append(_classes_of_all_calls(classes))
         known, fitted = vars(self).get("classes_"), self.__sklearn_is_fitted__()
+        if fitted:
+            network_of(vars(self))  # names what is wrong with edited attributes
         if known is not None:
             found.append(known)
         if len({labels.dtype.kind in "US" for labels in found}) > 1:
@@ -465,7 +475,7 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
                 f"Labels must be of one type, text or numbers. Got {write_labels(found[0])} after "
                 f"{write_labels(found[-1])}."
             )
-        classes = find_classes(np.concatenate(found))
+        classes = join_classes(found)
         if fitted and self._target_kind == "multilabel":
             return  # refused by what checks y
         if fitted and len(classes) > len(self.classes_):

@@ -49,6 +49,7 @@ from fastbp.tabular.streamed import (
     learn_encoder,
     read_whole,
 )
+from fastbp.training.keeping import check_path
 from fastbp.training.snapshots import Snapshot, find_snapshot
 
 ROWS_PER_BLOCK = 4096  # of a prediction: what encoded columns and members' scores take
@@ -525,6 +526,7 @@ def _find_snapshot(estimator, settings, given):
             "snapshot of a tabular estimator counts no time over several processes: use it without "
             "max_time."
         )
+    check_path(snapshot.path)  # of which the networks' files take their names
     return snapshot
 
 

@@ -62,6 +62,15 @@ def check_can_be_kept(settings, X, X_val=None):
         )
 
 
+def check_path(path):
+    """Refuse a path at which no file can be made."""
+    if path.is_dir() or not path.parent.is_dir():
+        raise ValueError(
+            f"snapshot={str(path)!r} must name a file in a folder that exists; "
+            f"{'this is a folder' if path.is_dir() else 'the folder is missing'}."
+        )
+
+
 class SealedFile:
     """A snapshot's file: written whole or not at all, and read with suspicion.
 
@@ -75,11 +84,7 @@ class SealedFile:
     def __init__(self, snapshot, kind):
         self.snapshot, self.kind = snapshot, kind
         path = snapshot.path
-        if path.is_dir() or not path.parent.is_dir():
-            raise ValueError(
-                f"snapshot={str(path)!r} must name a file in a folder that exists; "
-                f"{'this is a folder' if path.is_dir() else 'the folder is missing'}."
-            )
+        check_path(path)
         safetensors.remove_parts(path)
         self.written_at, self.cost_s, self.n_written = time.perf_counter(), 0.0, 0
 
