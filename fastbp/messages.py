@@ -38,6 +38,7 @@ PARAMETERS = {
     "learning_rate": "scheduler schedule lr_scheduler lr_schedule learning_rate_schedule",
     "learning_rate_init": "lr eta eta0 step_size initial_lr init_lr lr_init rate max_lr "
     "initial_learning_rate",
+    "n_networks": "n_estimators ensemble_size n_models",
     "max_iter": "epochs n_epochs max_epochs num_epochs nb_epoch n_iter iterations n_estimators "
     "max_iterations num_iterations num_boost_round",
     "random_state": "seed random_seed rng",
@@ -61,6 +62,10 @@ PARAMETERS = {
     "scale_targets": "scale_y scale_target normalize_y standardize_targets normalize_targets",
     "nesterovs_momentum": "nesterov use_nesterov",
     "epsilon": "eps",
+    "params": "param_grid param_distributions param_space search_space grid",
+    "n_candidates": "n_iter n_trials n_configs num_samples",
+    "factor": "eta reduction_factor",
+    "strategy": "search_strategy searcher",
     "categorical_features": "cat_features categorical_columns categorical_feature categories",
     "n_bins": "bins max_bins n_quantiles",
     "max_levels": "max_categories max_one_hot_cat_size one_hot_max_size",
@@ -80,13 +85,23 @@ FIT_ARGUMENTS = {
 }
 
 
+# Share of two words that must be alike: "alfa" and "alpha" have 0.67, "warm_start" and
+# "random_state" 0.60.
+NEAR = 0.65
+
+
 def _plain(name):
     """Return a name without case, underscores and other signs."""
     return "".join(filter(str.isalnum, name.lower()))
 
 
 def _turned(table):
-    return {_plain(word): meaning for meaning, words in table.items() for word in words.split()}
+    """Return what each word means, a list: no estimator has two parameters of one list."""
+    turned: dict[str, list[str]] = {}
+    for meaning, words in table.items():
+        for word in words.split():
+            turned.setdefault(_plain(word), []).append(meaning)
+    return turned
 
 
 _PARAMETERS, _FIT_ARGUMENTS = _turned(PARAMETERS), _turned(FIT_ARGUMENTS)
@@ -118,16 +133,28 @@ def find_name(
     more = {_plain(w): name for w, name in (other_words or {}).items() if name in known.values()}
     known = more | known
     word = _plain(word)
-    close = difflib.get_close_matches(word, known, n=1) if near and word not in known else [word]
+    if near and word not in known:
+        close = difflib.get_close_matches(word, known, n=1, cutoff=NEAR)
+    else:
+        close = [word]
     return known.get(close[0]) if close else None
 
 
 def find_parameter(word, names):
     """Find the constructor's parameter that a word probably means, or None, as `find_name`."""
-    meaning = _PARAMETERS.get(_plain(word))
-    if meaning is not None and meaning.split(" ")[0] in names:
-        return meaning
+    for meaning in _PARAMETERS.get(_plain(word), []):
+        if meaning.split(" ")[0] in names:
+            return meaning
     return find_name(word, names)
+
+
+def _find_fit_argument(kind, word, arguments):
+    """Find the argument of `fit` that a word means, or None; similar words do not count."""
+    for meaning in _FIT_ARGUMENTS.get(_plain(word), []):
+        first, is_argument, _ = meaning.partition("=")
+        if first in arguments if is_argument else hasattr(kind, "set_callbacks"):
+            return meaning
+    return f"{word}=" if word in arguments and word not in ("X", "y") else None
 
 
 def _explain_argument(estimator, method, word, arguments):
@@ -135,9 +162,14 @@ def _explain_argument(estimator, method, word, arguments):
     kind = type(estimator).__name__
     parameters = type(estimator)._get_param_names()
     if method == "__init__":
+        accepted = inspect.signature(type(estimator).fit).parameters
+        meaning = _find_fit_argument(type(estimator), word, accepted)
+        if meaning is not None:
+            whose = " of fit" if "=" in meaning else ""
+            return f" Did you mean {meaning}{whose}?"
         meaning = find_parameter(word, parameters)
         return f" Did you mean {meaning}?" if meaning else ""
-    meaning = _FIT_ARGUMENTS.get(_plain(word))
+    meaning = _find_fit_argument(type(estimator), word, arguments)
     if meaning is not None:
         return f" Did you mean {meaning}?"
     if word in parameters or _plain(word) in _PARAMETERS:

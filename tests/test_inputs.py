@@ -5,7 +5,8 @@ import pytest
 from problems import draw_classes, draw_regression
 from scipy import sparse
 
-from fastbp import BackpropClassifier, BackpropRegressor
+from fastbp import BackpropClassifier, BackpropRegressor, TableEncoder
+from fastbp.streams import from_arrays, from_batches
 
 SETTINGS = dict(hidden_layer_sizes=(6,), random_state=0, max_iter=30, tol=10.0, n_iter_no_change=4)
 
@@ -237,9 +238,64 @@ def test_targets_of_other_types(dtype):
 def test_targets_in_a_column_warn_as_in_scikit_learn():
     for kind in (BackpropClassifier, BackpropRegressor):
         X, y = draw(kind)
-        with pytest.warns(UserWarning, match="column-vector y"):
+        with pytest.warns(UserWarning, match="column-vector y") as caught:
             model = fit(kind, X, y[:, None])
         assert model.predict(X).shape == (60,)
+        assert caught[0].filename == __file__
+
+
+def test_masked_arrays_are_refused():
+    """What lies below a mask is no data, and NumPy's conversions give it."""
+    X, y = draw(BackpropRegressor)
+    mask = np.arange(60) == 7
+    masked = {"X": np.ma.array(X, mask=np.repeat(mask[:, None], 5, axis=1))}
+    masked["y"] = masked["sample_weight"] = np.ma.array(np.abs(y), mask=mask)
+    for name, values in masked.items():
+        for kind in (BackpropClassifier, BackpropRegressor):
+            with pytest.raises(ValueError, match=f"{name} is a masked array, .* in row 7"):
+                fit_with(kind, **dict(X=X, y=np.abs(y) > 1) | {name: values})
+        with pytest.raises(ValueError, match=f"{name} is a masked array"):
+            from_arrays(**dict(X=X, y=y) | {name: values})
+    model = fit(BackpropRegressor, np.ma.array(X), np.ma.array(y))  # nothing is masked
+    with pytest.raises(ValueError, match="y is a masked array"):
+        model.score(X, masked["y"])
+    with pytest.raises(ValueError, match="In batch 0 of factory: X is a masked array"):
+        from_batches(lambda: [(masked["X"], y)])
+    found = TableEncoder().fit(masked["X"]).transform(masked["X"])
+    np.testing.assert_array_equal(found, TableEncoder().fit_transform(masked["X"].filled(np.nan)))
+
+
+def fit_with(kind, X, y, sample_weight=None):
+    return kind(**SETTINGS).fit(X, y, sample_weight)
+
+
+def test_frames_that_hold_no_numbers_say_what_they_hold():
+    pd = pytest.importorskip("pandas")
+    X, y = draw(BackpropClassifier)
+    frame = pd.DataFrame({"size": pd.cut(X[:, 0], 3), "age": X[:, 1]})
+    with pytest.raises(TypeError, match=r"Column 0 \('size'\) of X holds values of type Interval"):
+        fit(BackpropClassifier, frame, y)
+    with pytest.raises(ValueError, match="a frame without columns"):
+        fit(BackpropClassifier, frame[[]], y)
+    pl = pytest.importorskip("polars")
+    with pytest.raises(TypeError, match=r"X is lazy \(LazyFrame\): give X\.collect"):
+        fit(BackpropClassifier, pl.DataFrame(X).lazy(), y)
+
+
+def test_labels_that_may_lack_values_or_have_any_length():
+    pd = pytest.importorskip("pandas")
+    X, y = draw(BackpropClassifier)
+    both = np.column_stack([y > 0, y > 1])
+    frame = pd.DataFrame(both.astype(int)).astype("Int64")
+    expected, got = fit(BackpropClassifier, X, both), fit(BackpropClassifier, X, frame)
+    np.testing.assert_array_equal(got.predict(X), expected.predict(X))
+    assert got.score(X, frame) == expected.score(X, both)
+    text = np.array(list("abc"))[y]
+    longer = text.astype(np.dtypes.StringDType())
+    expected, got = fit(BackpropClassifier, X, text), fit(BackpropClassifier, X, longer)
+    assert got.score(X, longer) == expected.score(X, text)
+    with pytest.raises(ValueError, match=r"objects of type bool: .* y\.astype\(bool\)"):
+        fit(BackpropClassifier, X, (y > 0).astype(object))
 
 
 @pytest.mark.parametrize("make", [list, tuple, np.asfortranarray, frozen])

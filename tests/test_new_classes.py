@@ -139,7 +139,14 @@ def test_errors():
         net.partial_fit(X, np.eye(2, dtype=int)[LABELS % 2])
     with pytest.raises(ValueError, match="NaN"):
         net.partial_fit(X * np.nan, LABELS)
+    with pytest.raises(ValueError, match="at least one class"):
+        net.partial_fit(X, LABELS, classes=[])
+    with pytest.raises(ValueError, match="tells them all apart"):  # 2**53 and 2**53 + 1
+        make().partial_fit(X, LABELS % 2 + 2**53).partial_fit(X, LABELS / 1.0)
     assert vars(net) == before
+    net.classes_ = None
+    with pytest.raises(ValueError, match="attribute classes_ must be"):
+        net.partial_fit(X, LABELS)
     with pytest.raises(ValueError, match="new_classes"):
         make().set_params(new_classes="groww").fit(X, LABELS)
     plain = BackpropClassifier((5,), random_state=0).partial_fit(X, LABELS % 2, classes=[0, 1])

@@ -15,7 +15,9 @@ from fastbp import (
     Activation,
     BackpropClassifier,
     BackpropRegressor,
+    BackpropSearchCV,
     TableEncoder,
+    TabularClassifier,
     find_learning_rate,
     optimizers,
     schedules,
@@ -294,6 +296,8 @@ MEANT = [
     ("dtype", np.dtype("f8"), "'float64'"),
     ("dtype", "float", "'float64'"),
     ("dtype", "single", "'float32'"),
+    ("dtype", "bfloat16", "dtype='float32', matmul_precision='medium'?"),
+    ("dtype", "fp32", "'float32'"),
     ("init", "xavier", "'glorot'"),
     ("init", "kaiming", "'he'"),
     ("engine", "native", "'cython'"),
@@ -429,6 +433,46 @@ def test_an_unknown_parameter_names_the_right_one(word):
         assert str(caught.value).startswith(f"Invalid parameter '{word}' for estimator {name}()")
 
 
+@pytest.mark.parametrize(
+    ("kind", "word", "meant"),
+    [
+        (BackpropClassifier, "eval_set", "X_val=, y_val= of fit"),
+        (BackpropRegressor, "X_val", "X_val= of fit"),
+        (BackpropClassifier, "callbacks", "set_callbacks(...), before the fit"),
+        (TabularClassifier, "sample_weight", "sample_weight= of fit"),
+        (TabularClassifier, "n_estimators", "n_networks"),
+        (TabularClassifier, "warm_start", None),  # once "random_state"
+        (TableEncoder, "n_jobs", None),  # once "n_bins"
+        (TableEncoder, "callbacks", None),
+        (BackpropSearchCV, "param_distributions", "params"),
+        (BackpropSearchCV, "n_iter", "n_candidates"),
+        (BackpropSearchCV, "eta", "factor"),
+    ],
+)
+def test_an_unknown_parameter_of_each_class(kind, word, meant):
+    with pytest.raises(TypeError, match=rf"{kind.__name__}\.__init__") as caught:
+        kind(**{word: 1})
+    found = re.search(r"Did you mean (.*)\?", str(caught.value))
+    assert (found and found[1]) == meant
+
+
+@pytest.mark.parametrize(
+    ("settings", "meant"),
+    [
+        (dict(strategy="Grid"), "'grid'"),
+        (dict(strategy="successive_halving"), "'halving'"),
+        (dict(scoring="rmse"), "'neg_root_mean_squared_error'"),
+        (dict(scoring=["r2", "auc"]), "'roc_auc'"),
+        (dict(scoring={"a": sklearn.metrics.r2_score}), "make_scorer(r2_score)"),
+    ],
+)
+def test_a_search_names_what_was_meant(settings, meant):
+    search = BackpropSearchCV(BackpropRegressor(), {"alpha": [1]}, **settings)
+    with pytest.raises(ValueError, match="parameter of BackpropSearchCV") as caught:
+        search.fit("no data", "no targets")
+    assert meant in str(caught.value).partition("instead.")[2]
+
+
 def test_an_unknown_parameter_without_a_relative():
     with pytest.raises(TypeError, match=r"'no_such_thing'\. It takes hidden_layer_sizes,"):
         BackpropClassifier(no_such_thing=1)
@@ -454,8 +498,9 @@ def test_signatures_and_metadata_routing_are_those_of_the_methods():
 
 def test_the_tables_of_other_names_lead_to_names():
     parameters = BackpropRegressor().get_params() | BackpropClassifier().get_params()
-    own = inspect.signature(TableEncoder).parameters
-    assert {meaning.split(" ")[0] for meaning in PARAMETERS} <= parameters.keys() | own.keys()
+    for kind in (TableEncoder, TabularClassifier, BackpropSearchCV):
+        parameters |= inspect.signature(kind).parameters
+    assert {meaning.split(" ")[0] for meaning in PARAMETERS} <= parameters.keys()
     arguments = inspect.signature(BackpropRegressor.fit).parameters
     for meaning in FIT_ARGUMENTS:
         assert all(word in arguments for word in re.findall(r"(\w+)=", meaning))

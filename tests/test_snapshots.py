@@ -467,6 +467,8 @@ def test_what_cannot_be_kept_is_refused(path, tmp_path):
         TabularClassifier().fit(X, Y, snapshot=path)
     with pytest.raises(ValueError, match="without max_time"):
         TabularClassifier(random_state=0, max_time=5).fit(X, Y, snapshot=path)
+    with pytest.raises(ValueError, match="this is a folder"):  # not a file beside the folder
+        TabularClassifier(random_state=0).fit(X, Y, snapshot=path.parent)
     assert not path.exists()
 
 

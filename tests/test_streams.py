@@ -431,6 +431,26 @@ def test_scaler_is_fitted_on_blocks_and_goes_before():
         stream().through(LinearRegression().fit(X, VALUES))
 
 
+@pytest.mark.parametrize("output", ["default", "pandas"])
+def test_a_transformer_has_the_names_that_it_knows_and_gives_those_of_a_frame(output):
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame(X, columns=list("abcde"))
+    scaler = StandardScaler().set_output(transform=output).fit(frame)
+    source = from_arrays(frame, LABELS).through(scaler)
+    model = fit(source)
+    np.testing.assert_array_equal(
+        make_pipeline(scaler, model).predict(frame), predict_stream(model, source)
+    )
+    assert hasattr(model, "feature_names_in_") == (output == "pandas")
+    with pytest.raises(ValueError, match="feature names should match"):
+        from_arrays(frame[list("edcba")], LABELS).through(scaler)
+
+
+def test_a_factory_that_returns_nothing_is_told_so():
+    with pytest.raises(SourceError, match=r"iterable of batches\. It returned NoneType"):
+        from_batches(lambda: None)
+
+
 # ------------------------------------------------------------------------------ predictions
 
 

@@ -311,6 +311,15 @@ def test_zones_show_the_time_on_their_clock():
     )
 
 
+def test_dates_of_pyarrow_in_frames_of_pandas():
+    pd, pa = pytest.importorskip("pandas"), pytest.importorskip("pyarrow")
+    days = [dt.date(2020, 1, 1) + dt.timedelta(k) for k in range(40)]
+    plain = TableEncoder().fit_transform(pd.DataFrame({"day": pd.to_datetime(days)}))
+    for kind in (pa.date32(), pa.date64()):
+        frame = pd.DataFrame({"day": pd.Series(days, dtype=pd.ArrowDtype(kind))})
+        np.testing.assert_array_equal(TableEncoder().fit_transform(frame), plain)
+
+
 def test_durations_and_times_of_day_are_seconds():
     X = as_objects(
         {"long": [dt.timedelta(hours=1), dt.timedelta(days=1), None],

@@ -13,7 +13,14 @@ from sklearn import config_context
 from sklearn.utils.validation import assert_all_finite, check_array, validate_data
 
 from fastbp.data.row_source import MappedRows, RowSource, SharedRows, blocks_of
-from fastbp.data.unusable import find_dates, find_masked, find_missing, find_unusable, label_of
+from fastbp.data.unusable import (
+    find_dates,
+    find_masked,
+    find_missing,
+    find_objects,
+    find_unusable,
+    label_of,
+)
 from fastbp.engine import FLOATS
 from fastbp.messages import may_advise, warn_user
 
@@ -138,6 +145,9 @@ def _to_numbers(estimator, X, *, reset):
     except (TypeError, ValueError, OverflowError) as error:
         if found := find_unusable(X):
             raise ValueError(found) from error
+        if found := find_objects(X):
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"{found} ({error})") from error
         raise
     if numbers.dtype.kind in "mM":
         raise ValueError(find_unusable(numbers))

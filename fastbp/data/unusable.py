@@ -70,6 +70,16 @@ def find_unusable(X):
     X : array-like or frame
         What could not be converted.
     """
+    return _find_column(X, _explain_column)
+
+
+def find_objects(X):
+    """Say which column of X holds objects that are no numbers; None if none does, as above."""
+    return _find_column(X, _explain_objects)
+
+
+def _find_column(X, explain):
+    """Return what `explain` says of the first column of which it says something."""
     try:  # a list of numbers and texts is an array of texts, which hides the numbers
         forms = (
             [np.asarray(X)] if isinstance(X, np.ndarray) else [np.asarray(X, object), np.asarray(X)]
@@ -81,7 +91,7 @@ def find_unusable(X):
         return "X is a frame without columns: a network takes at least one."
     for values in forms:
         for column in range(values.shape[1] if values.ndim == 2 else 0):
-            found = _explain_column(label_of(column, names), values[:, column])
+            found = explain(label_of(column, names), values[:, column])
             if found:
                 return found
     return None
@@ -115,7 +125,12 @@ def _explain_column(label, values):
             )
         if isinstance(value, int) and not _is_number(value):
             return f"Column {label} of X has values beyond the range of float64 in row {row}."
-        if values.dtype.kind == "O" and not _is_number(value):
+    return None
+
+
+def _explain_objects(label, values):
+    for row, value in enumerate(values if values.dtype.kind == "O" else ()):
+        if not _is_number(value):
             return (
                 f"Column {label} of X holds values of type {type(value).__name__}, such as "
                 f"{reprlib.repr(value)} in row {row}, but a network takes numbers. Convert or "

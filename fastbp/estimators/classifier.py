@@ -339,7 +339,6 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
     _parameter_rules = CLASSIFIER_PARAMETERS
 
     classes_: NDArray[Any]
-    _sparse_labels = False
 
     @explains_its_arguments
     def __init__(
@@ -574,7 +573,7 @@ class BackpropClassifier(ClassifierMixin, BaseBackprop):
         if self._target_kind == "binary":  # clip: where there is one class, it is predicted
             return self.classes_.take((scores[:, 0] > 0).astype(np.intp), mode="clip")
         labels = (scores > 0).astype(np.int64)
-        if self._sparse_labels:
+        if vars(self).get("_sparse_labels"):
             as_matrix = get_config().get("sparse_interface") == "spmatrix"
             return (scipy.sparse.csr_matrix if as_matrix else scipy.sparse.csr_array)(labels)
         return labels

@@ -339,23 +339,29 @@ def _suggest_loss(value, table, kind):
     return f"{meant!r} is a loss of {whose}."
 
 
-def _suggest_dtype(value, table, kind):
+DTYPE_WORDS = {"fp32": "float32", "f32": "float32", "fp64": "float64", "f64": "float64"}
+
+
+def _name_of_dtype(value):
     try:
-        meant = np.dtype(value).name
+        return np.dtype(value).name
     except TypeError:
-        return None
-    return f"Did you mean {meant!r}?" if is_allowed(meant, table["dtype"]) else None
+        return str(value).rpartition(".")[2]  # torch.bfloat16
+
+
+def _suggest_dtype(value, table, kind):
+    word = _name_of_dtype(value)
+    if "16" in word or "half" in word:
+        return "Did you mean dtype='float32', matmul_precision='medium'?"
+    meant = find_name(word, ("float32", "float64"), DTYPE_WORDS, near=False)
+    return f"Did you mean {meant!r}?" if meant else None
 
 
 def _suggest_precision(value, table, kind):
     """Say which precision a dtype, a number of bits or a switch stands for."""
     if isinstance(value, str):  # the rule itself knows
         return None
-    try:
-        word = np.dtype(value).name
-    except TypeError:
-        word = str(value).rpartition(".")[2]  # torch.bfloat16
-    meant = find_name(word, PRECISIONS, PRECISION_WORDS, near=False)
+    meant = find_name(_name_of_dtype(value), PRECISIONS, PRECISION_WORDS, near=False)
     return f"Did you mean {meant!r}?" if meant else None
 
 

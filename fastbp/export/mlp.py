@@ -69,7 +69,7 @@ def to_sklearn(estimator: Any) -> Any:
     mlp._best_intercepts = [biases.copy() for biases in fitted.intercepts]
     mlp._random_state = check_random_state(estimator.random_state)
     if is_classifier(estimator):
-        mlp._label_binarizer = _label_binarizer(fitted, estimator._sparse_labels)
+        mlp._label_binarizer = _label_binarizer(fitted, bool(vars(estimator).get("_sparse_labels")))
         mlp.classes_ = mlp._label_binarizer.classes_
     return mlp
 

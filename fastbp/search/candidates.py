@@ -3,17 +3,22 @@
 Nothing here trains or holds data.
 """
 
+from collections.abc import Iterable
 from itertools import pairwise
 
 import numpy as np
+from sklearn.metrics import get_scorer_names
 from sklearn.model_selection import ParameterGrid, ParameterSampler
 from sklearn.pipeline import Pipeline
 
+from fastbp.descriptions import is_allowed, name_rule, refusal
 from fastbp.engine import get_engine
 from fastbp.engine.parallel import thread_ceiling
 from fastbp.estimators.base import BaseBackprop
+from fastbp.messages import warn_user
 from fastbp.optimizers import is_full_batch
 from fastbp.tabular.base import BaseTabular
+from fastbp.training.scoring import OTHER_WORDS, explain_metric
 
 PER_UNIT = 20.0  # operations of an activation beside the 2 of each weight; only relations matter
 PER_STEP = 20_000.0  # of a minibatch, whatever its size
@@ -21,6 +26,30 @@ PER_STEP = 20_000.0  # of a minibatch, whatever its size
 # threads are 1.9 to 2.0 times as fast as one (workloads c, d and e in bench/results/steps.md), and
 # one network is in memory rather than one for each core.
 LARGE_STEP = 1.5e8
+
+
+STRATEGIES = ("grid", "random", "halving")
+# What other libraries call them.
+_STRATEGY_WORDS = {
+    "exhaustive": "grid", "gridsearch": "grid", "randomized": "random", "randomsearch": "random",
+    "successivehalving": "halving", "sha": "halving", "asha": "halving", "hyperband": "halving",
+}  # fmt: skip
+
+
+def check_names(search):
+    """Refuse a strategy or a score that nobody knows, with the name that was probably meant."""
+    scoring = search.scoring
+    scores = scoring.values() if isinstance(scoring, dict) else scoring
+    scores = [scoring] if isinstance(scoring, str) or not isinstance(scores, Iterable) else scores
+    strategy = name_rule(*STRATEGIES, other_words=_STRATEGY_WORDS)
+    score = name_rule(*get_scorer_names(), other_words=OTHER_WORDS)
+    for name, value, rule in (
+        ("strategy", search.strategy, strategy), *(("scoring", value, score) for value in scores)
+    ):  # fmt: skip
+        metric = explain_metric(value)
+        if metric or (isinstance(value, str) and not is_allowed(value, (rule,))):
+            whose = f"{name!r} parameter of {type(search).__name__}"
+            raise refusal(whose, value, (rule,), metric or None)
 
 
 def find_network(estimator):
@@ -57,10 +86,9 @@ def fits_in_parts(network):
 
 def draws_candidates(search):
     """Whether candidates are drawn, rather than all combinations taken."""
-    params, n_candidates = search.params, search.n_candidates
-    if search.strategy != "halving" or n_candidates is None:
+    if search.strategy != "halving" or search.n_candidates is None:
         return search.strategy == "random"
-    return bool(_find_distributions(params)) or len(ParameterGrid(params)) > n_candidates
+    return _count_combinations(search.params) > search.n_candidates
 
 
 def _find_distributions(params):
@@ -91,7 +119,21 @@ def list_candidates(search):
         return list(ParameterGrid(params))
     if n_candidates is None:
         raise ValueError("n_candidates must be an int with strategy='random', got None.")
+    n_combinations = _count_combinations(params)
+    if n_combinations < n_candidates:
+        warn_user(
+            f"params has {n_combinations} combinations, fewer than n_candidates={n_candidates}: "
+            "each is tried once, as with strategy='grid'."
+        )
+        n_candidates = n_combinations
     return list(ParameterSampler(params, n_candidates, random_state=search.random_state))
+
+
+def _count_combinations(params):
+    """Return how many settings there are; infinity where one is drawn from a distribution."""
+    if _find_distributions(params):
+        return float("inf")
+    return len(ParameterGrid(params))
 
 
 def check_candidates(candidates, network, step, *, halving):

@@ -20,7 +20,9 @@ from sklearn.utils.validation import _check_method_params, _num_samples
 
 from fastbp.messages import explains_its_arguments
 from fastbp.search.candidates import (
+    STRATEGIES,
     check_candidates,
+    check_names,
     find_network,
     fits_in_parts,
     list_candidates,
@@ -185,7 +187,7 @@ class BackpropSearchCV(BaseSearchCV):
         **{k: v for k, v in BaseSearchCV._parameter_constraints.items() if k != "pre_dispatch"},
         "estimator": "no_validation",  # see `find_network`
         "params": [dict, list],
-        "strategy": [StrOptions({"grid", "random", "halving"})],
+        "strategy": [StrOptions(set(STRATEGIES))],
         "n_candidates": [Interval(Integral, 1, None, closed="left"), None],
         "factor": [Interval(Real, 1, None, closed="neither")],
         "random_state": ["random_state"],
@@ -234,6 +236,10 @@ class BackpropSearchCV(BaseSearchCV):
         self.max_time = max_time
         self.early_discard = early_discard
         self.snapshot = snapshot
+
+    def _validate_params(self):
+        check_names(self)  # scikit-learn's check suggests none
+        super()._validate_params()
 
     def __sklearn_tags__(self):
         tags, own = super().__sklearn_tags__(), deepcopy(get_tags(self.estimator))
