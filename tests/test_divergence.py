@@ -68,6 +68,21 @@ def test_divergence_names_the_unscaled_column():
     check_refusal(model, lambda: model.fit(X, y), ValueError, ["epoch", "column 2"])
 
 
+@pytest.mark.parametrize("solver", ["adam", "sgd"])
+def test_divergence_names_the_weights_that_make_alpha_strong(solver):
+    X, y = draw(BackpropRegressor)
+    model = BackpropRegressor(**{**SETTINGS, "max_iter": 200}, solver=solver)
+    with pytest.raises(
+        ValueError, match=r"cause: alpha=0\.0001, divided by sample weights of mean"
+    ):
+        model.fit(X, y, sample_weight=np.full(len(y), 1e-30))
+    model = BackpropRegressor(**SETTINGS, alpha=1e30)
+    with pytest.raises(
+        ValueError, match=r"cause: alpha=1e\+30 is too strong for float32 \(lower it"
+    ):
+        model.fit(X, y)
+
+
 def test_divergence_under_warm_start():
     X, y = draw(BackpropRegressor, 60)
     model = BackpropRegressor(**SETTINGS, solver="sgd", warm_start=True)

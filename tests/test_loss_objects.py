@@ -330,6 +330,20 @@ def test_score_is_documented(loss, weighted):
 
 
 @pytest.mark.parametrize("loss", REGRESSION, ids=repr)
+def test_score_of_a_constant_is_that_of_r2(loss):
+    """scikit-learn's D2 divides by the loss of the constant, 0; one row is a constant."""
+    X, _ = draw(loss)
+    y = np.full(61, 3.1)
+    model = BackpropRegressor(loss, early_stopping=True, **SMALL).fit(X, y)
+    assert set(model.validation_scores_) <= {0.0, 1.0}
+    assert model.score(X, y) in (0.0, 1.0)
+    weight = np.arange(61) == 5
+    assert model.score(X, y + np.arange(61), weight) in (0.0, 1.0)
+    one = BackpropRegressor(loss, **SMALL).fit(X, y, X_val=X[:1], y_val=y[:1])
+    assert set(one.validation_scores_) <= {0.0, 1.0}
+
+
+@pytest.mark.parametrize("loss", REGRESSION, ids=repr)
 def test_validation_score_is_the_score(loss):
     """A fit that holds out a share scores it as `score` would."""
     X, y = draw(loss)

@@ -4,6 +4,7 @@ import copy
 import itertools
 import math
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -190,7 +191,21 @@ def test_no_early_stopping_in_partial_fit(kind):
 def test_validation_part_too_small(kind):
     X, y = draw(kind)
     model = kind(**SETTINGS, early_stopping=True, validation_fraction=0.01)
-    check_refusal(model, lambda: model.fit(X, y), ValueError, "validation_fraction|test_size")
+    check_refusal(model, lambda: model.fit(X, y), ValueError, "validation_fraction")
+
+
+@pytest.mark.parametrize(("rows", "fraction"), [(1, 0.1), (4, 0.1), (20, 0), (20, 0.99)])
+def test_a_part_that_cannot_be_set_aside(rows, fraction):
+    """scikit-learn's splitter speaks of its own parameters."""
+    X, y = draw(BackpropClassifier)
+    y = np.arange(len(y)) % 2
+    model = BackpropClassifier(**SETTINGS, early_stopping=True, validation_fraction=fraction)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of one class
+        check_refusal(
+            model, lambda: model.fit(X[:rows], y[:rows]), ValueError,
+            rf"^validation_fraction={fraction:g} of {rows} samples cannot be set aside",
+        )  # fmt: skip
 
 
 def test_partial_fit_needs_classes_first():

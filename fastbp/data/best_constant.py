@@ -87,7 +87,8 @@ def _huber(targets, sample_weight, delta):
     weight, found = _weights(targets, sample_weight), []
     for column in targets.T:
         unit = unit_of(np.abs(column).max())
-        y, limit = column / unit, delta / unit
+        with np.errstate(over="ignore"):  # a delta that no error reaches
+            y, limit = column / unit, delta / unit
         pull = lambda at: weight @ np.clip(at - y, -limit, limit)  # noqa: B023, E731 - used here
         found.append(unit * brentq(pull, y.min(), y.max()))
     return np.array(found)

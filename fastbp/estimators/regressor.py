@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.base import (
     RegressorMixin,
 )
+from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import r2_score
 from sklearn.utils.metaestimators import available_if
 
@@ -34,7 +35,7 @@ from fastbp.estimators.parameters import (
     REGRESSOR_PARAMETERS,
 )
 from fastbp.losses import NAMED_LOSSES, Quantile, loss_for
-from fastbp.messages import explains_its_arguments
+from fastbp.messages import explains_its_arguments, warn_user
 from fastbp.streams.source import refuse_source
 from fastbp.training.scoring import default_score, in_units
 
@@ -511,9 +512,13 @@ class BackpropRegressor(RegressorMixin, BaseBackprop):
             y = targets_as_given(y)
             if y.shape == y_pred.shape:  # else r2_score says so
                 y, y_pred = in_units(y, y_pred)
-            return r2_score(y, y_pred, sample_weight=sample_weight)
+            with np.errstate(over="ignore"):
+                return r2_score(y, y_pred, sample_weight=sample_weight)
         y_true = check_targets(self, y, len(y_pred), np.float64, loss)
         weights = check_sample_weight(self, sample_weight, len(y_pred), np.float64)
+        if len(y_pred) < 2:  # as scikit-learn's metrics
+            warn_user("D2 is not defined for less than two samples.", UndefinedMetricWarning)
+            return float("nan")
         return default_score(loss, y_true, y_pred.reshape(len(y_pred), -1), weights)
 
     def __sklearn_tags__(self):

@@ -36,6 +36,7 @@ HEAVY = 0.1  # share of a loss from which the penalty of the initial weights cou
 UNIT_LOSS = 0.5  # loss of a constant, about, for targets of unit scale or two classes
 SHRUNK = 0.5  # size of the weights relative to the initial ones
 MOVED = 0.01  # sum of all learning rates relative to the initial weights
+SMALL_WEIGHT = 0.01  # mean of sample weights at which the penalty is a hundred times as strong
 FLAT = 1e-3  # fall of a loss that stood still, relative to itself
 
 
@@ -75,8 +76,8 @@ def explain_divergence(problem, when):
     target = np.abs(problem.targets).max() if problem.loss.task == "regression" else 0.0
     if target > LARGE:
         causes.append(describe_large_target(problem, target))
+    causes += name_overshooting_penalty(problem)
     if not is_full_batch(settings.solver):
-        causes += name_overshooting_penalty(problem)
         causes.append(describe_high_rate(settings))
     return (
         "Solver produced non-finite parameter weights. The input data may contain large values and "
@@ -360,10 +361,29 @@ def name_unscaled_target(problem, *, only_small=False):
 
 def penalty_at_start(problem, n_rows):
     """Return what the L2 penalty of fresh weights adds to the loss."""
-    settings = problem.settings
-    weight = 1.0 if problem.sample_weight is None else float(problem.sample_weight.mean())
-    squares = _initial_squares(problem)
-    return float(settings.alpha) * squares / (2 * rows_per_step(settings, n_rows) * weight)
+    return _pull_of_penalty(problem, n_rows) * _initial_squares(problem) / 2
+
+
+def _pull_of_penalty(problem, n_rows):
+    """Return the gradient of the L2 penalty, as a share of the weights."""
+    rows = rows_per_step(problem.settings, n_rows)
+    return float(problem.settings.alpha) / (rows * _mean_weight(problem))
+
+
+def _mean_weight(problem):
+    weight = problem.sample_weight
+    return 1.0 if weight is None else float(weight.mean(dtype=np.float64))
+
+
+def _describe_alpha(problem):
+    """Write `alpha`, what the weights of the samples make of it, and what to do."""
+    written, weight = f"alpha={problem.settings.alpha:g}", _mean_weight(problem)
+    if weight > SMALL_WEIGHT:
+        return written, "lower it"
+    return (
+        f"{written}, divided by sample weights of mean {weight:.2g},",
+        "scale the weights to a mean of 1, or lower alpha",
+    )
 
 
 def _initial_squares(problem):
@@ -403,30 +423,34 @@ def name_shrinkage(problem, params, rows, curve, is_heavy, *, crushes=False):
     size = np.sqrt(squares / _initial_squares(problem))
     if size > SHRUNK:
         return []
-    causes = [f"alpha={settings.alpha:g}"] if is_heavy else []
+    causes = [_describe_alpha(problem)] if is_heavy else []
     decay = weight_decay_of(settings)
     initial = np.sqrt(_initial_squares(problem) / network.count_params(problem.layer_sizes))
     strong = decay * initial > 1 or not crushes
     if strong and decay * sum_of_rates(settings, rows, curve) > -np.log(SHRUNK):
-        causes.append(f"weight_decay={decay:g}")
-    shrank = f"is too strong: it shrank the weights to {size:.2g} of their initial size (lower it)"
-    return [f"{cause} {shrank}" for cause in causes]
+        causes.append((f"weight_decay={decay:g}", "lower it"))
+    shrank = f"is too strong: it shrank the weights to {size:.2g} of their initial size"
+    return [f"{cause} {shrank} ({cure})" for cause, cure in causes]
 
 
 def name_overshooting_penalty(problem):
     """Say that a step takes more off the weights than there is, in a list of at most two parts.
 
-    It is not to blame where only a rate above 1 makes it so.
+    It is not to blame where only a rate above 1 makes it so; but where the dtype cannot hold the
+    square of its gradient, which all solvers but "sgd" take.
     """
-    settings = problem.settings
+    settings, pull = problem.settings, _pull_of_penalty(problem, problem.X.shape[0])
+    alpha, cure = _describe_alpha(problem)
+    if pull > np.sqrt(float(np.finfo(problem.dtype).max)) / 10:
+        return [f"{alpha} is too strong for {problem.dtype} ({cure})"]
+    if is_full_batch(settings.solver):
+        return []
     rate, causes = min(settings.learning_rate_init, 1.0), []
-    weight = 1.0 if problem.sample_weight is None else float(problem.sample_weight.mean())
-    share = rate * settings.alpha / (rows_per_step(settings, problem.X.shape[0]) * weight)
-    if share > 1 and optimizer_for(settings.solver, settings).name == "sgd":
-        causes.append(f"alpha={settings.alpha:g}")
+    if rate * pull > 1 and optimizer_for(settings.solver, settings).name == "sgd":
+        causes.append((alpha, cure))
     if rate * weight_decay_of(settings) > 1:
-        causes.append(f"weight_decay={weight_decay_of(settings):g}")
-    return [f"{cause} is too strong for this learning rate (lower it)" for cause in causes]
+        causes.append((f"weight_decay={weight_decay_of(settings):g}", "lower it"))
+    return [f"{cause} is too strong for this learning rate ({cure})" for cause, cure in causes]
 
 
 def name_low_rate(problem, rows, curve):

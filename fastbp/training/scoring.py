@@ -8,7 +8,7 @@ losses go through scikit-learn.
 import inspect
 import warnings
 from collections.abc import Callable
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from numbers import Real
@@ -67,12 +67,20 @@ def split_off_validation(problem, fraction, random_state):
                 f"The least populated class in y, {label}, has only 1 member, which is too few to "
                 "set a part of it aside. Give X_val and y_val, or set early_stopping=False."
             )
-    train, held_out = train_test_split(
-        np.arange(problem.X.shape[0]),
-        random_state=random_state,
-        test_size=fraction,
-        stratify=problem.targets[:, 0] if binary else None,
-    )
+    n_samples = problem.X.shape[0]
+    try:
+        train, held_out = train_test_split(
+            np.arange(n_samples),
+            random_state=random_state,
+            test_size=fraction,
+            stratify=problem.targets[:, 0] if binary else None,
+        )
+    except ValueError as error:  # in words of its own parameters
+        raise ValueError(
+            f"validation_fraction={fraction:g} of {n_samples} samples cannot be set aside for "
+            "early_stopping: both parts need samples, and with two classes some of each. Change "
+            "validation_fraction, give X_val and y_val, or set early_stopping=False."
+        ) from error
     if len(held_out) < 2:
         raise ValueError(
             "The validation set is too small. Increase 'validation_fraction' or the size of your "
@@ -360,10 +368,23 @@ def default_score(loss, y_true, y_pred, sample_weight):
     else:
         score, n_levels = d2_pinball_score, len(numbers)
         settings = [{"alpha": numbers[k % n_levels]} for k in range(y_pred.shape[1])]
+    weight = None if sample_weight is None else sample_weight / unit_of(sample_weight.max())
     return float(np.mean([
-        score(y_true[:, k], y_pred[:, k], sample_weight=sample_weight, **settings[k])
+        _d2(partial(score, **settings[k]), y_true[:, k], y_pred[:, k], weight)
         for k in range(y_pred.shape[1])
     ]))  # fmt: skip
+
+
+def _d2(score, y_true, y_pred, sample_weight):
+    """Share of the loss that predictions take away; of a constant y as R2 has it, 1 or 0.
+
+    There the loss to be shared out is 0, or is rounded to it, and scikit-learn divides by it.
+    """
+    counted = slice(None) if sample_weight is None else sample_weight > 0
+    if np.ptp(y_true[counted]) > 0:
+        with np.errstate(all="ignore"), suppress(ZeroDivisionError):  # of powers of odd sizes
+            return score(y_true, y_pred, sample_weight=sample_weight)
+    return float((y_pred[counted] == y_true[counted]).all())
 
 
 def in_units(y_true, y_pred):
@@ -379,7 +400,10 @@ def in_units(y_true, y_pred):
 
 def r2(y_true, y_pred, sample_weight):
     """Coefficient of determination of float64 targets, mean over outputs: that of `r2_score`."""
-    weight = 1.0 if sample_weight is None else sample_weight[:, np.newaxis]
+    weight = 1.0
+    if sample_weight is not None:
+        sample_weight = sample_weight / unit_of(sample_weight.max())
+        weight = sample_weight[:, np.newaxis]
     mean = np.average(y_true, axis=0, weights=sample_weight)
     residual = (weight * (y_true - y_pred) ** 2).sum(axis=0)
     total = (weight * (y_true - mean) ** 2).sum(axis=0)
@@ -391,6 +415,7 @@ def r2_of_sums(residual, total):
     if not np.isfinite(residual).all():
         return float("nan")
     constant = total == 0
-    scores = 1 - residual / np.where(constant, 1, total)
+    with np.errstate(over="ignore"):
+        scores = 1 - residual / np.where(constant, 1, total)
     scores[constant] = residual[constant] == 0
     return float(np.average(scores))
