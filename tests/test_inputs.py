@@ -282,6 +282,17 @@ def test_frames_that_hold_no_numbers_say_what_they_hold():
         fit(BackpropClassifier, pl.DataFrame(X).lazy(), y)
 
 
+@pytest.mark.parametrize("values", [(-1, 1), (0, 2), (1.0, 2.0)])
+def test_label_indicators_are_0_and_1(values):
+    X, y = draw(BackpropClassifier)
+    good = np.column_stack([y > 0, y > 1])
+    bad = np.where(good, values[1], values[0])
+    with pytest.raises(ValueError, match=rf"must be 0 and 1\. Got .*\(y == {values[1]}\)\.astype"):
+        fit(BackpropClassifier, X, bad)
+    with pytest.raises(ValueError, match=r"y_val cannot be used: .* must be 0 and 1"):
+        BackpropClassifier(**SETTINGS).fit(X, good, X_val=X, y_val=bad)
+
+
 def test_labels_that_may_lack_values_or_have_any_length():
     pd = pytest.importorskip("pandas")
     X, y = draw(BackpropClassifier)

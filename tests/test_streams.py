@@ -446,6 +446,12 @@ def test_a_transformer_has_the_names_that_it_knows_and_gives_those_of_a_frame(ou
         from_arrays(frame[list("edcba")], LABELS).through(scaler)
 
 
+def test_labels_that_no_dtype_tells_apart_are_refused():
+    ids = np.arange(len(X)) % 2 + 2**53
+    with pytest.raises(SourceError, match="tells them all apart"):
+        fit(from_batches(lambda: [(X, ids), (X, LABELS / 1.0)]))
+
+
 def test_a_factory_that_returns_nothing_is_told_so():
     with pytest.raises(SourceError, match=r"iterable of batches\. It returned NoneType"):
         from_batches(lambda: None)

@@ -163,7 +163,15 @@ def encode_indicators(y, classes, dtype):
             f"y has {y.shape[1]} labels per sample, but {len(classes)} are known: "
             f"{write_labels(classes)}."
         )
-    return np.ascontiguousarray(y != 0, dtype)
+    targets = np.ascontiguousarray(y != 0, dtype)
+    if not (targets == y).all():  # -1 for no would count as yes
+        found = sorted(np.unique(y).tolist())
+        raise ValueError(
+            f"y has {y.shape[1]} columns of label indicators, which must be 0 and 1. Got {found}: "
+            f"give (y == {found[-1]}).astype(int) if {found[-1]} says that a sample has the label. "
+            "For columns of other classes use sklearn.multioutput.MultiOutputClassifier."
+        )
+    return targets
 
 
 def encode_labels(y, classes, dtype, *, complete):

@@ -14,7 +14,7 @@ import numpy as np
 from sklearn.base import is_classifier
 
 from fastbp.data.scaling import Moments, weighted_mean
-from fastbp.data.targets import check_labels, find_classes
+from fastbp.data.targets import check_labels, find_classes, join_classes
 from fastbp.data.weights import as_numbers
 from fastbp.messages import keep_warnings, warn_user
 from fastbp.streams.rows import SourceError, join_tables
@@ -102,7 +102,7 @@ class LabelCounts:
                 f"labels must be of one type, text or numbers. Got {write_labels(found)} after "
                 f"{write_labels(self.classes)}."
             )
-        both = find_classes(np.concatenate([self.classes, found]))
+        both = join_classes([self.classes, found])
         if len(both) > len(self.classes):
             places = np.searchsorted(both, self.classes)
             for name in ("counts", "sums", "before"):
