@@ -449,7 +449,7 @@ def test_a_transformer_has_the_names_that_it_knows_and_gives_those_of_a_frame(ou
 def test_labels_that_no_dtype_tells_apart_are_refused():
     ids = np.arange(len(X)) % 2 + 2**53
     with pytest.raises(SourceError, match="tells them all apart"):
-        fit(from_batches(lambda: [(X, ids), (X, LABELS / 1.0)]))
+        fit(from_batches(lambda: [(X, ids), (X, ids % 2 / 1.0)]))
 
 
 def test_a_factory_that_returns_nothing_is_told_so():
