@@ -452,11 +452,6 @@ def test_labels_that_no_dtype_tells_apart_are_refused():
         fit(from_batches(lambda: [(X, ids), (X, ids % 2 / 1.0)]))
 
 
-def test_a_factory_that_returns_nothing_is_told_so():
-    with pytest.raises(SourceError, match=r"iterable of batches\. It returned NoneType"):
-        from_batches(lambda: None)
-
-
 # ------------------------------------------------------------------------------ predictions
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
+from fastbp.data.unusable import find_masked
 from fastbp.streams.rows import Batch, Part, SourceError, is_arrow
 from fastbp.streams.source import Source, read_settings
 
@@ -65,6 +66,9 @@ class BatchSource(Source):
                 f"{type(batch).__name__}."
             )
         X, y, weight = (*batch, None, None)[:3]
+        for part, name in ((X, "X"), (y, "y"), (weight, "sample_weight")):
+            if found := find_masked(part, name):
+                raise SourceError(f"In batch {number} of factory: {found}")
         if not hasattr(X, "shape"):
             X = np.asarray(X)
         if scipy.sparse.issparse(X):
