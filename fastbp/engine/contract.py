@@ -141,6 +141,22 @@ class Engine(Protocol):
     def all_finite(self, X):
         """Whether a C-contiguous float32 or float64 array has neither NaN nor infinity."""
 
+    def join_columns(self, columns, out):
+        """Write columns side by side into a matrix.
+
+        Parameters
+        ----------
+        columns : sequence of ndarray of shape (n_rows,), float32 or float64
+            Contiguous, of one dtype.
+        out : ndarray of shape (n_rows, n_columns), C-contiguous, of the same dtype
+            OUT.
+
+        Returns
+        -------
+        bool
+            Whether all of it is finite.
+        """
+
     def fingerprint(self, array, every=1):
         """Return a number of 64 bits that two C-contiguous arrays share if they hold the same
         bytes, and practically only then; with `every`, if each `every`-th piece of 4096 bytes is
@@ -473,6 +489,15 @@ def check_scores(scores):
     check_floats(scores)
     check_matrix(scores, scores.dtype, scores.shape[-1])
     check_writeable(scores)
+
+
+def check_columns(columns, out):
+    """Refuse columns that are not those of a matrix, or one that cannot be written to."""
+    check_floats(out)
+    check_matrix(out, out.dtype, len(columns))
+    check_writeable(out)
+    for column in columns:
+        check_vector(column, out.dtype, len(out), "a column")
 
 
 # --- of a network --------------------------------------------------------------------------------

@@ -15,9 +15,10 @@ import numpy as np
 
 from fastbp.messages import find_name
 from fastbp.streams.rows import Batch, Part, SourceError, is_number
-from fastbp.streams.source import Source, read_settings
+from fastbp.streams.source import MOST_ROWS, Source, read_settings
 
 BUFFER = 2**16  # bytes that are read at once of each column
+THREADS_PAY = 2**14  # rows of a piece from which pyarrow's threads decode columns side by side
 PAGE = 2**20  # bytes of a page at most, as writers write them; decoding holds two of each column
 
 
@@ -71,6 +72,7 @@ class ParquetSource(Source):
         self._try_filter()
         self.has_y, self.has_weight = bool(targets), bool(sample_weight)
         self.parts, self.page_bytes, self.buffer_bytes, n_bytes, n_rows = [], 0, 0, 0, 0
+        self.group_rows = 0  # of the largest row group
         for fragment in data.get_fragments(filter=self.filter):
             n_bytes, n_rows = self._add(fragment, n_bytes, n_rows)
         if not n_rows:
@@ -185,11 +187,22 @@ class ParquetSource(Source):
                 where = name, number, constants, fragment, size
                 self.parts.append(Part(name, count, first, where))
                 n_rows += group.num_rows
+                self.group_rows = max(self.group_rows, group.num_rows)
                 n_bytes += self._size_of(group)
                 self.page_bytes = max(self.page_bytes, self._pages_of(group))
                 self.buffer_bytes = max(self.buffer_bytes, self._pages_of(group, BUFFER))
             first += group.num_rows
         return n_bytes, n_rows
+
+    def rows_per_batch(self):
+        """Return how many rows are read in one piece: a row group, or a 32nd of the memory.
+
+        Row groups that are small beside the memory come whole, in two thirds of the time.
+        """
+        rows = self.memory_limit / max(self.bytes_per_row, 1.0)
+        if self.group_rows > rows / 8:
+            return int(min(max(rows / 32, 16), MOST_ROWS))
+        return min(self.group_rows, MOST_ROWS)
 
     def reading_bytes(self):
         """Return about how much memory reading takes: of each column two pages and a buffer."""
@@ -250,12 +263,13 @@ class ParquetSource(Source):
         n_read = 0
         with self._open_file(part) as file:
             pieces = file.iter_batches(
-                n_rows, row_groups=[number], columns=needed, use_threads=False
+                n_rows, row_groups=[number], columns=needed, use_threads=n_rows >= THREADS_PAY
             )
             for piece in pieces:
                 table = self._complete(piece, constants)
-                yield self._batch(table, part, n_read, targets_only=targets_only)
-                n_read += len(table)
+                n_read, first = n_read + len(table), n_read
+                yield self._batch(table, part, first, targets_only=targets_only)
+                del piece, table
 
     def _complete(self, piece, constants):
         """Return the rows that pass the filter, with the keys of their folder as columns."""

@@ -9,6 +9,7 @@ import hashlib
 from copy import copy
 from dataclasses import dataclass, fields, replace
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -439,12 +440,17 @@ def _look(source, summary):
         numbers = np.linspace(0, len(source.parts) - 1, PLACES).round().astype(int)
         numbers = np.unique(numbers)
         each = -(-LOOKED_AT // len(numbers))
-        batches = [next(source._batches([number]), None) for number in numbers.tolist()]
-        batches = [batch[:each] for batch in batches if batch is not None]
+        batches = [b for number in numbers.tolist() for b in _first_rows(source, number, each)]
     kept = [(source.matrix(batch), batch.y, batch.weight) for batch in batches]
     X, y, weight = join_rows(kept)
     rows = slice(None, None, -(-X.shape[0] // LOOKED_AT))
     return X[rows], y[rows], None if weight is None else weight[rows]
+
+
+def _first_rows(source, number, n_rows):
+    """Yield the first rows of a part that has some, without the others of their piece."""
+    for batch in islice(source._batches([number]), 1):
+        yield batch[np.arange(len(batch)) < n_rows]
 
 
 def _fingerprint(summary, shown):

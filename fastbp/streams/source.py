@@ -166,6 +166,7 @@ class Source(ABC):
                         batch.y = batch.y[:, 0]
                     if len(batch):
                         yield batch
+                    del batch  # or it is in memory while the next one is read
             except (SourceError, MemoryError):
                 raise
             except Exception as error:  # of any library that reads, or of the user's function
@@ -198,13 +199,13 @@ class Source(ABC):
             self._refuse_columns(batch, values)
         return values
 
-    def write(self, batch, out):
-        """Write X of a batch into an array (n_rows, n_features)."""
+    def write(self, batch, out, engine):
+        """Write X of a batch into an array (n_rows, n_features); return whether all is finite."""
         if is_arrow(batch.X):
-            write_arrow(batch, out)
-        else:
-            with np.errstate(over="ignore"):
-                out[:] = self.matrix(batch)
+            return write_arrow(batch, out, engine)
+        with np.errstate(over="ignore"):
+            out[:] = self.matrix(batch)
+        return engine.all_finite(out)
 
     def _refuse_columns(self, batch, values):
         found = find_unusable(batch.X) or f"X must hold numbers, got {values.dtype}."

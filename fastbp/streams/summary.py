@@ -381,7 +381,9 @@ def sample_blocks(source, n_rows, random_state):
     for number in order:
         n_of_part = 0
         for batch in source._batches([number]):
-            batch = batch[: min(each - n_of_part, n_rows - n_kept)]
+            wanted = min(each - n_of_part, n_rows - n_kept)
+            if wanted < len(batch):  # a mask copies, a slice would keep all of them in memory
+                batch = batch[np.arange(len(batch)) < wanted]
             kept.append(batch)
             n_of_part, n_kept = n_of_part + len(batch), n_kept + len(batch)
             if n_of_part >= each or n_kept >= n_rows:

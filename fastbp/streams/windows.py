@@ -181,6 +181,7 @@ class StreamedRows:
                     batch, done = batch[n_rows:], done - n_rows
                 if len(batch):
                     yield batch
+                del batch
 
     def _held_in(self, first, last):
         """Return those of the rows from `first` to before `last` that are held out, from 0 on."""
@@ -233,6 +234,7 @@ class StreamedRows:
                 if rows.n == size:
                     yield rows
                     rows = None
+            del batch
         if rows is not None:
             yield rows
 
@@ -243,8 +245,7 @@ class StreamedRows:
             rows.X.put(rows.n, *self._sparse(batch))
         else:
             out = rows.X[place]
-            self.source.write(batch, out)
-            if not self.engine.all_finite(out):
+            if not self.source.write(batch, out, self.engine):
                 self.source.refuse_numbers(batch, out)
         rows.targets[place] = check_targets_in(batch, self.encode)
         if rows.weight is not None:

@@ -52,6 +52,26 @@ def all_finite(X):
     return bool(finite)
 
 
+def join_columns(columns, out):
+    """Write columns side by side into a matrix; return whether all of it is finite."""
+    cdef const fb_kernels *k
+    cdef int64_t rows, n, j
+    cdef const void **places
+    cdef void *target
+    cdef bint finite
+    cdef Memory memory = Memory()
+    columns = tuple(columns)
+    contract.check_columns(columns, out)
+    rows, n, target = out.shape[0], len(columns), cnp.PyArray_DATA(out)
+    k = fb_find_kernels(chosen, out.dtype.itemsize)
+    places = <const void **>memory.take(n * sizeof(void *))
+    for j in range(n):
+        places[j] = cnp.PyArray_DATA(columns[j])
+    with nogil:
+        finite = k.join_columns(places, rows, n, target)
+    return bool(finite)
+
+
 def fingerprint(array, size_t every=1):
     """Number of 64 bits that stands for the bytes of an array."""
     cdef const void *data = cnp.PyArray_DATA(array)

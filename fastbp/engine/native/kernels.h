@@ -112,6 +112,8 @@ typedef struct {
     /* out[i, n] = S[n, i]; out rows n_columns apart */
     void (*columns_to_rows)(const void *s, int64_t capacity, void *out, int64_t rows,
                             int64_t n_columns);
+    /* out[i, n] = columns[n][i]; out rows n_columns apart; returns whether all are finite */
+    int (*join_columns)(const void *const *columns, int64_t rows, int64_t n_columns, void *out);
 
     /* C[i, :] = bias + sum over the non-zeros of row i of x W[k, :]; W rows w_row apart; w_end: no
      * read at or past it (flat weights have no padding after the last row) */

@@ -112,6 +112,7 @@ cdef extern from "kernels.h" nogil:
         void (*transpose_block)(const void *, int64_t, void *) noexcept nogil
         void (*zero_padding)(void *, int64_t, int64_t) noexcept nogil
         void (*columns_to_rows)(const void *, int64_t, void *, int64_t, int64_t) noexcept nogil
+        int (*join_columns)(const void *const *, int64_t, int64_t, void *) noexcept nogil
         void (*sparse_product)(const fb_csr *, const int64_t *, int64_t, int64_t, const void *,
                                int64_t, const void *, const void *, void *, int64_t,
                                int64_t) noexcept nogil

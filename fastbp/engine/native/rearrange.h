@@ -111,6 +111,40 @@ static void NAME(zero_padding)(void *panel_, int64_t rows, int64_t n_valid)
             store(panel + v * VL, (vec)((ivec)load(panel + v * VL) & keep[v]));
 }
 
+/* Rows of columns that lie anywhere: VL rows of VL columns at a time, ROWS_AT_ONCE rows down. The
+ * last VL columns overlap those before, so that no lane is wasted. */
+static int NAME(join_columns)(const void *const *columns, int64_t rows, int64_t n_columns,
+                              void *out_)
+{
+    enum { ROWS_AT_ONCE = 256 }; /* of 16 columns, in and out, half of a first-level cache */
+    REAL *out = out_, rest = 0;
+    vec sum = {0};
+    int64_t whole = n_columns < VL ? 0 : rows / VL * VL;
+    for (int64_t top = 0; top < whole; top += ROWS_AT_ONCE) {
+        int64_t end = top + ROWS_AT_ONCE < whole ? top + ROWS_AT_ONCE : whole;
+        for (int64_t n = 0; n < n_columns; n += VL) {
+            int64_t c = n + VL <= n_columns ? n : n_columns - VL;
+            for (int64_t i = top; i < end; i += VL) {
+                vec v[VL];
+                UNROLL for (int k = 0; k < VL; k++)
+                {
+                    v[k] = load((const REAL *)columns[c + k] + i);
+                    sum += v[k] * (REAL)0; /* as in all_finite */
+                }
+                NAME(transpose)(v);
+                UNROLL for (int r = 0; r < VL; r++) store(out + (i + r) * n_columns + c, v[r]);
+            }
+        }
+    }
+    for (int64_t i = whole; i < rows; i++)
+        for (int64_t n = 0; n < n_columns; n++) {
+            REAL x = ((const REAL *)columns[n])[i];
+            rest += x * (REAL)0;
+            out[i * n_columns + n] = x;
+        }
+    return NAME(sum)(sum) + rest == 0;
+}
+
 static void NAME(columns_to_rows)(const void *s_, int64_t capacity, void *out_, int64_t rows,
                                   int64_t n_columns)
 {

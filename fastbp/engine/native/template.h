@@ -66,6 +66,7 @@ const fb_kernels NAME(fb_kernels) = {
     .transpose_block = NAME(transpose_block),
     .zero_padding = NAME(zero_padding),
     .columns_to_rows = NAME(columns_to_rows),
+    .join_columns = NAME(join_columns),
     .sparse_product = NAME(sparse_product),
     .sparse_gradient = NAME(sparse_gradient),
     .sparse_clear = NAME(sparse_clear),

@@ -29,6 +29,7 @@ __all__ = [
     "fingerprint",
     "get_matmul_path",
     "instruction_set",
+    "join_columns",
     "precision_of_inputs",
     "predict_into",
     "predict_members_into",
@@ -87,6 +88,13 @@ def all_finite(X):
     contract.check_floats(X)
     with np.errstate(all="ignore"):
         return bool(np.isfinite(X.sum(dtype=np.float64)) or np.isfinite(X).all())
+
+
+def join_columns(columns, out):
+    """Write columns side by side into a matrix; return whether all of it is finite."""
+    contract.check_columns(columns, out)
+    np.stack(columns, axis=1, out=out)
+    return all_finite(out)
 
 
 def fingerprint(array, every=1):
