@@ -54,6 +54,13 @@ def count_wrong(found, expected):
     )
 
 
+def has_two_workers(client):
+    """Wait for two workers; a nanny whose worker died while it started may have given up."""
+    with suppress(TimeoutError):
+        client.wait_for_workers(2, timeout=60)
+    return len(client.nthreads()) == 2
+
+
 def kill_workers(client, delay_s, n_workers):
     """Kill some workers after a while; return how many there were to kill."""
     time.sleep(delay_s)
@@ -101,6 +108,31 @@ def open_cluster():
         for one in (client, cluster):
             with suppress(Exception):
                 one.close(timeout=30)
+
+
+def check_searches(n, figures):
+    """Search, and kill workers at random moments."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((1500, 30))
+    y = (X[:, :3].sum(axis=1) > 0).astype(int)
+    expected = {strategy: search(X, y, strategy) for strategy in ("grid", "halving")}
+    number = n_wrong = 0
+    killed = []
+    while number < n:
+        with open_cluster() as (_, client):
+            while number < n and has_two_workers(client):
+                strategy, n_killed = ("grid", "halving")[number % 2], 1 + (number % 5 == 4)
+                number += 1
+                killer = threading.Thread(
+                    target=lambda *how: killed.append(kill_workers(*how)),
+                    args=(client, random.uniform(0.05, 1.0), n_killed),
+                )
+                killer.start()
+                n_wrong += count_wrong(search(X, y, strategy, client), expected[strategy])
+                killer.join()
+                print(f"     search {number} of {n}: {n_wrong} numbers wrong", flush=True)
+    figures.add("workers killed in searches", sum(killed), least=n)
+    figures.add("numbers that are not those of the local search", n_wrong, most=0)
 
 
 def open_trainings():
@@ -155,14 +187,7 @@ def check_trainings(n, figures):
     while number < n:  # a worker too many, or too few, asks for a new one
         with open_cluster() as (cluster, client):
             calm = calm or time_calm(client, trainings)
-            print(
-                f"     training {number} of {n}, {n_wrong} wrong, {len(raised)} raised", flush=True
-            )
-            while number < n:
-                with suppress(TimeoutError):
-                    client.wait_for_workers(2, timeout=60)
-                if len(client.nthreads()) != 2:
-                    break
+            while number < n and has_two_workers(client):
                 what = DISTURBANCES[number % len(DISTURBANCES)]
                 train = trainings[number % len(trainings)]
                 bits, seconds = calm[number % len(trainings)]
@@ -177,8 +202,13 @@ def check_trainings(n, figures):
                     n_wrong += bits_of(train(client)) != bits
                 except Exception as error:
                     raised.append(f"{what}: {type(error).__name__}: {error}")
-                longest = max(longest, time.perf_counter() - begun)
+                took = time.perf_counter() - begun
+                longest = max(longest, took)
                 thread.join()
+                print(
+                    f"     training {number} of {n} ({what}): {took:.1f} s, {n_wrong} wrong, "
+                    f"{len(raised)} raised", flush=True,
+                )  # fmt: skip
     print(*raised, sep="\n")
     figures.add("trainings", n)
     figures.add("workers killed, stalled, joined in trainings", sum(done))
@@ -195,31 +225,11 @@ def main():
     arguments = parser.parse_args()
     random.seed(arguments.seed)
     warnings.simplefilter("ignore")
-    rng = np.random.default_rng(0)
-    X = rng.standard_normal((1500, 30))
-    y = (X[:, :3].sum(axis=1) > 0).astype(int)
     figures = Figures(f"{arguments.n} searches and {arguments.trainings} trainings disturbed")
-    strategies = ("grid", "halving") if arguments.n else ()
-    expected = {strategy: search(X, y, strategy) for strategy in strategies}
-    n_wrong = n_killed = 0
-    with open_cluster() as (_, client):
-        for number in range(arguments.n):
-            client.wait_for_workers(2)
-            strategy, killed = ("grid", "halving")[number % 2], []
-            both = 1 + (number % 5 == 4)
-            killer = threading.Thread(
-                target=lambda n=both, killed=killed: killed.append(
-                    kill_workers(client, random.uniform(0.05, 1.0), n)
-                )
-            )
-            killer.start()
-            n_wrong += count_wrong(search(X, y, strategy, client), expected[strategy])
-            killer.join()
-            n_killed += sum(killed)
+    if arguments.n:
+        check_searches(arguments.n, figures)
     if arguments.trainings:
         check_trainings(arguments.trainings, figures)
-    figures.add("workers killed in searches", n_killed, least=arguments.n)
-    figures.add("numbers that are not those of the local search", n_wrong, most=0)
     figures.finish()
 
 

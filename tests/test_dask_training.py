@@ -253,8 +253,14 @@ def test_validation_and_stopping(client):
     ours = DaskBackpropClassifier(**how).fit(X, Y, X_val=x, y_val=y)
     assert ours.n_iter_ == len(ours.validation_scores_) == len(ours.validation_loss_curve_) < 30
     assert ours.best_validation_score_ == max(ours.validation_scores_) == ours.score(x, y)
+    twice = DaskBackpropClassifier(**how, average_every=2.0).fit(X, Y, X_val=x, y_val=y)
+    best = int(np.argmax(twice.validation_scores_)) + 1  # the first average comes after two epochs
+    assert (twice.best_iter_, twice.n_iter_) == (2 * best, 2 * len(twice.validation_scores_))
     how = NET | dict(max_iter=30, n_iter_no_change=2, tol=9.0)
     assert DaskBackpropClassifier(**how, average_every=2).fit(X, Y).n_iter_ == 4
+    how |= dict(early_stopping=True)  # the first is better than nothing, two epochs more are not
+    stopped = DaskBackpropClassifier(**how, average_every=2).fit(X, Y, X_val=x, y_val=y)
+    assert (stopped.n_iter_, len(stopped.validation_scores_)) == (6, 3)
     how = NET | dict(max_iter=10**6, max_time=0.2, n_iter_no_change=10**6)
     assert DaskBackpropClassifier(**how).fit(X, Y).n_iter_ < 10**6
 
@@ -462,7 +468,11 @@ def test_interrupts_keep_the_last_average(client, monkeypatch):
         (dict(early_stopping=True), ValueError, "needs X_val and y_val"),
         (dict(n_shards=9), ValueError, "there are 4 partitions"),
         (dict(average_every=0), ValueError, "'average_every' parameter"),
-        (dict(average_every=1.5), ValueError, "'average_every' parameter"),
+        (dict(average_every=1.5), ValueError, "'average_every' parameter.*nearest are 1 and 2"),
+        (dict(average_every=0.7), ValueError, r"nearest are 1/2 \(0\.5\) and 1\."),
+        (dict(average_every=0.15), ValueError, r"1/7 \(0\.1429\) and 1/6 \(0\.1667\)"),
+        (dict(average_every=True), ValueError, r"Got True instead\.$"),
+        (dict(average_every=np.nan), ValueError, r"Got nan instead\.$"),
         (dict(alpha=-1), ValueError, "'alpha' parameter"),
         (dict(client="tcp://1.2.3.4:1"), TypeError, "synchronous distributed.Client"),
     ],

@@ -25,10 +25,37 @@ from fastbp.training.randomness import own_stream
 # The parameters that they have besides those of the ordinary estimator: defaults and rules.
 OWN = {"client": None, "n_shards": None, "average_every": 1, "scale_learning_rate": True,
        "outer_momentum": 0.0, "timeout": 600.0}  # fmt: skip
-_COUNT = number_rule(Integral, "[", 1, np.inf, ")")
+SAME_SHARE = 0.01  # by which 1 / average_every may differ from a whole number, relative
+
+
+def _read_period(value):
+    """Return a period of averages as a number of epochs, or of pieces of one; None for neither."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not 1e-300 < value < np.inf:
+        return None
+    return float(value) if value >= 1 else 1 / float(value)
+
+
+def is_period(value):
+    """Whether epochs between two averages are a whole number, or an epoch can be cut into them."""
+    times = _read_period(value)
+    if times is None:
+        return False
+    return abs(times - round(times)) <= (SAME_SHARE * times if value < 1 else 0)
+
+
+def nearest_periods(value):
+    """Say which periods are next to a number that is none, or nothing ("")."""
+    times = _read_period(value)
+    if times is None:
+        return ""
+    n = int(times)
+    shares = f"1/{n + 1} ({1 / (n + 1):.4g})", "1" if n == 1 else f"1/{n} ({1 / n:.4g})"
+    return "The nearest are {} and {}.".format(*((n, n + 1) if value >= 1 else shares))
+
+
 RULES = {
-    "n_shards": (_COUNT, NONE),
-    "average_every": (_COUNT, number_rule(Real, "(", 0.0, 1.0, "]")),
+    "n_shards": (number_rule(Integral, "[", 1, np.inf, ")"), NONE),
+    "average_every": ((is_period, "a whole number of epochs, or 1/n of one with a whole n"),),
     "scale_learning_rate": (BOOLEAN,),
     "outer_momentum": (number_rule(Real, "[", 0.0, 1.0, ")"),),
     "timeout": (number_rule(Real, "(", 0.0, np.inf, ")"),),
@@ -181,8 +208,9 @@ class DaskEstimator(BaseParameters):
         """Check all parameters; return the ordinary estimator and its settings."""
         for name, rules in RULES.items():
             if not is_allowed(getattr(self, name), rules):
-                title = f"{name!r} parameter of {type(self).__name__}"
-                raise refusal(title, getattr(self, name), rules)
+                value, title = getattr(self, name), f"{name!r} parameter of {type(self).__name__}"
+                hint = nearest_periods(value) if name == "average_every" else None
+                raise refusal(title, value, rules, hint)
         local = clone(self._ordinary(**self._ordinary_parameters()))
         return local, check_parameters(local, local._parameter_rules)
 

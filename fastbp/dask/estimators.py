@@ -83,8 +83,8 @@ class DaskBackpropClassifier(ClassifierMixin, Probabilities, DaskBackprop):
     n_shards : int, default=None
         None is the number of workers at the start, or of partitions where these are fewer.
     average_every : int or float, default=1
-        Epochs between two averages; a float below 1 is a share of an epoch: 0.25 averages four
-        times in each, after as many steps (but never more often than every step).
+        Epochs between two averages, a whole number; or 1/n of an epoch: 0.25 averages four times in
+        each, after as many steps (but never more often than every step).
     scale_learning_rate : bool, default=True
         Whether each shard steps at `n_shards` times the learning rate, at most 8 times (Goyal et
         al. 2017): an epoch of all shards has as many times fewer steps, one after the other, than
@@ -100,7 +100,7 @@ class DaskBackpropClassifier(ClassifierMixin, Probabilities, DaskBackprop):
         Into how many the data were divided.
     classes_, coefs_, loss_curve_, ...
         Those of :class:`~fastbp.BackpropClassifier`. A loss is the mean over all rows; validation
-        scores come once an average.
+        scores come once an average, and `best_iter_` is the epoch after which the best one came.
 
     References
     ----------

@@ -100,6 +100,7 @@ class ManyShards:
         self.end = None  # why training has ended
         self.pieces = []  # of the epoch in hand: sums of losses, and rows
         self.best_score, self.best_iter, self.best_params = -np.inf, None, None
+        self.n_measured = 0  # epochs up to the last measurement
         self.of_user = job.validation[0] is not None
         self.validates = self.of_user or job.parts is not None
         self.held = team.hold(replace(job, validation=NOTHING))
@@ -178,10 +179,14 @@ class ManyShards:
             loss, score = (float(np.average(part, weights=weights)) for part in (losses, scores))
         self.validation_losses.append(loss)
         self.scores.append(score)
+        epoch = given.n_trained // self.job.n_pieces
         if self.by_score:
             self.patience.saw_score(score)
+            if self.patience.count:  # of epochs, and those between two averages count, too
+                self.patience.count += epoch - self.n_measured - 1
+        self.n_measured = epoch
         if score > self.best_score:
-            self.best_score, self.best_iter = score, len(self.scores)
+            self.best_score, self.best_iter = score, epoch
             self.best_params = given.average["params"]
 
     def _why_end(self):

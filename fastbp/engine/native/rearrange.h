@@ -8,6 +8,8 @@ INLINE void NAME(lanes_below)(ivec *mask, int64_t n)
     UNROLL for (int v = 0; v < NVP; v++) mask[v] = (ivec)(NAME(iota)() + v * VL < (BITS)n);
 }
 
+#define GATHER_AHEAD 8 /* rows whose lines are asked for early: they lie anywhere in memory */
+
 static void NAME(gather)(const void *x_, const void *end_, int64_t ldx, const int64_t *order,
                          int64_t rows, int64_t n_columns, void *a_, int64_t a_panel)
 {
@@ -19,6 +21,11 @@ static void NAME(gather)(const void *x_, const void *end_, int64_t ldx, const in
     for (int64_t i = 0; i < rows; i++) {
         const REAL *from = x + (order ? order[i] : i) * ldx;
         REAL *to = a + i * P;
+        if (order && i + GATHER_AHEAD < rows) {
+            const REAL *next = x + order[i + GATHER_AHEAD] * ldx;
+            for (int64_t j = 0; j < n_columns && j < 16 * P; j += P)
+                __builtin_prefetch(next + j);
+        }
         for (int64_t p = 0; p < whole; p++, from += P, to += a_panel)
             UNROLL for (int v = 0; v < NVP; v++) store(to + v * VL, load(from + v * VL));
         if (rest && from + P <= end) { /* the next row's first values are masked away */

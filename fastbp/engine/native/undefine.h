@@ -1,4 +1,5 @@
 /* Undoes what template.h and its parts define, so that isa.h can include it for the next dtype. */
+#undef GATHER_AHEAD
 #undef DTYPE
 #undef REAL
 #undef REAL_BYTES
