@@ -6,6 +6,11 @@ memory (RssAnon of /proc, sampled; Linux) from just before `fit`, and rows per s
 pass over y is part of the time of a fit; the cache of the system is as it is (say which: cold after
 ``echo 3 > /proc/sys/vm/drop_caches``).
 
+``python -m bench.streams rates PATH`` compares the rates: `fit(source)` of the small network with
+pyarrow alone, and of the large one with the fit in memory, in turns, without a look at memory; it
+prints the ratios of each round, their medians, and the best ratio that the CPU seconds allow, both
+cores of a fit busy all the time.
+
 ``python -m bench.streams score FOLDER`` compares what is learned with the fit in memory, on
 held-out rows of Fashion-MNIST (the default window) and of California housing (2 MiB): of files in
 random order, and sorted by y, the hard case.  FOLDER has ``fashion_mnist.npz`` and
@@ -20,6 +25,7 @@ import tempfile
 import threading
 import time
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -144,8 +150,8 @@ def run_arrow(path, name, n_epochs, memory_limit):
 CASES = {"stream": run_stream, "memory": run_memory, "arrow": run_arrow}
 
 
-def measure(case, path, name, n_epochs, memory_limit):
-    """Run one case in this process; return what was measured."""
+def measure(case, path, name, n_epochs, memory_limit, *, looks=True):
+    """Run one case in this process; return what was measured, memory only if one `looks` at it."""
     import fastbp
     from fastbp import streams  # noqa: F401 - what imports take is not counted
 
@@ -153,17 +159,61 @@ def measure(case, path, name, n_epochs, memory_limit):
     small = random.normal(size=(600, N_FEATURES)).astype(np.float32)
     network(name, 1).fit(small, np.arange(600) % N_CLASSES)  # threads and code are there
     n_rows, work = CASES[case](path, name, n_epochs, memory_limit)
-    cpu, begun = time.process_time(), time.perf_counter()
-    with Peak() as peak:
+    with Peak() if looks else nullcontext() as peak:
+        cpu, begun = time.process_time(), time.perf_counter()
         found = work()
-    seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu
+        seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu
     loss = getattr(found, "loss_curve_", [None])[-1]
     return {
         "case": case, "network": name, "rows": n_rows, "epochs": n_epochs, "loss": loss,
-        "MB of growth": round(peak.growth / 2**20, 1), "seconds": round(seconds, 2),
-        "CPU seconds": round(cpu, 2), "rows/s": round(n_rows * n_epochs / seconds),
-        "version": fastbp.__version__,
+        "MB of growth": round(peak.growth / 2**20, 1) if looks else None,
+        "seconds": round(seconds, 3), "CPU seconds": round(cpu, 3),
+        "rows/s": round(n_rows * n_epochs / seconds), "version": fastbp.__version__,
     }  # fmt: skip
+
+
+def run_case(path, case, name, n_epochs, *more):
+    """Run one case in a process of its own; return what it measured."""
+    command = [sys.executable, "-m", "bench.streams", "case", path, "--case", case,
+               "--network", name, "--epochs", str(n_epochs), *more]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+RATED = {"g": ("arrow", 4), "54-256-256-7": ("memory", 1)}  # beside what, and epochs
+
+
+def compare_rates(path, n_rounds, *more):
+    """Print the ratios of rates of each round, and their medians.
+
+    Parameters
+    ----------
+    path : str
+    n_rounds : int
+        In every other one the cases come the other way round.
+    *more : str
+        Further arguments of the command.
+    """
+    from bench.measure import usable_cores
+
+    n_cores, ratios, best = len(usable_cores()), {}, {}
+    for n in range(n_rounds):
+        for name, (other, n_epochs) in RATED.items():
+            cases = ["stream", other] if n % 2 else [other, "stream"]
+            found = {
+                case: run_case(path, case, name, n_epochs, "--no-looks", *more) for case in cases
+            }
+            stream, beside = found["stream"], found[other]
+            ratios.setdefault(name, []).append(stream["rows/s"] / beside["rows/s"])
+            limit = beside["seconds"] * n_cores / stream["CPU seconds"]
+            best.setdefault(name, []).append(limit)
+            print(f"{n + 1}. {name}: {ratios[name][-1]:.3f} of {other}, at best {limit:.3f};", *(
+                f"{case} {one['rows/s']:,} rows/s, {one['seconds']} s, {one['CPU seconds']} CPU s;"
+                for case, one in found.items()
+            ), flush=True)  # fmt: skip
+    for name, (other, _) in RATED.items():
+        print(f"{name}: median {np.median(ratios[name]):.3f} of {other}, "
+              f"at best {np.median(best[name]):.3f} on {n_cores} cores")  # fmt: skip
 
 
 SCORED = {  # rows of a row group, memory_limit, settings
@@ -231,7 +281,7 @@ def compare_scores(folder, name, n_seeds):
 def main():
     """Make data, run all cases, or one in this process."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("action", choices=["make", "run", "case", "score"])
+    parser.add_argument("action", choices=["make", "run", "case", "rates", "score"])
     parser.add_argument("path")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--mb", type=int, default=500)
@@ -239,6 +289,8 @@ def main():
     parser.add_argument("--network", choices=list(NETWORKS), default="g")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--memory-limit")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--no-looks", action="store_true", help="at memory: it takes time")
     parser.add_argument("--without", nargs="*", default=[])
     chosen = parser.parse_args()
     if chosen.action == "make":
@@ -250,20 +302,18 @@ def main():
             compare_scores(Path(chosen.path), name, chosen.seeds)
         return
     if chosen.action == "case":
-        result = measure(
-            chosen.case, chosen.path, chosen.network, chosen.epochs, chosen.memory_limit
-        )
-        print(json.dumps(result))
+        how = chosen.case, chosen.path, chosen.network, chosen.epochs, chosen.memory_limit
+        print(json.dumps(measure(*how, looks=not chosen.no_looks)))
         return
     limit = ["--memory-limit", chosen.memory_limit] if chosen.memory_limit else []
+    if chosen.action == "rates":
+        compare_rates(chosen.path, chosen.rounds, *limit)
+        return
     for name in NETWORKS:
         for case in CASES:
             if case in chosen.without:
                 continue
-            command = [sys.executable, "-m", "bench.streams", "case", chosen.path, "--case", case,
-                       "--network", name, "--epochs", str(chosen.epochs), *limit]  # fmt: skip
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
-            print(done.stdout.strip(), flush=True)
+            print(json.dumps(run_case(chosen.path, case, name, chosen.epochs, *limit)), flush=True)
 
 
 if __name__ == "__main__":

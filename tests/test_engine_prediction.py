@@ -216,6 +216,33 @@ def test_one_bad_number_is_found_anywhere(forced_engine, bad, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_columns_are_joined_to_rows(forced_engine, dtype):
+    rng = np.random.default_rng(0)
+    for n_rows, n_columns in ((0, 3), (1, 1), (5, 40), (16, 16), (33, 54), (530, 3), (530, 19)):
+        columns = [rng.standard_normal(n_rows + 1).astype(dtype)[1:] for _ in range(n_columns)]
+        out = np.full((n_rows + 1, n_columns), 7.0, dtype)
+        assert forced_engine.join_columns(columns, out[:-1])
+        np.testing.assert_array_equal(out[:-1], np.stack(columns, axis=1))
+        assert (out[-1] == 7.0).all()
+        for row in range(0, n_rows, 1 + n_rows // 9):
+            columns[row % n_columns][row] = (np.nan, np.inf, -np.inf)[row % 3]
+            assert not forced_engine.join_columns(columns, out[:-1])
+            np.testing.assert_array_equal(out[:-1], np.stack(columns, axis=1))
+            columns[row % n_columns][row] = 1.0
+
+
+def test_columns_of_another_matrix_are_refused(engine):
+    columns, out = [np.zeros(4, np.float32)] * 3, np.zeros((4, 3), np.float32)
+    for wrong in (columns[:2], [*columns[:2], np.zeros(5, np.float32)], [np.zeros(4)] * 3,
+                  [*columns[:2], np.zeros(8, np.float32)[::2]]):  # fmt: skip
+        with pytest.raises(ValueError, match="expected a"):
+            engine.join_columns(wrong, out)
+    out.flags.writeable = False
+    with pytest.raises(ValueError, match="read-only"):
+        engine.join_columns(columns, out)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_finiteness_of_other_shapes(engine, dtype):
     assert engine.all_finite(np.empty((0, 3), dtype))
     assert engine.all_finite(np.zeros((50, 3), dtype))

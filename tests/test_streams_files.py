@@ -8,6 +8,7 @@ import pytest
 
 from fastbp import BackpropClassifier, TableEncoder, TabularClassifier, TabularRegressor
 from fastbp.streams import SourceError, from_arrays, from_batches, from_parquet, predict_stream
+from fastbp.streams.summary import sample_blocks
 from fastbp.streams.windows import choose_size
 
 RNG = np.random.RandomState(0)
@@ -64,6 +65,27 @@ def test_parquet_is_read_as_arrays_are(folder):
     whole = fit(numbers_of(folder))
     np.testing.assert_array_equal(fit(X, LABELS).coefs_[0], whole.coefs_[0])
     assert fit(source, early_stopping=True).validation_scores_
+
+
+def test_pieces_and_threads_that_decode_change_no_bit(folder, monkeypatch):
+    """Row groups come whole where they are small; the others in pieces."""
+    source = numbers_of(folder, window=400)
+    assert source.rows_per_batch() == 100
+    nets = [fit(source)]
+    monkeypatch.setattr("fastbp.streams.parquet.THREADS_PAY", 1)
+    nets.append(fit(source))
+    source.group_rows, source.memory_limit = 10**9, 2**14
+    assert 16 <= source.rows_per_batch() < 40
+    nets.append(fit(source))
+    for net in nets[1:]:
+        np.testing.assert_array_equal(nets[0].coefs_[0], net.coefs_[0])
+        assert nets[0].loss_curve_ == net.loss_curve_
+
+
+def test_few_rows_do_not_keep_their_piece_in_memory(folder):
+    rows, _, _ = sample_blocks(numbers_of(folder), 64, np.random.RandomState(0))
+    assert len(rows) == 64
+    assert rows.get_total_buffer_size() < 64 * (4 * 4) + 2**10
 
 
 def test_filters_keys_and_targets(folder, pa, tmp_path):

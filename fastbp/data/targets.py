@@ -174,6 +174,15 @@ def encode_indicators(y, classes, dtype):
     return targets
 
 
+def find_codes(labels, classes):
+    """Return the place of each label among the sorted classes, any place for one of no class."""
+    last = len(classes) - 1
+    whole = {labels.dtype.kind, classes.dtype.kind} <= {"i", "u"}
+    if whole and classes[0] == 0 and classes[-1] == last:
+        return labels.astype(np.intp).clip(0, last)  # 0, 1, 2, ...: labels are their codes
+    return np.minimum(np.searchsorted(classes, labels), last)
+
+
 def encode_labels(y, classes, dtype, *, complete):
     """Turn labels into targets: the class codes as a column of `dtype`.
 
@@ -193,8 +202,7 @@ def encode_labels(y, classes, dtype, *, complete):
     if y.dtype.kind == "O":
         y = y.astype(str)
     comparable = (y.dtype.kind == "U") == (classes.dtype.kind == "U")
-    codes = np.searchsorted(classes, y) if comparable else np.zeros(len(y), np.intp)
-    np.minimum(codes, len(classes) - 1, out=codes)
+    codes = find_codes(y, classes) if comparable else np.zeros(len(y), np.intp)
     known = comparable and (classes[codes] == y).all()
     if complete and not (known and len(_sorted_values(codes)) == len(classes)):
         raise ValueError(

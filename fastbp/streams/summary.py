@@ -14,7 +14,7 @@ import numpy as np
 from sklearn.base import is_classifier
 
 from fastbp.data.scaling import Moments, weighted_mean
-from fastbp.data.targets import check_labels, find_classes, join_classes
+from fastbp.data.targets import check_labels, find_classes, find_codes, join_classes
 from fastbp.data.weights import as_numbers
 from fastbp.messages import keep_warnings, warn_user
 from fastbp.streams.rows import SourceError, join_tables
@@ -84,7 +84,7 @@ class LabelCounts:
         else:
             labels = labels.astype(str) if labels.dtype.kind == "O" else labels
             self._meet(find_classes(labels))
-            codes, n = np.searchsorted(self.classes, labels), len(self.classes)
+            codes, n = find_codes(labels, self.classes), len(self.classes)
             counts = np.bincount(codes, minlength=n)[np.newaxis]
             sums = np.bincount(codes, weight, n)[np.newaxis]
         if not hasattr(self, "counts"):
