@@ -448,8 +448,8 @@ def _look(source, summary):
 
 
 def _first_rows(source, number, n_rows):
-    """Yield the first rows of a part that has some, without the others of their piece."""
-    for batch in islice(source._batches([number]), 1):
+    """Yield the first rows of a part that has some, without others that came with them."""
+    for batch in islice(source._batches([number], n_rows=n_rows), 1):
         yield batch[np.arange(len(batch)) < n_rows]
 
 

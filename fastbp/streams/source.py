@@ -152,9 +152,9 @@ class Source(ABC):
         """Return about how much memory reading takes, besides the windows."""
         return int(3 * self.rows_per_batch() * self.bytes_per_row)
 
-    def _batches(self, parts=None, *, targets_only=False):
+    def _batches(self, parts=None, *, targets_only=False, n_rows=MOST_ROWS):
         """Yield all rows, or those of some parts by number, in pieces; errors name the place."""
-        n_rows = self.rows_per_batch()
+        n_rows = min(n_rows, self.rows_per_batch())
         for number in range(len(self.parts)) if parts is None else parts:
             part, n_read = self.parts[number], 0
             try:

@@ -380,7 +380,7 @@ def sample_blocks(source, n_rows, random_state):
     kept, n_kept = [], 0
     for number in order:
         n_of_part = 0
-        for batch in source._batches([number]):
+        for batch in source._batches([number], n_rows=each):
             wanted = min(each - n_of_part, n_rows - n_kept)
             if wanted < len(batch):  # a mask copies, a slice would keep all of them in memory
                 batch = batch[np.arange(len(batch)) < wanted]
