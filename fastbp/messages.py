@@ -38,7 +38,7 @@ PARAMETERS = {
     "learning_rate": "scheduler schedule lr_scheduler lr_schedule learning_rate_schedule",
     "learning_rate_init": "lr eta eta0 step_size initial_lr init_lr lr_init rate max_lr "
     "initial_learning_rate",
-    "n_networks": "n_estimators ensemble_size n_models",
+    "n_networks": "ensemble_size n_models",
     "max_iter": "epochs n_epochs max_epochs num_epochs nb_epoch n_iter iterations n_estimators "
     "max_iterations num_iterations num_boost_round",
     "random_state": "seed random_seed rng",

@@ -440,7 +440,7 @@ def test_an_unknown_parameter_names_the_right_one(word):
         (BackpropRegressor, "X_val", "X_val= of fit"),
         (BackpropClassifier, "callbacks", "set_callbacks(...), before the fit"),
         (TabularClassifier, "sample_weight", "sample_weight= of fit"),
-        (TabularClassifier, "n_estimators", "n_networks"),
+        (TabularClassifier, "n_models", "n_networks"),
         (TabularClassifier, "warm_start", None),  # once "random_state"
         (TableEncoder, "n_jobs", None),  # once "n_bins"
         (TableEncoder, "callbacks", None),
