@@ -16,11 +16,12 @@ class Snapshot:
     `snapshot` of a :class:`BackpropSearchCV`; or set as a callback on a network, so that it works
     within a Pipeline: ``pipeline[-1].set_callbacks(Snapshot(path))``.
 
-    The file is written about every `every` seconds, after an epoch (on a source of
+    The file is written about once in `every` seconds, after an epoch (on a source of
     :mod:`fastbp.streams` also within one, after a window), and at the end, atomically: a process
-    that is killed at any moment leaves a whole one. The same call then goes on from there,
-    bit for bit as if it had never stopped. That of a finished fit says so: the same call returns
-    its model, without training. Of an interrupted fit (Ctrl-C) it is unfinished.
+    that is killed at any moment leaves a complete file. The same call then goes on from there,
+    bit for bit as if it had never stopped. The file of a finished fit says so: the same call
+    returns its model, without training. Ctrl-C does not finish a fit: the file stays as it was
+    last written, and the same call goes on from there.
 
     Parameters
     ----------
@@ -36,7 +37,7 @@ class Snapshot:
     other_machine : {"refuse", "warn"}, default="refuse"
         What to do with a file of another engine, instruction set, matmul path (where
         `matmul_precision` is not "highest"; see `show_versions`), processor (of Numba's engine) or
-        version of fastbp, or where the files of a source have another size or time of writing (as
+        version of fastbp, or where the files of a source have another size or modification time (as
         copies have): with "warn" the fit goes on, and its bits may differ from those of either
         alone.
 
@@ -50,7 +51,7 @@ class Snapshot:
 
     A source is recognised without a pass of its own: by all of y and the weights, which are read
     before the first epoch anyway, some 512 rows of X from 8 places, the numbers of rows of its
-    parts, and size and time of writing of its files, wherever they lie. Of arrays in
+    parts, and size and modification time of its files, wherever they lie. Of arrays in
     memory and batches of yours there are no files, and a change in X between the rows that are
     looked at goes unseen.
 
