@@ -65,7 +65,8 @@ def draw(results):
         xscale="log",
         yticks=range(len(cells)),
         yticklabels=[describe(cell["workload"]) for cell in cells],
-        xlabel="time of one training step, fastbp = 1 (left of 1: fastbp lost)",
+        xlabel="time of one training step, fastbp = 1 (below 1: fastbp is slower), log scale",
+        ylabel="layer sizes, batch size, optimizer",
         title=f"{results['machine']['processor']}, one thread, float32",
     )
     low, high = ax.get_xlim()

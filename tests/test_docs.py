@@ -6,6 +6,8 @@ import doctest
 import inspect
 import json
 import re
+import shutil
+import subprocess
 import sys
 import textwrap
 import warnings
@@ -70,6 +72,7 @@ def test_about_takes_near_numbers_and_no_others():
 
 def test_pages_and_blocks_were_found():
     assert len(BLOCKS) >= 3
+    assert len(QUESTIONS) >= 9
     assert {"get_started.rst", "losses.rst", "solvers.rst"} <= {page.name for page in PAGES}
 
 
@@ -108,13 +111,15 @@ ELSEWHERE = ("tcp://", "trial")  # lines that need a cluster or a trial: these a
 def test_lines_of_how_do_i_run_one_after_the_other(tmp_path, monkeypatch):
     for package in ("skl2onnx", "pyarrow", "skops"):
         pytest.importorskip(package)
+    pandas = pytest.importorskip("pandas")
     pytest.importorskip("matplotlib").use("agg")
     monkeypatch.chdir(tmp_path)
     X = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
     y = (X[:, 0] > 0).astype(int)
     sales = "\n".join(["area,price", *(f"{a:.3f},{b:.3f}" for a, b, _ in X)])
     (tmp_path / "sales.csv").write_text(sales)
-    names = {"X": X, "y": y, "X_val": X, "y_val": y, "X_new": X, "table": X, "Y": X, "w": y + 1.0}
+    names = {"X": X, "y": y, "X_val": X, "y_val": y, "X_new": X, "Y": X, "w": y + 1.0}
+    names["table"] = pandas.DataFrame({"age": X[:, 0], "city": np.where(y, "Rome", "Oslo")})
     # `write_dataset` first: others read what it writes.
     lines = sorted(LINES, key=lambda line: "write_dataset" not in line)
     assert len(lines) > 30
@@ -124,16 +129,66 @@ def test_lines_of_how_do_i_run_one_after_the_other(tmp_path, monkeypatch):
             exec(code, names)
 
 
+def find_unmade(code):
+    """Return the names that code uses and does not make."""
+    names = list(ast.walk(ast.parse(textwrap.dedent(code))))
+    made = {a.asname or a.name.split(".")[0] for n in names for a in getattr(n, "names", ())}
+    made |= {n.id for n in names if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    made |= {n.arg for n in names if isinstance(n, ast.arg)}
+    made |= {n.name for n in names if isinstance(n, ast.FunctionDef)}
+    used = {n.id for n in names if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+    return used - made - set(dir(builtins))
+
+
 def test_lines_of_how_do_i_import_what_they_use():
     """Each may be pasted alone: what it does not make are the reader's data and estimators."""
     readers = {"X", "y", "X_val", "y_val", "X_new", "table", "Y", "w", "clf", "reg", "trial"}
     for line in LINES:
-        names = list(ast.walk(ast.parse(textwrap.dedent(line))))
-        made = {a.asname or a.name.split(".")[0] for n in names for a in getattr(n, "names", ())}
-        made |= {n.id for n in names if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-        made |= {n.arg for n in names if isinstance(n, ast.arg)}
-        used = {n.id for n in names if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
-        assert used <= made | readers | set(dir(builtins)), line
+        assert find_unmade(line) <= readers, line
+
+
+def first_answer(label):
+    """Return how many words stand before the first block of a section, and the block's code."""
+    page = next(text for text in SECTIONS if f".. _{label}:" in text)
+    section = re.split(r"^-{4,}$", page.partition(f".. _{label}:")[2], maxsplit=2, flags=re.M)[1]
+    block = re.search(
+        r"code-block:: python\n\n((?: +.*\n|\n)+)|((?: *(?:>>>|\.\.\.) .*\n)+)", section
+    )
+    code = block[1] or re.sub(r"^ *(?:>>>|\.\.\.) ", "", block[2], flags=re.M)
+    return len(section[: block.start()].split()), code, block[1] is not None
+
+
+SECTIONS = [path.read_text("utf-8") for path in sorted(ROOT.glob("docs/guide/*.rst"))]
+FRONT = (ROOT / "docs" / "index.rst").read_text("utf-8")
+QUESTIONS = [label for label in re.findall(r":ref:`.*?<(\w+)>`", FRONT) if label != "how_do_i"]
+
+
+@pytest.mark.parametrize("label", QUESTIONS)
+def test_sections_of_the_front_page_begin_with_an_answer_that_can_be_pasted(
+    label, tmp_path, monkeypatch
+):
+    n_words, code, is_plain = first_answer(label)
+    assert n_words <= 120
+    assert find_unmade(code) <= ({"clf", "X", "y"} if label == "flat_loss" else set())
+    if is_plain and label != "flat_loss":  # what has prompts is run with its page
+        if "onnx" in label:
+            pytest.importorskip("skl2onnx")
+        monkeypatch.chdir(tmp_path)
+        exec(compile(textwrap.dedent(code), label, "exec"), {})
+
+
+@pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
+def test_the_program_around_the_c_file_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exec(compile(textwrap.dedent(first_answer("to_c")[1]), "to_c", "exec"), {})
+    page = (ROOT / "docs" / "guide" / "deployment.rst").read_text("utf-8")
+    program = re.search(r"code-block:: c\n\n((?:   .*\n|\n)+)", page)[1]
+    (tmp_path / "main.c").write_text(textwrap.dedent(program))
+    commands = re.findall(r"^   (cc .*?) +# (.*)$", page, re.M)
+    assert len(commands) == 2
+    for command, end in commands:
+        told = subprocess.run(command, shell=True, check=True, capture_output=True, text=True)
+        assert end.removeprefix("..., ") in told.stdout
 
 
 # Entries of the docstrings of both estimators that differ because what they tell does.

@@ -230,8 +230,8 @@ def check_inputs(batch, estimator, *, scaled):
             yield Finding(
                 "unscaled inputs",
                 "problem",
-                f"{seen}: {listed}. Large columns dominate the first layer and make training slow or "
-                "unstable.",
+                f"{seen}: {listed}. Large columns dominate the first layer and make training slow "
+                "or unstable.",
                 "put StandardScaler (or RobustScaler, for outliers) before the network in a "
                 "pipeline.",
             )
