@@ -177,6 +177,20 @@ def test_sections_of_the_front_page_begin_with_an_answer_that_can_be_pasted(
         exec(compile(textwrap.dedent(code), label, "exec"), {})
 
 
+STANDS_ALONE = (
+    "as_features", "conformal", "dropout", "early_stopping", "find_rate", "halving",
+    "handing_over_tables", "learning_rate_schedules", "own_activations", "own_losses",
+    "partial_fit", "save_and_load", "several_targets", "warm_start",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("label", STANDS_ALONE)
+def test_sections_of_the_guide_begin_with_code_that_can_be_pasted(label):
+    n_words, code, _ = first_answer(label)
+    assert n_words <= 120
+    assert not find_unmade(code)
+
+
 @pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
 def test_the_program_around_the_c_file_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
