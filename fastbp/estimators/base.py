@@ -505,8 +505,8 @@ class BaseBackprop(
 
         The graph takes ``X`` of shape (n_samples, n_features), scaled as for training.  A
         classifier gives ``label`` and ``probabilities``, of shape (n_samples, n_classes); a
-        regressor ``variable``.  It needs skl2onnx (extra ``onnx``).  A pipeline is converted by
-        skl2onnx itself, see :func:`fastbp.onnx.register`.
+        regressor ``variable``.  It needs skl2onnx: ``pip install -e ".[onnx]"``.  A pipeline
+        is converted by skl2onnx itself, see :func:`fastbp.onnx.register`.
 
         Parameters
         ----------

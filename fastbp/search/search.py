@@ -90,10 +90,10 @@ class BackpropSearchCV(BaseSearchCV):
         for each thread that the workers have when the search begins; a cluster that is still to
         grow needs a number.
     client : distributed.Client or None, default=None
-        Client of a Dask cluster (extra ``dask``), whose workers then run the fits, each fit whole
-        on one of them. The results are the local ones, bit for bit where the workers' processors
-        have the same instruction set; a fit whose worker is lost is run again. The best candidate
-        is refitted here. A pickle of the search has no client. See Notes.
+        Client of a Dask cluster (``pip install -e ".[dask]"``), whose workers then run the fits,
+        each fit whole on one of them. The results are the local ones, bit for bit where the
+        workers' processors have the same instruction set; a fit whose worker is lost is run again.
+        The best candidate is refitted here. A pickle of the search has no client. See Notes.
     random_state : int, RandomState instance or None, default=None
         Draws the candidates.
     error_score : 'raise' or number, default=np.nan

@@ -344,7 +344,7 @@ def from_parquet(
     memory_limit: int | str | None = None,
     window: int | None = None,
 ) -> Source:
-    """Read Parquet files, row group by row group (needs pyarrow, the extra ``fastbp[arrow]``).
+    """Read Parquet files, row group by row group (needs pyarrow: ``pip install -e ".[arrow]"``).
 
     Parameters
     ----------
