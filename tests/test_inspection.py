@@ -384,6 +384,15 @@ def test_learning_rate_is_read_off_the_curve(classes, curve, says):
     assert says is None or says in seen[0]
 
 
+def test_a_rate_from_which_the_loss_falls_back_is_too_high(classes):
+    wild = with_curve(classes, np.geomspace(1e9, 1e8, 20))
+    wild.coefs_ = [1e6 * weights for weights in wild.coefs_]
+    found = diagnose(wild, *classes).findings
+    rates = [one for one in found if one.topic == "learning rate"]
+    assert "it ended at 1e+08, far above a constant's" in rates[0].seen
+    assert not any("higher learning_rate" in one.fix for one in found)
+
+
 def test_learning_rates_that_really_do_not_fit(classes):
     slow = BackpropClassifier((16,), learning_rate_init=1e-6, max_iter=30, random_state=0)
     low = diagnose(slow.fit(*classes), *classes)

@@ -24,6 +24,7 @@ MANY_UNITS = 0.2  # share of a layer's units from which dead or saturated ones a
 SOME_UNITS = 0.1  # from which dead ones are a hint: a wide relu layer always has a few
 SHRINKING, GROWING = 1e-3, 1e3  # size of the first layer's deltas relative to the last one's
 GAP, WIDE_GAP = 0.1, 0.3  # between the skills on training and validation data
+EXPLODED = -1.0  # skill of a classifier whose log loss is twice a constant's
 LITTLE_SKILL = 0.1  # share of a constant prediction's loss that the network removes
 # Loss: share of epochs in which it may rise by more than 2 % of itself (and 1 % of its whole fall);
 # and how much of itself (and 2 % of the first) the last may be above the lowest.
@@ -449,14 +450,16 @@ def check_curve(estimator, skill, n_samples, unscaled):
     rises = float(np.mean(steps > np.maximum(JUMP * before, RIPPLE * (first - lowest))))
     tenth = max(1, len(curve) // 10)
     fall = (curve[-1 - tenth] - last) / (abs(curve[-1 - tenth]) or 1.0)
-    rate = estimator.learning_rate_init
-    skill = 0.0 if skill is None else skill
-    if rises > RISES or last - lowest > max(UPHILL * abs(lowest), JUMP * first):
+    rate, skill = estimator.learning_rate_init, skill or 0.0
+    climbed = last - lowest > max(UPHILL * abs(lowest), JUMP * first)
+    exploded = hasattr(estimator, "classes_") and skill < EXPLODED and not unscaled
+    if rises > RISES or climbed or exploded:
+        jumps = f"rose by more than {JUMP:.0%} in {rises:.0%} of the later epochs, and "
+        end = "far above a constant's" if exploded else f"where its lowest was {lowest:.3g}"
         yield Finding(
             "learning rate",
             "problem",
-            f"The training loss jumps: it rose by more than {JUMP:.0%} in {rises:.0%} of the later "
-            f"epochs, and ended at {last:.3g} where its lowest was {lowest:.3g}. "
+            f"The training loss jumps: it {jumps * (rises > RISES)}ended at {last:.3g}, {end}. "
             f"learning_rate_init={rate:g} looks too high.",
             advise(
                 (f"learning_rate_init={rate / 10:g}", False),

@@ -289,7 +289,8 @@ def from_arrays(
     memory_limit : int or str, default=None
         Bytes, or text such as "500MB", that a fit may take for the data; None is 128 MiB.
     window : int, default=None
-        Rows that are shuffled at a time; None is as many as `memory_limit` allows.
+        Rows that are shuffled at a time, at most; None is as many as `memory_limit` allows. All
+        windows of an epoch are about equally large.
 
     Returns
     -------

@@ -6,6 +6,7 @@ one does not count in memory.
 """
 
 import os
+import threading
 from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from fastbp.streams.source import MOST_ROWS, Source, read_settings
 BUFFER = 2**16  # bytes that are read at once of each column
 THREADS_PAY = 2**14  # rows of a piece from which pyarrow's threads decode columns side by side
 PAGE = 2**20  # bytes of a page at most, as writers write them; decoding holds two of each column
+POOL_LOCK = threading.Lock()  # or one thread takes another's pool for the usual one
 
 
 def load_arrow():
@@ -253,11 +255,26 @@ class ParquetSource(Source):
                     f"{part.name} has {file.size()} bytes, {n_bytes} were expected: was it written "
                     f"to since the source was made? (Rows from {part.first} on were to be read.)"
                 )
-            with self.parquet.ParquetFile(
-                file, metadata=fragment.metadata, buffer_size=BUFFER, pre_buffer=False,
-                page_checksum_verification=True,
-            ) as reader:  # fmt: skip
+            with self._make_reader(file, fragment.metadata) as reader:
                 yield reader
+
+    def _make_reader(self, file, metadata):
+        """Open a reader that takes its memory from the system.
+
+        mimalloc, pyarrow's default, keeps what its threads give back: of a 1500 MB file a fit took
+        130 to 160 MiB of 128 while 26 were in use, and 106 with the system's (November 2026). A
+        reader keeps the pool that it finds when it is made, and has no argument for it.
+        """
+        with POOL_LOCK:
+            usual = self.pa.default_memory_pool()
+            self.pa.set_memory_pool(self.pa.system_memory_pool())
+            try:
+                return self.parquet.ParquetFile(
+                    file, metadata=metadata, buffer_size=BUFFER, pre_buffer=False,
+                    page_checksum_verification=True,
+                )  # fmt: skip
+            finally:
+                self.pa.set_memory_pool(usual)
 
     def _read(self, part, n_rows, *, targets_only=False):
         _, number, constants, _, _ = part.where

