@@ -1,5 +1,6 @@
 """Sources in files: Parquet, HDF5 and Zarr; tabular estimators on them; damage of all kinds."""
 
+import itertools
 import pickle
 import warnings
 
@@ -8,8 +9,9 @@ import pytest
 
 from fastbp import BackpropClassifier, TableEncoder, TabularClassifier, TabularRegressor
 from fastbp.streams import SourceError, from_arrays, from_batches, from_parquet, predict_stream
+from fastbp.streams.problem import prepare_stream
 from fastbp.streams.summary import sample_blocks
-from fastbp.streams.windows import choose_size
+from fastbp.streams.windows import choose_size, even_size
 
 RNG = np.random.RandomState(0)
 N = 1500
@@ -124,6 +126,23 @@ def test_memory_follows_the_limit(folder):
     assert numbers_of(folder, window=420).window == 420
     # Four windows of 1500 rows, whatever is stated: 450, 450, 450 and 150 would end with one part.
     assert choose_size(numbers_of(folder, window=420), 1, np.float32, 50) == 400
+
+
+def test_windows_of_an_epoch_are_even(folder):
+    """No window is short, whatever was stated, or set aside: it would hold rows of few parts."""
+    for n_rows, size, batch_size in itertools.product((999, 1500, 1601), (100, 450, 800), (1, 50)):
+        even = even_size(n_rows, size, batch_size)
+        n_windows = -(-n_rows // size)
+        assert even <= size
+        assert even % batch_size == 0
+        last = n_rows - (n_windows - 1) * even
+        assert 0 < last <= even
+        assert even - last < n_windows * batch_size
+    net = BackpropClassifier(early_stopping=True, validation_fraction=0.3, random_state=0)
+    problem, _ = prepare_stream(
+        net, numbers_of(folder, window=1000), settings=net._check_parameters()
+    )
+    assert problem.X.size == 600  # 450 of 1500 rows are held out: 1050 in two windows, not 800
 
 
 def test_hdf5_and_zarr(tmp_path):

@@ -28,7 +28,14 @@ from fastbp.messages import warn_user
 from fastbp.optimizers import AUTO_BATCH_SIZE, is_full_batch
 from fastbp.streams.source import Source, refuse_other_names
 from fastbp.streams.summary import check_targets_in, sum_up
-from fastbp.streams.windows import StreamedRows, choose_size, choose_turns, join_rows, take_rows
+from fastbp.streams.windows import (
+    StreamedRows,
+    choose_size,
+    choose_turns,
+    even_size,
+    join_rows,
+    take_rows,
+)
 
 TOO_FAR = 0.1  # standard deviations by which the mean of y strays: a percent of accuracy, about
 LOOKED_AT = 512  # rows that are kept for a look at them
@@ -369,8 +376,10 @@ class _Stream:
                 self.source, settings.validation_fraction, settings.random_state,
                 self.dtype.itemsize,
             )  # fmt: skip
-            X = problem.X
-            problem.X = self.rows(self.source, X.size, X.found, held, X.turns)
+            X, n_rows = problem.X, self.source.n_rows
+            batch_size = _rows_per_minibatch(settings, n_rows)
+            size = even_size(n_rows - len(held), X.size, batch_size)  # of the rows that are left
+            problem.X = self.rows(self.source, size, X.found, held, X.turns)
             rows = take_rows(self.source, held)
             problem.held_out = prepare_held_out(_without_names(self.estimator), rows, like)
             return

@@ -393,7 +393,9 @@ def choose_size(source, n_targets, dtype, batch_size, kept=0):
         If not even a minibatch fits.
     """
     if source.window is not None:
-        return _make_even(source, math.ceil(source.window / batch_size) * batch_size, batch_size)
+        return even_size(
+            source.n_rows, math.ceil(source.window / batch_size) * batch_size, batch_size
+        )
     itemsize = np.dtype(dtype).itemsize
     width = source.n_features * itemsize
     if source.is_sparse:
@@ -410,15 +412,24 @@ def choose_size(source, n_targets, dtype, batch_size, kept=0):
             f"of {source.n_features} features {int(2 * batch_size * row_bytes)}. Raise it to "
             f"{int(1.5 * needed)} or more, or lower batch_size."
         )
-    return _make_even(source, n_rows // batch_size * batch_size, batch_size)
+    return even_size(source.n_rows, n_rows // batch_size * batch_size, batch_size)
 
 
-def _make_even(source, size, batch_size):
-    """Return the rows of as many windows as those of `size` rows, none much smaller than others."""
-    if source.n_rows is None or source.n_rows <= size:
+def even_size(n_rows, size, batch_size):
+    """Return the rows of each of as many windows as those of `size` rows, whole minibatches.
+
+    Parameters
+    ----------
+    n_rows : int or None
+        Of an epoch, if known.
+    size : int
+        Rows of a window at most, whole minibatches.
+    batch_size : int
+    """
+    if n_rows is None or n_rows <= size:
         return size
-    n_windows = math.ceil(source.n_rows / size)
-    return math.ceil(source.n_rows / n_windows / batch_size) * batch_size
+    n_windows = math.ceil(n_rows / size)
+    return math.ceil(n_rows / n_windows / batch_size) * batch_size
 
 
 def choose_turns(source, size, summary):
