@@ -428,6 +428,10 @@ def test_over_fitting_in_the_recorded_curve(classes):
     clf = with_curve(classes, np.geomspace(1, 0.1, 20), validation_loss_curve_=list(valley))
     (finding,) = [f for f in diagnose(clf, *classes).findings if f.topic == "over-fitting"]
     assert "best in epoch 12 (0.5)" in finding.seen
+    valley[::2] = np.nan  # on a cluster not each epoch is measured
+    clf = with_curve(classes, np.geomspace(1, 0.1, 20), validation_loss_curve_=list(valley))
+    (finding,) = [f for f in diagnose(clf, *classes).findings if f.topic == "over-fitting"]
+    assert "best in epoch 12 (0.5)" in finding.seen
 
 
 def test_under_fitting(classes):

@@ -114,6 +114,15 @@ def test_given_axes_are_drawn_on(plt, classifier):
     assert display.ax_ is not axes[1]
 
 
+def test_epochs_that_nobody_measured_are_left_out(plt):
+    nan = float("nan")
+    curves = {"validation_scores": [nan, 0.5, nan, 0.75], "validation_loss_curve": [nan, 2, nan, 1]}
+    lines = LossCurveDisplay([4.0, 3.0, 2.0, 1.0], **curves).plot().lines_
+    assert lines["validation score"].get_xydata().tolist() == [[2, 0.5], [4, 0.75]]
+    assert lines["validation loss"].get_xydata().tolist() == [[2, 2], [4, 1]]
+    assert lines["loss"].get_xdata().tolist() == [1, 2, 3, 4]
+
+
 def test_one_epoch_shows_as_a_point(plt, data):
     clf = BackpropClassifier((8,)).partial_fit(*data, classes=[0, 1, 2])
     assert LossCurveDisplay.from_estimator(clf).lines_["loss"].get_marker() == "o"

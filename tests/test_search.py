@@ -338,7 +338,7 @@ def test_refusals():
 
 @pytest.mark.parametrize("kind", ["callbacks", "subclass"])
 def test_whole_fits(kind):
-    """Where callbacks follow, or `fit` is not fastbp's, scikit-learn runs whole fits."""
+    """Where callbacks follow, or `fit` is not fastbp's, fits make no pauses."""
 
     class Own(BackpropClassifier):
         def fit(self, X, y):

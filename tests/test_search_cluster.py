@@ -8,9 +8,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from clusters import open_client
+from clusters import Dying, Writing, open_client
 from problems import draw_classes, draw_regression
-from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -70,43 +70,6 @@ def assert_dropped(client):
         assert time.perf_counter() - begun < 60, found
         found = {*client.run(lambda dask_worker: len(dask_worker.data)).values()} - {0}
         found |= {*client.run(lambda dask_worker: dask_worker.state.executing_count).values()} - {0}
-
-
-class Writing(TransformerMixin, BaseEstimator):
-    """Writes into a file who has fitted which rows with which setting."""
-
-    def __init__(self, path, factor=1.0):
-        self.path, self.factor = path, factor
-
-    def fit(self, X, y=None):
-        with open(self.path, "a") as file:
-            file.write(f"{os.getpid()} {self.factor} {X.sum()}\n")
-        return self
-
-    def transform(self, X):
-        return X * self.factor
-
-    def __sklearn_is_fitted__(self):
-        return True
-
-
-class Dying:
-    """A scorer that ends its own process, once, when it was called so often."""
-
-    def __init__(self, folder, n_calls):
-        self.folder, self.n_calls, self.here = folder, n_calls, os.getpid()
-
-    def __call__(self, estimator, X, y):
-        path = os.path.join(self.folder, "calls")
-        with open(path, "a") as file:
-            file.write(".")
-        if os.path.getsize(path) >= self.n_calls and os.getpid() != self.here:
-            try:
-                open(os.path.join(self.folder, "dead"), "x").close()
-                os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
-            except FileExistsError:
-                pass
-        return float(np.mean(estimator.predict(X) == y))
 
 
 def test_results_are_the_local_ones(client, monkeypatch):

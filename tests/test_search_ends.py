@@ -2,22 +2,23 @@
 
 import threading
 import time
+from contextlib import nullcontext
 from functools import partial
 from itertools import product
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from covering import first_of
+from covering import cover_pairs, first_of
 from problems import draw_classes
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from test_training import interrupt_after
 
 import fastbp.search.fits
-from fastbp import BackpropClassifier, BackpropSearchCV
+from fastbp import BackpropClassifier, BackpropSearchCV, TabularClassifier
 from fastbp.search.candidates import cost_of, pays_on_all_cores
 from fastbp.search.control import Control, Job, count_workers
 from fastbp.search.live import SearchReport
@@ -80,6 +81,67 @@ def test_every_kind_of_fit_is_ended(settings):
         search.fit(X, Y)
     assert time.perf_counter() - begun < 30
     assert not hasattr(search, "cv_results_")
+
+
+class Own(BackpropClassifier):
+    """With a fit of its own, which makes no pauses."""
+
+    def fit(self, X, y):
+        return super().fit(X, y)
+
+
+class Quiet:
+    """A callback that does nothing."""
+
+    def setup(self, estimator, context):
+        pass
+
+    teardown = on_fit_task_begin = setup
+
+    def on_fit_task_end(self, estimator, context, **told):
+        pass
+
+
+def make_whole(kind):
+    """Return an estimator whose fits make no pauses: two candidates that soon end, and two not."""
+    if kind == "tabular":
+        net = TabularClassifier(n_members=2, n_networks=2, n_iter_no_change=10**9, random_state=0)
+        return net, {"max_iter": [1, 2, 10**8, 10**9]}
+    if kind == "own fit":
+        return Own(**LONG.get_params()), PATIENCE
+    return clone(LONG).set_callbacks(Quiet()), PATIENCE
+
+
+@pytest.mark.parametrize(
+    ("kind", "n_jobs", "how"),
+    cover_pairs(["tabular", "own fit", "callbacks"], [1, 2, None], ["max_time", "interrupt"]),
+)
+def test_a_search_of_whole_fits_ends_with_what_is_finished(kind, n_jobs, how):
+    estimator, params = make_whole(kind)
+    search = BackpropSearchCV(estimator, params, cv=2, n_jobs=n_jobs)
+    ends = interrupt_after(1.0)
+    if how == "max_time":
+        search.set_params(max_time=1.0)
+        ends = nullcontext()
+    begun = time.perf_counter()
+    said = pytest.warns(UserWarning, match="The search .*2 of 4 candidates are finished")
+    with said as caught, ends:
+        search.fit(X, Y)
+    assert time.perf_counter() - begun < 30
+    assert len(caught) == 1
+    assert search.cv_results_["status"].tolist() == ["finished"] * 2 + ["unfinished"] * 2
+    assert search.best_index_ in (0, 1)
+    assert search.predict(X).shape == Y.shape
+
+
+def test_an_interrupt_in_the_thread_of_another_fit():
+    """As code of a user's may raise it, who wants to end."""
+    net = BackpropClassifier((4,), max_iter=3, random_state=0)
+    search = BackpropSearchCV(
+        net, {"alpha": [1e-4, 1e-3, 1e-2, 0.1]}, cv=2, n_jobs=3, scoring=score_until(5), refit=False
+    )
+    with pytest.warns(UserWarning, match="of 4 candidates are finished"):
+        search.fit(X, Y)
 
 
 def test_an_interrupt_before_anything_is_finished():

@@ -259,7 +259,7 @@ def test_as_a_callback_in_a_pipeline(path, dies, epochs):
 def test_seconds_between_snapshots(path, dies, monkeypatch):
     """At 0 s each epoch could be followed by one; writing takes at most 1 % of the time."""
     written = []
-    monkeypatch.setattr(keeping.Keeper, "write", lambda self, state: written.append(state().n_iter))
+    monkeypatch.setattr(keeping.Keeper, "write", lambda self, state: written.append(state.n_iter))
     monkeypatch.setattr(keeping, "MOST_OF_TIME", np.inf)
     BackpropClassifier(**NET).fit(X, Y, snapshot=Snapshot(path, every=0))
     assert written == [*range(1, 13), 13]
@@ -354,8 +354,8 @@ def test_another_engine_compares_the_data(path, monkeypatch):
 class Listener:
     """A callback with a state of its own, which may interrupt."""
 
-    def __init__(self, interrupts=None):
-        self.interrupts, self.n = interrupts, 0
+    def __init__(self, interrupts=None, error=KeyboardInterrupt):
+        self.interrupts, self.error, self.n = interrupts, error, 0
 
     def setup(self, estimator, context):
         pass
@@ -368,7 +368,7 @@ class Listener:
     def on_fit_task_end(self, estimator, context, **told):
         self.n += 1
         if self.n == self.interrupts:
-            raise KeyboardInterrupt
+            raise self.error("no more")
 
 
 def test_an_interrupted_fit_is_unfinished(path):
@@ -380,14 +380,49 @@ def test_an_interrupted_fit_is_unfinished(path):
     assert_same(again, BackpropClassifier(**NET).fit(X, Y))
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_an_end_that_nobody_foresaw_leaves_the_last_copy(error, path, epochs, monkeypatch):
+    """Though by its interval none is due."""
+    monkeypatch.setattr(keeping, "next_piece", lambda *given: 1)
+    monkeypatch.setattr(keeping, "MOST_OF_COPIES", np.inf)
+    snapshot = Snapshot(path, every=1e9)
+    net = BackpropClassifier(**NET).set_callbacks(Listener(8, error))
+    ends = pytest.raises(error, match="no more")
+    if error is KeyboardInterrupt:
+        ends = pytest.warns(UserWarning, match="interrupted")
+    with ends:
+        net.fit(X, Y, snapshot=snapshot)
+    epochs.clear()
+    again = BackpropClassifier(**NET).fit(X, Y, snapshot=snapshot)
+    assert sum(epochs) == NET["max_iter"] - 7
+    assert_same(again, BackpropClassifier(**NET).fit(X, Y))
+
+
+def test_copies_that_cost_much_are_rare(path, monkeypatch):
+    monkeypatch.setattr(keeping, "BYTES_PER_S", 1e-9)
+    net = BackpropClassifier(**NET).set_callbacks(Listener(8, KeyboardInterrupt))
+    with pytest.warns(UserWarning, match="interrupted"):
+        net.fit(X, Y, snapshot=Snapshot(path, every=0.0))
+    assert not path.exists()
+
+
 def test_an_interrupt_while_it_is_written(path, monkeypatch):
+    plain, calls = keeping.safetensors.write, []
+
     def write(*args, **kwargs):
-        raise KeyboardInterrupt
+        calls.append(1)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        plain(*args, **kwargs)
 
     monkeypatch.setattr(keeping.safetensors, "write", write)
+    snapshot = Snapshot(path, every_epochs=3)
     with pytest.warns(UserWarning, match="interrupted"):
-        short = BackpropClassifier(**NET).fit(X, Y, snapshot=Snapshot(path, every_epochs=3))
+        short = BackpropClassifier(**NET).fit(X, Y, snapshot=snapshot)
     assert short.n_iter_ == 3
+    assert len(calls) == 2  # it is written in the end
+    again = BackpropClassifier(**NET).fit(X, Y, snapshot=snapshot)
+    assert_same(again, BackpropClassifier(**NET).fit(X, Y))
 
 
 def test_what_is_not_restored_is_named(path, dies):
@@ -615,6 +650,45 @@ def test_searches_whose_fits_would_share_a_file_are_refused(path):
         BackpropSearchCV(watched, params).fit(X, Y)
     with pytest.raises(ValueError, match="int as random_state"):
         BackpropSearchCV(net, params, strategy="random", snapshot=path).fit(X, Y)
-    with pytest.raises(ValueError, match="can be paused"):
-        BackpropSearchCV(TabularClassifier(), params, snapshot=path).fit(X, Y)
     assert not path.exists()
+
+
+@pytest.mark.parametrize("kind", ["tabular", "own fit", "callbacks"])
+def test_a_search_of_whole_fits_goes_on(kind, path, dies, monkeypatch):
+    """Those that are finished are not fitted again; the others begin anew."""
+
+    class Own(BackpropClassifier):
+        def fit(self, X, y, snapshot=None):
+            return super().fit(X, y, snapshot=snapshot)
+
+    net, fits = BackpropClassifier(**NET), []
+    if kind == "tabular":
+        net = TabularClassifier(max_iter=2, n_networks=2, n_members=2, random_state=0)
+    if kind == "own fit":
+        net = Own(**NET)
+    plain = fastbp.search.fits._fit_and_score
+
+    def fit_and_score(*args, **how):
+        fits.append(how)
+        return plain(*args, **how)
+
+    if kind == "callbacks":
+        net.set_callbacks(Listener())
+    params = {"learning_rate_init": [1e-3, 1e-2, 0.1]}
+    make = partial(BackpropSearchCV, net, params, cv=2, return_train_score=True)
+    whole = make().fit(X, Y)
+    monkeypatch.setattr("fastbp.search.fits._fit_and_score", fit_and_score)
+    snapshot = Snapshot(path, every_epochs=1)
+    dies(3)
+    with pytest.raises(Death):
+        make(snapshot=snapshot).fit(X, Y)
+    dies(None)
+    assert len(fits) == 3
+    again = make(snapshot=snapshot).fit(X, Y)
+    assert len(fits) == 6
+    for column, values in whole.cv_results_.items():
+        if "time" not in column:
+            assert np.array_equal(values, again.cv_results_[column])
+    assert np.array_equal(whole.predict_proba(X), again.predict_proba(X))
+    curves = [search.candidate_curves_[2][1]["loss"] for search in (whole, again)]
+    assert all(c is None for c in curves) if kind == "tabular" else np.array_equal(*curves)

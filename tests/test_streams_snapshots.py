@@ -30,9 +30,8 @@ def written(monkeypatch):
     """Note the states that are written, and die right after so many (`die`)."""
     plain, states, left = keeping.Keeper.write, [], [None]
 
-    def write(keeper, get_state):
-        state = get_state()
-        plain(keeper, lambda: state)
+    def write(keeper, state):
+        plain(keeper, state)
         states.append((state.n_iter, state.rows_seen))
         if len(states) == left[0]:
             raise Death

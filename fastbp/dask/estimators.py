@@ -84,7 +84,8 @@ class DaskBackpropClassifier(ClassifierMixin, Probabilities, DaskBackprop):
         None is the number of workers at the start, or of partitions where these are fewer.
     average_every : int or float, default=1
         Epochs between two averages, a whole number; or 1/n of an epoch: 0.25 averages four times in
-        each, after as many steps (but never more often than every step).
+        each, after as many steps (but never more often than every step). Validation data are looked
+        at after an average that ends an epoch: `validation_scores_` is NaN for the others.
     scale_learning_rate : bool, default=True
         Whether each shard steps at `n_shards` times the learning rate, at most 8 times (Goyal et
         al. 2017): an epoch of all shards has as many times fewer steps, one after the other, than

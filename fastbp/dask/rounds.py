@@ -121,6 +121,8 @@ class ManyShards:
             self.end = ASKED
         if self.pieces:  # an epoch that was cut short counts like the others
             self.losses += put_together(self.pieces)
+            self.validation_losses.append(float("nan"))
+            self.scores.append(float("nan"))
         is_alone = self.job.estimator._n_members is None  # members never converge
         if self.end in (LIMIT, TIME) and is_alone:
             limit = f"Maximum iterations ({self.settings.max_iter}) reached"
@@ -177,9 +179,10 @@ class ManyShards:
         loss, score = losses[0], scores[0]
         if len(losses) > 1:
             loss, score = (float(np.average(part, weights=weights)) for part in (losses, scores))
-        self.validation_losses.append(loss)
-        self.scores.append(score)
         epoch = given.n_trained // self.job.n_pieces
+        between = [float("nan")] * (epoch - self.n_measured - 1)  # epochs that nobody measured
+        self.validation_losses += [*between, loss]
+        self.scores += [*between, score]
         if self.by_score:
             self.patience.saw_score(score)
             if self.patience.count:  # of epochs, and those between two averages count, too

@@ -17,6 +17,7 @@ from functools import partial
 import dask
 import numpy as np
 from distributed import Client, KilledWorker, get_client
+from distributed.protocol import pickle
 
 from fastbp.dask.partitions import is_connected
 from fastbp.dask.shards import PartitionError, join
@@ -145,7 +146,7 @@ class Team:
 
     def hold(self, value):
         """Return a future of something of the client's, which can be had again."""
-        return self.client.submit(_as_it_is, value, pure=False)
+        return self.client.submit(_unpack, pickle.dumps(value), pure=False)
 
     def run(self, make):
         """Return the result of tasks on the shards.
@@ -247,5 +248,12 @@ class Team:
         self.shards = None
 
 
-def _as_it_is(value):
-    return value
+def _unpack(packed):
+    """Return what was packed, in a task: Dask ends a worker that cannot read what it is sent."""
+    try:
+        return pickle.loads(packed)
+    except ImportError as error:
+        raise ModuleNotFoundError(
+            f"The workers cannot import what the fit was given ({error}): install it there, or "
+            "send it with client.upload_file(...)."
+        ) from error

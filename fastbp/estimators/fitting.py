@@ -135,6 +135,11 @@ class OpenFit:
             if self.training is not None:
                 return self.training.advance(until)
             train_lbfgs(self.problem, self.progress, tasks=self.tasks, validation=self.validation)
+        except Exception:  # not what kills a process: its file stays as it is
+            if self.keeper is not None:
+                self.keeper.leave()
+            self.close()
+            raise
         except BaseException:
             self.close()
             raise
@@ -178,8 +183,11 @@ class OpenFit:
         progress, settings = self.progress, self.problem.settings
         stop = self.problem.asked_to_stop
         is_whole = progress.ended in ENDS and not (stop is not None and stop.is_set())
-        if self.keeper is not None and self.training is not None and is_whole:
-            self.keeper.write(lambda: progress)
+        if self.keeper is not None and self.training is not None:
+            if is_whole:
+                self.keeper.end(progress)
+            else:
+                self.keeper.leave()
         keeps_place = settings.warm_start == "resume" and progress.ended != DIVERGED
         if not (keeps_place or self.incremental):
             progress.place = None

@@ -497,9 +497,10 @@ def check_curve(estimator, skill, n_samples, unscaled):
 def check_validation_curve(estimator):
     """Say if the recorded validation loss rose again."""
     curve = np.asarray(vars(estimator).get("validation_loss_curve_") or (), float)
-    if len(curve) < 5 or not np.isfinite(curve).all():
+    # On a cluster not each epoch is measured: the others are NaN.
+    if np.isfinite(curve).sum() < 5 or np.isinf(curve).any() or np.isnan(curve[-1]):
         return
-    best, last = int(curve.argmin()), curve[-1]
+    best, last = int(np.nanargmin(curve)), curve[-1]
     if last - curve[best] > WORSE * abs(curve[best]):
         yield Finding(
             "over-fitting",

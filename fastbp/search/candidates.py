@@ -137,20 +137,30 @@ def _count_combinations(params):
 
 
 def check_candidates(candidates, network, step, *, halving):
-    """Refuse, before any work, candidates that this search cannot try."""
+    """Refuse, before any work, candidates that this search cannot try.
+
+    Returns
+    -------
+    bool
+        Whether the fits of all of them can be paused.
+    """
+    in_parts = True
     for params in candidates:
         found = params.get(step, network) if step is not None else network
-        if not fits_in_parts(found):
+        if not isinstance(found, BaseBackprop | BaseTabular):
             raise TypeError(
-                f"A candidate puts {found!r} in the place of {step!r}, which must be a "
-                "BackpropClassifier or a BackpropRegressor."
+                f"A candidate puts {found!r} in the place of {step!r}, which must be an estimator "
+                "of fastbp."
             )
-        solver = params.get("solver" if step is None else f"{step}__solver", found.solver)
+        in_parts = in_parts and fits_in_parts(found)
+        solver = getattr(found, "solver", None)
+        solver = params.get("solver" if step is None else f"{step}__solver", solver)
         if halving and is_full_batch(solver):
             raise ValueError(
                 "strategy='halving' compares fits after a few epochs, and solver='lbfgs' makes no "
                 "pauses. Use strategy='grid' or 'random', or another solver."
             )
+    return in_parts
 
 
 def setting_of_steps(params, step):

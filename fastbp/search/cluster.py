@@ -50,6 +50,7 @@ class Bench:
             "search": uuid4().hex,
             "config": get_config(),
             "plan": (plan.estimator, plan.scorer, plan.error_score, plan.return_train_score),
+            "whole": plan.whole,
             "data": (data.X, data.y, data.fit_params, data.score_params, data.splits),
             "candidates": candidates,
             "step": step,
@@ -79,7 +80,8 @@ class Bench:
                     )
                 # Each thread of the worker is taken to be busy: a fit has its share of the cores.
                 self.control.n_workers = self.control.n_running = worker.state.nthreads
-                plan = Plan(*sent["plan"], self.control, SearchReport(0, 0, 0))
+                report = SearchReport(0, 0, 0)
+                plan = Plan(*sent["plan"], self.control, report, sent["whole"])
                 self.fits = make_fits(plan, sent["candidates"], Data(*sent["data"]), sent["step"])
         return worker.address
 

@@ -116,7 +116,7 @@ class Control:
                 self._work(config)
                 for other in others:
                     other.result()
-            except KeyboardInterrupt:  # between two fits, or while the others are at work
+            except KeyboardInterrupt:  # while the others are at work
                 self.stop.set()
             for other in others:
                 other.result()
@@ -135,6 +135,8 @@ class Control:
                             self.n_running -= 1
                             self.alone = False
                             self.freed.notify_all()
+        except KeyboardInterrupt:  # between two fits, or in what a user has written
+            self.stop.set()
         except BaseException:
             self.stop.set()
             raise

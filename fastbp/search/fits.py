@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 from sklearn.metrics._scorer import _BaseScorer, _MultimetricScorer, _PassthroughScorer
-from sklearn.model_selection._validation import _score
+from sklearn.model_selection._validation import _fit_and_score, _score
 from sklearn.utils.validation import _num_samples
 
 from fastbp.engine.parallel import thread_ceiling
@@ -23,7 +23,6 @@ from fastbp.optimizers import is_full_batch
 from fastbp.search.candidates import (
     cost_of,
     find_network,
-    fits_in_parts,
     pays_on_all_cores,
     setting_of_steps,
 )
@@ -31,6 +30,7 @@ from fastbp.search.control import StoppedError
 from fastbp.search.keeping import Kept
 from fastbp.search.parts import Part
 from fastbp.training.minibatches import next_piece
+from fastbp.training.stopping import ASKED, PAUSED
 
 CURVES = {
     "loss": "loss_curve_",
@@ -49,7 +49,9 @@ class Plan:
     return_train_score: bool
     control: Any
     report: Any
+    whole: bool = False  # fits make no pauses
     keeper: Any = None  # of a search with a snapshot
+    tasks: Any = None  # of a search with callbacks
 
     def scorer_sees_steps(self):
         """Whether a scorer may look at more than predictions: one of the user's own making."""
@@ -158,8 +160,6 @@ class CandidateFit:
         else:
             whole = make_estimator(self.plan.estimator, self.params)
             self.network = find_network(whole)[0]
-        if not fits_in_parts(self.network):
-            raise TypeError(f"{self.network!r} cannot be trained in parts.")
         self.part.make(whole)
         network, given = self.network, self.part.fit_params
         if network.n_threads is None or isinstance(network.n_threads, int):  # else the fit says so
@@ -196,6 +196,8 @@ class CandidateFit:
             until, begun = self.n_epochs + piece, time.perf_counter()
             ended = self.open.advance(until if last is None else min(until, last))
             if stop.is_set():  # an interrupt, perhaps in this very fit, which then is no whole one
+                if keeper is not None and training is not None and training.end in (ASKED, PAUSED):
+                    self.keep()
                 raise StoppedError
             self.n_epochs = self.open.progress.n_iter
             if ended:
@@ -296,6 +298,82 @@ class CandidateFit:
         self.network = self.open = None
 
 
+class WholeFit(CandidateFit):
+    """A candidate on a fold, fitted and scored in one go, as scikit-learn's searches do it.
+
+    For networks that make no pauses, and where callbacks are told of each fit: it shares no
+    preprocessing.
+
+    Parameters
+    ----------
+    plan, params, part, cost : as for `CandidateFit`
+    number : int
+        Among all fits of the search.
+    """
+
+    def __init__(self, plan, params, part, cost, number):
+        super().__init__(plan, params, part, cost)
+        self.number = number
+        part.made = True  # no other fit need wait for it
+        part.n_fits += 1
+
+    def advance(self, share=1.0):
+        """Fit and score; `share` is 1.
+
+        Raises
+        ------
+        StoppedError
+            If the search is to end.
+        Exception
+            What the fit raised, with ``error_score="raise"``.
+        """
+        self.share = share
+        if self.ended or self._knows(share):
+            return
+        stop = self.plan.control.stop
+        self.plan.report.begin_fit()
+        try:
+            result = self._fit_and_score(stop)
+        except Exception:
+            if not stop.is_set():
+                raise
+            result = None
+        finally:
+            self.plan.report.pause_fit()
+        if stop.is_set():  # then it is no whole one
+            self.give_up()
+            raise StoppedError
+        network = find_network(result.pop("estimator"))[0]
+        self._keep_curves(lambda name: getattr(network, name, None))
+        self.n_epochs, self.error = getattr(network, "n_iter_", 0), result["fit_error"]
+        self.fit_time, self.score_time = result["fit_time"], result["score_time"]
+        self.ended, self.ended_at, self.scores[share] = True, share, result
+
+    def _fit_and_score(self, stop):
+        plan, data = self.plan, self.part.data
+        estimator = make_estimator(plan.estimator, self.params)
+        find_network(estimator)[0]._asked_to_stop = stop
+        return _fit_and_score(
+            estimator, data.X, data.y, scorer=plan.scorer, train=self.part.train,
+            test=self.part.test, verbose=0, parameters=None, fit_params=data.fit_params,
+            score_params=data.score_params, return_train_score=plan.return_train_score,
+            return_times=True, return_estimator=True, error_score=plan.error_score,
+            caller=plan.tasks and plan.tasks.search,
+            callback_ctx=plan.tasks and plan.tasks.fits[self.number],
+        )  # fmt: skip
+
+    def score(self):
+        """Return the result, which `advance` has left."""
+        result = self.scores[self.share]
+        self.latest = result["test_scores"]
+        if self.result is None:
+            self.result = result
+            self._leave()
+            if self.plan.keeper is not None:
+                self.plan.keeper.note(self)
+        return result
+
+
 def epochs_until(share, max_iter):
     """Return how many epochs a share of them is: no part of one is left out."""
     return math.ceil(share * max_iter * (1 - 1e-12))  # 49 * (1 / 49) is 49 epochs, not 50
@@ -310,7 +388,7 @@ def number_of_score(scores, metric):
 
 def make_fits(plan, candidates, data, step):
     """Return a fit for each candidate and fold; those with the same steps share their data."""
-    parts, fits = {}, []
+    parts, fits, n_folds = {}, [], len(data.splits)
     n_samples, n_features, n_outputs = _shapes_of(data)
     known = set(plan.estimator.get_params())
     for params in candidates:
@@ -318,9 +396,15 @@ def make_fits(plan, candidates, data, step):
             make_estimator(plan.estimator, params)  # says which name it does not know
         trial = make_network(plan.estimator, params)
         cost, of_step = cost_of(trial, n_samples, n_features, n_outputs)
+        if plan.whole:
+            fits.append([
+                WholeFit(plan, params, Part(data, fold), cost, len(fits) * n_folds + fold)
+                for fold in range(n_folds)
+            ])  # fmt: skip
+            continue
         is_large = pays_on_all_cores(trial, of_step, plan.control.cores)
         key, row = setting_of_steps(params, step), []
-        for fold in range(len(data.splits)):
+        for fold in range(n_folds):
             if (key, fold) not in parts:
                 parts[key, fold] = Part(data, fold, preprocesses=step is not None)
             part = parts[key, fold].expect(trial)

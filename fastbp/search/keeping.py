@@ -9,16 +9,19 @@ is of another search, is `fastbp.training.keeping`'s business.
 
 import threading
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, field
 from functools import partial
 from numbers import Integral
 
 import numpy as np
+from sklearn.base import clone
 
 from fastbp.engine import get_engine
 from fastbp.engine.precision import PRECISIONS, least_precise
 from fastbp.optimizers import is_full_batch
-from fastbp.search.candidates import draws_candidates
+from fastbp.search.candidates import draws_candidates, fits_in_parts
+from fastbp.tabular.base import BaseTabular
 from fastbp.training.keeping import COPIES, SealedFile, describe_machine
 from fastbp.training.meaning import describe as describe_meaning
 from fastbp.training.meaning import digest
@@ -95,7 +98,9 @@ class SearchKeeper:
     def __init__(self, snapshot, search, network, candidates, data):
         self.file, self.lock = SealedFile(snapshot, "search"), threading.Lock()
         self.snapshot, self.fits = snapshot, []
-        settings = identify_settings(search, leave_out=LEFT_OUT)
+        bare = copy(search)
+        bare.estimator = _without_callbacks(search.estimator)
+        settings = identify_settings(bare, leave_out=LEFT_OUT)
         settings["candidates"] = digest(describe_meaning(candidates)).hex()
         self.settings, self.data, self.engine = settings, data, get_engine(network.engine)
         self.precision = _find_precision(network, candidates)
@@ -165,6 +170,14 @@ class SearchKeeper:
         }
 
 
+def _without_callbacks(estimator):
+    """Return a copy that tells nobody: what callbacks have come to is no setting."""
+    bare = clone(estimator)
+    for one in (bare, *dict(getattr(bare, "steps", ())).values()):
+        getattr(one, "__dict__", {}).pop("_skl_callbacks", None)
+    return bare
+
+
 def _find_precision(network, candidates):
     """Return the least precise `matmul_precision` of the fits; what is none they will refuse."""
     asked = [network.matmul_precision, *(one for each in candidates for one in _asked_by(each))]
@@ -200,12 +213,19 @@ def check_snapshots(search, params):
         )
 
 
+def _can_be_kept(network):
+    """Whether a fit of a network takes a snapshot; a `fit` of the user's own may be several."""
+    if isinstance(network, BaseTabular):
+        return isinstance(network.random_state, Integral) and network.max_time is None
+    is_shared = isinstance(network.random_state, np.random.RandomState)
+    return fits_in_parts(network) and not is_full_batch(network.solver) and not is_shared
+
+
 @contextmanager
 def lend_snapshot(network, given):
     """Give the refit a file beside that of the search, if its state can be kept."""
     snapshot = as_snapshot(given)
-    is_shared = isinstance(network.random_state, np.random.RandomState)
-    if snapshot is None or is_full_batch(network.solver) or is_shared:
+    if snapshot is None or not _can_be_kept(network):
         yield
         return
     network._snapshot = beside(snapshot, ".refit")

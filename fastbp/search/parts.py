@@ -100,11 +100,11 @@ class Part:
     ----------
     data : Data
     fold : int
-    preprocesses : bool
+    preprocesses : bool, default=False
         Whether there are such steps.
     """
 
-    def __init__(self, data, fold, *, preprocesses):
+    def __init__(self, data, fold, *, preprocesses=False):
         self.data, self.preprocesses, self.n_fits = data, preprocesses, 0
         self.train, self.test = map(np.asarray, data.splits[fold])
         self.lock, self.being_made, self.made = threading.Lock(), False, False

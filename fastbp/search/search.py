@@ -2,14 +2,15 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from copy import copy, deepcopy
 from numbers import Integral, Real
 from os import PathLike
 from typing import Any, ClassVar, Literal, Self
 
-import joblib
 import numpy as np
 from sklearn.base import _fit_context, clone, is_classifier
+from sklearn.callback import with_callbacks
 from sklearn.metrics._scorer import _MultimetricScorer
 from sklearn.model_selection import check_cv
 from sklearn.model_selection._search import BaseSearchCV
@@ -24,7 +25,6 @@ from fastbp.search.candidates import (
     check_candidates,
     check_names,
     find_network,
-    fits_in_parts,
     list_candidates,
 )
 from fastbp.search.cluster import check_client, count_fits_at_a_time, hand_over
@@ -41,6 +41,7 @@ from fastbp.search.results import (
     warn_of_choice,
 )
 from fastbp.search.strategies import Search
+from fastbp.search.tasks import has_callbacks, watch_search
 from fastbp.training.snapshots import Snapshot, as_snapshot
 
 
@@ -57,8 +58,8 @@ class BackpropSearchCV(BaseSearchCV):
     estimator : BackpropClassifier, BackpropRegressor or Pipeline
         Not fitted; a Pipeline ends in one of them, and parameters of all its steps can be
         searched. TabularClassifier and TabularRegressor are taken for "grid" and "random": their
-        fits are whole ones, and so are those of an estimator (or a search) that has callbacks, and
-        of subclasses with a `fit` of their own; these share no preprocessing.
+        fits make no pauses, and nor do those of an estimator (or a search) that has callbacks, and
+        of subclasses with a `fit` of their own; such whole fits share no preprocessing.
     params : dict or list of dict
         Names of parameters and the values to try: lists, or with "random" and "halving" also
         distributions, which have a method ``rvs``.
@@ -85,10 +86,10 @@ class BackpropSearchCV(BaseSearchCV):
     n_jobs : int or None, default=None
         Fits at a time, in threads; None is one for each core, but networks so large that all cores
         pay off for a single one are trained one after the other. The cores that are left go to the
-        fits' own threads (`n_threads`). The results do not depend on it. Of whole fits as in
-        GridSearchCV, but in threads. With `client` fits that are handed over at a time: None is two
-        for each thread that the workers have when the search begins; a cluster that is still to
-        grow needs a number.
+        fits' own threads (`n_threads`). The results do not depend on it. Of whole fits
+        None is one at a time, which has all cores. With `client` fits that are handed over at a
+        time: None is two for each thread that the workers have when the search begins; a cluster
+        that is still to grow needs a number.
     client : distributed.Client or None, default=None
         Client of a Dask cluster (``pip install -e ".[dask]"``), whose workers then run the fits,
         each fit whole on one of them. The results are the local ones, bit for bit where the
@@ -105,9 +106,8 @@ class BackpropSearchCV(BaseSearchCV):
         line for each candidate, too.
     max_time : float or None, default=None
         Seconds after which the search ends with the candidates that are finished, with a warning;
-        the refit of the best one comes after. Ctrl-C ends it in the same way. Candidates are then
-        tried in their order, rather than the longest first. Of whole fits Ctrl-C ends only the one
-        under way, with a warning; with several at a time it ends the search, without results.
+        the refit of the best one comes after. Ctrl-C ends it in the same way. With `max_time`
+        candidates are tried in their order, rather than the longest first.
     early_discard : bool, default=False
         For "grid" and "random": whether to give up hopeless candidates, by a median rule (after
         Golovin et al. 2017). A quarter of the candidates (at least three, always the same draw) is
@@ -135,7 +135,7 @@ class BackpropSearchCV(BaseSearchCV):
         As in GridSearchCV.
     candidate_curves_ : list of list of dict
         For each candidate and fold "loss", "validation_loss" and "validation_score", arrays with a
-        number for each epoch; None where not recorded. Not set where fits are whole ones.
+        number for each epoch; None where not recorded, as by tabular estimators.
     rungs_ : list of tuple of (float, int)
         Of "halving": share of `max_iter` and number of candidates of each rung.
 
@@ -176,7 +176,7 @@ class BackpropSearchCV(BaseSearchCV):
     _doc_link_module = "fastbp"
     _doc_link_template = "https://fastbp.readthedocs.io/en/latest/api/fastbp.{estimator_name}.html"
 
-    pre_dispatch = "2*n_jobs"  # of whole fits, which scikit-learn runs
+    _run_search = None  # scikit-learn's way to run the fits
     _fitted_names = (
         "cv_results_", "candidate_curves_", "n_splits_", "rungs_", "scorer_", "multimetric_",
         "best_index_", "best_score_", "best_params_", "best_estimator_", "refit_time_",
@@ -284,31 +284,28 @@ class BackpropSearchCV(BaseSearchCV):
         return self._fit(X, y, params)
 
     @_fit_context(prefer_skip_nested_validation=False)
+    @with_callbacks
     def _fit(self, X, y, params):
         network, step = find_network(self.estimator)
-        if self.early_discard and self.strategy == "halving":
-            raise ValueError(
-                "early_discard is for strategy='grid' and 'random'; 'halving' discards by itself."
-            )
         check_snapshots(self, params)
         if self.client is not None:
             check_client(self.client)
-        if not fits_in_parts(network) or _has_callbacks(self):
-            return self._fit_whole(X, y, params)
         candidates = list_candidates(self)
-        check_candidates(candidates, network, step, halving=self.strategy == "halving")
+        whole = self._makes_no_pauses(candidates, network, step)
         scorers, metric = self._get_scorers()
         X, y = indexable(X, y)
         params = _check_method_params(X, params=params)
         routed = self._get_routed_params_for_fit(params)
         splits = self._split(X, y, routed.splitter.split)
         data = Data(X, y, routed.estimator.fit, routed.scorer.score, splits)
-        control = Control(self._count_jobs(), self.max_time)
-        report = SearchReport(self.verbose, len(candidates), len(candidates) * len(splits))
+        control = Control(self._count_jobs(whole), self.max_time)
+        n_fits = len(candidates) * len(splits)
+        report = SearchReport(self.verbose, len(candidates), n_fits)
         plan = Plan(
             clone(self.estimator), scorers, self.error_score, self.return_train_score, control,
-            report,
+            report, whole,
         )  # fmt: skip
+        plan.tasks = watch_search(self, X, y, params, n_fits)
         snapshot = as_snapshot(self.snapshot)
         if snapshot is not None:
             plan.keeper = SearchKeeper(snapshot, self, network, candidates, data)
@@ -340,8 +337,9 @@ class BackpropSearchCV(BaseSearchCV):
             self.rungs_ = searched.rungs
         self.scorer_ = scorers._scorers if isinstance(scorers, _MultimetricScorer) else scorers
         self._choose(searched, metric, example, finished=finished)
-        if self.refit:
-            self._refit_best(plan.estimator, X, y, routed.estimator.fit)
+        with nullcontext() if plan.tasks is None else plan.tasks.ending():
+            if self.refit:
+                self._refit_best(plan, X, y, routed.estimator.fit)
         say_warnings(control.warnings)
         return self
 
@@ -359,10 +357,32 @@ class BackpropSearchCV(BaseSearchCV):
         """
         return self.fit(X, y, **params).transform(X)
 
-    def _count_jobs(self):
-        if self.client is None:
-            return self.n_jobs
-        return count_fits_at_a_time(self.client, self.n_jobs)
+    def _makes_no_pauses(self, candidates, network, step):
+        """Check the candidates; return whether their fits are whole ones."""
+        halving = self.strategy == "halving"
+        if self.early_discard and halving:
+            raise ValueError(
+                "early_discard is for strategy='grid' and 'random'; 'halving' discards by itself."
+            )
+        watched = has_callbacks(self)
+        if watched and self.client is not None:
+            raise ValueError(
+                "Callbacks do not see fits on other machines. Take them off (set_callbacks()), or "
+                "search without client."
+            )
+        in_parts = check_candidates(candidates, network, step, halving=halving) and not watched
+        if not in_parts and (halving or self.early_discard):
+            raise ValueError(
+                "strategy='halving' and early_discard need fits that can be paused: those of "
+                "BackpropClassifier and BackpropRegressor without callbacks. Use strategy='grid' "
+                "or 'random' alone."
+            )
+        return not in_parts
+
+    def _count_jobs(self, whole):
+        if self.client is not None:
+            return count_fits_at_a_time(self.client, self.n_jobs)
+        return 1 if whole and self.n_jobs is None else self.n_jobs
 
     def _split(self, X, y, params):
         """Return rows to train and to score on, of each fold."""
@@ -408,57 +428,15 @@ class BackpropSearchCV(BaseSearchCV):
                 warn_of_choice(searched, self.best_index_)
             self.best_params_ = results["params"][self.best_index_]
 
-    def _refit_best(self, estimator, X, y, params):
-        begun = time.time()
-        best = make_estimator(estimator, self.best_params_)
-        with lend_snapshot(find_network(best)[0], self.snapshot):
+    def _refit_best(self, plan, X, y, params):
+        best = make_estimator(plan.estimator, self.best_params_)
+        told = nullcontext() if plan.tasks is None else plan.tasks.refit(best)
+        with told, lend_snapshot(find_network(best)[0], self.snapshot):
+            begun = time.time()
             best.fit(X, y, **params)
-        self.best_estimator_, self.refit_time_ = best, time.time() - begun
+            self.best_estimator_, self.refit_time_ = best, time.time() - begun
         if hasattr(self.best_estimator_, "feature_names_in_"):
             self.feature_names_in_ = self.best_estimator_.feature_names_in_
-
-    # ----------------------------------------------------------------------- whole fits
-
-    def _fit_whole(self, X, y, params):
-        """Search as scikit-learn does, in threads, or by joblib's own way to a Dask cluster."""
-        needs_pauses = self.early_discard or self.max_time is not None or self.snapshot is not None
-        if self.strategy == "halving" or needs_pauses:
-            raise ValueError(
-                "strategy='halving', early_discard, max_time and snapshot need fits that can be "
-                "paused: those of BackpropClassifier and BackpropRegressor without callbacks. Use "
-                "strategy='grid' or 'random' alone."
-            )
-        how = {"backend": "threading", "n_jobs": 1}
-        if self.client is not None:
-            if _has_callbacks(self):
-                raise ValueError(
-                    "Callbacks do not see fits on other machines. Take them off "
-                    "(set_callbacks()), or search without client."
-                )
-            X, y = indexable(X, y)
-            data = [one for one in (X, y) if one is not None]
-            how = {"backend": "dask", "n_jobs": -1, "client": self.client, "scatter": data}
-        with joblib.parallel_config(**how):
-            super().fit(X, y, **params)
-        for name in ("candidate_curves_", "rungs_"):
-            self.__dict__.pop(name, None)  # of an earlier call
-        return self
-
-    def _run_search(self, evaluate_candidates, *, callback_ctx=None):
-        candidates = list_candidates(self)
-        searching = callback_ctx.subcontext(
-            task_name="search",
-            max_subtasks=len(candidates) * self.n_splits_,
-            sequential_subtasks=False,
-        ).call_on_fit_task_begin(estimator=self)
-        evaluate_candidates(candidates, callback_ctx=searching)
-        searching.call_on_fit_task_end(estimator=self)
-
-
-def _has_callbacks(search):
-    """Whether somebody is to be told of each fit: callbacks of the search, or of a step."""
-    found = [search, search.estimator, *dict(getattr(search.estimator, "steps", ())).values()]
-    return any(hasattr(one, "_skl_callbacks") for one in found)
 
 
 def _max_iter_of(estimator, params):

@@ -91,6 +91,7 @@ class BaseTabular(CallbackSupportMixin, BaseParameters):
     """What both tabular estimators share."""
 
     _is_ensemble = True
+    _asked_to_stop = None  # an event of who runs fits, which ends the networks
     _saved_parts = ("encoder_", "networks_")  # estimators within, for fastbp.save
     _fitted_names: tuple[str, ...] = (
         "encoder_", "networks_", "n_features_in_", "feature_names_in_", "n_iter_",

@@ -89,7 +89,7 @@ class Jobs:
         self.tasks = tasks
         self.waiting, self.first = list(networks), networks[0]
         snapshots.give(networks)
-        self.lock, self.stop = threading.Lock(), threading.Event()
+        self.lock, self.stop = threading.Lock(), Stop(tasks.estimator._asked_to_stop)
         self.warnings, self.failures = said, failures
 
     def next(self):
@@ -123,15 +123,43 @@ class Jobs:
                         network.fit(X, *more, **self.held_out)
                 except SourceError as error:
                     self.failures.append(error)
-                    self.stop.set()
+                    self.stop.end()
                 finally:
                     del network._asked_to_stop, network._parts, network._snapshot
                     del network._calibrates
                 for name in OF_TRAINING:
                     vars(network).pop(name, None)
         except BaseException:
-            self.stop.set()
+            self.stop.end()
             raise
+
+
+class Stop(threading.Event):
+    """Whether the networks of a fit are to end, asked by one of them or by who runs the fit.
+
+    Parameters
+    ----------
+    outer : threading.Event or None
+        Of who runs this fit and others; an interrupt (`set`) ends all, `end` only this one.
+    """
+
+    def __init__(self, outer):
+        super().__init__()
+        self.outer = outer
+
+    def is_set(self):
+        """Whether somebody has asked."""
+        return super().is_set() or (self.outer is not None and self.outer.is_set())
+
+    def end(self):
+        """End the networks of this fit."""
+        super().set()
+
+    def set(self):
+        """End the networks of this fit, and the fits beside it."""
+        self.end()
+        if self.outer is not None:
+            self.outer.set()
 
 
 class NetworkTasks:
@@ -157,7 +185,7 @@ class NetworkTasks:
     def of(self, network, stop):
         """Tell the callbacks that a network begins and ends, and let them follow its epochs.
 
-        If one asks to stop after a network, `stop` is set.
+        If one asks to stop after a network, `stop` ends the others.
         """
         if self.context is None:
             yield
@@ -168,7 +196,7 @@ class NetworkTasks:
             part.call_on_fit_task_begin(estimator=self.estimator, **self.told)
             yield
             if part.call_on_fit_task_end(estimator=self.estimator, **self.told):
-                stop.set()
+                stop.end()
 
     def end(self):
         """Tell the callbacks that the fit has ended, and what it came to."""

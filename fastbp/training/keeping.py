@@ -34,7 +34,8 @@ from fastbp.values import Writer
 from fastbp.versions import __version__, refuse_newer
 
 FORMAT = 1
-MOST_OF_TIME = 0.01  # share of the time that copies of states and writing may take
+MOST_OF_TIME = 0.01  # share of the time that writing may take, with the copy of the state
+MOST_OF_COPIES = 0.005  # the same of copies for an end that nobody foresees
 BYTES_PER_S = 5e8  # of both, as long as no file was written
 COPIES = 3  # of the weights in a state: with what Adam keeps of each
 PATH = "matmul path"  # of a machine, where a fit asks for less than "highest"
@@ -257,6 +258,8 @@ class Keeper:
     def __init__(self, snapshot, estimator, problem, start=None):
         self.file = SealedFile(snapshot, "fit")
         self.estimator, self.problem, self.start = estimator, problem, start
+        self.latest = None  # state that is not in the file as yet
+        self.copied_at, self.copy_s = time.perf_counter(), 0.0
         self.call = self._describe_call(None)
 
     def _describe_call(self, engine):
@@ -312,28 +315,56 @@ class Keeper:
     def advance(self, training, until=None):
         """Train as `Training.advance`, and write snapshots in pauses."""
         snapshot, progress, piece = self.file.snapshot, training.run.progress, 1
-        self.file.expect(COPIES * progress.params.nbytes)
-        training.let_look(partial(self._write_within, training))
+        n_bytes = COPIES * progress.params.nbytes
+        self.file.expect(n_bytes)
+        self.copy_s = n_bytes / BYTES_PER_S
+        training.let_look(partial(self._look, training))
         try:
             while True:
                 first, begun = progress.n_iter, time.perf_counter()
                 piece = self.file.limit(piece, first)
                 ended = training.advance(min(first + piece, np.inf if until is None else until))
-                if not ended and self.file.is_due(progress.n_iter):
-                    self.write(training.state)
+                if not ended:
+                    self._look(training, progress.n_iter)
                 if ended or (until is not None and progress.n_iter >= until):
                     return ended
                 seconds = time.perf_counter() - begun
                 piece = next_piece(piece, seconds, min(PIECE_S, snapshot.every))
-        except KeyboardInterrupt:  # while it was written
+        except KeyboardInterrupt:  # while it was copied or written
             training.interrupt()
             return True
 
-    def _write_within(self, training):
-        """Write the state within an epoch, where one is due by the seconds."""
-        if self.file.snapshot.every_epochs is None and self.file.is_due():
-            self.write(training.state)
+    def _look(self, training, n_epochs=None):
+        """Write the state where it is due; else copy it where that costs next to nothing.
 
-    def write(self, get_state):
-        """Write the state that a function returns."""
-        self.file.write(self.call, lambda writer: describe(get_state(), writer))
+        Parameters
+        ----------
+        training : Training
+            In a pause.
+        n_epochs : int or None, default=None
+            None within an epoch, where nothing is due by the epochs.
+        """
+        by_seconds = self.file.snapshot.every_epochs is None
+        due = (by_seconds or n_epochs is not None) and self.file.is_due(n_epochs)
+        begun = time.perf_counter()
+        if due or begun - self.copied_at >= self.copy_s / MOST_OF_COPIES:
+            self.latest = training.state()
+            self.copied_at = time.perf_counter()
+            self.copy_s = self.copied_at - begun
+        if due:
+            self.leave()
+
+    def leave(self):
+        """Write the newest copy of the state that is not in the file."""
+        if self.latest is not None:
+            self.write(self.latest)
+            self.latest = None
+
+    def end(self, state):
+        """Write the state of a finished fit."""
+        self.latest = None
+        self.write(state)
+
+    def write(self, state):
+        """Write a state."""
+        self.file.write(self.call, partial(describe, state))

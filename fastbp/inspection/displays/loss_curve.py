@@ -204,18 +204,20 @@ class LossCurveDisplay:
         return max(len(self.loss_curve) - len(curve), 0)
 
     def _draw(self, ax, name, label, curve, color, linestyle, kwargs):
-        epochs = np.arange(1, len(curve) + 1) + self._epochs_before(curve)
-        marker = "o" if len(curve) == 1 else None
+        values = np.asarray(curve, float)
+        seen = np.flatnonzero(~np.isnan(values))  # on a cluster not each epoch is measured
+        epochs = seen + 1 + self._epochs_before(curve)
+        marker = "o" if len(seen) == 1 else None
         settings = {"color": color, "linestyle": linestyle, "marker": marker, **kwargs}
-        (self.lines_[name],) = ax.plot(epochs, curve, label=label, **settings)
+        (self.lines_[name],) = ax.plot(epochs, values[seen], label=label, **settings)
 
 
 def _best_epoch(state):
     """Return the number, from 1, of the epoch that is best on validation data; None without."""
     if state.get("best_iter_") is not None:
         return int(state["best_iter_"])
-    if state.get("validation_scores_"):
-        return int(np.argmax(state["validation_scores_"])) + 1
-    if state.get("validation_loss_curve_"):
-        return int(np.argmin(state["validation_loss_curve_"])) + 1
+    for name, sign in (("validation_scores_", 1), ("validation_loss_curve_", -1)):
+        curve = sign * np.asarray(state.get(name) or (), float)
+        if not np.isnan(curve).all():
+            return int(np.nanargmax(curve)) + 1
     return None
