@@ -18,6 +18,7 @@ from fastbp import (
     BackpropSearchCV,
     TableEncoder,
     TabularClassifier,
+    TabularRegressor,
     find_learning_rate,
     optimizers,
     schedules,
@@ -573,3 +574,20 @@ def test_functions_to_await_are_refused(name, value):
     """Warnings are errors: none was called, and never awaited."""
     with pytest.raises(ValueError, match=f"'{name}' parameter .*write it with a plain def"):
         BackpropClassifier(**{name: value}).fit([[0.0], [1.0]], [0, 1])
+
+
+@pytest.mark.parametrize(
+    ("make", "weights"),
+    [
+        (partial(BackpropClassifier, (10**9,)), "6,000,000,001"),
+        (partial(BackpropRegressor, hidden_layer_sizes=(10**6,) * 2, solver="lbfgs"), "1,000,"),
+        (partial(TabularRegressor, hidden_layer_sizes=(10**6,) * 2), "1,000,"),
+    ],
+)
+def test_a_network_larger_than_memory_is_refused(make, weights):
+    """Before any is taken: Linux would end the process later on."""
+    X, y = np.arange(80.0).reshape(20, 4), np.arange(20) % 2
+    net = make(random_state=0)
+    with pytest.raises(MemoryError, match=f"makes ({weights}).*GiB of this machine"):
+        net.fit(X, y)
+    assert not hasattr(net, "n_iter_")

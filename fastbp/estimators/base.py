@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from fastbp.activations import activations_for
 from fastbp.data.best_constant import starts_as_drawn
-from fastbp.data.features import check_features
+from fastbp.data.features import check_features, physical_memory
 from fastbp.data.held_out import NOTHING
 from fastbp.data.scaling import narrow
 from fastbp.engine import FLOATS, get_engine, let_activations_raise, network
@@ -37,7 +37,7 @@ from fastbp.estimators.base_parameters import BaseParameters
 from fastbp.estimators.fitting import OpenFit
 from fastbp.estimators.parameters import check_parameters
 from fastbp.messages import explains_its_arguments
-from fastbp.optimizers import is_full_batch
+from fastbp.optimizers import is_full_batch, optimizer_for
 from fastbp.training.progress import Progress
 from fastbp.training.resuming import recall
 from fastbp.training.scoring import Scorer, find_scorer
@@ -218,6 +218,7 @@ class BaseBackprop(
     def _first_progress(self, problem, random_state):
         """Start from drawn weights, and an output at the best constant."""
         layers, settings = problem.layer_sizes, problem.settings
+        _check_memory(problem)
         entries = problem.activations or activations_for(settings.activation or "identity", 1)
         params = network.initial_params(
             layers, entries, random_state, problem.weights_dtype, settings.init, problem.n_members
@@ -618,3 +619,21 @@ class BaseBackprop(
         tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+def _check_memory(problem):
+    """Refuse a network that cannot be trained in the memory of this machine.
+
+    Training holds weights, gradient and the optimizer's state; Linux hands memory out that it does
+    not have, and ends the process when it is used.
+    """
+    settings, memory = problem.settings, physical_memory()
+    n_params = network.count_params(problem.layer_sizes, problem.n_members)
+    n_copies = 2 + optimizer_for(settings.solver, settings).n_slots
+    n_bytes = n_copies * n_params * np.dtype(problem.weights_dtype).itemsize
+    if memory is not None and n_bytes > memory:
+        raise MemoryError(
+            f"hidden_layer_sizes={settings.hidden_layer_sizes!r} makes {n_params:,} weights and "
+            f"biases, whose training takes {n_bytes / 2**30:,.0f} GiB, more than the "
+            f"{memory / 2**30:,.0f} GiB of this machine. Use smaller layers."
+        )
