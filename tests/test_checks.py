@@ -358,7 +358,6 @@ def test_fits_under_a_limit_of_memory():
             "exit in a daemon's fit: an atexit handler that fits, threads: 1",
             "exit in a daemon's partial_fit",
         ],
-        2,
     ),
 )
 @needs_native
