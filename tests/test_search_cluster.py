@@ -253,6 +253,20 @@ def test_data_that_all_workers_lost_are_sent_again(client, monkeypatch):
     assert len(sent) == 2
 
 
+def test_a_cluster_without_workers_is_named(client, monkeypatch):
+    """Once, not by each of the threads that would send the data."""
+    calls = []
+
+    def scatter(*arguments, **how):
+        calls.append(arguments)
+        raise TimeoutError("No valid workers found")
+
+    monkeypatch.setattr(client, "scatter", scatter)
+    with pytest.raises(RuntimeError, match="the cluster has no worker"):
+        BackpropSearchCV(NET, GRID, cv=2, client=client, n_jobs=4).fit(X, Y)
+    assert len(calls) == 3
+
+
 def test_a_worker_is_killed_and_nothing_is_lost(client, tmp_path):
     """`python -m checks.cluster` kills more, at random moments."""
     local = BackpropSearchCV(NET, GRID, strategy="halving", cv=2).fit(X, Y)

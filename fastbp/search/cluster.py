@@ -156,18 +156,30 @@ class Cluster:
             What they were, and are no more.
         """
         with self.lock:
+            if self.control.stop.is_set():  # another thread has waited in vain
+                raise StoppedError
             if self.held is None or self.held is lost:
-                self.held = self._scatter()
+                try:
+                    self.held = self._scatter()
+                except BaseException:
+                    self.control.stop.set()
+                    raise
             return self.held
 
     def _scatter(self):
-        for left in range(RETRIES, -1, -1):
+        error = None
+        for _ in range(RETRIES + 1):
             try:
                 return self.client.scatter(self.bench, hash=False)
-            except OSError:  # that worker has just died
-                if left == 0:
-                    raise
-        return None
+            except OSError as missing:  # that worker has just died, or none came for a while
+                error = missing
+        if isinstance(error, TimeoutError):
+            raise RuntimeError(
+                "The data of the search could not be sent: the cluster has no worker. "
+                f"{RETRIES + 1} times Dask's timeout for connections were waited for one; "
+                "client.wait_for_workers(1) waits longer."
+            ) from error
+        raise error
 
     def train(self, place, share, worker):
         """Let a worker train a fit; return what `Bench.train` does.
