@@ -202,7 +202,7 @@ def check_trainings(n, figures):
                     target=lambda *how: done.append(disturb(*how)), args=(cluster, what, delay_s)
                 )
                 thread.start()
-                begun = time.perf_counter()
+                begun, n_before = time.perf_counter(), len(raised)
                 try:
                     n_wrong += bits_of(train(client)) != bits
                 except Exception as error:
@@ -212,9 +212,8 @@ def check_trainings(n, figures):
                 thread.join()
                 print(
                     f"     training {number} of {n} ({what}): {took:.1f} s, {n_wrong} wrong, "
-                    f"{len(raised)} raised", flush=True,
+                    f"{len(raised)} raised", *raised[n_before:], flush=True,
                 )  # fmt: skip
-    print(*raised, sep="\n")
     figures.add("trainings", n)
     figures.add("workers killed, stalled, joined in trainings", sum(done))
     figures.add("trainings that raised", len(raised))

@@ -290,6 +290,8 @@ def call(model, method, *arguments):
         with warnings.catch_warnings():
             warnings.simplefilter("error", RuntimeWarning)
             warnings.filterwarnings("ignore", "y has only one class", RuntimeWarning)
+            cast = "invalid value encountered in cast"  # accuracy of huge numbers
+            warnings.filterwarnings("ignore", cast, RuntimeWarning, r"sklearn\.")
             warnings.simplefilter("ignore", ConvergenceWarning)
             warnings.simplefilter("ignore", DataConversionWarning)
             warnings.simplefilter("ignore", UserWarning)

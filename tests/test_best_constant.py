@@ -260,3 +260,11 @@ def test_a_large_mean_is_no_obstacle():
     with pytest.warns(ConvergenceWarning):
         model.fit(X, y + 300)
     assert model.score(X, y + 300) > 0.3
+
+
+def test_a_best_constant_beyond_float32_is_an_error_of_the_targets():
+    """Not one of the cast: 'lbfgs' computes in float64, and its weights are float32."""
+    X, y = draw_regression(30, 3)
+    model = BackpropRegressor(hidden_layer_sizes=(), solver="lbfgs", random_state=0)
+    with pytest.raises(ValueError, match="non-finite parameter weights"):
+        model.fit(X, 1e300 * (1 + y**2))

@@ -226,7 +226,8 @@ class BaseBackprop(
         if not starts_as_drawn(problem.loss, settings.dtype):
             n_outputs = layers[-1]  # biases of the output come last, of one layer or of many
             biases = params[-(problem.n_members or 1) * n_outputs :].reshape(-1, n_outputs)
-            biases[:] = problem.best_constant()
+            most = np.finfo(params.dtype).max  # targets beyond it have an error of their own
+            biases[:] = np.clip(problem.best_constant(), -most, most)
         return Progress(params)
 
     def _last_progress(self, problem, past, seen, *, incremental):
