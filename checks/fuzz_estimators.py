@@ -380,7 +380,9 @@ def check_fitted_still(model, X, rng):
     """A model that was trained once still predicts, whatever came after."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of feature names
-        model.predict(rng.standard_normal((3, model.n_features_in_)))
+        error = call(model, "predict", rng.standard_normal((3, model.n_features_in_)))
+        if error is not None and "beyond the range of float64" not in str(error):
+            raise error
         call(model, "predict", X if rng.random() < 0.5 else draw_X(rng))
 
 
