@@ -366,6 +366,11 @@ def test_what_workers_cannot_import_is_named(client, two, monkeypatch):
     assert_same(DaskBackpropClassifier(**NET).fit(X, Y), two)
 
 
+def test_the_local_estimator_can_be_saved(two, tmp_path):
+    fastbp.save(two.to_local(), tmp_path / "model")
+    np.testing.assert_array_equal(fastbp.load(tmp_path / "model").predict(x), two.predict(x))
+
+
 def test_a_slow_worker_changes_no_bit(client, two, tmp_path):
     rate = Misfortune(tmp_path, time.sleep, 0.4)
     assert_same(DaskBackpropClassifier(**NET | dict(learning_rate=rate)).fit(X, Y), two)

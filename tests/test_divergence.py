@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from engines import ENGINES
 from problems import draw_counts
 from refusals import SETTINGS, check_refusal, draw, fit_quietly, train_some
 from sklearn.exceptions import NotFittedError
@@ -68,15 +69,17 @@ def test_divergence_names_the_unscaled_column():
     check_refusal(model, lambda: model.fit(X, y), ValueError, ["epoch", "column 2"])
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("solver", ["adam", "sgd"])
-def test_divergence_names_the_weights_that_make_alpha_strong(solver):
+def test_divergence_names_the_weights_that_make_alpha_strong(solver, engine):
     X, y = draw(BackpropRegressor)
-    model = BackpropRegressor(**{**SETTINGS, "max_iter": 200}, solver=solver)
+    how = dict(SETTINGS, solver=solver, engine=engine)
+    model = BackpropRegressor(**how | dict(max_iter=200))
     with pytest.raises(
         ValueError, match=r"cause: alpha=0\.0001, divided by sample weights of mean"
     ):
         model.fit(X, y, sample_weight=np.full(len(y), 1e-30))
-    model = BackpropRegressor(**SETTINGS, alpha=1e30)
+    model = BackpropRegressor(**how, alpha=1e30)
     with pytest.raises(
         ValueError, match=r"cause: alpha=1e\+30 is too strong for float32 \(lower it"
     ):

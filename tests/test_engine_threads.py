@@ -7,7 +7,7 @@ from contextlib import closing
 import numpy as np
 import pytest
 from covering import cover_pairs, naming
-from engines import PAIRS
+from engines import ENGINES, PAIRS
 from problems import HYPERPARAMETERS
 from sessions import (
     BASIC,
@@ -133,6 +133,7 @@ def test_number_of_threads_may_change_in_mid_fit(forced_engine, dtype):
     assert results[0] == results[1] == results[2]
 
 
+@pytest.mark.skipif("cython" not in ENGINES, reason="the engine is not built")
 @pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="lists threads in /proc")
 def test_threads_can_be_limited_between_calls():
     """A search gives a fit the cores that others leave; more than at first it never has."""

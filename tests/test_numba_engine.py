@@ -151,11 +151,15 @@ def test_compiled_once_and_found_on_disk():
     names = {}
     exec(COMPILED, names)
     assert sum(names["found"]) == len(names["minibatch"].advance.signatures)
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", f"{COMPILED}\nprint(*found)"],
-        capture_output=True, text=True,
-    )  # fmt: skip
-    assert (done.returncode, done.stdout.split()) == (0, ["0", "1"]), done.stderr
+    for left in (2, 1, 0):
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", f"{COMPILED}\nprint(*found)"],
+            capture_output=True, text=True,
+        )  # fmt: skip
+        found = done.returncode, done.stdout.split()
+        if found == (0, ["0", "1"]):
+            break
+        assert left, (found, done.stderr)  # other tests' processes write into the same index
 
 
 # --- elementary functions -------------------------------------------------------------------------

@@ -357,6 +357,16 @@ def test_whole_fits(kind):
         ours.set_params(strategy="halving").fit(X, Y)
 
 
+def test_callbacks_of_a_candidate_are_told(recwarn):
+    """And nobody is told of fits on other machines."""
+    monitor = ScoringMonitor(scoring="accuracy")
+    params = {"net": [clone(NET), clone(NET).set_callbacks(monitor)]}
+    search = BackpropSearchCV(pipe(), params, cv=3, refit=False).fit(X, Y)
+    assert len(monitor.get_logs().data) > 0
+    with pytest.raises(ValueError, match="can be paused"):
+        search.set_params(strategy="halving", n_candidates=None).fit(X, Y)
+
+
 def test_tabular_estimators():
     X, y = draw_regression(60, 3)
     net = TabularRegressor(max_iter=2, n_networks=2, n_members=2, random_state=0)

@@ -1,5 +1,7 @@
 """How a search ends before its time, and what it shows meanwhile."""
 
+import copy
+import pickle
 import signal
 import threading
 import time
@@ -10,10 +12,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from covering import cover_pairs, first_of
+from engines import ENGINES
 from problems import draw_classes
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from test_training import interrupt_after
 
@@ -155,6 +158,67 @@ def test_a_search_of_whole_fits_ends_with_what_is_finished(
     assert search.cv_results_["status"].tolist() == ["finished"] * 2 + ["unfinished"] * 2
     assert search.best_index_ in (0, 1)
     assert search.predict(X).shape == Y.shape
+
+
+class WithinAnother(BackpropClassifier):
+    """Fits another network first, which nobody can ask to stop."""
+
+    def fit(self, X, y):
+        self.first_ = clone(LONG).set_params(n_iter_no_change=10**8).fit(X, y)
+        return super().fit(X, y)
+
+
+@pytest.mark.parametrize("kind", ["own fit", "step", "inner search"])
+def test_an_interrupt_of_a_fit_within_a_fit_ends_the_search(kind):
+    """The inner fit takes it; what it has left is no whole fit's."""
+    long = clone(LONG).set_params(n_iter_no_change=10**8)
+    short = BackpropClassifier((4,), max_iter=3, random_state=0)
+    if kind == "own fit":
+        estimator, params = WithinAnother(**short.get_params()), {"alpha": [0.1, 1.0]}
+    else:
+        first = long
+        if kind == "inner search":
+            first = BackpropSearchCV(long, {"n_iter_no_change": [2, 10**8]}, cv=2, n_jobs=1)
+            first.set_params(refit=True)
+        estimator = Pipeline([("first", first), ("last", short)])
+        params = {"last__alpha": [0.1, 1.0]}
+    search = BackpropSearchCV(estimator, params, cv=2, n_jobs=1, refit=False)
+    with pytest.raises(KeyboardInterrupt), interrupt_after(0.4):
+        search.fit(X, Y)
+
+
+def test_an_interrupt_while_the_threads_begin(monkeypatch):
+    """None of them goes on."""
+    start, begun = threading.Thread.start, []
+
+    def start_and_interrupt(thread):
+        start(thread)
+        if "ThreadPool" in thread.name:
+            begun.append(thread)
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(threading.Thread, "start", start_and_interrupt)
+    search = BackpropSearchCV(LONG, {"n_iter_no_change": [10**8, np.inf]}, cv=2, n_jobs=3)
+    with pytest.raises(KeyboardInterrupt):
+        search.fit(X, Y)
+    begun[0].join(60)
+    assert not begun[0].is_alive()
+
+
+def test_a_network_in_a_search_can_be_copied():
+    """By a scorer, say: what asks it to stop is no part of a copy."""
+
+    def size(net, X, y):
+        twin = copy.deepcopy(net)
+        return -len(pickle.dumps(twin)) if twin.predict(X).shape == y.shape else 0
+
+    net = BackpropClassifier((4,), max_iter=2, random_state=0)
+    tabular = TabularClassifier(max_iter=1, n_networks=1, n_members=2, random_state=0)
+    for estimator in (net, Own(**net.get_params()), tabular):
+        params = {"hidden_layer_sizes": [(3,), (40,)]}
+        how = dict(cv=2, scoring=size, refit=False, error_score="raise")
+        found = BackpropSearchCV(estimator, params, **how).fit(X, Y).cv_results_
+        assert found["mean_test_score"][0] > found["mean_test_score"][1]
 
 
 def test_an_interrupt_in_the_thread_of_another_fit():
@@ -313,7 +377,7 @@ def test_large_fits_run_alone(monkeypatch):
 def test_which_fits_are_large(monkeypatch):
     monkeypatch.setattr("fastbp.search.candidates.thread_ceiling", lambda n: min(n or 2, 2))
     for settings, n_cores, expected in (
-        (dict(hidden_layer_sizes=(1024, 1024)), 2, True),
+        (dict(hidden_layer_sizes=(1024, 1024)), 2, "cython" in ENGINES),
         (dict(hidden_layer_sizes=(1024, 1024)), 64, False),
         (dict(hidden_layer_sizes=(100,)), 2, False),
         (dict(hidden_layer_sizes=(1024, 1024), n_threads=1), 2, False),

@@ -24,6 +24,7 @@ from fastbp import (
 from fastbp.estimators.fitting import OpenFit
 from fastbp.search.fits import CandidateFit
 from fastbp.search.keeping import Kept
+from fastbp.search.live import SearchReport
 from fastbp.training import keeping
 from fastbp.training.minibatches import Run
 from fastbp.training.snapshots import beside, find_snapshot
@@ -594,6 +595,50 @@ def test_a_search_that_ran_out_of_time_goes_on(path, monkeypatch):
     assert path.exists()
     again = make(snapshot=path).fit(X, Y)
     assert_same(again.best_estimator_, make().fit(X, Y).best_estimator_)
+
+
+def test_a_later_life_may_have_another_best_candidate(path, monkeypatch):
+    """Whose refit is not that in the file."""
+    net = BackpropClassifier(**NET)
+    make = partial(BackpropSearchCV, net, {"learning_rate_init": [1e-5, 1e-2]}, cv=2, n_jobs=1)
+    monkeypatch.setattr(SearchReport, "end_candidate", lambda self, *given, **how: interrupt())
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    with pytest.warns(UserWarning, match="1 of 2 candidates"):
+        first = make(snapshot=path).fit(X, Y)
+    assert first.best_params_ == {"learning_rate_init": 1e-5}
+    monkeypatch.undo()
+    again = make(snapshot=path).fit(X, Y)
+    assert again.best_params_ == {"learning_rate_init": 1e-2}
+    assert_same(again.best_estimator_, make().fit(X, Y).best_estimator_)
+    BackpropClassifier(**NET).fit(X, Y, snapshot=path.parent / "one")
+    with pytest.raises(ValueError, match="other settings"):  # of a fit alone it is refused
+        BackpropClassifier(**NET, alpha=9.0).fit(X, Y, snapshot=path.parent / "one")
+
+
+def test_a_refit_by_several_fits_has_no_snapshot(path):
+    class Twice(TabularClassifier):
+        def fit(self, X, y):
+            super().fit(X[::2], y[::2])
+            return super().fit(X, y)
+
+    net = Twice(n_networks=1, n_members=2, max_iter=2, random_state=0)
+    search = BackpropSearchCV(net, {"dropout": [0.0]}, cv=2, snapshot=path).fit(X, Y)
+    assert [one.name for one in path.parent.iterdir()] == [path.name]
+    assert search.predict(X).shape == Y.shape
+
+
+def test_an_error_at_the_end_leaves_the_last_copy(path, monkeypatch):
+    monkeypatch.setattr(keeping, "MOST_OF_COPIES", np.inf)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UserWarning, match="Maximum iterations"):
+            BackpropClassifier(**NET).fit(X, Y, snapshot=Snapshot(path, every=1e9))
+    assert path.exists()
+    again = BackpropClassifier(**NET).fit(X, Y, snapshot=path)
+    assert_same(again, BackpropClassifier(**NET).fit(X, Y))
 
 
 def test_a_fit_that_failed_is_tried_again(path, monkeypatch):

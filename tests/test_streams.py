@@ -367,7 +367,7 @@ def test_rows_are_set_aside_and_not_trained_on():
 
 @pytest.mark.parametrize("memory_limit", [SMALL, 2**27])
 def test_validation_data_may_be_a_source(memory_limit, monkeypatch):
-    monkeypatch.setattr("fastbp.streams.windows.SPARE", 2**27 if memory_limit == SMALL else 0)
+    monkeypatch.setattr("fastbp.streams.source.SPARE", 2**27 if memory_limit == SMALL else 0)
     part = X[:900], LABELS[:900], WEIGHTS[:900]
     held = from_arrays(*part, window=200 if memory_limit == SMALL else None)
     names = "X_val", "y_val", "sample_weight_val"

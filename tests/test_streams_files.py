@@ -388,3 +388,33 @@ def test_a_small_table_may_be_judged_by_a_source():
     np.testing.assert_array_equal(ours.predict_proba(rows), plain.predict_proba(rows))
     with pytest.raises(ValueError, match="leave y_val out"):
         TabularClassifier(**how).fit(source, X_val=held, y_val=y[:30])
+
+
+def test_row_groups_of_any_size_fit_into_the_memory(pa, tmp_path):
+    """Whole, where they leave room for windows and for rows that are set aside."""
+    table = pa.table({f"x{j}": np.arange(36000.0) for j in range(30)} | {"y": np.arange(36000.0)})
+    for n_rows in (2000, 8000, 14000, 17000, 18000):
+        path = tmp_path / f"{n_rows}.parquet"
+        pa.parquet.write_table(table, path, row_group_size=n_rows, use_dictionary=False)
+        source = from_parquet(path, "y", memory_limit="32MiB")
+        for kept in (0, source.memory_limit // 4):
+            assert choose_size(source, 1, np.float32, 200, kept) >= 400
+    assert (
+        from_parquet(tmp_path / "2000.parquet", "y", memory_limit="32MiB").rows_per_batch() == 2000
+    )
+    usual = from_parquet(tmp_path / "17000.parquet", "y")
+    assert usual.rows_per_batch() == 17000
+
+
+def test_the_index_of_a_frame_is_no_feature(pa, tmp_path):
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame({"a": np.arange(9.0), "y": [0.0, 1.0, 2.0] * 3})
+    for number, kept in enumerate((frame, frame[frame.a != 4], frame.set_index(frame.a * 2))):
+        path = tmp_path / f"{number}.parquet"
+        kept.to_parquet(path)
+        assert from_parquet(path, "y").feature_names == ["a"]
+    frame.rename_axis("row").to_parquet(path)
+    assert from_parquet(path, "y").feature_names == ["a"]
+    frame.set_index(frame.a * 2 + 1).rename_axis("odd").to_parquet(path)
+    assert from_parquet(path, "y").feature_names == ["a"]
+    assert from_parquet(path, "y", features=["a", "odd"]).n_features == 2

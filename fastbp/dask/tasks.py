@@ -73,7 +73,9 @@ def one_of_many(kind):
 def copy_of(estimator, kind):
     """Return an estimator of another class that is not fitted, with all that `fit` needs."""
     new = kind(**clone(estimator).get_params(deep=False))
-    new._n_members, new._continues = estimator._n_members, estimator._continues
+    for name in ("_n_members", "_continues"):
+        if name in vars(estimator):
+            setattr(new, name, getattr(estimator, name))
     return new
 
 

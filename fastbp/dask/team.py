@@ -146,7 +146,8 @@ class Team:
 
     def hold(self, value):
         """Return a future of something of the client's, which can be had again."""
-        return self.client.submit(_unpack, pickle.dumps(value), pure=False)
+        with dask.config.set(QUIET):
+            return self.client.submit(_unpack, pickle.dumps(value), pure=False)
 
     def run(self, make):
         """Return the result of tasks on the shards.

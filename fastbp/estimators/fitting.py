@@ -135,15 +135,18 @@ class OpenFit:
             if self.training is not None:
                 return self.training.advance(until)
             train_lbfgs(self.problem, self.progress, tasks=self.tasks, validation=self.validation)
-        except Exception:  # not what kills a process: its file stays as it is
-            if self.keeper is not None:
-                self.keeper.leave()
-            self.close()
-            raise
-        except BaseException:
-            self.close()
+        except BaseException as error:
+            self._give_up(error)
             raise
         return True
+
+    def _give_up(self, error):
+        """Leave the last state in the file, unless what ends the process has come; and close."""
+        try:
+            if self.keeper is not None and isinstance(error, Exception):
+                self.keeper.leave()
+        finally:
+            self.close()
 
     def limit_threads(self, n_threads):
         """Train on at most so many threads from now on, and never on more than at first."""
@@ -164,9 +167,13 @@ class OpenFit:
     def finish(self):
         """Turn what training reached into fitted attributes."""
         estimator, problem, progress, seen = self.estimator, self.problem, self.progress, self.seen
-        if self.training is not None:
-            self.training.finish()
-        self._end_state()
+        try:
+            if self.training is not None:
+                self.training.finish()
+            self._end_state()
+        except BaseException as error:
+            self._give_up(error)
+            raise
         self.lent.close()
         vars(estimator).update(estimator._fitted_attributes(problem, progress))
         update_goal(seen, problem)

@@ -190,7 +190,9 @@ def cost_of(network, n_samples, n_features, n_outputs):
         weights = sum(a * b for a, b in pairwise(sizes))
         batch = 200 if network.batch_size == "auto" else max(int(network.batch_size), 1)
         steps = -(-n_samples // batch)
-        wide = 2.0 if network.dtype is None or is_full_batch(network.solver) else 1.0
+        settings = vars(network)  # tabular estimators have no dtype and no solver
+        in_float64 = settings.get("dtype", "float32") is None
+        wide = 2.0 if in_float64 or is_full_batch(settings.get("solver")) else 1.0
         of_row = (6.0 * weights + PER_UNIT * sum(hidden)) * wide
         work = n_samples * of_row + PER_STEP * steps
         return float(work * network.max_iter), float(min(batch, n_samples) * of_row)

@@ -6,7 +6,7 @@ said once for all that say the same, at the user's line.
 """
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
@@ -17,6 +17,11 @@ from sklearn import config_context, get_config
 
 from fastbp.engine.parallel import available_threads, thread_ceiling
 from fastbp.messages import keep_warnings
+from fastbp.training.minibatches import INTERRUPTED
+from fastbp.training.stopping import StopEvent
+
+LOOK_AROUND_S = 0.1  # seconds
+SEARCH_INTERRUPTED = "The search was interrupted"
 
 
 class StoppedError(Exception):
@@ -66,7 +71,7 @@ class Control:
 
     def __init__(self, n_jobs, max_time):
         self.n_workers, self.cores = count_workers(n_jobs), thread_ceiling(None)
-        self.stop, self.lock = threading.Event(), threading.Lock()
+        self.stop, self.lock = StopEvent(), threading.Lock()
         self.max_time, self.time_is_over = max_time, False
         self.waiting, self.n_running, self.warnings = [], 0, []
         self.freed = threading.Condition(self.lock)  # told when a job ends
@@ -86,6 +91,22 @@ class Control:
             yield
         finally:
             timer.cancel()
+
+    @contextmanager
+    def listening(self):
+        """Keep what this block warns of; stop the search if a fit within it was interrupted.
+
+        It may be one that nobody asks to stop: of a step, or of the user's own.
+        """
+        said = []
+        try:
+            with keep_warnings(said):
+                yield
+        finally:
+            with self.lock:
+                self.warnings += said
+            if any(message.startswith((INTERRUPTED, SEARCH_INTERRUPTED)) for message, _ in said):
+                self.stop.set()
 
     def _end_time(self):
         self.time_is_over = not self.stop.is_set()
@@ -109,15 +130,19 @@ class Control:
         self.waiting = list(jobs)
         n_threads, config = min(self.n_workers, len(self.waiting)), get_config()
         with ThreadPoolExecutor(max(n_threads - 1, 1)) as pool:
-            others = [
-                pool.submit(copy_context().run, self._work, config) for _ in range(n_threads - 1)
-            ]
+            others = []
             try:
+                for _ in range(n_threads - 1):
+                    others.append(pool.submit(copy_context().run, self._work, config))
                 self._work(config)
-                for other in others:
-                    other.result()
-            except KeyboardInterrupt:  # while the others are at work
+                # With a look around now and then: a wait without an end may not notice the
+                # interrupt (Windows, and where another thread was given the signal).
+                while wait(others, LOOK_AROUND_S).not_done:
+                    pass
+            except BaseException as error:  # while the others begin, or are at work
                 self.stop.set()
+                if not isinstance(error, KeyboardInterrupt):
+                    raise
             for other in others:
                 other.result()
 
@@ -126,7 +151,7 @@ class Control:
             with config_context(**config):  # which scikit-learn keeps for each thread
                 while (job := self._take()) is not None:
                     try:
-                        with keep_warnings(self.warnings):
+                        with self.listening():
                             job.work()
                     except StoppedError:
                         pass

@@ -135,7 +135,8 @@ class CandidateFit:
         self.plan.report.begin_fit()
         try:
             if self.open is None:
-                self._begin()
+                with self.plan.control.listening():
+                    self._begin()
             if self._train(share):
                 self.open.finish()
                 self.ended = True
@@ -333,7 +334,8 @@ class WholeFit(CandidateFit):
         stop = self.plan.control.stop
         self.plan.report.begin_fit()
         try:
-            result = self._fit_and_score(stop)
+            with self.plan.control.listening():
+                result = self._fit_and_score(stop)
         except Exception:
             if not stop.is_set():
                 raise

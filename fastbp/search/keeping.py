@@ -216,7 +216,8 @@ def check_snapshots(search, params):
 def _can_be_kept(network):
     """Whether a fit of a network takes a snapshot; a `fit` of the user's own may be several."""
     if isinstance(network, BaseTabular):
-        return isinstance(network.random_state, Integral) and network.max_time is None
+        own = type(network).fit is not BaseTabular.fit
+        return not own and isinstance(network.random_state, Integral) and network.max_time is None
     is_shared = isinstance(network.random_state, np.random.RandomState)
     return fits_in_parts(network) and not is_full_batch(network.solver) and not is_shared
 
@@ -229,6 +230,7 @@ def lend_snapshot(network, given):
         yield
         return
     network._snapshot = beside(snapshot, ".refit")
+    network._snapshot._replaces_others = True  # of an earlier life, which had another best
     try:
         yield
     finally:

@@ -10,6 +10,7 @@ from sklearn.model_selection._validation import (
 )
 
 from fastbp.messages import warn_user
+from fastbp.search.control import SEARCH_INTERRUPTED
 from fastbp.search.strategies import FAILED, FINISHED, UNFINISHED
 from fastbp.training.minibatches import INTERRUPTED
 
@@ -84,19 +85,19 @@ def say_end(searched, control):
     if not control.stop.is_set() or UNFINISHED not in searched.status:
         return True
     n_done = searched.status.count(FINISHED)
-    why = "was interrupted"
+    why = SEARCH_INTERRUPTED
     if control.time_is_over:
-        why = f"ended, for max_time={control.max_time:g} seconds are over"
+        why = f"The search ended, for max_time={control.max_time:g} seconds are over"
     if n_done == 0 and searched.best_of_rung is None:
         if not control.time_is_over:
             raise KeyboardInterrupt
         raise ValueError(
-            f"The search {why}, before a candidate was finished on all folds. Raise max_time, or "
+            f"{why}, before a candidate was finished on all folds. Raise max_time, or "
             "lower max_iter of the network."
         )
     best = "the best of them counts" if n_done else "the best of the last rung counts, unfinished"
     warn_user(
-        f"The search {why}: {n_done} of {len(searched.status)} candidates are finished, {best}. "
+        f"{why}: {n_done} of {len(searched.status)} candidates are finished, {best}. "
         "cv_results_['status'] tells of each."
     )
     return n_done > 0

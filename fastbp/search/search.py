@@ -305,7 +305,7 @@ class BackpropSearchCV(BaseSearchCV):
             clone(self.estimator), scorers, self.error_score, self.return_train_score, control,
             report, whole,
         )  # fmt: skip
-        plan.tasks = watch_search(self, X, y, params, n_fits)
+        plan.tasks = watch_search(self, candidates, X, y, params, n_fits)
         snapshot = as_snapshot(self.snapshot)
         if snapshot is not None:
             plan.keeper = SearchKeeper(snapshot, self, network, candidates, data)
@@ -364,7 +364,7 @@ class BackpropSearchCV(BaseSearchCV):
             raise ValueError(
                 "early_discard is for strategy='grid' and 'random'; 'halving' discards by itself."
             )
-        watched = has_callbacks(self)
+        watched = has_callbacks(self, candidates)
         if watched and self.client is not None:
             raise ValueError(
                 "Callbacks do not see fits on other machines. Take them off (set_callbacks()), or "

@@ -53,14 +53,21 @@ class SearchTasks:
         task.call_on_fit_task_end(estimator=self.search, **self.told)
 
 
-def watch_search(search, X, y, params, n_fits):
+def watch_search(search, candidates, X, y, params, n_fits):
     """Begin the tasks of a search; None for one without callbacks."""
-    if not has_callbacks(search):
+    if not has_callbacks(search, candidates):
         return None
     return SearchTasks(search, X, y, params.get("sample_weight"), n_fits)
 
 
-def has_callbacks(search):
-    """Whether somebody is to be told of each fit: callbacks of the search, or of a step."""
-    found = [search, search.estimator, *dict(getattr(search.estimator, "steps", ())).values()]
-    return any(hasattr(one, "_skl_callbacks") for one in found)
+def has_callbacks(search, candidates):
+    """Whether somebody is to be told of each fit: callbacks of the search, a step, a candidate."""
+    tried = [value for params in candidates for value in params.values()]
+    return any(map(_is_watched, (search, search.estimator, *tried)))
+
+
+def _is_watched(estimator):
+    if hasattr(estimator, "_skl_callbacks"):
+        return True
+    steps = getattr(estimator, "steps", None)
+    return isinstance(steps, list) and any(_is_watched(step[-1]) for step in steps)

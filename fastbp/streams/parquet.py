@@ -36,6 +36,12 @@ def load_arrow():
     return pa, dataset, parquet
 
 
+def _index_of_pandas(schema):
+    """Return the columns that hold the index of a frame of pandas, which are no features."""
+    metadata = schema.pandas_metadata or {}
+    return {name for name in metadata.get("index_columns", ()) if isinstance(name, str)}
+
+
 class ParquetSource(Source):
     """Row groups of Parquet files."""
 
@@ -51,7 +57,8 @@ class ParquetSource(Source):
         names = data.schema.names
         used = [*targets, *([sample_weight] if sample_weight else ())]
         if features is None:
-            features = [name for name in names if name not in used]
+            index = _index_of_pandas(data.schema)
+            features = [name for name in names if name not in used and name not in index]
         self.feature_names = [features] if isinstance(features, str) else list(features)
         for name in (*used, *self.feature_names):
             if name not in names:
@@ -85,7 +92,8 @@ class ParquetSource(Source):
         self.dtype = np.dtype(np.float32 if is_small else np.float64)
         self.bytes_per_row = n_bytes / n_rows
         if memory_limit is None:
-            self.memory_limit = max(self.memory_limit, 2 * self.reading_bytes())
+            rows = self.group_rows if self._is_small(self.group_rows) else self.rows_per_batch()
+            self.memory_limit = max(self.memory_limit, 2 * self._reading(rows))
         self.file = (None, None)
 
     def __getstate__(self):
@@ -199,23 +207,31 @@ class ParquetSource(Source):
     def rows_per_batch(self):
         """Return how many rows are read in one piece: a row group, or a 32nd of the memory.
 
-        Row groups that are small beside the memory come whole, in two thirds of the time.
+        Row groups that are small beside the memory come whole, in two thirds of the time, where
+        they leave an eighth of it for windows and a quarter for rows that are set aside.
         """
+        room = self.memory_limit * 5 // 8 - self.spare_bytes()
+        if self._is_small(self.group_rows) and self._reading(self.group_rows) <= room:
+            return min(self.group_rows, MOST_ROWS)
         rows = self.memory_limit / max(self.bytes_per_row, 1.0)
-        if self.group_rows > rows / 8:
-            return int(min(max(rows / 32, 16), MOST_ROWS))
-        return min(self.group_rows, MOST_ROWS)
+        return int(min(max(rows / 32, 16), MOST_ROWS))
+
+    def _is_small(self, n_rows):
+        return n_rows * self.bytes_per_row <= self.memory_limit / 8
 
     def reading_bytes(self):
-        """Return about how much memory reading takes.
+        """Return about how much memory reading takes."""
+        return self._reading(self.rows_per_batch())
+
+    def _reading(self, n_rows):
+        """Return the same for pieces of so many rows.
 
         Of each column two pages and a buffer; and a piece more where threads decode, whose
         allocators keep what others need: 54 columns took 57 to 92 MiB in pieces of 14 MiB.
         """
-        n_rows, taken = self.rows_per_batch(), super().reading_bytes()
-        if n_rows >= THREADS_PAY:
-            taken += int(n_rows * self.bytes_per_row)
-        return 2 * self.page_bytes + self.buffer_bytes + taken
+        n_rows = min(n_rows, MOST_ROWS)
+        n_pieces = 4 if n_rows >= THREADS_PAY else 3
+        return 2 * self.page_bytes + self.buffer_bytes + int(n_pieces * n_rows * self.bytes_per_row)
 
     def _pages_of(self, group, most=PAGE):
         """Bytes of one page (or buffer) of each column of a row group, at most."""

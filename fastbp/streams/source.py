@@ -32,6 +32,7 @@ from fastbp.streams.rows import (
 
 MEMORY_LIMIT = 128 * 2**20  # bytes, unless the user says
 LEAST_MEMORY = 2**20
+SPARE = 2**24  # bytes for what else a fit takes, but no more than a quarter of the memory
 FEW_ROWS, MOST_ROWS = 2**10, 2**16  # that are read in one piece
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
@@ -147,6 +148,10 @@ class Source(ABC):
         """
         rows = self.memory_limit / max(self.bytes_per_row, 1.0)
         return int(min(max(rows / 128, min(rows / 32, FEW_ROWS), 16), MOST_ROWS))
+
+    def spare_bytes(self):
+        """Return how much of the memory is for what else a fit takes."""
+        return min(SPARE, self.memory_limit // 4)
 
     def reading_bytes(self):
         """Return about how much memory reading takes, besides the windows."""

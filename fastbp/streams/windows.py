@@ -20,7 +20,6 @@ from fastbp.messages import keep_warnings
 from fastbp.streams.rows import SourceError
 from fastbp.streams.summary import check_targets_in, check_weights
 
-SPARE = 2**24  # bytes for what else a fit takes, but no more than a quarter of the memory
 LOOK_AROUND_S = 0.1
 # Standard deviations by which the mean of y may stray from window to window.  Accuracy on letter,
 # sorted by class: 88.5 % in memory, 82.3 at 0.35, 85.2 at 0.18, 87.6 at 0.1, 88.1 at 0.045; R2 on
@@ -402,7 +401,7 @@ def choose_size(source, n_targets, dtype, batch_size, kept=0):
         stored = min(source.dtype.itemsize, itemsize)  # bytes of a value, in the source or here
         width = MARGIN * source.bytes_per_row * (itemsize + 4) / (stored + 4)
     row_bytes = width + (n_targets + 1) * itemsize + 8  # weights, and the order
-    taken = source.reading_bytes() + min(SPARE, source.memory_limit // 4) + kept
+    taken = source.reading_bytes() + source.spare_bytes() + kept
     n_rows = int((source.memory_limit - taken) / 2 / row_bytes)
     if n_rows < batch_size:
         needed = taken + 2 * batch_size * row_bytes

@@ -16,6 +16,7 @@ from fastbp.messages import keep_warnings, without_advice
 from fastbp.streams.rows import SourceError
 from fastbp.training.minibatches import INTERRUPTED
 from fastbp.training.snapshots import beside
+from fastbp.training.stopping import StopEvent
 
 LOOK_AROUND_S = 0.1
 # What training on would need, some times the weights, in every pickle: a network of an ensemble is
@@ -134,7 +135,7 @@ class Jobs:
             raise
 
 
-class Stop(threading.Event):
+class Stop(StopEvent):
     """Whether the networks of a fit are to end, asked by one of them or by who runs the fit.
 
     Parameters

@@ -72,6 +72,10 @@ def check_path(path):
         )
 
 
+class OtherCallError(ValueError):
+    """A file is of a call with other settings or data."""
+
+
 class SealedFile:
     """A snapshot's file: written whole or not at all, and read with suspicion.
 
@@ -159,14 +163,19 @@ class SealedFile:
                 require(isinstance(found[part], Mapping), f"it has no {part}")
         except (ValueError, TypeError, LookupError) as error:
             raise self.refusal(error) from error
-        self._compare(found, call)
+        try:
+            self._compare(found, call)
+        except OtherCallError:
+            if self.snapshot._replaces_others:
+                return None
+            raise
         return values, arrays
 
-    def refusal(self, error):
+    def refusal(self, error, kind=ValueError):
         """Return an error about this file."""
         if not isinstance(error, ValueError):
             error = f"it is damaged or forged ({type(error).__name__}: {error})."
-        return ValueError(
+        return kind(
             f"The snapshot {str(self.snapshot.path)!r} cannot be used: {error} Give another path, "
             "or start again with fastbp.Snapshot(path, fresh=True)."
         )
@@ -212,9 +221,8 @@ class SealedFile:
             ("data", differences(found["data"], now["data"])),
         ):
             if names:
-                raise self.refusal(
-                    ValueError(f"it is of a {self.kind} with other {what}: {', '.join(names)}.")
-                )
+                error = ValueError(f"it is of a {self.kind} with other {what}: {', '.join(names)}.")
+                raise self.refusal(error, OtherCallError)
 
 
 def differences(one, other):

@@ -3,6 +3,7 @@
 Writing and reading are in `keeping`; nothing here opens a file or trains.
 """
 
+from copy import copy
 from numbers import Integral, Real
 from os import PathLike
 from pathlib import Path
@@ -79,6 +80,7 @@ class Snapshot:
     """
 
     __module__ = "fastbp"
+    _replaces_others = False  # whether a file of another call is begun anew
 
     def __init__(
         self,
@@ -161,8 +163,6 @@ def find_snapshot(estimator, given=None):
 
 def beside(snapshot, suffix):
     """Return the same for a file beside that of a Snapshot, whose name ends in `suffix`, too."""
-    return Snapshot(
-        snapshot.path.with_name(snapshot.path.name + suffix), every=snapshot.every,
-        every_epochs=snapshot.every_epochs, fresh=snapshot.fresh,
-        other_machine=snapshot.other_machine,
-    )  # fmt: skip
+    other = copy(snapshot)
+    other.path = snapshot.path.with_name(snapshot.path.name + suffix)
+    return other

@@ -1,5 +1,6 @@
 """When training ends: the reasons there are, and the one rule of stopping for lack of progress."""
 
+import threading
 from dataclasses import dataclass
 
 # How training ends.
@@ -55,3 +56,14 @@ class Patience:
 def find_deadline(begun, settings, *, incremental):
     """Return when `max_time` ends by `time.perf_counter`; partial_fit does not look at it."""
     return None if incremental or settings.max_time is None else begun + settings.max_time
+
+
+class StopEvent(threading.Event):
+    """Asks fits in this process to end; a copy of what holds it, or a pickle, has none."""
+
+    def __reduce__(self):
+        return _no_event, ()
+
+
+def _no_event():
+    return None

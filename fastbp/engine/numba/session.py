@@ -237,7 +237,10 @@ class Session:
         return self.epochs_done
 
     def _is_finite(self, loss):
-        return bool(np.isfinite(loss) and minibatch.all_finite_in(self._params()))
+        """Whether training may go on: the square of a gradient that overflows stops its weight."""
+        state = self.optimizer.slots[: max(self.optimizer.entry.n_slots, 1)].ravel()
+        finite = map(minibatch.all_finite_in, (self._params(), state))
+        return bool(np.isfinite(loss) and all(finite))
 
     def _params(self):
         """View the parameters, without the room that members have behind them."""
