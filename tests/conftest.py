@@ -1,6 +1,7 @@
 """Fixtures shared by the tests: the engines under test, on each instruction set of the machine."""
 
 import gc
+import os
 import signal
 import subprocess
 import sys
@@ -64,6 +65,13 @@ def pytest_collection_modifyitems(config, items):
 def pytest_collection_finish():
     """Let the cycle collector forget what was imported, which lasts anyway."""
     gc.freeze()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers():
+    """Take no worker where there is one core: it would share that with who hands out the tests."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return 0 if cores == 1 else None
 
 
 COMPILE = """
