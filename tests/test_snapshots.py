@@ -664,6 +664,22 @@ def test_a_fit_that_failed_is_tried_again(path, monkeypatch):
     np.testing.assert_array_equal(search.cv_results_[name], whole.cv_results_[name])
 
 
+def test_a_score_that_failed_is_tried_again(path):
+    needed = path.with_name("what the scorer needs")
+
+    def score(net, X, y):
+        return float(net.score(X, y)) if needed.exists() else 1 / 0
+
+    net = BackpropClassifier(**NET)
+    how = dict(cv=2, refit=False, snapshot=path, scoring=score)
+    search = BackpropSearchCV(net, {"alpha": [1e-4, 1.0]}, **how)
+    with pytest.warns(UserWarning, match=r"Scoring failed|non-finite"):
+        search.fit(X, Y)
+    assert np.isnan(search.cv_results_["mean_test_score"]).all()
+    needed.touch()
+    assert not np.isnan(search.fit(X, Y).cv_results_["mean_test_score"]).any()
+
+
 def test_what_is_kept_does_not_change_while_others_write_it():
     kept = Kept(scores={0.25: {}}, curves={"loss": [1.0]})
     fit = CandidateFit(None, {}, None, 1.0)

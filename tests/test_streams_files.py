@@ -7,7 +7,13 @@ import warnings
 import numpy as np
 import pytest
 
-from fastbp import BackpropClassifier, TableEncoder, TabularClassifier, TabularRegressor
+from fastbp import (
+    BackpropClassifier,
+    BackpropRegressor,
+    TableEncoder,
+    TabularClassifier,
+    TabularRegressor,
+)
 from fastbp.streams import SourceError, from_arrays, from_batches, from_parquet, predict_stream
 from fastbp.streams.problem import prepare_stream
 from fastbp.streams.summary import sample_blocks
@@ -418,3 +424,12 @@ def test_the_index_of_a_frame_is_no_feature(pa, tmp_path):
     frame.set_index(frame.a * 2 + 1).rename_axis("odd").to_parquet(path)
     assert from_parquet(path, "y").feature_names == ["a"]
     assert from_parquet(path, "y", features=["a", "odd"]).n_features == 2
+
+
+def test_rows_that_are_set_aside_need_a_weight():
+    """The message names no argument that nobody gave."""
+    weight = np.zeros(N)
+    weight[:5] = 1
+    net = BackpropRegressor(max_iter=1, early_stopping=True, random_state=0)
+    with pytest.raises(ValueError, match="All samples in the validation set have weight 0"):
+        net.fit(from_arrays(X, X[:, 0], weight, window=300))

@@ -222,3 +222,11 @@ def weigh_samples(class_weights, codes, sample_weight):
             f"{[table.tolist() for table in class_weights]}."
         )
     return weights
+
+
+def no_weights(name):
+    """Return an error about a part of the data in which no sample counts."""
+    return ValueError(
+        f"All samples in the {name} set have weight 0. Change 'validation_fraction' or "
+        "'random_state', leave out samples of weight 0, or give X_val and y_val."
+    )

@@ -73,6 +73,14 @@ class Kept:
         found["state"] = self.state and describe(self.state, writer, f"{name} ")
         return found
 
+    def has_failed(self):
+        """Whether the fit raised, or its score is NaN."""
+        found = [result["test_scores"] for result in self.scores.values()]
+        found = [
+            one for each in found for one in (each.values() if isinstance(each, dict) else [each])
+        ]
+        return self.error is not None or any(one != one for one in found)
+
     @classmethod
     def restore(cls, description, arrays):
         """Return what `describe` described."""
@@ -119,7 +127,8 @@ class SearchKeeper:
     def follow(self, fits):
         """Keep these fits from now on, and tell them what an earlier life has left of them.
 
-        One that failed is tried again: what it lacked, such as memory, may be there now.
+        One that failed, or whose scorer did, is tried again: what it lacked, such as memory, may
+        be there now.
 
         Raises
         ------
@@ -135,7 +144,7 @@ class SearchKeeper:
             for name, one in values.items():
                 candidate, fold = map(int, name.split())
                 kept = Kept.restore(one, arrays)
-                if kept.error is None:
+                if not kept.has_failed():
                     fits[candidate][fold].take_up(kept)
         except (ValueError, TypeError, LookupError) as error:
             raise self.file.refusal(error) from error

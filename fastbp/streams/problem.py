@@ -20,7 +20,7 @@ from fastbp.activations import activations_for
 from fastbp.data.best_constant import constant_scores
 from fastbp.data.held_out import NOTHING, HeldOut, prepare_held_out, speaking_of
 from fastbp.data.problem import Problem, dropout_rates, prepare
-from fastbp.data.weights import weigh_samples
+from fastbp.data.weights import no_weights, weigh_samples
 from fastbp.engine import get_engine, watch_formulas
 from fastbp.engine.parallel import thread_ceiling
 from fastbp.losses import clipped
@@ -381,6 +381,8 @@ class _Stream:
             size = even_size(n_rows - len(held), X.size, batch_size)  # of the rows that are left
             problem.X = self.rows(self.source, size, X.found, held, X.turns)
             rows = take_rows(self.source, held)
+            if rows[2] is not None and not np.any(rows[2]):
+                raise no_weights("validation")
             problem.held_out = prepare_held_out(_without_names(self.estimator), rows, like)
             return
         problem.held_out = prepare_held_out(self.estimator, validation, like)

@@ -19,6 +19,7 @@ from sklearn.model_selection import train_test_split
 
 from fastbp.data.row_source import RowSource
 from fastbp.data.scaling import unit_of
+from fastbp.data.weights import no_weights
 from fastbp.descriptions import is_function, name_of, number_of
 from fastbp.losses.calibration import find_factor
 from fastbp.losses.combining import combine
@@ -89,10 +90,7 @@ def split_off_validation(problem, fraction, random_state):
     if problem.sample_weight is not None:
         for part, name in ((train, "training"), (held_out, "validation")):
             if not problem.sample_weight[part].any():
-                raise ValueError(
-                    f"All samples in the {name} set have weight 0. Change 'validation_fraction' or "
-                    "'random_state', leave out samples of weight 0, or give X_val and y_val."
-                )
+                raise no_weights(name)
     return train.astype(np.int64, copy=False), held_out.astype(np.int64, copy=False)
 
 
