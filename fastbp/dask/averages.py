@@ -24,6 +24,7 @@ harmed digits with 8 shards (0.50 after 30 epochs, local 0.124, without it 0.132
 epochs were no better than every epoch.
 """
 
+from copy import deepcopy
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -175,5 +176,8 @@ def join_state(average, own, n_rows, seed):
     """
     with own_stream(seed) as (_, bits):
         place = keep_place(np.arange(n_rows), None, bits, None)
+    # A copy: training appends to curves, and Dask may run a task of which a result was lost again,
+    # with the same `own` in the memory of the same worker.
+    own = deepcopy(own)
     optimizer = own.optimizer | {name: average.get(name) for name in AVERAGED[1:]}
     return replace(own, params=average["params"], optimizer=optimizer, place=place)
