@@ -1,4 +1,4 @@
-"""The fits of a search: each a candidate on a fold, trained in parts, scored, and forgotten.
+"""The fits of a search: each a candidate on a fold, trained in parts or whole, scored, forgotten.
 
 What is scored, and what an error becomes, is as in scikit-learn's searches.
 """

@@ -7,7 +7,8 @@ numbers and names only: the state (`fastbp.training.state`), fingerprints of set
 is written beside the old one, waited for until the disk has it, and renamed over it: at any moment
 the path names a whole file, or none.
 
-Nothing here trains; a fit is looked at in its pauses, which change no bit.
+Nothing here trains; a fit is looked at in its pauses, which change no bit.  The file is written
+where it is due, and once more when the fit ends in whatever way: then with the last copy in memory.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""When training ends: the reasons there are, and the one rule of stopping for lack of progress."""
+"""When training ends: reasons, the rule of stopping for lack of progress, and who may ask for it."""
 
 import threading
 from dataclasses import dataclass
