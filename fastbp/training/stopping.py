@@ -1,4 +1,4 @@
-"""When training ends: reasons, the rule of stopping for lack of progress, who else may ask for it."""
+"""When training ends: reasons, the rule of stopping for lack of progress, who may ask for it."""
 
 import threading
 from dataclasses import dataclass
