@@ -1,4 +1,4 @@
-"""The shards of one fit on a cluster: handed out, waited for within a limit, and had again if lost.
+"""The shards of one fit on a cluster: handed out, waited for within a limit, made again if lost.
 
 All that is asked of a Dask client for training stands here, and nothing of what is trained.  A task
 needs the data of its shard and what it is given, and both can be made again: partitions from the
@@ -145,7 +145,7 @@ class Team:
         self.shards = [self.client.submit(change, one, *held, pure=False) for one in self.shards]
 
     def hold(self, value):
-        """Return a future of something of the client's, which can be had again."""
+        """Return a future of a value, which the client sends again if its worker dies."""
         with dask.config.set(QUIET):
             return self.client.submit(_unpack, pickle.dumps(value), pure=False)
 

@@ -1,4 +1,4 @@
-"""Searches for the best parameters that waste nothing: preprocessing, copies, hopeless fits."""
+"""Searches for the best parameters, without repeated preprocessing, copies and hopeless fits."""
 
 from fastbp.search.search import BackpropSearchCV
 

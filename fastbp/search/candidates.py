@@ -20,7 +20,7 @@ from fastbp.optimizers import is_full_batch
 from fastbp.tabular.base import BaseTabular
 from fastbp.training.scoring import OTHER_WORDS, explain_metric
 
-PER_UNIT = 20.0  # operations of an activation beside the 2 of each weight; only relations matter
+PER_UNIT = 20.0  # operations of an activation beside the 2 of each weight; only their ratios matter
 PER_STEP = 20_000.0  # of a minibatch, whatever its size
 # Operations of a step for each core from which a fit has all cores to itself: about 1 ms. Then two
 # threads are 1.9 to 2.0 times as fast as one (workloads c, d and e in bench/results/steps.md), and
@@ -201,7 +201,7 @@ def cost_of(network, n_samples, n_features, n_outputs):
 
 
 def pays_on_all_cores(network, of_step, n_cores):
-    """Whether a fit whose steps cost so much is as well on all cores as others beside it."""
+    """Whether a fit whose steps cost so much is as fast on all cores as several side by side."""
     try:
         has_threads = get_engine(network.engine).NAME != "numba"
         most = thread_ceiling(network.n_threads)

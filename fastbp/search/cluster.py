@@ -37,7 +37,7 @@ class Bench:
     Parameters
     ----------
     plan : Plan
-        What of it concerns this process is left behind.
+        Its control, report and snapshot stay in this process.
     candidates : list of dict
     data : Data
     step : str or None
@@ -153,7 +153,7 @@ class Cluster:
         Parameters
         ----------
         lost : Future or None
-            What they were, and are no more.
+            The data that were sent before, and are lost.
         """
         with self.lock:
             if self.control.stop.is_set():  # another thread has waited in vain
@@ -318,7 +318,7 @@ def hand_over(client, plan, candidates, data, step):
 
 
 def check_client(client):
-    """Raise if a search cannot speak to a client, or to none that it has got."""
+    """Raise for a client that a search cannot use: asynchronous, closing or closed."""
     if getattr(client, "asynchronous", False):
         raise TypeError("client must be a synchronous distributed.Client. Got an asynchronous one.")
     status = getattr(client, "status", "running")

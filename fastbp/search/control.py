@@ -96,7 +96,7 @@ class Control:
     def listening(self):
         """Keep what this block warns of; stop the search if a fit within it was interrupted.
 
-        It may be one that nobody asks to stop: of a step, or of the user's own.
+        Such a fit (of a step, or within a `fit` of the user's) takes the interrupt for itself.
         """
         said = []
         try:
@@ -120,7 +120,9 @@ class Control:
         return max(1, self.cores // max(n_active, 1))
 
     def run(self, jobs):
-        """Do the jobs, in this order, and return when all are done or the search is stopped.
+        """Do the jobs and return when all are done or the search is stopped, by Ctrl-C, too.
+
+        In this order, but that a job waits while another thread makes the data that it needs.
 
         Raises
         ------

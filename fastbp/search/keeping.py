@@ -1,10 +1,10 @@
 """The snapshot of a search: what its fits have come to, in one file, so that a killed one goes on.
 
-Of a fit that has ended its scores, times and curves are kept; of one that has begun also the state
-of its training, the same object as everywhere (`fastbp.training.state`), unless a worker of a
-cluster has it; of a halving the scores at each rung, so that all decisions are made again as they
-were.  How the file is written, and when it
-is of another search, is `fastbp.training.keeping`'s business.
+Of a fit that has ended its scores, times and curves are kept; of one that is trained in parts and
+has begun also the state of its training (`fastbp.training.progress`), unless a worker of a cluster
+has it; of halving and the median rule the scores at each look, so that all decisions are made again as
+they were.  How the file is written, and when it is of another search, is the business of
+`fastbp.training.keeping`.
 """
 
 import threading

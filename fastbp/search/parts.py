@@ -51,8 +51,8 @@ class CheckedArrays:
     def of(self, network):
         """Return array, dtype that was given and names; None where `fit` must take X itself.
 
-        That is so for 'lbfgs', `warm_start` and sparse X, and for an X (or a setting) that the
-        checks refuse: `fit` will say why, or the rows at fault are not among those it gets.
+        That is so for `warm_start` and sparse X (for 'lbfgs' nobody asks), and for an X or a
+        setting that the checks refuse: `fit` will say why, or never gets the rows at fault.
         """
         if network.warm_start:
             return None

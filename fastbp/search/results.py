@@ -1,4 +1,7 @@
-"""What a search leaves: `cv_results_` in scikit-learn's form, curves, and the best candidate."""
+"""What a search leaves: `cv_results_` in scikit-learn's form, curves and warnings.
+
+Here, too, is what the user gets of one that was ended early: a warning, or an error (`say_end`).
+"""
 
 import warnings
 from collections import Counter
@@ -75,7 +78,12 @@ def format_results(searched, estimator, n_splits, *, tells_status):
 
 
 def say_end(searched, control):
-    """Warn if the search was ended before all candidates were finished; raise if none was.
+    """Warn if the search was ended before all candidates were finished.
+
+    Raises
+    ------
+    KeyboardInterrupt, ValueError
+        After Ctrl-C, or after `max_time`, if no candidate is finished, nor a rung of a halving.
 
     Returns
     -------

@@ -106,7 +106,8 @@ class BackpropSearchCV(BaseSearchCV):
         line for each candidate, too.
     max_time : float or None, default=None
         Seconds after which the search ends with the candidates that are finished, with a warning;
-        the refit of the best one comes after. Ctrl-C ends it in the same way. With `max_time`
+        the refit of the best one comes after. Ctrl-C ends it in the same way, and with nothing
+        finished raises KeyboardInterrupt. With `max_time`
         candidates are tried in their order, rather than the longest first.
     early_discard : bool, default=False
         For "grid" and "random": whether to give up hopeless candidates, by a median rule (after

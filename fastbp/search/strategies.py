@@ -45,6 +45,8 @@ class Search:
         Last rung that each has completed, from 0; -1 for none.
     rungs : list of tuple of (share of max_iter, number of candidates)
         Those of a halving.
+    best_of_rung : int or None
+        The best candidate of the last rung of a halving that was completed.
     """
 
     def __init__(self, candidates, fits, control, report, metric):

@@ -38,7 +38,7 @@ class SearchTasks:
 
     @contextmanager
     def ending(self):
-        """Tell that the fits are compared, and after what still follows that all is done."""
+        """Tell that the fits are done; and at the end of the block, that all is done."""
         self.searching.call_on_fit_task_end(estimator=self.search)
         yield
         self.root.call_on_fit_task_end(estimator=self.search, **self.told)

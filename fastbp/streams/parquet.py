@@ -207,8 +207,8 @@ class ParquetSource(Source):
     def rows_per_batch(self):
         """Return how many rows are read in one piece: a row group, or a 32nd of the memory.
 
-        Row groups that are small beside the memory come whole, in two thirds of the time, where
-        they leave an eighth of it for windows and a quarter for rows that are set aside.
+        Row groups that are small beside the memory are read whole (which takes two thirds of the
+        CPU time) where they leave an eighth of it for windows and a quarter for rows that are set aside.
         """
         room = self.memory_limit * 5 // 8 - self.spare_bytes()
         if self._is_small(self.group_rows) and self._reading(self.group_rows) <= room:
@@ -224,7 +224,7 @@ class ParquetSource(Source):
         return self._reading(self.rows_per_batch())
 
     def _reading(self, n_rows):
-        """Return the same for pieces of so many rows.
+        """Return about how much memory reading in pieces of so many rows takes.
 
         Of each column two pages and a buffer; and a piece more where threads decode, whose
         allocators keep what others need: 54 columns took 57 to 92 MiB in pieces of 14 MiB.
@@ -393,6 +393,7 @@ def from_parquet(
     filters : pyarrow Expression, or list of tuples (name, op, value), default=None
         Which rows; as pyarrow.parquet.read_table takes it.
     memory_limit, window : as for `from_arrays`
+        By default the limit is larger where reading takes more than half of it: twice that.
 
     Returns
     -------

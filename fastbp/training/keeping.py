@@ -8,7 +8,8 @@ is written beside the old one, waited for until the disk has it, and renamed ove
 the path names a whole file, or none.
 
 Nothing here trains; a fit is looked at in its pauses, which change no bit.  The file is written
-where it is due, and once more when the fit ends in whatever way: then with the last copy in memory.
+where it is due, and once more at the end: with the state of a finished fit, or, after Ctrl-C or an
+error, with the last copy in memory.
 """
 
 import json
@@ -37,7 +38,7 @@ from fastbp.versions import __version__, refuse_newer
 FORMAT = 1
 MOST_OF_TIME = 0.01  # share of the time that writing may take, with the copy of the state
 MOST_OF_COPIES = 0.005  # the same of copies for an end that nobody foresees
-BYTES_PER_S = 5e8  # of both, as long as no file was written
+BYTES_PER_S = 5e8  # of copying and writing, as long as neither was measured
 COPIES = 3  # of the weights in a state: with what Adam keeps of each
 PATH = "matmul path"  # of a machine, where a fit asks for less than "highest"
 # Parameters that change no bit of a fit.
@@ -95,12 +96,12 @@ class SealedFile:
         self.written_at, self.cost_s, self.n_written = time.perf_counter(), 0.0, 0
 
     def expect(self, n_bytes):
-        """Say how much the first file will hold, so that it waits for its time, too."""
+        """Say how much the first file will hold: it waits until its cost is a small share, too."""
         if not self.n_written:
             self.cost_s = n_bytes / BYTES_PER_S
 
     def is_due(self, n_epochs=None, since=None, n_fits=1):
-        """Whether it is time to write; `since` is when it was done last, one of `n_fits` asks."""
+        """Whether it is time to write: `since` is when that was done last, `n_fits` ask in turn."""
         if self.snapshot.every_epochs is not None:
             return n_epochs is None or n_epochs % self.snapshot.every_epochs == 0
         since = self.written_at if since is None else since
@@ -138,7 +139,9 @@ class SealedFile:
         self.cost_s = self.written_at - begun
 
     def read(self, call):
-        """Return values and arrays of the same call; None if there is no file, or it is `fresh`.
+        """Return values and arrays of the same call; None if there is no file to go on from.
+
+        That is so without a file, with `fresh`, and where a file of another call may be replaced.
 
         Parameters
         ----------

@@ -4,7 +4,7 @@ The state is one object, `fastbp.training.progress.Progress`, whoever asks for i
 has reached, what ``warm_start="resume"`` turns into attributes, what a snapshot holds, and what is
 sent to another process.  `Training.state` gives it, `OpenFit(..., state=...)` takes it; it pickles;
 and here it becomes JSON and named arrays, which go into a sealed file alone or among others.  Files
-are the business of `fastbp.training.snapshots`.
+are the business of `fastbp.training.keeping`.
 """
 
 import json

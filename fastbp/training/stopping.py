@@ -1,4 +1,7 @@
-"""When training ends: reasons, the rule of stopping for lack of progress, who may ask for it."""
+"""When training ends: reasons, the rule for lack of progress, `max_time`, the event of others.
+
+Who trains asks all of these in `Watcher.why_end` (`watching`) and `Run.train` (`minibatches`).
+"""
 
 import threading
 from dataclasses import dataclass
@@ -26,7 +29,7 @@ class Patience:
     n_iter_no_change : float, default=inf
         Most epochs in a row without improvement.
     best : float or None, default=None
-        Lowest loss, or highest score, so far.
+        Lowest loss, or highest score, so far; to be set before the first is seen.
     count : int, default=0
         Epochs in a row without improvement.
     """
@@ -59,7 +62,7 @@ def find_deadline(begun, settings, *, incremental):
 
 
 class StopEvent(threading.Event):
-    """Asks fits in this process to end; a copy of what holds it, or a pickle, has none."""
+    """Asks fits in this process to end; in a copy or a pickle of an estimator it becomes None."""
 
     def __reduce__(self):
         return _no_event, ()
