@@ -2,8 +2,8 @@
 
 Of a fit that has ended its scores, times and curves are kept; of one that is trained in parts and
 has begun also the state of its training (`fastbp.training.progress`), unless a worker of a cluster
-has it; of halving and the median rule the scores at each look, so that all decisions are made again as
-they were.  How the file is written, and when it is of another search, is the business of
+has it; of halving and the median rule the scores at each look, so that all decisions are made
+again as they were.  How the file is written, and when it is of another search, is the business of
 `fastbp.training.keeping`.
 """
 

@@ -208,7 +208,8 @@ class ParquetSource(Source):
         """Return how many rows are read in one piece: a row group, or a 32nd of the memory.
 
         Row groups that are small beside the memory are read whole (which takes two thirds of the
-        CPU time) where they leave an eighth of it for windows and a quarter for rows that are set aside.
+        CPU time) where they leave an eighth of it for windows and a quarter for rows that are set
+        aside.
         """
         room = self.memory_limit * 5 // 8 - self.spare_bytes()
         if self._is_small(self.group_rows) and self._reading(self.group_rows) <= room:
