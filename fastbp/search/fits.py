@@ -319,15 +319,7 @@ class WholeFit(CandidateFit):
         part.n_fits += 1
 
     def advance(self, share=1.0):
-        """Fit and score; `share` is 1.
-
-        Raises
-        ------
-        StoppedError
-            If the search is to end.
-        Exception
-            What the fit raised, with ``error_score="raise"``.
-        """
+        """Fit and score, `share` being 1; raises as `CandidateFit.advance` does."""
         self.share = share
         if self.ended or self._knows(share):
             return

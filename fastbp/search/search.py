@@ -106,9 +106,9 @@ class BackpropSearchCV(BaseSearchCV):
         line for each candidate, too.
     max_time : float or None, default=None
         Seconds after which the search ends with the candidates that are finished, with a warning;
-        the refit of the best one comes after. Ctrl-C ends it in the same way, and with nothing
-        finished raises KeyboardInterrupt. With `max_time`
-        candidates are tried in their order, rather than the longest first.
+        the refit of the best one comes after. Candidates are then tried in their order, rather than
+        the longest first. Ctrl-C ends a search in the same way, and with nothing finished raises
+        KeyboardInterrupt.
     early_discard : bool, default=False
         For "grid" and "random": whether to give up hopeless candidates, by a median rule (after
         Golovin et al. 2017). A quarter of the candidates (at least three, always the same draw) is
